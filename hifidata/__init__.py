@@ -1,0 +1,1 @@
+"""hifidata: names, URLs or folders of photos in, identity-grouped portrait datasets out."""

@@ -1,0 +1,86 @@
+"""What a stage asks of the model behind it. One protocol per role; each backend file implements one or more of them.
+
+All pictures are ``rgb_u8``: (H, W, 3) uint8 sRGB, EXIF orientation already applied. All coordinates are pixels of that
+picture, x right, y down, not rounded. Backends never modify the arrays they are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+RgbU8 = NDArray[np.uint8]
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Faces of one picture, largest box first.
+
+    Attributes:
+        xyxy_px: (n, 4) float32; may reach outside the picture.
+        scores: (n,) float32, on the detector's own scale.
+        kps_px: (n, 5, 2) float32: left eye, right eye, nose tip, left and right mouth corner ("left" = smaller x on an
+            upright face).
+        landmarks_px: (n, 68, 2) float32 in the iBUG-300W order, or None where the detector has none.
+    """
+
+    xyxy_px: F32
+    scores: F32
+    kps_px: F32
+    landmarks_px: F32 | None
+
+
+@dataclass(frozen=True)
+class TextRegions:
+    """Text found in one picture.
+
+    Attributes:
+        quads_px: (n, 4, 2) float32 corners, clockwise from top left.
+        texts: n recognised strings; "" where only detection ran.
+        scores: (n,) float32 recognition confidence, 0 to 1.
+    """
+
+    quads_px: F32
+    texts: tuple[str, ...]
+    scores: F32
+
+
+class FaceDetector(Protocol):
+    """Finds faces."""
+
+    name: str
+
+    def detect(self, pictures: Sequence[RgbU8]) -> list[Faces]:
+        """One ``Faces`` per picture. Raises ModelError where the model breaks."""
+
+
+class FaceEmbedder(Protocol):
+    """Turns aligned faces into identity vectors."""
+
+    name: str
+
+    def embed(self, pictures: Sequence[RgbU8], kps_px: Sequence[F32], landmarks_px: Sequence[F32 | None]) -> F32:
+        """(n, d) float32 with L2 norm 1, one row per picture; kps (5, 2), landmarks (68, 2) of its main face."""
+
+
+class QualityScorer(Protocol):
+    """Scores a face picture."""
+
+    name: str
+
+    def score(self, picture: RgbU8, xyxy_px: F32, kps_px: F32, landmarks_px: F32 | None) -> Mapping[str, float | None]:
+        """Manifest columns: always ``quality_score`` (0 to 1), and whatever components the scorer has."""
+
+
+class TextRecognizer(Protocol):
+    """Finds and reads text."""
+
+    name: str
+
+    def find(self, pictures: Sequence[RgbU8]) -> list[TextRegions]:
+        """One ``TextRegions`` per picture, coordinates in that picture's pixels."""

@@ -1,0 +1,1 @@
+"""Bytes to pixels and back: sniff, decode, crop, encode, perceptual hash."""

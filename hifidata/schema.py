@@ -1,0 +1,250 @@
+"""The manifest's columns, the closed vocabulary of reasons, and the few dataclasses that everybody shares.
+
+Imports nothing of ours and, until a schema is asked for, nothing heavy: ``hifidata.cli --help`` stays fast.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT_VERSION = 1
+
+Row = dict[str, Any]
+"""One candidate while it travels: manifest columns by name, absent or None where nothing was measured."""
+
+
+class _Word(str, Enum):
+    """A string from a closed vocabulary (``enum.StrEnum`` needs Python 3.11)."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+class Status(_Word):
+    """How a candidate ended."""
+
+    KEPT = "kept"
+    DROPPED = "dropped"  # judged: a stage measured it and decided against it
+    FAILED = "failed"  # not judged: it could not be read or a model broke on it
+
+
+class Reason(_Word):
+    """Why a candidate was not kept. Closed: a new cause is a new member, documented in manifests/README.md."""
+
+    # intake: the bytes
+    EMPTY_FILE = "empty_file"
+    UNREADABLE_FILE = "unreadable_file"
+    TOO_MANY_BYTES = "too_many_bytes"
+    NOT_IMAGE = "not_image"
+    FORMAT_NOT_ALLOWED = "format_not_allowed"
+    TOO_MANY_PIXELS = "too_many_pixels"
+    TOO_SMALL = "too_small"
+    BAD_ASPECT = "bad_aspect"
+    TRUNCATED = "truncated"
+    CORRUPT = "corrupt"
+    ANIMATED = "animated"
+    DUPLICATE_BYTES = "duplicate_bytes"
+    # detect
+    NO_FACE = "no_face"
+    SEVERAL_FACES = "several_faces"
+    FACE_CUT_OFF = "face_cut_off"
+    # crop
+    FACE_SHARE_TOO_LOW = "face_share_too_low"
+    CROP_TOO_SMALL = "crop_too_small"
+    # the cleansing stages
+    LOW_QUALITY = "low_quality"
+    TEXT_ON_FACE = "text_on_face"
+    OCCLUDED = "occluded"
+    NEAR_DUPLICATE = "near_duplicate"
+    # verify
+    OTHER_PERSON = "other_person"
+    IDENTITY_TOO_SMALL = "identity_too_small"
+    # anything
+    MODEL_ERROR = "model_error"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One picture somebody proposes for an identity.
+
+    Attributes:
+        source_uri: where it came from, for the manifest; for folders it ends in ``<identity>/<file>``.
+        relative_path: its name inside the source, independent of where the source lies; unique within the identity.
+        version: changes when the bytes may have changed (size and mtime of a file, ETag of a URL); drives resume.
+        locator: what the source needs to read the bytes again (a file path, ``tar-path::member``).
+        facts: manifest columns the source already knows (licence, landing_page_uri, http_status, ...).
+    """
+
+    source_uri: str
+    relative_path: str
+    version: str
+    locator: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class IdentityTask:
+    """All candidates of one person: the unit of work, of retry, of commit and of output."""
+
+    identity_id: str
+    identity_name: str
+    source: str
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when a candidate is added, removed or altered (hex sha256)."""
+        digest = hashlib.sha256(self.identity_id.encode())
+        for candidate in self.candidates:
+            digest.update(f"\0{candidate.relative_path}\0{candidate.version}".encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A stage's decision against a candidate: the reason and the number that was compared with a threshold."""
+
+    reason: Reason
+    score: float | None = None
+    threshold: float | None = None
+    message: str | None = None
+
+
+def identity_id_of(identity_name: str) -> str:
+    """16 hex digits for a name: safe in file names and tar members whatever the name holds."""
+    return hashlib.sha256(identity_name.encode()).hexdigest()[:16]
+
+
+def image_id_of(identity_id: str, relative_path: str) -> str:
+    """20 hex digits for a candidate, the same wherever the source is mounted."""
+    return hashlib.sha256(f"{identity_id}\0{relative_path}".encode()).hexdigest()[:20]
+
+
+# name, Arrow type, meaning. The one list behind the Parquet schema and manifests/README.md.
+IMAGE_COLUMNS: tuple[tuple[str, str, str], ...] = (
+    ("image_id", "string", "20 hex digits of sha256(identity_id, path inside the source)"),
+    ("identity_id", "string", "16 hex digits of sha256(identity name)"),
+    ("identity_name", "string", "the person's name as the source gives it (personal data)"),
+    ("source", "string", "kind of source: folder, shards, ..."),
+    ("source_uri", "string", "where the candidate came from; folders end in <identity>/<file>"),
+    ("landing_page_uri", "string", "page that shows the picture, where the source knows it"),
+    ("licence", "string", "licence as the source states it"),
+    ("fetched_at", "string", "UTC time of the download, ISO 8601"),
+    ("http_status", "int32", "status of the download"),
+    ("content_sha256", "string", "sha256 of the bytes as read"),
+    ("original_format", "string", "what the bytes are, whatever the file is called: jpeg, png, webp, bmp, gif, avif"),
+    ("original_bytes", "int64", "size of the file"),
+    ("width_px", "int32", "width after EXIF orientation"),
+    ("height_px", "int32", "height after EXIF orientation"),
+    ("exif_orientation", "int32", "orientation tag that was applied, 1 to 8"),
+    ("colour_mode", "string", "mode of the file before conversion to sRGB (RGB, CMYK, P, I;16, ...)"),
+    ("n_frames", "int32", "frames of an animated or multi-picture file; the first is used"),
+    ("n_faces", "int32", "faces that count: the main one and those at least other_face_min_area_ratio of its area"),
+    ("n_faces_raw", "int32", "all faces the detector reported"),
+    ("other_face_area_ratio", "float32", "area of the second largest face over the largest; 0 where there is none"),
+    ("face_x1_px", "float32", "main face box in the oriented picture"),
+    ("face_y1_px", "float32", ""),
+    ("face_x2_px", "float32", ""),
+    ("face_y2_px", "float32", ""),
+    ("face_inside_ratio", "float32", "share of the face box that lies inside the picture"),
+    ("face_score", "float32", "detector's confidence, on the detector's own scale"),
+    ("face_kps", "list<float32>[10]", "left eye, right eye, nose, mouth left, mouth right as x, y in picture pixels"),
+    ("face_landmarks", "list<float32>[136]", "68 points as x, y in picture pixels"),
+    ("detect_model", "string", "detector"),
+    ("face_area_ratio", "float32", "face box area over crop area"),
+    ("crop_x1_px", "int32", "square crop in the oriented picture; negative where it was padded"),
+    ("crop_y1_px", "int32", ""),
+    ("crop_x2_px", "int32", ""),
+    ("crop_y2_px", "int32", ""),
+    ("crop_shift_px", "int32", "how far the crop was moved to stay inside the picture"),
+    ("phash", "string", "64-bit perceptual hash of the crop, 16 hex digits"),
+    ("yaw_deg", "float32", "head pose; positive: the head turns to the picture's right"),
+    ("pitch_deg", "float32", "positive: the head looks up"),
+    ("roll_deg", "float32", "positive: clockwise in the picture"),
+    ("quality_score", "float32", "0 to 1, higher is better"),
+    ("quality_model", "string", "scorer"),
+    ("quality_sharpness", "float32", "0 to 1, see backends/iso_quality.py"),
+    ("quality_illumination", "float32", "0 to 1, evenness of left and right half"),
+    ("quality_contrast", "float32", "0 to 1"),
+    ("quality_exposure", "float32", "0 to 1"),
+    ("quality_pose", "float32", "0 to 1"),
+    ("quality_inter_eye", "float32", "0 to 1"),
+    ("inter_eye_px", "float32", "distance of the eye centres in the oriented picture"),
+    ("text_overlap", "float32", "share of the face box covered by recognised text"),
+    ("text_found", "string", "recognised text that touches the face box, ' | ' between regions"),
+    ("watermark_model", "string", "text recogniser"),
+    ("occlusion_answer", "string", "what the occlusion model said"),
+    ("occlusion_terms", "string", "terms of the recipe's list found in it"),
+    ("duplicate_of", "string", "image_id of the better copy that was kept instead"),
+    ("duplicate_distance_bits", "int32", "Hamming distance of the perceptual hashes to that copy"),
+    ("restored", "bool", "whether the pixels were restored"),
+    ("restore_cosine", "float32", "similarity of the face before and after restoration"),
+    ("embedding", "list<float32>", "identity embedding, L2 norm 1 (biometric data)"),
+    ("embedding_model", "string", "embedder"),
+    ("cluster", "int32", "k-means cluster within the identity; 0 is the largest"),
+    ("similarity", "float32", "cosine to the centre of the largest cluster"),
+    ("caption", "string", "text of the sample"),
+    ("caption_model", "string", "where the caption came from"),
+    ("age", "float32", "years"),
+    ("gender", "string", "female, male or null"),
+    ("gender_source", "string", "name or the model's name"),
+    ("status", "string", "kept, dropped or failed"),
+    ("stage", "string", "stage that decided"),
+    ("reason", "string", "closed vocabulary, see below"),
+    ("score", "float32", "the number that was compared"),
+    ("threshold", "float32", "what it was compared with"),
+    ("message", "string", "one line in words"),
+    ("shard", "string", "path of the shard inside the dataset folder"),
+    ("key", "string", "sample key inside the shard"),
+)
+
+IDENTITY_COLUMNS: tuple[tuple[str, str, str], ...] = (
+    ("identity_id", "string", "16 hex digits of sha256(identity name)"),
+    ("identity_name", "string", "the person's name as the source gives it (personal data)"),
+    ("source", "string", "kind of source"),
+    ("n_candidates", "int32", "candidates = kept + dropped + failed"),
+    ("n_kept", "int32", ""),
+    ("n_dropped", "int32", ""),
+    ("n_failed", "int32", ""),
+    ("status", "string", "kept where at least one image was kept, otherwise dropped or failed"),
+    ("reason", "string", "most frequent reason among its candidates where nothing was kept"),
+    ("target_embedding", "list<float32>", "centre of the largest cluster, L2 norm 1 (biometric data)"),
+    ("n_clusters", "int32", "clusters k-means was asked for"),
+    ("similarity_min", "float32", "over kept images"),
+    ("similarity_mean", "float32", "over kept images"),
+    ("gender", "string", "of the kept images"),
+    ("shard", "string", "path of the shard inside the dataset folder"),
+    ("shard_sha256", "string", ""),
+    ("shard_bytes", "int64", ""),
+)
+
+THUMBNAIL_COLUMNS: tuple[tuple[str, str, str], ...] = (
+    ("image_id", "string", "as in images.parquet"),
+    ("jpeg", "binary", "small JPEG of the crop, or of the whole picture where there was no crop"),
+)
+
+
+def arrow_schema(columns: tuple[tuple[str, str, str], ...]) -> pa.Schema:
+    """The Arrow schema of a column list; every field carries its meaning as metadata."""
+    import pyarrow as pa
+
+    types: dict[str, pa.DataType] = {
+        "string": pa.string(), "binary": pa.binary(), "bool": pa.bool_(),
+        "int32": pa.int32(), "int64": pa.int64(), "float32": pa.float32(),
+        "list<float32>": pa.list_(pa.float32()),
+        "list<float32>[10]": pa.list_(pa.float32(), 10),
+        "list<float32>[136]": pa.list_(pa.float32(), 136),
+    }  # fmt: skip
+    return pa.schema(
+        [pa.field(name, types[kind], metadata={"meaning": meaning} if meaning else None) for name, kind, meaning in columns]
+    )
+
+
+IMAGE_COLUMN_NAMES = tuple(name for name, _, _ in IMAGE_COLUMNS)
