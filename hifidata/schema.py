@@ -6,6 +6,7 @@ Imports nothing of ours and, until a schema is asked for, nothing heavy: ``hifid
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -68,6 +69,12 @@ class Reason(_Word):
     IDENTITY_TOO_SMALL = "identity_too_small"
     # anything
     MODEL_ERROR = "model_error"
+
+
+FAILED_REASONS = frozenset(
+    {Reason.EMPTY_FILE, Reason.UNREADABLE_FILE, Reason.NOT_IMAGE, Reason.TRUNCATED, Reason.CORRUPT, Reason.MODEL_ERROR}
+)
+"""Reasons that mean "could not be judged" (status failed, counted by the failure budget); all others mean "judged"."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +155,12 @@ IMAGE_COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("n_frames", "int32", "frames of an animated or multi-picture file; the first is used"),
     ("n_faces", "int32", "faces that count: the main one and those at least other_face_min_area_ratio of its area"),
     ("n_faces_raw", "int32", "all faces the detector reported"),
-    ("other_face_area_ratio", "float32", "area of the second largest face over the largest; 0 where there is none"),
+    (
+        "face_areas_rel",
+        "list<float32>",
+        "area of every reported face over the largest, largest first (so the first is 1)",
+    ),
+    ("other_face_area_ratio", "float32", "second of face_areas_rel; 0 where there is one face"),
     ("face_x1_px", "float32", "main face box in the oriented picture"),
     ("face_y1_px", "float32", ""),
     ("face_x2_px", "float32", ""),
@@ -164,6 +176,7 @@ IMAGE_COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("crop_x2_px", "int32", ""),
     ("crop_y2_px", "int32", ""),
     ("crop_shift_px", "int32", "how far the crop was moved to stay inside the picture"),
+    ("is_monochrome", "bool", "the crop has no colour"),
     ("phash", "string", "64-bit perceptual hash of the crop, 16 hex digits"),
     ("yaw_deg", "float32", "head pose; positive: the head turns to the picture's right"),
     ("pitch_deg", "float32", "positive: the head looks up"),
@@ -177,19 +190,23 @@ IMAGE_COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("quality_pose", "float32", "0 to 1"),
     ("quality_inter_eye", "float32", "0 to 1"),
     ("inter_eye_px", "float32", "distance of the eye centres in the oriented picture"),
-    ("text_overlap", "float32", "share of the face box covered by recognised text"),
+    ("text_regions", "string", "JSON list of [text, recognition score, share of the face box covered], largest first"),
+    ("text_overlap", "float32", "share of the face box covered by the regions that count as text"),
     ("text_found", "string", "recognised text that touches the face box, ' | ' between regions"),
     ("watermark_model", "string", "text recogniser"),
     ("occlusion_answer", "string", "what the occlusion model said"),
     ("occlusion_terms", "string", "terms of the recipe's list found in it"),
     ("duplicate_of", "string", "image_id of the better copy that was kept instead"),
     ("duplicate_distance_bits", "int32", "Hamming distance of the perceptual hashes to that copy"),
+    ("duplicate_same_bytes", "bool", "that copy is the same file to the byte"),
     ("restored", "bool", "whether the pixels were restored"),
     ("restore_cosine", "float32", "similarity of the face before and after restoration"),
     ("embedding", "list<float32>", "identity embedding, L2 norm 1 (biometric data)"),
     ("embedding_model", "string", "embedder"),
     ("cluster", "int32", "k-means cluster within the identity; 0 is the largest"),
     ("similarity", "float32", "cosine to the centre of the largest cluster"),
+    ("n_matching", "int32", "pictures of the identity whose similarity passed, this one or not"),
+    ("portrait_landmarks", "list<float32>[136]", "68 points as x, y in pixels of the written picture"),
     ("caption", "string", "text of the sample"),
     ("caption_model", "string", "where the caption came from"),
     ("age", "float32", "years"),
@@ -243,8 +260,22 @@ def arrow_schema(columns: tuple[tuple[str, str, str], ...]) -> pa.Schema:
         "list<float32>[136]": pa.list_(pa.float32(), 136),
     }  # fmt: skip
     return pa.schema(
-        [pa.field(name, types[kind], metadata={"meaning": meaning} if meaning else None) for name, kind, meaning in columns]
+        [
+            pa.field(name, types[kind], metadata={"meaning": meaning} if meaning else None)
+            for name, kind, meaning in columns
+        ]
     )
 
 
 IMAGE_COLUMN_NAMES = tuple(name for name, _, _ in IMAGE_COLUMNS)
+_FLOAT32_COLUMNS = frozenset(name for name, kind, _ in IMAGE_COLUMNS if kind == "float32")
+
+
+def canonical(name: str, value: Any) -> Any:
+    """The value as the manifest will give it back: float32 columns lose the digits they cannot hold.
+
+    Stages judge these values, so that a replay from the manifest judges the very same numbers.
+    """
+    if value is None or name not in _FLOAT32_COLUMNS:
+        return value
+    return struct.unpack("f", struct.pack("f", value))[0]

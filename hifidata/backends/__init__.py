@@ -1,1 +1,82 @@
-"""One file per model behind a stage; the only place that imports model libraries."""
+"""One file per model behind a stage; the only place that imports model libraries.
+
+The tables below are the one place that maps a recipe's model name to its class, with the thresholds that belong to that
+model and where they come from. Nothing is imported until ``load`` is called.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hifidata.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A model that a recipe can name.
+
+    Attributes:
+        path: ``module:Class`` inside this package.
+        licence: of the weights.
+        defaults: recipe values that belong to this model, for keys the recipe leaves null.
+        origin: where those numbers come from.
+    """
+
+    path: str
+    licence: str
+    defaults: Mapping[str, float | int] | None = None
+    origin: str = ""
+
+
+DETECTORS: Mapping[str, Backend] = {
+    "dlib_hog": Backend("dlib_faces:DlibDetector", "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only"),
+}
+EMBEDDERS: Mapping[str, Backend] = {
+    "dlib_resnet": Backend(
+        "dlib_faces:DlibEmbedder",
+        "CC0-1.0",
+        {"k": 2, "min_similarity": 0.9},
+        "tuned on half of the people of a private test set, see docs/quality.md",
+    ),
+}
+SCORERS: Mapping[str, Backend] = {
+    "iso29794": Backend(
+        "iso_quality:IsoQuality",
+        "Apache-2.0 (ours)",
+        {"min_score": 0.45},
+        "see docs/quality.md; the paper's 0.45 is FQA's",
+    ),
+}
+RECOGNIZERS: Mapping[str, Backend] = {
+    "rapidocr": Backend("rapidocr_text:RapidOcrText", "Apache-2.0 (PP-OCRv6)"),
+}
+CAPTIONERS: Mapping[str, Backend] = {
+    "attributes": Backend("attribute_caption:AttributeCaptioner", "Apache-2.0 (ours)"),
+}
+BY_STAGE: Mapping[str, Mapping[str, Backend]] = {
+    "detect": DETECTORS,
+    "quality": SCORERS,
+    "watermark": RECOGNIZERS,
+    "occlusion": {},
+    "restore": {},
+    "verify": EMBEDDERS,
+    "caption": CAPTIONERS,
+}
+
+
+def find(stage: str, model: str) -> Backend:
+    """The table entry. Raises RecipeError with the names that exist."""
+    table = BY_STAGE[stage]
+    if model not in table:
+        known = ", ".join(sorted(table)) or "none yet; leave it null"
+        raise RecipeError(f"{stage}.model: unknown model {model!r}; known: {known}")
+    return table[model]
+
+
+def load(stage: str, model: str) -> Any:
+    """Imports the backend's module and constructs it: this is where weights are read."""
+    module, _, name = find(stage, model).path.partition(":")
+    return getattr(importlib.import_module(f"hifidata.backends.{module}"), name)()

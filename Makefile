@@ -1,0 +1,43 @@
+# `make help` lists the targets. Everything runs in .venv/, which `make setup` builds.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO_PHOTOS := datasets/demo-photos
+DEMO := datasets/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help setup dataset test test-all lint types bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP)  ## build .venv/ with everything that dataset and test need
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev]'
+	@touch $@
+
+dataset: $(STAMP)  ## make the demo dataset in datasets/demo/; the last line printed is its report
+	@$(BIN)/python -m hifidata.demo $(DEMO_PHOTOS)
+	@$(BIN)/hifidata run pipelines/demo.yaml --out $(DEMO)
+
+test: $(STAMP)  ## run the tests that take seconds
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: $(STAMP)  ## run every test, the long kill tests included
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)  ## check types
+	$(BIN)/mypy hifidata
+
+bench: $(STAMP)  ## print the table of ratios (needs test photos, see docs/performance.md)
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove .venv/ and the demo
+	rm -rf $(VENV) $(DEMO_PHOTOS) $(DEMO)

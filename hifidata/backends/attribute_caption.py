@@ -1,0 +1,41 @@
+"""Captions without a model: one plain sentence of what was measured, nothing invented.
+
+Pose and expression stay out of it, as the paper's caption prompt demands (section 3.4); the landmarks carry them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# Share of the crop the face box covers; the words are those photographers use for the framing.
+CLOSE_UP_SHARE = 0.30
+HEAD_AND_SHOULDERS_SHARE = 0.12
+NOUNS = {"female": "woman", "male": "man"}
+
+
+class AttributeCaptioner:
+    """Writes a caption from manifest columns."""
+
+    name = "attributes"
+
+    def caption(self, row: Mapping[str, Any]) -> str:
+        """For example ``A black-and-white close-up portrait photo of a woman.``
+
+        Args:
+            row: uses ``face_area_ratio``, ``is_monochrome`` and ``gender``; a null one leaves its words out.
+        """
+        words = ["black-and-white"] if row.get("is_monochrome") else []
+        words += [
+            _framing(row.get("face_area_ratio")),
+            "portrait photo of a",
+            NOUNS.get(row.get("gender") or "", "person"),
+        ]
+        sentence = " ".join(word for word in words if word)
+        return f"A {sentence}."
+
+
+def _framing(face_share: float | None) -> str:
+    if face_share is None or face_share < HEAD_AND_SHOULDERS_SHARE:
+        return ""
+    return "close-up" if face_share >= CLOSE_UP_SHARE else "head-and-shoulders"

@@ -1,0 +1,206 @@
+"""``hifidata ...``: parses, calls, prints. Everything it does is a function elsewhere."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from hifidata import console
+from hifidata.errors import HifiError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Turns folders of photos into identity-grouped portrait datasets, and records why every candidate was kept or dropped.",
+    epilog="Exit codes: 0 done, 1 failed, 2 usage or recipe error, 3 done but over the failure budget, "
+    "4 folder locked by another run, 130 interrupted.",
+)
+
+RecipeArg = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file, for example pipelines/folder.yaml")]
+DatasetArg = Annotated[Path, typer.Argument(metavar="DIR", help="dataset folder")]
+SetOption = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="override a recipe value; may be repeated")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="machine-readable output on stdout")]
+LimitOption = Annotated[Optional[int], typer.Option("--limit", min=1, help="at most so many identities")]  # noqa: UP045
+
+
+@app.command()
+def run(
+    recipe: RecipeArg,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="dataset folder to make or resume")],
+    overrides: SetOption = [],  # noqa: B006
+    executor: Annotated[Optional[str], typer.Option(help="ray or local; overrides the recipe")] = None,  # noqa: UP045
+    address: Annotated[Optional[str], typer.Option(help="Ray cluster: auto or ray://host:10001")] = None,  # noqa: UP045
+    limit: LimitOption = None,
+    accept_recipe_change: Annotated[
+        bool, typer.Option("--accept-recipe-change", help="redo everything if DIR was made by another recipe")
+    ] = False,
+    json_out: JsonOption = False,
+) -> None:
+    """Runs a recipe; the same command again resumes it."""
+    from hifidata.recipe import load_recipe
+    from hifidata.run.engine import RunOptions
+    from hifidata.run.engine import run as run_recipe
+
+    extra = [f"executor.kind={executor}"] if executor else []
+    resolved = load_recipe(recipe, [*overrides, *extra])
+    options = RunOptions(out, address, limit, accept_recipe_change)
+    try:
+        with console.RunDisplay() as display:
+            result = run_recipe(resolved, options, display.update)
+    except KeyboardInterrupt:
+        console.err.print("interrupted; nothing is half-written, the same command resumes")
+        raise typer.Exit(130) from None
+    if json_out:
+        console.write_json(result.dataset)
+    else:
+        console.closing_table(result.dataset)
+        if result.did_nothing:
+            console.out.print("Nothing to do: this dataset is complete.")
+        console.out.print(str(result.report), markup=False)
+    if result.over_budget:
+        counts = result.dataset["counts"]
+        console.err.print(
+            f"over the failure budget: {counts['failed']} of {counts['candidates']} candidates failed, the recipe allows "
+            f"{resolved.failures.max_share:.0%}; see `hifidata failures {out}`"
+        )
+        raise typer.Exit(3)
+
+
+@app.command()
+def plan(recipe: RecipeArg, overrides: SetOption = [], limit: LimitOption = None, json_out: JsonOption = False) -> None:  # noqa: B006
+    """Shows what would run where, on how many candidates; writes and downloads nothing."""
+    from hifidata.recipe import load_recipe
+    from hifidata.run.plan import make_plan
+
+    planned = make_plan(load_recipe(recipe, overrides), limit).as_dict()
+    if json_out:
+        console.write_json(planned)
+        return
+    console.out.print(f"{planned['name']}: {planned['identities']} identities, {planned['candidates']} candidates")
+    console.table(
+        "stages",
+        ("stage", "runs", "model"),
+        [(s["stage"], "yes" if s["runs"] else "no", s["model"]) for s in planned["stages"]],
+    )
+    console.table(
+        "worker groups", ("group", "cpus", "gpus", "stages"),
+        [(g["name"], g["num_cpus"], g["num_gpus"], " ".join(g["stages"])) for g in planned["groups"]],
+    )  # fmt: skip
+    console.table(
+        "models", ("stage", "model", "licence"), [(m["stage"], m["model"], m["licence"]) for m in planned["models"]]
+    )
+
+
+@app.command()
+def status(dataset: DatasetArg, json_out: JsonOption = False) -> None:
+    """Shows whether a dataset is finished and what it holds so far."""
+    from hifidata.store.query import status as look
+
+    found = look(dataset)
+    if json_out:
+        console.write_json(found)
+    else:
+        console.table("", ("", " "), list(found.items()))
+
+
+@app.command()
+def inspect(
+    dataset: DatasetArg,
+    what: Annotated[str, typer.Argument(help="identity id or name, image id, sample key, or end of a file name")],
+    json_out: JsonOption = False,
+) -> None:
+    """Shows one identity, or one image with its whole history."""
+    from hifidata.store.query import find
+
+    identity, rows = find(dataset, what)
+    if json_out:
+        console.write_json({"identity": identity, "images": rows})
+    elif identity is not None:
+        console.table("identity", ("", " "), _facts(identity))
+        columns = ("image_id", "source_uri", "status", "stage", "reason", "quality_score", "similarity")
+        console.table("images", columns, [[row[name] for name in columns] for row in rows])
+    else:
+        for row in rows:
+            console.table(f"image {row['image_id']}", ("column", "value"), _facts(row))
+
+
+def _facts(row: dict[str, Any]) -> list[tuple[str, Any]]:
+    long = {"embedding", "target_embedding", "face_landmarks", "portrait_landmarks"}
+    return [
+        (name, f"{len(value)} numbers" if name in long else value) for name, value in row.items() if value is not None
+    ]
+
+
+@app.command()
+def failures(
+    dataset: DatasetArg,
+    dropped: Annotated[bool, typer.Option("--dropped", help="also what was judged and dropped")] = False,
+    reason: Annotated[Optional[str], typer.Option(help="only this reason")] = None,  # noqa: UP045
+    json_out: Annotated[bool, typer.Option("--json", help="one JSON object per line")] = False,
+) -> None:
+    """Lists candidates that failed, with the reason and the file."""
+    from hifidata.store.query import failures as look
+
+    rows = look(dataset, dropped, reason)
+    if json_out:
+        console.write_json_lines(rows)
+    else:
+        columns = ("source_uri", "stage", "reason", "message")
+        console.table("", columns, [[row[name] for name in columns] for row in rows])
+
+
+@app.command()
+def replay(dataset: DatasetArg, overrides: SetOption = [], json_out: JsonOption = False) -> None:  # noqa: B006
+    """Says what other thresholds would have kept, from stored numbers alone; runs no model, writes nothing."""
+    from hifidata.run.replay import replay as redecide
+
+    result = redecide(dataset, overrides)
+    if json_out:
+        console.write_json(vars(result) | {"unknown_by_stage": result.unknown_by_stage})
+        return
+    for change in result.changes or ["no setting changes"]:
+        console.out.print(change, markup=False)
+    console.out.print(
+        f"kept: {result.kept_before} -> {result.kept_after} of {result.n_candidates} "
+        f"({len(result.newly_kept)} newly kept, {len(result.newly_dropped)} newly dropped)"
+    )
+    reasons = sorted(result.reasons_before.keys() | result.reasons_after.keys())
+    rows = [(reason, result.reasons_before[reason], result.reasons_after[reason]) for reason in reasons]
+    console.table("", ("reason", "before", "after"), rows, right=("before", "after"))
+    for stage, count in sorted(result.unknown_by_stage.items()):
+        console.out.print(
+            f"{count} images would now reach `{stage}`, but were never measured there: they had been dropped before it. "
+            "Whether they would be kept, only a run can tell."
+        )
+
+
+@app.command()
+def report(dataset: DatasetArg) -> None:
+    """Writes the HTML report, the dataset card and croissant.json again from the manifests."""
+    from hifidata.run.engine import report_path, write_reports
+    from hifidata.store.folder import DatasetFolder
+
+    folder = DatasetFolder(dataset)
+    write_reports(folder, folder.read_dataset())
+    console.out.print(str(report_path(folder)), markup=False)
+
+
+def main() -> None:
+    """Entry point: maps the exception tree to exit codes; usage errors are Typer's own and exit with 2."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is treated like Ctrl-C
+    try:
+        app()
+    except HifiError as error:
+        console.err.print(f"error: {error}", markup=False)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

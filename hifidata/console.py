@@ -1,0 +1,121 @@
+"""What a person sees in the terminal: live progress, tables, JSON. Data goes to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from hifidata.run.engine import Progress as RunProgress
+
+PLAIN_INTERVAL_S = 30.0
+
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def write_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    out.print(json.dumps(value, indent=2, ensure_ascii=False, default=str), markup=False)
+
+
+def write_json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
+    """One JSON object per line on stdout."""
+    for row in rows:
+        out.print(json.dumps(row, ensure_ascii=False, default=str), markup=False)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Iterable[str] = ()) -> None:
+    """A table on stdout; columns named in ``right`` hold numbers."""
+    shown = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        shown.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*("" if value is None else _plain(value) for value in row))
+    out.print(shown)
+
+
+def _plain(value: Any) -> str:
+    text = f"{value:.3g}" if isinstance(value, float) else str(value)
+    return text.replace("[", r"\[")
+
+
+class RunDisplay(AbstractContextManager["RunDisplay"]):
+    """Progress of a run: a live line on a terminal, a plain line every 30 s elsewhere."""
+
+    def __init__(self) -> None:
+        self._began = self._last_line = time.monotonic()
+        self._task: TaskID | None = None
+        self._live = (
+            Progress(
+                TextColumn("{task.fields[text]}"),
+                BarColumn(bar_width=24),
+                TimeElapsedColumn(),
+                console=err,
+                transient=True,
+            )
+            if err.is_terminal
+            else None
+        )
+
+    def __enter__(self) -> RunDisplay:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def update(self, progress: RunProgress) -> None:
+        """Shows where the run stands."""
+        now = time.monotonic()
+        text = self._line(progress, now - self._began)
+        if self._live is None:
+            if progress.done_identities == 0 or now - self._last_line >= PLAIN_INTERVAL_S:
+                self._last_line = now
+                err.print(text, markup=False)
+            return
+        if self._task is None:
+            self._task = self._live.add_task("", total=max(progress.n_images, 1), text=text)
+        self._live.update(self._task, completed=progress.done_images, text=text)
+
+    @staticmethod
+    def _line(progress: RunProgress, seconds: float) -> str:
+        done = progress.done_images
+        resumed = f" (+{progress.resumed_identities} done before)" if progress.resumed_identities else ""
+        head = (
+            f"identities {progress.done_identities}/{progress.n_identities}{resumed}  images {done}/{progress.n_images}"
+        )
+        if not done:
+            return f"{head}  loading models"
+        rate = done / max(seconds, 1e-6)
+        eta_s = round((progress.n_images - done) / rate)
+        clock = f"{eta_s // 3600:02d}:{eta_s // 60 % 60:02d}:{eta_s % 60:02d}"
+        return f"{head}  kept {progress.kept / done:.0%}  {rate:.1f} images/s  eta {clock}"
+
+
+def closing_table(dataset: Mapping[str, Any]) -> None:
+    """Stage x (in, kept, dropped, failed, ms per image) on stdout."""
+    rows = [
+        (s["stage"], s["in"], s["kept"], s["dropped"], s["failed"], s["ms_per_image"]) if s["ran"]
+        else (s["stage"], "not run", None, None, None, None)
+        for s in dataset["stages"]
+    ]  # fmt: skip
+    numbers = ("in", "kept", "dropped", "failed", "ms/image")
+    table(f"{dataset['name']}: stages", ("stage", *numbers), rows, right=numbers)
+    counts = dataset["counts"]
+    out.print(
+        f"{counts['candidates']} candidates = {counts['kept']} kept + {counts['dropped']} dropped + {counts['failed']} failed; "
+        f"{counts['identities_kept']} of {counts['identities']} identities kept"
+    )

@@ -1,0 +1,180 @@
+"""Bytes to an upright sRGB picture, or to the reason why not.
+
+What a file is called plays no part: the content picks one decoder from an allow-list, and that decoder alone gets the
+bytes. Sizes are judged from the header, before memory is spent on pixels.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Literal
+
+import cv2
+import numpy as np
+from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+from hifidata.errors import IntakeError
+from hifidata.image.colour import RgbU8, is_srgb, srgb_u8
+from hifidata.image.container import Header, open_avif, read_header
+from hifidata.image.sniff import DECODABLE, sniff
+from hifidata.schema import Reason
+
+# The classes themselves, not Image.open: it warns about sizes that we have judged already.
+_OPENERS: dict[str, Callable[[bytes], ImageFile.ImageFile]] = {
+    "jpeg": lambda data: JpegImagePlugin.JpegImageFile(BytesIO(data)),
+    "png": lambda data: PngImagePlugin.PngImageFile(BytesIO(data)),
+    "gif": lambda data: GifImagePlugin.GifImageFile(BytesIO(data)),
+    "webp": lambda data: WebPImagePlugin.WebPImageFile(BytesIO(data)),
+    "bmp": lambda data: BmpImagePlugin.BmpImageFile(BytesIO(data)),
+    "avif": open_avif,
+}
+
+# What Pillow's plugins and their C libraries raise on damaged files.
+_DECODER_ERRORS = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,
+    SystemError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+_UPRIGHT: dict[int, Callable[[RgbU8], RgbU8]] = {
+    2: lambda rgb_u8: cv2.flip(rgb_u8, 1),
+    3: lambda rgb_u8: cv2.rotate(rgb_u8, cv2.ROTATE_180),
+    4: lambda rgb_u8: cv2.flip(rgb_u8, 0),
+    5: cv2.transpose,
+    6: lambda rgb_u8: cv2.rotate(rgb_u8, cv2.ROTATE_90_CLOCKWISE),
+    7: lambda rgb_u8: cv2.rotate(cv2.transpose(rgb_u8), cv2.ROTATE_180),
+    8: lambda rgb_u8: cv2.rotate(rgb_u8, cv2.ROTATE_90_COUNTERCLOCKWISE),
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What ``decode`` accepts.
+
+    Attributes:
+        max_bytes: size of the file.
+        max_pixels: width times height.
+        min_side_px: the shorter side.
+        max_aspect: the longer side over the shorter one.
+        formats: a selection of ``sniff.DECODABLE``.
+        animated: use the ``first`` frame of animated and multi-picture files, or ``drop`` them.
+    """
+
+    max_bytes: int = 32 * 2**20
+    max_pixels: int = 50_000_000
+    min_side_px: int = 64
+    max_aspect: float = 8.0
+    formats: tuple[str, ...] = DECODABLE
+    animated: Literal["first", "drop"] = "first"
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded picture.
+
+    Attributes:
+        rgb_u8: (H, W, 3) uint8 sRGB, C-contiguous, orientation applied.
+        format: what the bytes were: a name from ``sniff.DECODABLE``.
+        mode: Pillow's name for the pixels as stored (``RGB``, ``CMYK``, ``P``, ``I;16``, ...).
+        exif_orientation: the orientation that was undone, 1 to 8.
+        n_frames: of which ``rgb_u8`` is the first.
+    """
+
+    rgb_u8: RgbU8
+    format: str
+    mode: str
+    exif_orientation: int
+    n_frames: int
+
+
+def decode(data: bytes, limits: Limits) -> Picture:
+    """Decodes a picture file.
+
+    Args:
+        data: the whole file.
+        limits: what to accept.
+
+    Raises:
+        IntakeError: with the reason, for every file that is not accepted.
+    """
+    kind = _accepted_kind(data, limits)
+    header = read_header(kind, data)
+    _check_size(kind, header.width_px, header.height_px, limits)
+    if header.n_frames > 1 and limits.animated == "drop":
+        raise IntakeError(Reason.ANIMATED, f"{kind}: {header.n_frames} frames; intake is set to drop such files")
+    mode, rgb_u8 = _decode_plain_jpeg(header) or _decode_with_pillow(kind, header)
+    undo = _UPRIGHT.get(header.orientation)
+    return Picture(undo(rgb_u8) if undo else rgb_u8, kind, mode, header.orientation, header.n_frames)
+
+
+def _accepted_kind(data: bytes, limits: Limits) -> str:
+    if not data:
+        raise IntakeError(Reason.EMPTY_FILE, "the file has 0 bytes")
+    if len(data) > limits.max_bytes:
+        raise IntakeError(Reason.TOO_MANY_BYTES, f"{len(data)} bytes, at most {limits.max_bytes} are read")
+    kind = sniff(data)
+    if kind is None:
+        raise IntakeError(Reason.NOT_IMAGE, f"no picture format starts with the bytes {data[:8].hex(' ')}")
+    if kind not in limits.formats:
+        raise IntakeError(Reason.FORMAT_NOT_ALLOWED, f"the content is {kind}, allowed are {', '.join(limits.formats)}")
+    return kind
+
+
+def _check_size(kind: str, width_px: int, height_px: int, limits: Limits) -> None:
+    long_px, short_px = max(width_px, height_px), min(width_px, height_px)
+    found = f"{kind}: {width_px} x {height_px} pixels"
+    if short_px <= 0:
+        raise IntakeError(Reason.CORRUPT, f"{found}, the header is damaged")
+    if long_px * short_px > limits.max_pixels:
+        raise IntakeError(Reason.TOO_MANY_PIXELS, f"{found}, at most {limits.max_pixels} in all are decoded")
+    if short_px < limits.min_side_px:
+        raise IntakeError(Reason.TOO_SMALL, f"{found}, the shorter side must have at least {limits.min_side_px}")
+    if long_px > limits.max_aspect * short_px:
+        raise IntakeError(Reason.BAD_ASPECT, f"{found}, the longer side may be {limits.max_aspect:g} times the shorter")
+
+
+def _decode_plain_jpeg(header: Header) -> tuple[str, RgbU8] | None:
+    """Same library and same pixels as Pillow in less time; None hands difficult files to Pillow.
+
+    OpenCV pads truncated files with grey, so only those go in whose end marker was found. It sees no EXIF to rotate by.
+    """
+    if not (header.plain_mode and is_srgb(header.icc)):
+        return None
+    try:
+        rgb_u8 = cv2.imdecode(np.frombuffer(header.pixels, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:
+        return None
+    if rgb_u8 is None or rgb_u8.shape != (header.height_px, header.width_px, 3):
+        return None
+    return header.plain_mode, rgb_u8
+
+
+def _decode_with_pillow(kind: str, header: Header) -> tuple[str, RgbU8]:
+    if header.ends_early and ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise IntakeError(Reason.TRUNCATED, f"{kind}: the data ends early, and Pillow was told to make up the rest")
+    try:
+        picture = _OPENERS[kind](header.pixels)
+        if picture.size != (header.width_px, header.height_px):
+            raise IntakeError(Reason.CORRUPT, f"{kind}: the header tells two sizes, {picture.size} is the second")
+        mode = picture.mode
+        picture.load()
+        return mode, srgb_u8(picture, header.icc)
+    except _DECODER_ERRORS as error:
+        early = header.ends_early or "truncated" in str(error).lower()
+        reason = Reason.TRUNCATED if early else Reason.CORRUPT
+        raise IntakeError(reason, f"{kind}: {str(error) or type(error).__name__}; fetch it again or drop it") from error

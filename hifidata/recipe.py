@@ -1,0 +1,358 @@
+"""The recipe: one YAML file that says where photos come from, what each stage does, and where the limits are.
+
+Every section is a frozen pydantic model that refuses unknown keys. Units are in the names. Defaults are the paper's
+(section 3.4) where the number does not depend on a model; where it does, the default belongs to the embedded models and
+its origin is written beside it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hifidata import backends
+from hifidata.errors import RecipeError
+from hifidata.image.decode import Limits
+
+STAGE_NAMES = (
+    "intake", "detect", "crop", "quality", "watermark", "occlusion", "embed",
+    "dedup", "verify", "restore", "landmarks", "attributes", "caption",
+)  # fmt: skip
+"""Stages in the order in which they run: the paper's, except that near-duplicates are judged before the identity, and only
+verified pictures are restored (identity is judged on the unrestored face either way)."""
+
+
+class Section(BaseModel):
+    """A part of the recipe: immutable, and strict about its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class FolderSource(Section):
+    """A folder with one sub-folder per person; VGGFace2-HQ has the same shape."""
+
+    kind: Literal["folder"]
+    path: str = Field("", description="the folder; relative paths start at the working directory")
+    licence: str | None = Field(None, description="recorded for every picture")
+
+
+class ShardsSource(Section):
+    """WebDataset shards of jpg/png + json: our own, or any with an identity field."""
+
+    kind: Literal["shards"]
+    path: str = Field("", description="a tar, a folder of tars, or a glob pattern")
+    identity_field: str = Field("identity_id", description="key of the sample's json that names the person")
+    licence: str | None = None
+
+
+SOURCE_KINDS: Mapping[str, type[Section]] = {"folder": FolderSource, "shards": ShardsSource}
+Source = Annotated[Union[FolderSource, ShardsSource], Field(discriminator="kind")]  # noqa: UP007
+
+
+class Intake(Section):
+    """Which bytes count as a picture."""
+
+    max_bytes: int = Field(32 * 2**20, gt=0)
+    max_pixels: int = Field(50_000_000, gt=0, description="checked in the header, before decoding")
+    min_side_px: int = Field(64, ge=1)
+    max_aspect: float = Field(8.0, ge=1)
+    formats: tuple[Literal["jpeg", "png", "webp", "bmp", "gif", "avif"], ...] = (
+        "jpeg", "png", "webp", "bmp", "gif", "avif",
+    )  # fmt: skip
+    animated: Literal["first", "drop"] = Field("first", description="animated and multi-picture files")
+
+    @property
+    def limits(self) -> Limits:
+        """The same numbers for the decoder."""
+        return Limits(**self.model_dump())
+
+
+class Detect(Section):
+    """Exactly one face that counts."""
+
+    model: str = "dlib_hog"
+    min_score: float = Field(0.0, description="faces below it are ignored; dlib's scale, 0 is its own cut")
+    other_face_min_area_ratio: float = Field(
+        0.25, ge=0, le=1, description="another face counts from this share of the main face's area on; the paper: 0.0"
+    )
+    min_face_inside: float = Field(0.8, ge=0, le=1, description="share of the face box inside the picture")
+
+
+class Crop(Section):
+    """A square around the face."""
+
+    side_over_face: float = Field(2.4, gt=1, description="side of the square over the face box's longer side")
+    centre_up: float = Field(0.1, ge=-1, le=1, description="moves the square up by this share of the face box's side")
+    min_face_share: float = Field(0.10, ge=0, le=1, description="paper: more than 10 % of the crop")
+    min_side_px: int = Field(256, ge=1, description="paper: smaller pictures are dropped")
+    output_px: int = Field(1024, ge=64, description="paper: 1024 x 1024")
+    pad: bool = Field(False, description="let the square leave the picture instead of moving or shrinking it")
+
+
+class Quality(Section):
+    """Face quality, 0 to 1."""
+
+    model: str | None = "iso29794"
+    min_score: float | None = Field(
+        None, ge=0, le=1, description="null: the model's own default; the paper's 0.45 is FQA's"
+    )
+
+
+class Watermark(Section):
+    """Text on the face."""
+
+    model: str | None = "rapidocr"
+    max_text_overlap: float = Field(0.02, ge=0, le=1, description="share of the face box covered by text")
+    min_text_score: float = Field(0.5, ge=0, le=1, description="recognition confidence below which text is noise")
+    min_characters: int = Field(2, ge=1)
+
+
+class Occlusion(Section):
+    """Hands, microphones and other things before the face. No embedded model."""
+
+    model: str | None = None
+
+
+class Restore(Section):
+    """Face restoration. No embedded model."""
+
+    model: str | None = None
+
+
+class Dedup(Section):
+    """Near-duplicates inside one identity; the best one stays."""
+
+    enabled: bool = True
+    max_distance_bits: int = Field(6, ge=0, le=64, description="of 64 perceptual hash bits")
+
+
+class Verify(Section):
+    """k-means per identity: the largest cluster's centre is the person."""
+
+    model: str | None = "dlib_resnet"
+    k: int | None = Field(None, ge=1, description="null: the embedder's own default")
+    min_similarity: float | None = Field(
+        None, ge=-1, le=1, description="null: the embedder's own; the paper's 0.7 is InsightFace's"
+    )
+    min_images: int = Field(5, ge=1, description="paper: 1 target and 4 references")
+
+
+class Landmarks(Section):
+    """68 points in the pixels of the written picture."""
+
+    model: Literal["detector"] | None = "detector"
+
+
+class Attributes(Section):
+    """Gender and age."""
+
+    gender_from_name: bool = Field(
+        True, description="guess from the person's first name; off for ids that are no names"
+    )
+
+
+class Caption(Section):
+    """The sample's text."""
+
+    model: str | None = "attributes"
+
+
+class Output(Section):
+    """How the dataset is written."""
+
+    layout: Literal["identity", "packed"] = Field(
+        "identity", description="one shard per person, or whole people packed"
+    )
+    max_shard_bytes: int = Field(1_000_000_000, gt=0, description="for the packed layout")
+    jpeg_quality: int = Field(95, ge=50, le=100)
+    thumbnail_px: int = Field(160, ge=0, le=512, description="pictures of the report; 0: none")
+
+
+class Failures(Section):
+    """The failure budget: over it, the run ends with exit code 3."""
+
+    max_share: float = Field(0.05, ge=0, le=1, description="failed over all candidates")
+
+
+class Group(Section):
+    """Worker group: a run of consecutive stages that share processes and resources."""
+
+    name: str
+    stages: tuple[str, ...]
+    num_cpus: float = Field(1, ge=0)
+    num_gpus: float = Field(0, ge=0)
+    min_workers: int = Field(1, ge=1)
+    max_workers: int | None = Field(None, ge=1, description="null: as many as the machine or cluster has room for")
+    runtime_env: dict[str, Any] = Field(default_factory=dict, description="Ray runtime_env for packages of its own")
+
+
+class Executor(Section):
+    """Where the stages run; never changes what comes out."""
+
+    kind: Literal["ray", "local"] = "ray"
+    workers: int | None = Field(None, ge=1, description="limit for every group; null: no limit")
+    object_store_bytes: int = Field(300_000_000, ge=80_000_000, description="only where this run starts Ray itself")
+
+
+class Recipe(Section):
+    """A whole recipe. ``groups`` empty means: all stages in one group."""
+
+    name: str
+    description: str = ""
+    source: Source
+    intake: Intake = Intake()
+    detect: Detect = Detect()
+    crop: Crop = Crop()
+    quality: Quality = Quality()
+    watermark: Watermark = Watermark()
+    occlusion: Occlusion = Occlusion()
+    restore: Restore = Restore()
+    dedup: Dedup = Dedup()
+    verify: Verify = Verify()
+    landmarks: Landmarks = Landmarks()
+    attributes: Attributes = Attributes()
+    caption: Caption = Caption()
+    output: Output = Output()
+    failures: Failures = Failures()
+    executor: Executor = Executor()
+    groups: tuple[Group, ...] = ()
+
+    @model_validator(mode="after")
+    def _groups_cover_the_stages(self) -> Recipe:
+        listed = tuple(stage for group in self.groups for stage in group.stages)
+        if self.groups and listed != STAGE_NAMES:
+            raise ValueError(f"groups must list every stage once and in order: {', '.join(STAGE_NAMES)}; got {listed}")
+        return self
+
+    @property
+    def worker_groups(self) -> tuple[Group, ...]:
+        """The groups to run: the recipe's, or one that holds every stage."""
+        return self.groups or (Group.model_validate({"name": "all", "stages": STAGE_NAMES}),)
+
+    @property
+    def hash(self) -> str:
+        """Hex sha256 of everything that can change the output; where it runs and how many may fail cannot."""
+        content = self.model_dump(mode="json", exclude={"executor", "failures", "groups", "description"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe and applies ``--set key=value`` overrides.
+
+    Args:
+        path: YAML file.
+        overrides: ``section.key=value`` strings; the value is read as YAML.
+
+    Raises:
+        RecipeError: the file is missing, is not YAML, or a key or value is wrong; names the nearest valid key.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"recipe {path}: no such file; recipes of the project are in pipelines/") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"recipe {path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise RecipeError(f"recipe {path}: expected a mapping of sections, got {type(data).__name__}")
+    return resolve(apply_overrides(data, overrides), where=f"recipe {path}")
+
+
+def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of ``data`` with every ``section.key=value`` set; raises RecipeError where one is not of that form."""
+    result: dict[str, Any] = json.loads(json.dumps(data, default=str))
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key.strip():
+            raise RecipeError(f"--set {override}: expected section.key=value, for example quality.min_score=0.6")
+        *parents, last = key.strip().split(".")
+        node = result
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise RecipeError(f"--set {override}: {parent} is a value, not a section")
+        try:
+            node[last] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"--set {override}: value is not YAML: {' '.join(str(error).split())}") from error
+    return result
+
+
+def resolve(data: Mapping[str, Any], where: str) -> Recipe:
+    """Validates a mapping; raises RecipeError with every problem on its own line."""
+    try:
+        recipe = Recipe.model_validate(data)
+    except ValidationError as error:
+        problems = "\n".join(f"{where}: {_explain(item)}" for item in error.errors())
+        raise RecipeError(problems) from None
+    return _with_model_defaults(recipe, where)
+
+
+def _with_model_defaults(recipe: Recipe, where: str) -> Recipe:
+    """Fills thresholds left null with the named model's own; raises RecipeError for a model that does not exist."""
+    filled: dict[str, Section] = {}
+    for stage in backends.BY_STAGE:
+        section: Any = getattr(recipe, stage)
+        if section.model is None:
+            continue
+        try:
+            defaults = backends.find(stage, section.model).defaults or {}
+        except RecipeError as error:
+            raise RecipeError(f"{where}: {error}") from None
+        filled[stage] = section.model_copy(
+            update={key: value for key, value in defaults.items() if getattr(section, key) is None}
+        )
+    return recipe.model_copy(update=filled)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """``key: old -> new`` for every leaf in which two resolved recipes differ."""
+    before, after = dict(_leaves(old)), dict(_leaves(new))
+    return [
+        f"{key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key, ...) != after.get(key, ...)
+    ]
+
+
+def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _explain(item: Any) -> str:
+    # A discriminated union puts its tag into the location ("source", "folder", "pth"); the YAML has no such level.
+    keys = [part for position, part in enumerate(item["loc"]) if not (position == 1 and part in SOURCE_KINDS)]
+    location = ".".join(str(part) for part in keys) or "recipe"
+    if item["type"] == "extra_forbidden":
+        known = sorted(_fields_at(item["loc"][:-1]))
+        close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
+        return f"{location}: unknown key; {hint}"
+    got = "" if isinstance(item.get("input"), dict) else f", got {item.get('input')!r}"
+    return f"{location}: {item['msg'].removeprefix('Value error, ')}{got}"
+
+
+def _fields_at(location: Sequence[int | str]) -> set[str]:
+    models: list[type[BaseModel]] = [Recipe]
+    for part in location:
+        if part in SOURCE_KINDS:
+            models = [SOURCE_KINDS[str(part)]]
+        elif isinstance(part, str):
+            models = [found for model in models for found in _models_in(model.model_fields[part].annotation)]
+    return {name for model in models for name in model.model_fields}
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for argument in get_args(annotation) for found in _models_in(argument)]

@@ -1,0 +1,196 @@
+"""The pictures of the report: which are shown, what stands beside and below them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hifidata.report.folder import Manifests
+from hifidata.report.near_threshold import NUMERIC_TESTS, NumericTest, Pick, Sides, around_threshold
+from hifidata.report.people import Person, people
+from hifidata.report.statistics import ReasonCount
+from hifidata.report.words import ReasonWords, reason_words, stage_words
+from hifidata.schema import Reason, Row, Status
+
+_DETAILS = (
+    "image_id", "identity_id", "identity_name", "source_uri", "original_format", "status", "reason", "score", "threshold",
+    "message", "similarity", "duplicate_of", "caption", "text_found",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture with what stands below it.
+
+    Attributes:
+        src: ``data:`` URI of the thumbnail, "" where there is none.
+        alt: what the picture stands for, for those who cannot see it.
+        lines: one or two short lines below the picture.
+        hover: the file and the message.
+        status: kept, dropped or failed.
+        beside: ``data:`` URI of the picture to compare it with, or "".
+        row: manifest columns, for the table of details.
+    """
+
+    src: str
+    alt: str
+    lines: tuple[str, ...]
+    hover: str
+    status: str
+    beside: str
+    row: Row
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The contact sheet of one reason."""
+
+    count: ReasonCount
+    words: ReasonWords
+    stages: str
+    test: NumericTest | None
+    cut: float | None
+    dropped: tuple[Tile, ...]
+    passed: tuple[Tile, ...]
+    beside: str
+
+
+@dataclass(frozen=True)
+class PersonView:
+    """One person's row of kept and row of lost pictures."""
+
+    row: Row
+    kept: tuple[Tile, ...]
+    lost: tuple[Tile, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Chooses pictures, then fetches texts and thumbnails of all of them in one pass over the manifest."""
+
+    manifests: Manifests
+    pictures_per_side: int
+    pictures_per_person: int
+    max_people: int
+
+    def show(
+        self, images: pa.Table, reasons: Sequence[ReasonCount], recipe: Mapping[str, Any]
+    ) -> tuple[tuple[Sheet, ...], tuple[PersonView, ...]]:
+        """Contact sheets and people.
+
+        Args:
+            images: the summary columns with ``with_derived``.
+            reasons: what occurs in them.
+            recipe: resolved recipe.
+        """
+        sides = {count.reason: around_threshold(images, count.reason, recipe, self.pictures_per_side) for count in reasons}
+        persons = people(self.manifests, self.max_people, self.pictures_per_person)
+        picks = [pick.image_id for side in sides.values() for pick in (*side.dropped, *side.passed)]
+        rows = self._rows([*picks, *(image_id for person in persons for image_id in (*person.kept, *person.lost))])
+        twins = self._twins(sides, rows)
+        sources = self._data_uris([*rows, *twins.values()])
+        tiles = _Tiles(rows, sources, twins)
+        return (
+            tuple(tiles.sheet(count, sides[count.reason]) for count in reasons),
+            tuple(tiles.person(person) for person in persons),
+        )
+
+    def _rows(self, image_ids: Iterable[str]) -> dict[str, Row]:
+        wanted = pc.field("image_id").isin(pa.array(sorted(set(image_ids)), pa.string()))
+        return {row["image_id"]: row for row in self.manifests.images(_DETAILS, wanted).to_pylist()}
+
+    def _twins(self, sides: Mapping[str, Sides], rows: Mapping[str, Row]) -> dict[tuple[str, str], str]:
+        """What to compare a picture with, by (reason, image_id): the better copy, or the person's most typical picture."""
+        twins = {}
+        for reason, side in sides.items():
+            shown = [rows[pick.image_id] for pick in (*side.dropped, *side.passed)]
+            if reason == Reason.NEAR_DUPLICATE:
+                twins |= {(reason, row["image_id"]): row["duplicate_of"] for row in shown if row["duplicate_of"]}
+            elif reason == Reason.OTHER_PERSON:
+                typical = self._most_typical({row["identity_id"] for row in shown})
+                twins |= {
+                    (reason, row["image_id"]): typical[row["identity_id"]] for row in shown if row["identity_id"] in typical
+                }
+        return twins
+
+    def _most_typical(self, identity_ids: Iterable[str]) -> dict[str, str]:
+        of_them = pc.field("identity_id").isin(pa.array(sorted(identity_ids), pa.string()))
+        rows = self.manifests.images(["image_id", "identity_id", "similarity"], of_them & pc.field("similarity").is_valid())
+        ranked = rows.sort_by([("similarity", "ascending"), ("image_id", "ascending")])
+        # Later entries win, so each identity ends with its highest similarity.
+        return dict(zip(ranked["identity_id"].to_pylist(), ranked["image_id"].to_pylist(), strict=True))
+
+    def _data_uris(self, image_ids: Iterable[str]) -> dict[str, str]:
+        thumbnails = self.manifests.thumbnails(set(image_ids))
+        return {k: f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}" for k, jpeg in thumbnails.items()}
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    """Rows and thumbnails at hand, turned into what the template prints."""
+
+    rows: Mapping[str, Row]
+    sources: Mapping[str, str]
+    twins: Mapping[tuple[str, str], str]
+
+    def sheet(self, count: ReasonCount, side: Sides) -> Sheet:
+        test = NUMERIC_TESTS.get(count.reason)
+        return Sheet(
+            count=count,
+            words=reason_words(count.reason),
+            stages=", ".join(stage_words(stage).title for stage in count.stages),
+            test=test,
+            cut=side.cut,
+            dropped=tuple(self._around(pick, count, test) for pick in side.dropped),
+            passed=tuple(self._around(pick, count, test) for pick in side.passed),
+            beside={Reason.NEAR_DUPLICATE: "the better copy", Reason.OTHER_PERSON: "this person's most typical picture"}.get(
+                count.reason, ""
+            ),
+        )
+
+    def person(self, person: Person) -> PersonView:
+        return PersonView(
+            person.row,
+            tuple(self._of_person(self.rows[image_id]) for image_id in person.kept),
+            tuple(self._of_person(self.rows[image_id]) for image_id in person.lost),
+        )
+
+    def _around(self, pick: Pick, count: ReasonCount, test: NumericTest | None) -> Tile:
+        row = self.rows[pick.image_id]
+        value = _score(pick.value, test) or file_name(row)
+        outcome = _outcome(row)
+        lines = (value,) if row["reason"] == count.reason else (value, outcome)
+        beside = self.sources.get(self.twins.get((count.reason, pick.image_id), ""), "")
+        return self._tile(row, lines, f"{row['identity_name']}: {outcome}, {value}", beside)
+
+    def _of_person(self, row: Row) -> Tile:
+        if row["status"] == Status.KEPT:
+            lines: tuple[str, ...] = (_score(row["similarity"], None) or "kept",)
+        else:
+            lines = (_outcome(row), _score(row["score"], NUMERIC_TESTS.get(row["reason"])))
+        return self._tile(row, lines, f"{row['identity_name']}: {_outcome(row)}", "")
+
+    def _tile(self, row: Row, lines: tuple[str, ...], alt: str, beside: str) -> Tile:
+        hover = " · ".join(filter(None, (row["source_uri"], row["message"], row["text_found"])))
+        source = self.sources.get(row["image_id"], "")
+        return Tile(source, alt, tuple(filter(None, lines)), hover, row["status"], beside, row)
+
+
+def file_name(row: Row) -> str:
+    """Last part of where the picture came from."""
+    return str(row["source_uri"] or row["image_id"]).rstrip("/").rsplit("/", 1)[-1]
+
+
+def _outcome(row: Row) -> str:
+    return "kept" if row["status"] == Status.KEPT else reason_words(row["reason"] or "unknown").title
+
+
+def _score(value: float | None, test: NumericTest | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.0f}{test.unit}" if test and test.unit else f"{value:.3f}"

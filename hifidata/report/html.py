@@ -1,0 +1,166 @@
+"""The report: one HTML file that opens offline, needs no script and holds its pictures itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+from hifidata.report import statistics as stats
+from hifidata.report.folder import Manifests, write_atomically
+from hifidata.report.gallery import Gallery, PersonView, Sheet
+from hifidata.report.near_threshold import threshold_used, with_derived
+from hifidata.report.words import REASONS, reason_words, stage_words
+from hifidata.schema import Reason
+
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What keeps the report's size bounded, whatever the dataset's.
+
+    Attributes:
+        people: identities shown in detail.
+        pictures_per_person: kept and lost pictures shown of each, counted apart.
+        pictures_per_side: pictures on each side of a threshold.
+    """
+
+    people: int = 60
+    pictures_per_person: int = 12
+    pictures_per_side: int = 12
+
+
+@dataclass(frozen=True)
+class ScoreView:
+    """A histogram with its words."""
+
+    title: str
+    label: str
+    setting: str
+    histogram: stats.Histogram
+
+
+def write_report(dataset_dir: Path, run: Mapping[str, Any]) -> Path:
+    """Writes ``report/index.html`` of a dataset folder.
+
+    Args:
+        dataset_dir: holds ``manifests/*.parquet``.
+        run: the run record, which becomes dataset.json; any key may be missing.
+
+    Returns:
+        Path of the report; the same input gives the same bytes.
+
+    Raises:
+        DatasetError: the folder has no manifests.
+    """
+    return write_atomically(dataset_dir / "report" / "index.html", render_report(dataset_dir, run))
+
+
+def render_report(dataset_dir: Path, run: Mapping[str, Any], limits: Limits | None = None) -> str:
+    """The report as text; see ``write_report``."""
+    limits = limits or Limits()
+    manifests = Manifests(dataset_dir)
+    images = with_derived(manifests.images(stats.IMAGE_COLUMNS_READ))
+    identities = manifests.identities(stats.IDENTITY_COLUMNS_READ)
+    recipe: Mapping[str, Any] = run.get("recipe") or {}
+    reasons = stats.reason_counts(images)
+    gallery = Gallery(manifests, limits.pictures_per_side, limits.pictures_per_person, limits.people)
+    sheets: tuple[Sheet, ...]
+    people: tuple[PersonView, ...]
+    sheets, people = gallery.show(images, reasons, recipe)
+    not_run = stats.stages_not_run(run)
+    return _TEMPLATES.get_template("report.html.j2").render(
+        name=run.get("name") or recipe.get("name") or dataset_dir.resolve().name,
+        description=recipe.get("description") or "",
+        totals=stats.totals(images, identities),
+        output_px=(recipe.get("crop") or {}).get("output_px"),
+        when=_when(run),
+        funnel=stats.funnel(images, run),
+        not_run=[stage_words(stage).not_run for stage in not_run],
+        stage_words=stage_words,
+        reason_words=reason_words,
+        reasons=reasons,
+        idle_reasons=_idle_reasons(reasons),
+        sheets=sheets,
+        people=people,
+        limits=limits,
+        sizes=stats.cluster_sizes(identities),
+        face_areas=stats.face_areas(images),
+        ages=stats.ages(images),
+        genders=stats.genders(images),
+        scores=_scores(images, recipe),
+        recipe_yaml=_as_yaml(recipe),
+        recipe_hash=run.get("recipe_hash") or "",
+        models=run.get("models") or (),
+        packages=run.get("packages") or {},
+    )
+
+
+def _scores(images: Any, recipe: Mapping[str, Any]) -> list[ScoreView]:
+    views = []
+    for title, label, column, reason, setting in (
+        ("Face quality", "quality score", "quality_score", Reason.LOW_QUALITY, "quality.min_score"),
+        ("Same person", "similarity to the person's centre", "similarity", Reason.OTHER_PERSON, "verify.min_similarity"),
+    ):
+        cut = threshold_used(images, reason, recipe)
+        views.append(ScoreView(title, label, setting, stats.histogram(images, column, reason, cut)))
+    return views
+
+
+def _idle_reasons(reasons: tuple[stats.ReasonCount, ...]) -> list[str]:
+    seen = {count.reason for count in reasons}
+    return [words.title for reason, words in REASONS.items() if reason not in seen]
+
+
+def _when(run: Mapping[str, Any]) -> str:
+    """``2026-03-01 12:30, took 0:03:12``; as much of it as the run record tells."""
+    finished = str(run.get("finished_at") or "")
+    try:
+        end = datetime.fromisoformat(finished.replace("Z", "+00:00"))
+        start = datetime.fromisoformat(str(run.get("started_at")).replace("Z", "+00:00"))
+        took = timedelta(seconds=round((end - start).total_seconds()))
+    except (ValueError, TypeError):  # no such time, no ISO time, or one of the two without a zone
+        return finished
+    return f"{end:%Y-%m-%d %H:%M} {end.tzname() or ''}".strip() + f", took {took}"
+
+
+def _as_yaml(recipe: Mapping[str, Any]) -> str:
+    plain = json.loads(json.dumps(recipe, default=str))
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=96) if plain else ""
+
+
+def _count(value: int) -> str:
+    return f"{value:,}"
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{part / whole:.1%}" if whole else "–"
+
+
+def _number(value: float | None) -> str:
+    # Six digits undo what float32 did to a threshold: 0.44999998 reads 0.45 again.
+    return "–" if value is None else f"{float(value):.6g}"
+
+
+def _bytes(value: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"
+
+
+_TEMPLATES.filters.update(count=_count, percent=_percent, number=_number, bytes=_bytes)

@@ -1,0 +1,291 @@
+"""Numbers of a dataset: pure functions from manifest columns to small dataclasses.
+
+Nothing here loops over rows; a manifest of a million candidates costs a few vectorised passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from hifidata.report.words import STAGES
+from hifidata.schema import Reason, Status
+
+IMAGE_COLUMNS_READ = (
+    "image_id", "status", "stage", "reason", "score", "threshold", "quality_score", "similarity", "text_overlap",
+    "face_area_ratio", "face_inside_ratio", "other_face_area_ratio", "duplicate_distance_bits",
+    "crop_x1_px", "crop_x2_px", "width_px", "height_px", "age", "gender",
+)  # fmt: skip
+"""The columns of images.parquet that the functions here and in ``near_threshold`` need: no embeddings, no text."""
+
+IDENTITY_COLUMNS_READ = ("identity_id", "n_candidates", "n_kept", "shard", "shard_bytes")
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Headline counts; ``candidates = kept + dropped + failed``."""
+
+    identities: int
+    identities_kept: int
+    candidates: int
+    kept: int
+    dropped: int
+    failed: int
+    shards: int
+    shard_bytes: int
+
+
+@dataclass(frozen=True)
+class StageCount:
+    """One step of the funnel: of ``n_in`` pictures, ``n_kept`` went on.
+
+    Attributes:
+        ms_per_image: wall time over pictures that entered; None where nobody measured it.
+        ran: False where the recipe left the stage out, so that everything passed unseen.
+    """
+
+    stage: str
+    n_in: int
+    n_kept: int
+    n_dropped: int
+    n_failed: int
+    ms_per_image: float | None
+    ran: bool
+
+
+@dataclass(frozen=True)
+class ReasonCount:
+    """How many candidates ended for one reason, and at which stages."""
+
+    reason: str
+    n_dropped: int
+    n_failed: int
+    stages: tuple[str, ...]
+
+    @property
+    def n(self) -> int:
+        """All of them."""
+        return self.n_dropped + self.n_failed
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar: its label and how many it counts."""
+
+    label: str
+    n: int
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Counts over labelled classes, with what nobody measured kept apart."""
+
+    bars: tuple[Bar, ...]
+    n_unknown: int
+
+    @property
+    def n_known(self) -> int:
+        """Sum of the bars."""
+        return sum(bar.n for bar in self.bars)
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """A measured score over all pictures that got one, split by what became of them.
+
+    Attributes:
+        edges: bin borders, one more than bins.
+        kept, dropped_here, ended_elsewhere: counts per bin: kept; dropped by this very test; lost for another reason.
+        cut: the threshold in force, None where neither a row nor the recipe tells.
+    """
+
+    edges: tuple[float, ...]
+    kept: tuple[int, ...]
+    dropped_here: tuple[int, ...]
+    ended_elsewhere: tuple[int, ...]
+    cut: float | None
+
+    @property
+    def n(self) -> int:
+        """Pictures that were scored."""
+        return sum(self.kept) + sum(self.dropped_here) + sum(self.ended_elsewhere)
+
+
+def totals(images: pa.Table, identities: pa.Table) -> Totals:
+    """Headline counts, taken from the manifest and not from a run's own bookkeeping."""
+    by_status = _counts(images["status"])
+    has_shard = identities.filter(pc.is_valid(identities["shard"]))
+    return Totals(
+        identities=identities.num_rows,
+        identities_kept=_where(pc.greater(identities["n_kept"], 0)),
+        candidates=images.num_rows,
+        kept=by_status.get(Status.KEPT, 0),
+        dropped=by_status.get(Status.DROPPED, 0),
+        failed=by_status.get(Status.FAILED, 0),
+        shards=pc.count_distinct(has_shard["shard"]).as_py(),
+        shard_bytes=pc.sum(has_shard["shard_bytes"]).as_py() or 0,
+    )
+
+
+def funnel(images: pa.Table, run: Mapping[str, Any]) -> tuple[StageCount, ...]:
+    """Stages in running order with how many pictures each took out.
+
+    Args:
+        images: columns ``status`` and ``stage``.
+        run: the run record; ``stages`` gives the order, the times and which stages ran.
+    """
+    lost = images.filter(pc.not_equal(images["status"], Status.KEPT)).group_by(["stage", "status"]).aggregate([([], "count_all")])
+    ended = {(row["stage"] or "unknown", row["status"]): row["count_all"] for row in lost.to_pylist()}
+    recorded = {entry["stage"]: entry for entry in run.get("stages") or ()}
+    left_out = set(stages_not_run(run))
+    order = list(recorded or STAGES)
+    order += sorted({stage for stage, _ in ended} - set(order))
+    steps, alive = [], images.num_rows
+    for stage in order:
+        dropped, failed = ended.get((stage, Status.DROPPED), 0), ended.get((stage, Status.FAILED), 0)
+        ms_per_image = recorded.get(stage, {}).get("ms_per_image")
+        steps.append(StageCount(stage, alive, alive - dropped - failed, dropped, failed, ms_per_image, stage not in left_out))
+        alive -= dropped + failed
+    return tuple(steps)
+
+
+def stages_not_run(run: Mapping[str, Any]) -> tuple[str, ...]:
+    """Stages that nobody ran, in running order: as the run says, otherwise as its recipe implies."""
+    named = set(run.get("not_checked") or ())
+    named |= {entry["stage"] for entry in run.get("stages") or () if entry.get("ran") is False}
+    sections = run.get("recipe") or {}
+    if "stages" not in run and "not_checked" not in run:
+        named |= {stage for stage in STAGES if _switched_off(sections.get(stage))}
+    known = [stage for stage in STAGES if stage in named]
+    return tuple(known + sorted(named - set(known)))
+
+
+def reason_counts(images: pa.Table) -> tuple[ReasonCount, ...]:
+    """Every reason that occurs, in the order of the vocabulary, which is the order of the stages."""
+    lost = images.filter(pc.not_equal(images["status"], Status.KEPT))
+    found: dict[str, dict[tuple[str, str], int]] = {}
+    for row in lost.group_by(["reason", "status", "stage"]).aggregate([([], "count_all")]).to_pylist():
+        found.setdefault(row["reason"] or "unknown", {})[row["status"], row["stage"] or "unknown"] = row["count_all"]
+    known = [str(reason) for reason in Reason if reason in found]
+    return tuple(
+        ReasonCount(
+            reason,
+            sum(n for (status, _), n in found[reason].items() if status != Status.FAILED),
+            sum(n for (status, _), n in found[reason].items() if status == Status.FAILED),
+            tuple(sorted({stage for _, stage in found[reason]})),
+        )
+        for reason in known + sorted(set(found) - set(known))
+    )
+
+
+def cluster_sizes(identities: pa.Table, max_bars: int = 10) -> Distribution:
+    """Kept portraits per identity, over identities that kept any.
+
+    Source: HiFi-Portrait, appendix A, Fig. 11.
+    """
+    sizes = _numbers(identities["n_kept"])
+    sizes = sizes[sizes > 0].astype(np.int64)
+    if not sizes.size:
+        return Distribution((), 0)
+    low, high = int(sizes.min()), int(sizes.max())
+    width = next(w for w in _nice_widths() if high // w - low // w < max_bars)
+    counts = np.bincount(sizes // width - low // width)
+    starts = (low // width + np.arange(counts.size)) * width
+    labels = [str(s) if width == 1 else f"{s}–{s + width - 1}" for s in starts]
+    return Distribution(tuple(map(Bar, labels, counts.tolist())), 0)
+
+
+def face_areas(images: pa.Table) -> Distribution:
+    """Face box area over crop area of kept portraits, in steps of 0.1.
+
+    Source: HiFi-Portrait, appendix A, Fig. 12.
+    """
+    values, n_unknown = _kept_numbers(images, "face_area_ratio")
+    # A ratio of exactly 0.3 is stored as 0.30000001 or 0.29999998; without the nudge it would fall on either side.
+    steps = np.clip(np.floor(values * 10 + 1e-5), 0, 9).astype(np.int64)
+    labels = [f".{i}–{f'.{i + 1}' if i < 9 else '1'}" for i in range(10)]
+    return Distribution(tuple(map(Bar, labels, np.bincount(steps, minlength=10).tolist())), n_unknown)
+
+
+def ages(images: pa.Table) -> Distribution:
+    """Age of kept portraits in decades; 80 and above together.
+
+    Source: HiFi-Portrait, appendix A, Fig. 13.
+    """
+    values, n_unknown = _kept_numbers(images, "age")
+    decades = np.clip(values // 10, 0, 8).astype(np.int64)
+    labels = [f"{10 * i}–{10 * i + 9}" for i in range(8)] + ["80+"]
+    return Distribution(tuple(map(Bar, labels, np.bincount(decades, minlength=9).tolist())), n_unknown)
+
+
+def genders(images: pa.Table) -> Distribution:
+    """Gender of kept portraits.
+
+    Source: HiFi-Portrait, appendix A, Fig. 16.
+    """
+    kept = images.filter(pc.equal(images["status"], Status.KEPT))
+    counts = _counts(kept["gender"])
+    n_unknown = counts.pop(None, 0)
+    labels = ["female", "male", *sorted(set(counts) - {"female", "male"})]
+    return Distribution(tuple(Bar(label, counts.get(label, 0)) for label in labels), n_unknown)
+
+
+def histogram(images: pa.Table, column: str, reason: Reason, cut: float | None, bins: int = 40) -> Histogram:
+    """How a score is spread, and who fell on which side.
+
+    Args:
+        images: the summary columns.
+        column: a score of at most 1; the histogram starts at 0 unless lower scores occur.
+        reason: what rows dropped by this score carry.
+        cut: threshold to draw.
+        bins: how many equal bins.
+    """
+    measured = images.select([column, "status", "reason"]).filter(pc.is_valid(images[column]))
+    values = _numbers(measured[column])
+    low = min(0.0, float(np.floor(values.min() * 10) / 10)) if values.size else 0.0
+    high = max(1.0, float(values.max())) if values.size else 1.0
+    kept = _mask(pc.equal(measured["status"], Status.KEPT))
+    here = _mask(pc.equal(measured["reason"], reason))
+    edges = np.linspace(low, high, bins + 1)
+
+    def count(mask: NDArray[np.bool_]) -> tuple[int, ...]:
+        return tuple(np.histogram(values[mask], edges)[0].tolist())
+
+    return Histogram(tuple(edges.tolist()), count(kept), count(here & ~kept), count(~kept & ~here), cut)
+
+
+def _switched_off(section: Any) -> bool:
+    if not isinstance(section, Mapping):
+        return False
+    return any(key in section and not section[key] for key in ("model", "enabled", "gender_from_name"))
+
+
+def _nice_widths() -> list[int]:
+    return [step * 10**power for power in range(9) for step in (1, 2, 5)]
+
+
+def _counts(column: pa.ChunkedArray) -> dict[Any, int]:
+    return {entry["values"]: entry["counts"] for entry in pc.value_counts(column).to_pylist()}
+
+
+def _where(mask: pa.ChunkedArray) -> int:
+    return int(pc.sum(mask).as_py() or 0)
+
+
+def _mask(mask: pa.ChunkedArray) -> NDArray[np.bool_]:
+    return np.asarray(pc.fill_null(mask, False))
+
+
+def _numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    return np.asarray(pc.drop_null(column)).astype(np.float64)
+
+
+def _kept_numbers(images: pa.Table, column: str) -> tuple[NDArray[np.float64], int]:
+    kept = images[column].filter(pc.equal(images["status"], Status.KEPT))
+    return _numbers(kept), kept.null_count

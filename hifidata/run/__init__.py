@@ -1,0 +1,1 @@
+"""Plan, executors, resume, replay: what turns a recipe into a dataset folder. The only place that imports ray."""

@@ -1,0 +1,282 @@
+"""A run from start to end: plan, resume, execute, finish. Running it again is how a run is resumed."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from hifidata.errors import ConservationError, DatasetError
+from hifidata.recipe import Recipe, differences
+from hifidata.run.plan import Plan, make_plan, models_of, package_versions, stage_table
+from hifidata.run.work import Outcome
+from hifidata.schema import FORMAT_VERSION, IdentityTask
+from hifidata.store.folder import DatasetFolder, write_json
+from hifidata.store.manifest import CommitRecord, compact, read_record
+from hifidata.store.shards import pack, unpack
+
+
+@dataclass
+class Progress:
+    """Where a run stands; handed to the caller after every committed identity.
+
+    Attributes:
+        n_identities, n_images: what this run has to do.
+        done_identities, done_images, kept: what it has done.
+        resumed_identities: what earlier runs had already committed.
+    """
+
+    n_identities: int
+    n_images: int
+    resumed_identities: int
+    done_identities: int = 0
+    done_images: int = 0
+    kept: int = 0
+    failed: int = 0
+
+    def add(self, outcome: Outcome) -> None:
+        """Counts one committed identity."""
+        self.done_identities += 1
+        self.done_images += outcome.n_kept + outcome.n_dropped + outcome.n_failed
+        self.kept += outcome.n_kept
+        self.failed += outcome.n_failed
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the command line adds to a recipe.
+
+    Attributes:
+        out: dataset folder.
+        address: Ray cluster to use instead of this machine.
+        limit: at most so many identities of the source.
+        accept_recipe_change: redo everything if the folder was made by another recipe.
+    """
+
+    out: Path
+    address: str | None = None
+    limit: int | None = None
+    accept_recipe_change: bool = False
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run: the contents of dataset.json, and whether the failure budget held."""
+
+    dataset: dict[str, Any]
+    report: Path
+    over_budget: bool
+    did_nothing: bool = field(default=False)
+
+
+def run(recipe: Recipe, options: RunOptions, on_progress: Callable[[Progress], None]) -> RunResult:
+    """Runs or resumes a recipe on a dataset folder.
+
+    Raises:
+        UsageError: the source, the folder or the recipe does not fit (exit 2).
+        FolderLockedError: another run holds the folder (exit 4).
+    """
+    plan = make_plan(recipe, options.limit)
+    folder = DatasetFolder(options.out)
+    folder.create()
+    with folder.lock():
+        started_at = _begin(folder, recipe, options.accept_recipe_change)
+        pending = [task for task in plan.tasks if not _is_committed(folder, task, recipe)]
+        stale = [] if plan.is_limited else _stale(folder, plan)
+        if not pending and not stale and folder.dataset_json.exists():
+            dataset = folder.read_dataset()
+            return RunResult(dataset, report_path(folder), _over_budget(recipe, dataset), did_nothing=True)
+        folder.dataset_json.unlink(missing_ok=True)
+        progress = Progress(len(pending), sum(len(t.candidates) for t in pending), len(plan.tasks) - len(pending))
+        on_progress(progress)
+        if pending:
+            for outcome in _execute(recipe, pending, options):
+                progress.add(outcome)
+                on_progress(progress)
+        for fragment in stale:
+            fragment.unlink()
+        dataset = finish(folder, recipe, started_at)
+        return RunResult(dataset, report_path(folder), _over_budget(recipe, dataset))
+
+
+def _execute(recipe: Recipe, tasks: Sequence[IdentityTask], options: RunOptions) -> Iterator[Outcome]:
+    out = options.out.absolute()
+    if recipe.executor.kind == "local":
+        from hifidata.run.local import run_local
+
+        return run_local(recipe, tasks, out)
+    from hifidata.run.ray_data import run_ray  # ray takes half a second to import
+
+    return run_ray(recipe, tasks, out, options.address)
+
+
+def _begin(folder: DatasetFolder, recipe: Recipe, accept_change: bool) -> str:
+    """Records the recipe the folder belongs to; returns when its first run started."""
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    if folder.run_json.exists():
+        before = folder.read_run()
+        if before["recipe_hash"] == recipe.hash:
+            return str(before["started_at"])
+        if not accept_change:
+            changes = "; ".join(differences(before["recipe"], recipe.model_dump(mode="json")))
+            raise DatasetError(
+                f"--out {folder.root}: was made by another recipe ({changes}); choose another --out, or pass "
+                "--accept-recipe-change to redo everything with this one"
+            )
+    content = {"recipe_hash": recipe.hash, "started_at": now, "recipe": recipe.model_dump(mode="json")}
+    write_json(folder.run_json, content)
+    return now
+
+
+def _is_committed(folder: DatasetFolder, task: IdentityTask, recipe: Recipe) -> bool:
+    path = folder.fragment_path(task.identity_id)
+    if not path.exists():
+        return False
+    record = read_record(path)
+    if (record.fingerprint, record.recipe_hash) != (task.fingerprint, recipe.hash):
+        return False
+    if not record.identity.get("shard") or recipe.output.layout == "packed":
+        return True  # whether a pack is whole is checked when it is opened
+    shard = folder.root / record.identity["shard"]
+    return shard.exists() and bool(shard.stat().st_size == record.identity["shard_bytes"])
+
+
+def _stale(folder: DatasetFolder, plan: Plan) -> list[Path]:
+    """Fragments of people the source no longer has."""
+    planned = {task.identity_id for task in plan.tasks}
+    return [fragment for fragment in folder.committed() if fragment.stem not in planned]
+
+
+def finish(folder: DatasetFolder, recipe: Recipe, started_at: str) -> dict[str, Any]:
+    """Everything after the last commit: pack, compact, report, card, and dataset.json as the last file."""
+    fragments = folder.committed()
+    records = [read_record(fragment) for fragment in fragments]
+    _remove_orphan_shards(folder, records)
+    moved = _pack(folder, records, recipe) if recipe.output.layout == "packed" else {}
+    compact(fragments, folder.manifests, moved)
+    dataset = describe(recipe, records, started_at)
+    dataset["shards"] = _shard_list(records, moved)
+    write_reports(folder, dataset)
+    write_json(folder.dataset_json, dataset)
+    if moved:
+        shutil.rmtree(folder.state / "shards")  # the packs hold them now, and dataset.json says so
+    return dataset
+
+
+def _remove_orphan_shards(folder: DatasetFolder, records: Sequence[CommitRecord]) -> None:
+    """Shards whose identity is gone, or was killed between its shard and its fragment and then changed."""
+    owned = {record.identity.get("shard") for record in records}
+    for shard in folder.shards.glob("??/*.tar"):
+        if shard.relative_to(folder.root).as_posix() not in owned:
+            shard.unlink()
+
+
+def _pack(folder: DatasetFolder, records: Sequence[CommitRecord], recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Packs all identities anew; returns their new shard columns by identity id."""
+    own = {
+        record.identity["identity_id"]: folder.shard_path(record.identity["identity_id"], packed=True)
+        for record in records
+        if record.identity.get("shard")
+    }
+    packs = sorted(folder.shards.glob("pack-*.tar"))
+    unpack(packs, {identity_id: path for identity_id, path in own.items() if not path.exists()})
+    placed = pack(list(own.values()), folder.shards, recipe.output.max_shard_bytes)
+    for old in set(packs) - {target for target, _ in placed.values()}:
+        old.unlink()
+    return {
+        identity_id: {
+            "shard": placed[path][0].relative_to(folder.root).as_posix(),
+            "shard_sha256": placed[path][1].sha256,
+            "shard_bytes": placed[path][1].n_bytes,
+        }
+        for identity_id, path in own.items()
+    }
+
+
+def _shard_list(records: Sequence[CommitRecord], moved: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    shards: dict[str, dict[str, Any]] = {}
+    for record in records:
+        row = record.identity | moved.get(record.identity["identity_id"], {})
+        if row.get("shard"):
+            entry = {"path": row["shard"], "sha256": row["shard_sha256"], "bytes": row["shard_bytes"], "samples": 0}
+            shards.setdefault(row["shard"], entry)["samples"] += row["n_kept"]
+    return [shards[path] for path in sorted(shards)]
+
+
+def write_reports(folder: DatasetFolder, dataset: dict[str, Any]) -> None:
+    """The HTML report, the dataset card and croissant.json."""
+    from hifidata.report.card import write_card
+    from hifidata.report.croissant import write_croissant
+    from hifidata.report.html import write_report
+
+    write_report(folder.root, dataset)
+    write_card(folder.root, dataset)
+    write_croissant(folder.root, dataset)
+
+
+def report_path(folder: DatasetFolder) -> Path:
+    """Where the HTML report lies."""
+    return folder.root / "report" / "index.html"
+
+
+def describe(recipe: Recipe, records: Sequence[CommitRecord], started_at: str) -> dict[str, Any]:
+    """dataset.json without its shards. Raises ConservationError where an identity's counts do not add up."""
+    identities = [record.identity for record in records]
+    counts = {name: sum(row[f"n_{name}"] for row in identities) for name in ("candidates", "kept", "dropped", "failed")}
+    if counts["candidates"] != counts["kept"] + counts["dropped"] + counts["failed"]:
+        raise ConservationError(f"candidates do not add up: {counts}; this is a bug, please report it")
+    table = stage_table(recipe)
+    return {
+        "format_version": FORMAT_VERSION,
+        "name": recipe.name,
+        "recipe": recipe.model_dump(mode="json"),
+        "recipe_hash": recipe.hash,
+        "packages": package_versions(),
+        "models": models_of(recipe),
+        "counts": {
+            "identities": len(identities),
+            "identities_kept": sum(row["n_kept"] > 0 for row in identities),
+            **counts,
+        },
+        "stages": _stage_counts(table, records),
+        "not_checked": [name for name, runs, _ in table if not runs],
+        "started_at": started_at,
+        "finished_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def _stage_counts(
+    table: Sequence[tuple[str, bool, str | None]], records: Sequence[CommitRecord]
+) -> list[dict[str, Any]]:
+    seconds: defaultdict[str, float] = defaultdict(float)
+    entered, ended = Counter[str](), Counter[str]()
+    for record in records:
+        for name, spent in record.seconds.items():
+            seconds[name] += spent
+        entered.update(record.entered)
+        ended.update(record.ended)
+    rows = []
+    for name, runs, model in table:
+        n_in, dropped, failed = entered[name], ended[f"{name}:dropped"], ended[f"{name}:failed"]
+        rows.append(
+            {
+                "stage": name,
+                "model": model,
+                "ran": runs,
+                "in": n_in,
+                "kept": n_in - dropped - failed,
+                "dropped": dropped,
+                "failed": failed,
+                "ms_per_image": round(1000 * seconds[name] / n_in, 2) if n_in else None,
+            }
+        )
+    return rows
+
+
+def _over_budget(recipe: Recipe, dataset: dict[str, Any]) -> bool:
+    counts = dataset["counts"]
+    return bool(counts["failed"] > recipe.failures.max_share * counts["candidates"])

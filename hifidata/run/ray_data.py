@@ -1,0 +1,114 @@
+"""The ``ray`` executor: Ray Data, one row and one block per identity, one pool of actors per worker group."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+
+from hifidata.recipe import Group, Recipe
+from hifidata.run.parcel import open_parcel, parcel_from_bytes, parcel_to_bytes, task_from_bytes, task_to_bytes
+from hifidata.run.plan import open_source
+from hifidata.run.work import Outcome, Worker
+from hifidata.schema import IdentityTask
+
+COLUMN = "parcel"
+QUIET_ENV = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
+
+
+class GroupActor:
+    """One process of a worker group; Ray Data calls it with one identity at a time."""
+
+    def __init__(self, recipe_json: str, position: int, out: str) -> None:
+        recipe = Recipe.model_validate_json(recipe_json)
+        groups = recipe.worker_groups
+        self._is_first, self._is_last = position == 0, position == len(groups) - 1
+        self._worker = Worker(recipe, groups[position].stages, open_source(recipe), Path(out))
+
+    def __call__(self, batch: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, list[Any]]:
+        """One identity in; its parcel out, or its counters once it is committed."""
+        (message,) = batch[COLUMN]
+        make_sample = self._worker.make_sample
+        parcel = (
+            open_parcel(task_from_bytes(message), make_sample)
+            if self._is_first
+            else parcel_from_bytes(message, make_sample)
+        )
+        done = self._worker.run(parcel)
+        if not self._is_last:
+            return {COLUMN: [parcel_to_bytes(done)]}
+        outcome = self._worker.commit(done)
+        return {name: [value] for name, value in vars(outcome).items()}
+
+
+def run_ray(recipe: Recipe, tasks: Sequence[IdentityTask], out: Path, address: str | None) -> Iterator[Outcome]:
+    """Commits identities as workers finish them; the order of outcomes is not the order of tasks.
+
+    Args:
+        recipe: resolved.
+        tasks: what to do.
+        out: dataset folder that every worker can write to.
+        address: a running cluster ("auto", "ray://..."); None starts Ray on this machine for this run.
+    """
+    started_here = not ray.is_initialized()
+    if started_here:
+        _start(recipe, address)
+    try:
+        yield from _stream(recipe, tasks, out)
+    finally:
+        if started_here:
+            ray.shutdown()
+
+
+def _start(recipe: Recipe, address: str | None) -> None:
+    logging.getLogger("ray").setLevel(logging.WARNING)
+    runtime_env: dict[str, Any] = {"env_vars": dict(QUIET_ENV)}
+    if address:
+        ray.init(address=address, runtime_env=runtime_env, log_to_driver=False)
+        return
+    ray.init(
+        num_cpus=recipe.executor.workers or os.cpu_count(),
+        include_dashboard=False,
+        object_store_memory=recipe.executor.object_store_bytes,
+        logging_level=logging.ERROR,
+        log_to_driver=False,
+        runtime_env=runtime_env,
+    )
+
+
+def _stream(recipe: Recipe, tasks: Sequence[IdentityTask], out: Path) -> Iterator[Outcome]:
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    data: ray.data.Dataset = ray.data.from_items(
+        [{COLUMN: task_to_bytes(task)} for task in tasks], override_num_blocks=len(tasks)
+    )
+    for position, group in enumerate(recipe.worker_groups):
+        data = data.map_batches(
+            GroupActor,
+            batch_size=1,
+            batch_format="numpy",
+            compute=_pool(recipe, group, len(tasks)),
+            fn_constructor_args=(recipe.model_dump_json(), position, str(out)),
+            num_cpus=group.num_cpus,
+            num_gpus=group.num_gpus or None,
+            runtime_env=group.runtime_env or None,
+        )
+    for row in data.iter_rows():
+        yield Outcome(**{name: value for name, value in row.items() if name in Outcome.__dataclass_fields__})
+
+
+def _pool(recipe: Recipe, group: Group, n_tasks: int) -> ActorPoolStrategy:
+    cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    room = [cluster.get("CPU", 1) / group.num_cpus] if group.num_cpus else []
+    room += [cluster.get("GPU", 0) / group.num_gpus] if group.num_gpus else []
+    limits = [int(min(room, default=1)), n_tasks, group.max_workers, recipe.executor.workers]
+    most = max(min(limit for limit in limits if limit is not None), group.min_workers)
+    # Start them all: growing a pool waits for a queue that whole identities, being few, may never form.
+    return ActorPoolStrategy(min_size=most, max_size=most)

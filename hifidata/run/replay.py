@@ -1,0 +1,136 @@
+"""Replay: what would other thresholds have kept? Re-decides from the stored numbers; no model runs, nothing is written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from hifidata.errors import RecipeError
+from hifidata.recipe import Recipe, apply_overrides, differences, resolve
+from hifidata.schema import Row, Status
+from hifidata.stages import STAGES
+from hifidata.stages.base import Stage
+from hifidata.store.folder import DatasetFolder
+from hifidata.store.manifest import read_rows
+
+JUDGEMENT = ("status", "stage", "reason", "score", "threshold", "message", "shard", "key")
+UNKNOWN = "unknown"
+
+
+@dataclass
+class Replay:
+    """What would change.
+
+    Attributes:
+        n_candidates: rows looked at.
+        kept_before, kept_after: kept as stored, and kept for certain under the new settings.
+        newly_kept, newly_dropped: image ids, with the reason for the dropped ones.
+        reasons_before, reasons_after: counts by reason.
+        unknown: image ids whose next stage was never measured, because they had already been dropped before it, with
+            that stage's name. They may be kept or dropped; only a run can tell.
+    """
+
+    n_candidates: int = 0
+    kept_before: int = 0
+    kept_after: int = 0
+    newly_kept: list[str] = field(default_factory=list)
+    newly_dropped: dict[str, str] = field(default_factory=dict)
+    reasons_before: Counter[str] = field(default_factory=Counter)
+    reasons_after: Counter[str] = field(default_factory=Counter)
+    unknown: dict[str, str] = field(default_factory=dict)
+    changes: list[str] = field(default_factory=list)
+
+    @property
+    def unknown_by_stage(self) -> Counter[str]:
+        """How many rows got stuck before each stage."""
+        return Counter(self.unknown.values())
+
+
+def replay(out: Path, overrides: Sequence[str]) -> Replay:
+    """Re-decides a dataset under ``section.key=value`` overrides.
+
+    Raises:
+        DatasetError: ``out`` is not a dataset.
+        RecipeError: an override is wrong, or changes what is measured and so needs a new run.
+    """
+    folder = DatasetFolder(out)
+    old = folder.read_run()["recipe"]
+    recipe = resolve(apply_overrides(old, overrides), where="replay")
+    result = Replay(changes=differences(old, recipe.model_dump(mode="json")))
+    _refuse_unmeasured(result.changes)
+    for rows in _identities(folder):
+        _replay_identity(rows, recipe, result)
+    return result
+
+
+def _refuse_unmeasured(changes: Sequence[str]) -> None:
+    replayable = {f"{'verify' if s.name == 'embed' else s.name}.{key}" for s in STAGES for key in s.replayable}
+    for change in changes:
+        key = change.partition(":")[0]
+        if key not in replayable:
+            raise RecipeError(
+                f"replay: {key} changes what is measured, so stored numbers cannot tell; run the recipe into a new folder. "
+                f"Replayable: {', '.join(sorted(replayable))}"
+            )
+
+
+def _identities(folder: DatasetFolder) -> Iterator[list[Row]]:
+    if folder.committed():
+        for fragment in folder.committed():
+            yield read_rows(fragment)
+        return
+    rows = read_rows(folder.manifests / "images.parquet")
+    for _, group in groupby(rows, key=lambda row: row["identity_id"]):
+        yield list(group)
+
+
+def _replay_identity(stored: Sequence[Row], recipe: Recipe, result: Replay) -> None:
+    fresh = [{name: value for name, value in row.items() if name not in JUDGEMENT} for row in stored]
+    for row, before in zip(fresh, stored, strict=True):
+        if before["status"] == Status.FAILED or before["stage"] == "intake":
+            row |= {"status": before["status"], "reason": before["reason"]}
+    for stage in STAGES:
+        if stage.runs(recipe):
+            _replay_stage(stage, [row for row in fresh if row.get("status") is None], recipe)
+    for row, before in zip(fresh, stored, strict=True):
+        _count(row, before, result)
+
+
+def _replay_stage(stage: type[Stage], rows: list[Row], recipe: Recipe) -> None:
+    known = []
+    for row in rows:
+        if any(row.get(column) is None for column in stage.needs):
+            row |= {"status": UNKNOWN, "stage": stage.name}
+        else:
+            known.append(row)
+    settings = stage.settings(recipe)
+    for name, values in stage.derive(known, settings).items():
+        for row, value in zip(known, values, strict=True):
+            row[name] = value
+    for row in known:
+        verdict = stage.decide(row, settings)
+        if verdict is not None:
+            row |= {"status": str(Status.DROPPED), "reason": str(verdict.reason)}
+
+
+def _count(row: dict[str, Any], before: Row, result: Replay) -> None:
+    was_kept = before["status"] == Status.KEPT
+    status = row.get("status")
+    result.n_candidates += 1
+    result.kept_before += was_kept
+    if before["reason"]:
+        result.reasons_before[before["reason"]] += 1
+    if status is None:
+        result.kept_after += 1
+        if not was_kept:
+            result.newly_kept.append(row["image_id"])
+    elif status == UNKNOWN:
+        result.unknown[row["image_id"]] = row["stage"]
+    else:
+        result.reasons_after[row["reason"]] += 1
+        if was_kept:
+            result.newly_dropped[row["image_id"]] = row["reason"]

@@ -1,0 +1,179 @@
+"""What happens to one identity: its stages, in chunks small enough for memory, and its commit."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from hifidata.errors import SampleError
+from hifidata.image.encode import encode_jpeg, thumbnail_jpeg
+from hifidata.recipe import STAGE_NAMES, Recipe
+from hifidata.run.parcel import Parcel, open_parcel
+from hifidata.schema import FAILED_REASONS, Candidate, IdentityTask, Reason, Row, Status, canonical
+from hifidata.sources.base import Source
+from hifidata.stages import STAGES
+from hifidata.stages.base import Columns, Sample, Stage
+from hifidata.stages.verify import target_embedding
+from hifidata.store.folder import DatasetFolder
+from hifidata.store.manifest import CommitRecord, identity_row, write_fragment
+from hifidata.store.shards import members_of, write_shard
+
+CHUNK_PIXELS = 60_000_000
+"""Decoded pixels held at once (3 bytes each): one picture at the intake limit, or a few dozen ordinary ones."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a committed identity reports to the driver: counters only."""
+
+    identity_id: str
+    n_kept: int
+    n_dropped: int
+    n_failed: int
+
+
+class Worker:
+    """Runs some consecutive stages over identities; models are loaded once, when it is made.
+
+    Args:
+        recipe: the resolved recipe.
+        stage_names: the stages of this worker's group.
+        source: where bytes are read from.
+        out: the dataset folder the last group commits to.
+    """
+
+    def __init__(self, recipe: Recipe, stage_names: Sequence[str], source: Source, out: Path) -> None:
+        cv2.setNumThreads(1)  # workers are processes, one per core: threads inside them only get in each other's way
+        self._recipe = recipe
+        self._source = source
+        self._folder = DatasetFolder(out)
+        self._is_last = STAGE_NAMES[-1] in stage_names
+        self._stages = [stage(recipe) for stage in STAGES if stage.name in stage_names and stage.runs(recipe)]
+
+    def make_sample(self, task: IdentityTask, candidate: Candidate, row: Row) -> Sample:
+        """A sample that reads its bytes from the source when asked for them."""
+        recipe = self._recipe
+        return Sample(row, lambda: self._source.read(candidate), recipe.intake.limits, recipe.crop.output_px)
+
+    def process(self, task: IdentityTask) -> Outcome:
+        """Everything, for a worker that has all stages."""
+        return self.commit(self.run(open_parcel(task, self.make_sample)))
+
+    def run(self, parcel: Parcel) -> Parcel:
+        """Runs this worker's stages: image stages chunk by chunk, identity stages over all that is alive."""
+        for scope, group in groupby(self._stages, key=lambda stage: stage.scope):
+            stages = list(group)
+            if scope == "image":
+                self._run_image_stages(stages, parcel)
+            else:
+                for stage in stages:
+                    self._apply(stage, parcel.alive, parcel)
+        return parcel
+
+    def _run_image_stages(self, stages: Sequence[Stage], parcel: Parcel) -> None:
+        held: list[Sample] = []
+        pixels = 0
+        for sample in parcel.alive:
+            self._apply(stages[0], [sample], parcel)
+            held.append(sample)
+            pixels += (sample.row.get("width_px") or 0) * (sample.row.get("height_px") or 0)
+            if pixels >= CHUNK_PIXELS:
+                self._finish_chunk(stages[1:], held, parcel)
+                held, pixels = [], 0
+        self._finish_chunk(stages[1:], held, parcel)
+
+    def _finish_chunk(self, stages: Sequence[Stage], held: Sequence[Sample], parcel: Parcel) -> None:
+        for stage in stages:
+            self._apply(stage, [sample for sample in held if sample.is_alive], parcel)
+        began = time.perf_counter()
+        for sample in held:
+            self._keep_pictures(sample)
+            sample.release(keep_encoded=not self._is_last)
+        parcel.seconds["encode"] += time.perf_counter() - began
+
+    def _keep_pictures(self, sample: Sample) -> None:
+        """Encodes what will be written or shown."""
+        output = self._recipe.output
+        has_crop = sample.row.get("crop_x1_px") is not None
+        if sample.is_alive and has_crop and sample.portrait_jpeg is None:
+            sample.portrait_jpeg = encode_jpeg(sample.portrait_u8, output.jpeg_quality)
+        if output.thumbnail_px and sample.has_pixels and sample.thumbnail is None:
+            shown = sample.portrait_u8 if has_crop else sample.rgb_u8
+            sample.thumbnail = thumbnail_jpeg(shown, output.thumbnail_px)
+
+    def _apply(self, stage: Stage, samples: Sequence[Sample], parcel: Parcel) -> None:
+        """Measures, derives and decides one stage for samples that are all alive on entry."""
+        if not samples:
+            return
+        began = time.perf_counter()
+        for start in range(0, len(samples), stage.batch_size):
+            self._measure(stage, samples[start : start + stage.batch_size])
+        alive = [sample for sample in samples if sample.is_alive]
+        settings = stage.settings(self._recipe)
+        _fill(alive, stage.derive([sample.row for sample in alive], settings))
+        for sample in alive:
+            verdict = stage.decide(sample.row, settings)
+            if verdict is not None:
+                _end(sample.row, stage.name, verdict.reason, verdict.message)
+                sample.row["score"] = canonical("score", verdict.score)
+                sample.row["threshold"] = canonical("threshold", verdict.threshold)
+        parcel.entered[stage.name] += len(samples)
+        parcel.seconds[stage.name] += time.perf_counter() - began
+
+    def _measure(self, stage: Stage, batch: Sequence[Sample]) -> None:
+        try:
+            _fill(batch, stage.measure(batch))
+        except SampleError as error:
+            if len(batch) == 1:
+                _end(batch[0].row, stage.name, error.reason, error.message)
+                return
+            for sample in batch:  # one bad picture must not take its neighbours along
+                self._measure(stage, [sample])
+
+    def commit(self, parcel: Parcel) -> Outcome:
+        """Ends every row, writes the shard, then the fragment: the fragment's rename is the commit."""
+        task, kept = parcel.task, parcel.alive
+        path = self._folder.shard_path(task.identity_id, self._recipe.output.layout == "packed")
+        shard = path.relative_to(self._folder.root).as_posix()
+        for number, sample in enumerate(kept):
+            sample.row |= {"status": str(Status.KEPT), "shard": shard, "key": f"{task.identity_id}_{number:04d}"}
+        facts = self._identity_facts(parcel)
+        if kept:
+            info = write_shard(path, ((s.row["key"], members_of(s.row, s.portrait_jpeg or b"")) for s in kept))
+            facts |= {"shard": shard, "shard_sha256": info.sha256, "shard_bytes": info.n_bytes}
+        identity = identity_row(parcel.rows, facts)
+        ended = Counter(f"{row['stage']}:{row['status']}" for row in parcel.rows if row.get("stage"))
+        record = CommitRecord(
+            identity, task.fingerprint, self._recipe.hash, dict(parcel.seconds), dict(parcel.entered), dict(ended)
+        )
+        thumbnails = [sample.thumbnail for sample in parcel.samples]
+        write_fragment(self._folder.fragment_path(task.identity_id), parcel.rows, thumbnails, record)
+        if not kept:  # what an earlier run with other inputs may have left
+            path.unlink(missing_ok=True)
+        return Outcome(task.identity_id, identity["n_kept"], identity["n_dropped"], identity["n_failed"])
+
+    def _identity_facts(self, parcel: Parcel) -> Row:
+        facts: Row = {name: getattr(parcel.task, name) for name in ("identity_id", "identity_name", "source")}
+        members = [row["embedding"] for row in parcel.rows if row.get("cluster") == 0]
+        if members:
+            centre = target_embedding(np.stack([np.asarray(member, np.float32) for member in members]))
+            facts |= {"target_embedding": centre.tolist(), "n_clusters": self._recipe.verify.k}
+        return facts
+
+
+def _fill(samples: Sequence[Sample], columns: Columns) -> None:
+    for name, values in columns.items():
+        for sample, value in zip(samples, values, strict=True):
+            sample.row[name] = canonical(name, value)
+
+
+def _end(row: Row, stage: str, reason: Reason, message: str | None) -> None:
+    status = Status.FAILED if reason in FAILED_REASONS else Status.DROPPED
+    row |= {"status": str(status), "stage": stage, "reason": str(reason), "message": message}

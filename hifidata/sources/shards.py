@@ -1,0 +1,148 @@
+"""WebDataset shards as a source: our own datasets, or any tar of jpg/png + json with an identity field."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hifidata.errors import IntakeError, SourceError
+from hifidata.schema import Candidate, IdentityTask, Reason, identity_id_of
+
+PICTURE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "avif"})
+CARRIED_FACTS = ("licence", "landing_page_uri", "fetched_at", "http_status")
+MAX_JSON_BYTES = 2**20
+
+
+@dataclass
+class _Sample:
+    shard: Path
+    key: str
+    picture: tarfile.TarInfo | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class ShardsSource:
+    """Lists the samples of tars and groups them by a field of their json.
+
+    Only tar headers and json members are read while listing; a picture is read later by its offset. Samples of one
+    person may lie in several shards.
+
+    Args:
+        path: a tar, a folder that is searched for ``*.tar``, or a glob pattern.
+        identity_field: key of the sample's json.
+        licence: recorded where the json has none.
+        max_bytes: a larger picture is refused before it is read.
+    """
+
+    def __init__(self, path: str, identity_field: str, licence: str | None = None, max_bytes: int = 32 * 2**20) -> None:
+        self._path = path
+        self._field = identity_field
+        self._licence = licence
+        self._max_bytes = max_bytes
+
+    def identities(self) -> Iterator[IdentityTask]:
+        """One task per person, sorted by identity id. Raises SourceError for no tars, a broken tar, a missing field."""
+        people: dict[str, list[Candidate]] = {}
+        shards = self._shards()
+        base = Path(os.path.commonpath([shard.parent for shard in shards]))
+        for shard in shards:
+            for sample in _samples(shard):
+                if sample.picture is not None:
+                    name = self._identity_of(sample)
+                    people.setdefault(name, []).append(self._candidate(sample, sample.picture, base))
+        if not people:
+            raise SourceError(
+                f"source.path: {self._path}: the shards hold no picture ({', '.join(sorted(PICTURE_SUFFIXES))})"
+            )
+        tasks = [IdentityTask(identity_id_of(name), name, "shards", tuple(found)) for name, found in people.items()]
+        yield from sorted(tasks, key=lambda task: task.identity_id)
+
+    def read(self, candidate: Candidate) -> bytes:
+        """The picture member's bytes. Raises IntakeError where the shard is gone, shorter, or the picture too large."""
+        place, _, span = candidate.locator.rpartition("::")
+        offset, size = (int(number) for number in span.split("+"))
+        if size > self._max_bytes:
+            raise IntakeError(Reason.TOO_MANY_BYTES, f"{size} bytes, the recipe allows {self._max_bytes}")
+        try:
+            with open(place, "rb") as file:
+                file.seek(offset)
+                data = file.read(size)
+        except OSError as error:
+            raise IntakeError(Reason.UNREADABLE_FILE, f"cannot be read: {error.strerror}") from error
+        if len(data) != size:
+            raise IntakeError(Reason.UNREADABLE_FILE, f"the shard ends after {len(data)} of {size} bytes")
+        return data
+
+    def _shards(self) -> list[Path]:
+        path = Path(self._path)
+        found = (
+            sorted(path.rglob("*.tar"))
+            if path.is_dir()
+            else sorted(Path(p) for p in glob.glob(self._path, recursive=True))
+        )
+        if not found:
+            raise SourceError(
+                f"source.path: {self._path}: no tar there; expected a tar, a folder of tars or a glob pattern"
+            )
+        return [shard.absolute() for shard in found]
+
+    def _identity_of(self, sample: _Sample) -> str:
+        value = sample.facts.get(self._field)
+        if value is None or isinstance(value, (dict, list)):
+            raise SourceError(
+                f"source.identity_field: sample {sample.key} of {sample.shard} has no usable {self._field!r} in its json; "
+                f"it has: {', '.join(sorted(sample.facts)) or 'nothing'}"
+            )
+        return str(value)
+
+    def _candidate(self, sample: _Sample, picture: tarfile.TarInfo, base: Path) -> Candidate:
+        facts = {name: sample.facts[name] for name in CARRIED_FACTS if sample.facts.get(name) is not None}
+        if self._licence:
+            facts.setdefault("licence", self._licence)
+        return Candidate(
+            source_uri=f"{sample.shard.as_posix()}::{picture.name}",
+            relative_path=f"{sample.shard.relative_to(base).as_posix()}::{picture.name}",
+            version=f"{picture.size}:{sample.shard.stat().st_mtime_ns}",
+            locator=f"{sample.shard.as_posix()}::{picture.offset_data}+{picture.size}",
+            facts=facts,
+        )
+
+
+def _samples(shard: Path) -> Iterator[_Sample]:
+    """Neighbouring members with the same name up to the first dot are one sample, as webdataset reads them."""
+    current: _Sample | None = None
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            for member in tar:
+                if not member.isfile():
+                    continue
+                folder, _, base = member.name.rpartition("/")
+                stem, _, suffix = base.partition(".")
+                key = f"{folder}/{stem}" if folder else stem
+                if current is None or current.key != key:
+                    if current is not None:
+                        yield current
+                    current = _Sample(shard, key)
+                if suffix.lower() in PICTURE_SUFFIXES and current.picture is None:
+                    current.picture = member
+                elif suffix.lower() == "json" and member.size <= MAX_JSON_BYTES:
+                    current.facts = _json_object(tar, member)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise SourceError(f"source.path: {shard}: not a readable tar: {error}") from error
+    if current is not None:
+        yield current
+
+
+def _json_object(tar: tarfile.TarFile, member: tarfile.TarInfo) -> dict[str, Any]:
+    file = tar.extractfile(member)
+    try:
+        value = json.loads(file.read()) if file else {}
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise SourceError(f"source.path: {tar.name}: {member.name} is not JSON: {error}") from error
+    return value if isinstance(value, dict) else {}

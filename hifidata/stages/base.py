@@ -1,0 +1,184 @@
+"""The stage: measures, then decides. And the sample that stages work on.
+
+A stage has up to three parts, and only the first may touch a model or a pixel:
+
+    measure(samples) -> columns       runs the model; knows no threshold
+    derive(rows, settings) -> columns pure arithmetic over the surviving rows of one identity (clusters, duplicates)
+    decide(row, settings) -> Verdict  pure; None lets the row pass
+
+Because everything measured is stored, ``derive`` and ``decide`` alone can replay a finished dataset.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from hifidata.backends.base import F32, RgbU8
+from hifidata.image.crop import CropWindow, cut
+from hifidata.image.decode import Limits, Picture, decode
+from hifidata.image.sniff import sniff
+from hifidata.recipe import Recipe, Section
+from hifidata.schema import Row, Verdict
+
+Columns = dict[str, list[Any]]
+"""Manifest columns by name, one value per row handed in."""
+
+
+class Sample:
+    """One candidate inside a worker: its manifest row, and its pixels on demand.
+
+    Attributes:
+        row: manifest columns measured so far.
+        portrait_jpeg: the encoded output picture, once the crop exists; what goes into the shard.
+        thumbnail: small JPEG for the report.
+        held_encoded: the original bytes while they are held; they travel to the next worker group.
+
+    Args:
+        row: the row to start from.
+        read: returns the encoded bytes; called once, until the pixels are released.
+        limits: what intake accepts.
+        output_px: side of the portrait.
+    """
+
+    def __init__(self, row: Row, read: Callable[[], bytes], limits: Limits, output_px: int) -> None:
+        self.row = row
+        self.limits = limits
+        self.portrait_jpeg: bytes | None = None
+        self.thumbnail: bytes | None = None
+        self.held_encoded: bytes | None = None
+        self._read = read
+        self._output_px = output_px
+        self._rgb_u8: RgbU8 | None = None
+        self._portrait_u8: RgbU8 | None = None
+
+    @property
+    def encoded(self) -> bytes:
+        """The original bytes; reading them records what they are. Raises IntakeError where the source cannot give them."""
+        if self.held_encoded is None:
+            data = self._read()
+            self.row["content_sha256"] = hashlib.sha256(data).hexdigest()
+            self.row["original_bytes"] = len(data)
+            self.row["original_format"] = sniff(data)
+            self.held_encoded = data
+        return self.held_encoded
+
+    def decoded(self) -> Picture:
+        """Decodes the original bytes and keeps the pixels. Raises IntakeError."""
+        picture = decode(self.encoded, self.limits)
+        self._rgb_u8 = picture.rgb_u8
+        return picture
+
+    @property
+    def rgb_u8(self) -> RgbU8:
+        """(H, W, 3) uint8 sRGB, upright; decoded once until released."""
+        return self.decoded().rgb_u8 if self._rgb_u8 is None else self._rgb_u8
+
+    @property
+    def has_pixels(self) -> bool:
+        """Whether the decoded picture is at hand."""
+        return self._rgb_u8 is not None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether no stage has ended it."""
+        return self.row.get("status") is None
+
+    @property
+    def window(self) -> CropWindow:
+        """The crop in picture pixels, from the row's columns."""
+        row = self.row
+        return CropWindow(
+            row["crop_x1_px"], row["crop_y1_px"], row["crop_x2_px"], row["crop_y2_px"], row["crop_shift_px"]
+        )
+
+    @property
+    def portrait_u8(self) -> RgbU8:
+        """(output_px, output_px, 3) uint8 sRGB: the crop, resized once until released, then read back from its JPEG."""
+        if self._portrait_u8 is None:
+            if self.portrait_jpeg is not None:
+                self._portrait_u8 = decode(self.portrait_jpeg, self.limits).rgb_u8
+            else:
+                self._portrait_u8 = cut(self.rgb_u8, self.window, self._output_px)
+        return self._portrait_u8
+
+    def release(self, keep_encoded: bool) -> None:
+        """Forgets decoded pixels, and the original bytes unless another worker group needs them; the portrait stays."""
+        self._rgb_u8 = self._portrait_u8 = None
+        if not keep_encoded:
+            self.held_encoded = None
+
+
+@dataclass(frozen=True)
+class MainFace:
+    """The face that counts, in pixels of the upright picture.
+
+    Attributes:
+        xyxy_px: (4,) float32.
+        kps_px: (5, 2) float32.
+        landmarks_px: (68, 2) float32, or None where the detector gives none.
+    """
+
+    xyxy_px: F32
+    kps_px: F32
+    landmarks_px: F32 | None
+
+
+def main_face(row: Row) -> MainFace:
+    """The face that the detect stage stored in a row."""
+    landmarks = row.get("face_landmarks")
+    return MainFace(
+        np.array([row[f"face_{edge}_px"] for edge in ("x1", "y1", "x2", "y2")], np.float32),
+        np.asarray(row["face_kps"], np.float32).reshape(5, 2),
+        None if landmarks is None else np.asarray(landmarks, np.float32).reshape(-1, 2),
+    )
+
+
+class Stage:
+    """Base of all stages; a subclass overrides the parts it has.
+
+    Attributes:
+        name: the recipe section it reads.
+        scope: "image" where rows are judged alone, "identity" where the rows of a person are judged together.
+        needs: columns ``derive`` and ``decide`` read; a replay cannot judge a row in which they are null.
+        replayable: settings that only ``derive`` and ``decide`` read, so that a replay may change them.
+        batch_size: most samples per ``measure`` call.
+    """
+
+    name: ClassVar[str]
+    scope: ClassVar[Literal["image", "identity"]] = "image"
+    needs: ClassVar[tuple[str, ...]] = ()
+    replayable: ClassVar[tuple[str, ...]] = ()
+    batch_size: ClassVar[int] = 1
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+
+    @classmethod
+    def runs(cls, recipe: Recipe) -> bool:
+        """Whether the recipe asks for this stage."""
+        return getattr(recipe, cls.name).model is not None
+
+    @classmethod
+    def settings(cls, recipe: Recipe) -> Section:
+        """What ``derive`` and ``decide`` are given."""
+        section: Section = getattr(recipe, cls.name)
+        return section
+
+    def measure(self, samples: Sequence[Sample]) -> Columns:
+        """Runs the model. Raises SampleError where one of the samples cannot be processed."""
+        return {}
+
+    @staticmethod
+    def derive(rows: Sequence[Row], settings: Any) -> Columns:
+        """Columns that follow from stored numbers of all rows of an identity that are still alive."""
+        return {}
+
+    @staticmethod
+    def decide(row: Mapping[str, Any], settings: Any) -> Verdict | None:
+        """None to let the row pass, otherwise why not."""
+        return None

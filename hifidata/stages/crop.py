@@ -1,0 +1,83 @@
+"""Square crop around the face.
+
+Paper, section 3.4: a larger square around the box in which the face covers more than 10 %; smaller than 256 x 256 is
+discarded; the rest is resized to 1024 x 1024.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from hifidata.backends.base import RgbU8
+from hifidata.image.crop import square_window
+from hifidata.image.phash import hex16, phash64
+from hifidata.recipe import Crop as CropSettings
+from hifidata.recipe import Recipe
+from hifidata.schema import Reason, Row, Verdict
+from hifidata.stages.base import Columns, Sample, Stage
+
+# 8-bit levels. JPEG turns a grey picture into chroma of 1 or 2; the faintest sepia has more than 6.
+MONOCHROME_MAX_CHROMA = 4.0
+
+
+class Crop(Stage):
+    """Places the square, and measures what only the crop shows: its hash and whether it has colour."""
+
+    name = "crop"
+    needs = ("face_area_ratio",)
+    replayable = ("min_face_share",)
+
+    @classmethod
+    def runs(cls, recipe: Recipe) -> bool:
+        """Always."""
+        return True
+
+    def measure(self, samples: Sequence[Sample]) -> Columns:
+        """Crop window in picture pixels and the face's share of it."""
+        rows = [self._place(sample) for sample in samples]
+        return {name: [row[name] for row in rows] for name in rows[0]}
+
+    def _place(self, sample: Sample) -> Row:
+        settings, row = self.recipe.crop, sample.row
+        box = np.array([row[f"face_{edge}_px"] for edge in ("x1", "y1", "x2", "y2")], np.float32)
+        face_side = float(max(box[2] - box[0], box[3] - box[1]))
+        # A small face gets a wider square rather than none: the share rule below still guards it.
+        side = max(round(face_side * settings.side_over_face), settings.min_side_px)
+        height, width = sample.rgb_u8.shape[:2]
+        raised = box - np.array([0, 1, 0, 1], np.float32) * face_side * settings.centre_up
+        window = square_window(raised, (width, height), side, settings.pad)
+        placed: Row = {
+            "crop_x1_px": window.x1, "crop_y1_px": window.y1, "crop_x2_px": window.x2, "crop_y2_px": window.y2,
+            "crop_shift_px": window.shift_px,
+            "face_area_ratio": float((box[2] - box[0]) * (box[3] - box[1])) / max(window.x2 - window.x1, 1) ** 2,
+        }  # fmt: skip
+        sample.row |= placed
+        return placed | {
+            "phash": hex16(phash64(sample.portrait_u8)),
+            "is_monochrome": _is_monochrome(sample.portrait_u8),
+        }
+
+    @staticmethod
+    def decide(row: Mapping[str, Any], settings: CropSettings) -> Verdict | None:
+        """The picture is too small for the square, or the face too small for the smallest square."""
+        side = row["crop_x2_px"] - row["crop_x1_px"]
+        if side < settings.min_side_px:
+            return Verdict(Reason.CROP_TOO_SMALL, side, settings.min_side_px, f"the largest square has {side} px")
+        if row["face_area_ratio"] <= settings.min_face_share:
+            return Verdict(
+                Reason.FACE_SHARE_TOO_LOW,
+                row["face_area_ratio"],
+                settings.min_face_share,
+                f"the face covers {row['face_area_ratio']:.1%} of a {side} px square",
+            )
+        return None
+
+
+def _is_monochrome(rgb_u8: RgbU8) -> bool:
+    small = cv2.resize(rgb_u8, (64, 64), interpolation=cv2.INTER_AREA).astype(np.int16)
+    chroma = small.max(axis=2) - small.min(axis=2)
+    return bool(np.percentile(chroma, 95) <= MONOCHROME_MAX_CHROMA)

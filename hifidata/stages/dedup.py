@@ -1,0 +1,70 @@
+"""Near-duplicates inside one identity: the same bytes, then the same look. The best of them stays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hifidata.image.phash import distance_bits
+from hifidata.recipe import Dedup as DedupSettings
+from hifidata.recipe import Recipe
+from hifidata.schema import Reason, Row, Verdict
+from hifidata.stages.base import Columns, Stage
+
+
+class Dedup(Stage):
+    """Walks the pictures from best to worst and drops each that repeats a better one."""
+
+    name = "dedup"
+    scope = "identity"
+    needs = ("phash",)
+    replayable = ("max_distance_bits",)
+
+    @classmethod
+    def runs(cls, recipe: Recipe) -> bool:
+        """Where the recipe has it enabled."""
+        return recipe.dedup.enabled
+
+    @staticmethod
+    def derive(rows: Sequence[Row], settings: DedupSettings) -> Columns:
+        """For each row the better copy it repeats, if any, and how far apart the two hashes are.
+
+        Best means the higher quality score, then more crop pixels, then the first in source order. The nearest copy
+        is recorded even above the limit, so that a report can show both sides of it.
+        """
+        order = sorted(
+            range(len(rows)), key=lambda i: (-(rows[i].get("quality_score") or 0.0), -_crop_side(rows[i]), i)
+        )
+        copies: list[str | None] = [None] * len(rows)
+        distances: list[int | None] = [None] * len(rows)
+        kept: list[int] = []
+        for i in order:
+            same = [j for j in kept if rows[j]["content_sha256"] == rows[i]["content_sha256"]]
+            near = [(distance_bits(rows[i]["phash"], rows[j]["phash"]), j) for j in kept]
+            distance, nearest = (0, same[0]) if same else min(near, default=(None, None))
+            distances[i] = distance
+            if nearest is not None and distance is not None and distance <= settings.max_distance_bits:
+                copies[i] = rows[nearest]["image_id"]
+            else:
+                kept.append(i)
+        by_id = {row["image_id"]: row for row in rows}
+        same_bytes = [
+            copy is not None and by_id[copy]["content_sha256"] == row["content_sha256"]
+            for row, copy in zip(rows, copies, strict=True)
+        ]
+        return {"duplicate_of": copies, "duplicate_distance_bits": distances, "duplicate_same_bytes": same_bytes}
+
+    @staticmethod
+    def decide(row: Mapping[str, Any], settings: DedupSettings) -> Verdict | None:
+        """It repeats a better picture."""
+        if row["duplicate_of"] is None:
+            return None
+        if row["duplicate_same_bytes"]:
+            return Verdict(Reason.DUPLICATE_BYTES, 0, None, f"same bytes as {row['duplicate_of']}")
+        distance = row["duplicate_distance_bits"]
+        message = f"{distance} of 64 hash bits differ from {row['duplicate_of']}"
+        return Verdict(Reason.NEAR_DUPLICATE, distance, settings.max_distance_bits, message)
+
+
+def _crop_side(row: Row) -> int:
+    return int(row["crop_x2_px"] - row["crop_x1_px"])

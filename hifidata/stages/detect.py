@@ -1,0 +1,102 @@
+"""Face detection: exactly one face that counts.
+
+Paper, section 3.4: pictures in which the number of faces is not one are deleted. Search results are full of blurred
+spectators, so which other faces count is a setting; 0.0 is the paper's rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hifidata import backends
+from hifidata.backends.base import FaceDetector, Faces
+from hifidata.recipe import Detect as DetectSettings
+from hifidata.recipe import Recipe
+from hifidata.schema import Reason, Row, Verdict
+from hifidata.stages.base import Columns, Sample, Stage
+
+
+class Detect(Stage):
+    """Boxes, five points and landmarks of the largest face, and how large the others are."""
+
+    name = "detect"
+    needs = ("n_faces_raw",)
+    replayable = ("other_face_min_area_ratio", "min_face_inside")
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        self._min_score = recipe.detect.min_score
+        self._detector: FaceDetector = backends.load("detect", recipe.detect.model)
+
+    def measure(self, samples: Sequence[Sample]) -> Columns:
+        """Columns of the main face, in pixels of the upright picture; null where there is no face."""
+        rows = []
+        for sample, faces in zip(samples, self._detector.detect([s.rgb_u8 for s in samples]), strict=True):
+            height, width = sample.rgb_u8.shape[:2]
+            rows.append(_face_row(faces, self._min_score, width, height) | {"detect_model": self._detector.name})
+        return {name: [row[name] for row in rows] for name in rows[0]}
+
+    @staticmethod
+    def derive(rows: Sequence[Row], settings: DetectSettings) -> Columns:
+        """How many faces count under ``other_face_min_area_ratio``."""
+        floor = settings.other_face_min_area_ratio
+        return {"n_faces": [sum(area >= floor for area in row["face_areas_rel"]) for row in rows]}
+
+    @staticmethod
+    def decide(row: Mapping[str, Any], settings: DetectSettings) -> Verdict | None:
+        """No face, several faces that count, or a face cut off by the picture's edge."""
+        if not row["n_faces_raw"]:
+            return Verdict(Reason.NO_FACE, 0, 1, "no face found")
+        if row["n_faces"] > 1:
+            return Verdict(
+                Reason.SEVERAL_FACES,
+                row["other_face_area_ratio"],
+                settings.other_face_min_area_ratio,
+                f"{row['n_faces']} faces count ({row['n_faces_raw']} found); the second has "
+                f"{row['other_face_area_ratio']:.0%} of the main face's area",
+            )
+        if row["face_inside_ratio"] < settings.min_face_inside:
+            return Verdict(
+                Reason.FACE_CUT_OFF,
+                row["face_inside_ratio"],
+                settings.min_face_inside,
+                f"{row['face_inside_ratio']:.0%} of the face box lies inside the picture",
+            )
+        return None
+
+
+def _face_row(faces: Faces, min_score: float, width: int, height: int) -> Row:
+    keep = faces.scores >= min_score
+    xyxy = faces.xyxy_px[keep]
+    row: Row = dict.fromkeys(
+        ("other_face_area_ratio", "face_x1_px", "face_y1_px", "face_x2_px", "face_y2_px", "face_inside_ratio",
+         "face_score", "face_kps", "face_landmarks")
+    )  # fmt: skip
+    row |= {"n_faces_raw": len(xyxy), "face_areas_rel": []}
+    if not len(xyxy):
+        return row
+    areas = _areas(xyxy)
+    main = int(np.argmax(areas))
+    relative = np.sort(areas / areas[main])[::-1]
+    inside = xyxy[main].clip(0, [width, height, width, height])
+    row |= dict(zip(("face_x1_px", "face_y1_px", "face_x2_px", "face_y2_px"), map(float, xyxy[main]), strict=True))
+    row |= {
+        "face_areas_rel": relative.astype(np.float32).tolist(),
+        "other_face_area_ratio": float(relative[1]) if len(relative) > 1 else 0.0,
+        "face_inside_ratio": float(_areas(inside[None])[0] / areas[main]),
+        "face_score": float(faces.scores[keep][main]),
+        "face_kps": faces.kps_px[keep][main].ravel().tolist(),
+    }
+    if faces.landmarks_px is not None:
+        row["face_landmarks"] = faces.landmarks_px[keep][main].ravel().tolist()
+    return row
+
+
+def _areas(xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
+    # (n, 4) -> (n,)
+    areas: NDArray[np.float32] = np.maximum((xyxy[:, 2] - xyxy[:, 0]) * (xyxy[:, 3] - xyxy[:, 1]), 1e-6)
+    return areas

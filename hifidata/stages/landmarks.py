@@ -1,0 +1,28 @@
+"""Landmarks in the pixels of the written picture, for the training package's landmark condition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hifidata.image.crop import map_points
+from hifidata.stages.base import Columns, Sample, Stage
+
+
+class Landmarks(Stage):
+    """Carries the detector's 68 points into the crop. No threshold, nothing is dropped."""
+
+    name = "landmarks"
+
+    def measure(self, samples: Sequence[Sample]) -> Columns:
+        """(68, 2) points flattened; null where the detector gives none."""
+        return {"portrait_landmarks": [self._mapped(sample) for sample in samples]}
+
+    def _mapped(self, sample: Sample) -> list[float] | None:
+        points = sample.row.get("face_landmarks")
+        if points is None:
+            return None
+        xy = np.asarray(points, np.float32).reshape(-1, 2)
+        mapped: list[float] = map_points(xy, sample.window, self.recipe.crop.output_px).ravel().tolist()
+        return mapped

@@ -1,0 +1,119 @@
+"""Face verification: which pictures show this person?
+
+Paper, section 3.4: k-means over the embeddings of an ID group; the centre of the largest cluster is the target embedding;
+only images with a similarity to it above 0.7 are saved. Appendix A: groups of fewer than five images are excluded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
+
+from hifidata import backends
+from hifidata.backends.base import FaceEmbedder
+from hifidata.recipe import Recipe
+from hifidata.recipe import Verify as VerifySettings
+from hifidata.schema import Reason, Row, Verdict
+from hifidata.stages.base import Columns, Sample, Stage, main_face
+
+N_INIT = 10  # restarts of k-means; with random_state fixed the result depends on the embeddings alone
+
+
+class Embed(Stage):
+    """The model half of verification: it needs pixels, so it runs while they are at hand."""
+
+    name = "embed"
+    needs = ("embedding",)
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        self._embedder: FaceEmbedder = backends.load("verify", str(recipe.verify.model))
+
+    @classmethod
+    def runs(cls, recipe: Recipe) -> bool:
+        """Where the recipe names an embedder."""
+        return recipe.verify.model is not None
+
+    @classmethod
+    def settings(cls, recipe: Recipe) -> VerifySettings:
+        """The section of ``verify``."""
+        return recipe.verify
+
+    def measure(self, samples: Sequence[Sample]) -> Columns:
+        """(d,) float32 embeddings with L2 norm 1, of the unrestored face."""
+        faces = [main_face(sample.row) for sample in samples]
+        embeddings = self._embedder.embed(
+            [sample.rgb_u8 for sample in samples],
+            [face.kps_px for face in faces],
+            [face.landmarks_px for face in faces],
+        )
+        return {"embedding": list(embeddings), "embedding_model": [self._embedder.name] * len(samples)}
+
+
+class Verify(Stage):
+    """The arithmetic half: k-means over all pictures of the person that are still alive."""
+
+    name = "verify"
+    scope = "identity"
+    needs = ("embedding",)
+    replayable = ("k", "min_similarity", "min_images")
+
+    @staticmethod
+    def derive(rows: Sequence[Row], settings: VerifySettings) -> Columns:
+        """Cluster of each row (0 is the largest), cosine to the target, and how many rows match it."""
+        if not rows:
+            return {"cluster": [], "similarity": [], "n_matching": []}
+        embeddings = np.stack([np.asarray(row["embedding"], np.float32) for row in rows])
+        labels = cluster(embeddings, settings.k or 1)
+        target = target_embedding(embeddings[labels == 0])
+        similarities = (embeddings @ target).astype(np.float32)
+        floor = -2.0 if settings.min_similarity is None else settings.min_similarity
+        n_matching = sum(similarity > floor for similarity in similarities.tolist())
+        return {
+            "cluster": labels.tolist(),
+            "similarity": similarities.tolist(),
+            "n_matching": [n_matching] * len(rows),
+        }
+
+    @staticmethod
+    def decide(row: Mapping[str, Any], settings: VerifySettings) -> Verdict | None:
+        """Another person, or a person with too few pictures left."""
+        similarity, floor = row["similarity"], settings.min_similarity
+        if floor is not None and not similarity > floor:
+            message = f"similarity {similarity:.3f} to the person, the recipe asks for more than {floor:.3f}"
+            return Verdict(Reason.OTHER_PERSON, similarity, floor, message)
+        if row["n_matching"] < settings.min_images:
+            message = f"{row['n_matching']} pictures of this person are left, the recipe asks for {settings.min_images}"
+            return Verdict(Reason.IDENTITY_TOO_SMALL, row["n_matching"], settings.min_images, message)
+        return None
+
+
+def cluster(embeddings: NDArray[np.float32], k: int) -> NDArray[np.int32]:
+    """k-means labels (n,), renumbered by size: 0 is the largest cluster, ties go to the one that holds the first row.
+
+    Args:
+        embeddings: (n, d) float32, L2 norm 1.
+        k: clusters to ask for; never more than distinct rows.
+    """
+    k = min(k, len(np.unique(embeddings, axis=0)))
+    # One thread: a sum's order, and with it the last bit, must not depend on the machine's load.
+    with threadpool_limits(1):
+        labels = KMeans(n_clusters=k, n_init=N_INIT, random_state=0).fit_predict(embeddings)
+    sizes = np.bincount(labels, minlength=k)
+    first_row = np.array([np.flatnonzero(labels == c)[0] for c in range(k)])
+    rank = np.empty(k, np.int32)
+    rank[np.lexsort((first_row, -sizes))] = np.arange(k, dtype=np.int32)
+    renumbered: NDArray[np.int32] = rank[labels]
+    return renumbered
+
+
+def target_embedding(members: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(d,) float32: the centre of a cluster's members (m, d), scaled to L2 norm 1."""
+    centre = members.astype(np.float64).mean(axis=0)
+    target: NDArray[np.float32] = (centre / max(float(np.linalg.norm(centre)), 1e-12)).astype(np.float32)
+    return target

@@ -1,0 +1,149 @@
+"""Manifests: a fragment per committed identity, and the Parquet tables they are compacted into.
+
+A fragment is the commit record of an identity: one Parquet file with its image rows (and thumbnails), and in the file's
+metadata its identity row, the fingerprint of its inputs and how long each stage took. It is written last, in one rename.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hifidata.errors import ConservationError, DatasetError
+from hifidata.schema import (
+    IDENTITY_COLUMNS,
+    IMAGE_COLUMNS,
+    THUMBNAIL_COLUMNS,
+    Row,
+    Status,
+    arrow_schema,
+)
+from hifidata.store.atomic import atomic_file
+
+RECORD_KEY = b"hifidata.record"
+THUMBNAIL = "thumbnail"
+
+
+@dataclass(frozen=True)
+class CommitRecord:
+    """What a fragment says about its identity besides the rows.
+
+    Attributes:
+        identity: columns of identities.parquet.
+        fingerprint: of the candidates it was made from.
+        recipe_hash: of the recipe it was made with.
+        seconds: time per stage, summed over the identity's images.
+        entered: images that entered each stage.
+        ended: images that each stage ended, as ``stage:status``.
+    """
+
+    identity: Row
+    fingerprint: str
+    recipe_hash: str
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    entered: Mapping[str, int] = field(default_factory=dict)
+    ended: Mapping[str, int] = field(default_factory=dict)
+
+
+def identity_row(rows: Sequence[Row], facts: Row) -> Row:
+    """Columns of identities.parquet for one person, from its image rows.
+
+    Args:
+        rows: all candidates, each with a status.
+        facts: identity_id, identity_name, source, n_clusters, target_embedding, shard columns.
+
+    Raises:
+        ConservationError: a row has no final status, so candidates != kept + dropped + failed.
+    """
+    counts = Counter(row.get("status") for row in rows)
+    kept = [row for row in rows if row["status"] == Status.KEPT]
+    n_counted = counts[Status.KEPT] + counts[Status.DROPPED] + counts[Status.FAILED]
+    if n_counted != len(rows):
+        raise ConservationError(
+            f"identity {facts['identity_id']}: {len(rows)} candidates, but {dict(counts)}; this is a bug, please report it"
+        )
+    reasons = Counter(row["reason"] for row in rows if row.get("reason"))
+    status = Status.KEPT if kept else (Status.FAILED if counts[Status.FAILED] == len(rows) > 0 else Status.DROPPED)
+    similarities = [row["similarity"] for row in kept if row.get("similarity") is not None]
+    genders = {row.get("gender") for row in kept}
+    return facts | {
+        "n_candidates": len(rows),
+        "n_kept": counts[Status.KEPT],
+        "n_dropped": counts[Status.DROPPED],
+        "n_failed": counts[Status.FAILED],
+        "status": str(status),
+        "reason": None if kept or not reasons else min(reasons, key=lambda reason: (-reasons[reason], reason)),
+        "similarity_min": min(similarities, default=None),
+        "similarity_mean": float(np.mean(similarities)) if similarities else None,
+        "gender": genders.pop() if len(genders) == 1 else None,
+    }
+
+
+def write_fragment(path: Path, rows: Sequence[Row], thumbnails: Sequence[bytes | None], record: CommitRecord) -> None:
+    """Writes the commit record of an identity, atomically."""
+    schema = arrow_schema(IMAGE_COLUMNS).append(pa.field(THUMBNAIL, pa.binary()))
+    table = pa.Table.from_pylist(
+        [row | {THUMBNAIL: thumbnail} for row, thumbnail in zip(rows, thumbnails, strict=True)], schema=schema
+    )
+    metadata = {RECORD_KEY: json.dumps(asdict(record), ensure_ascii=False, default=_plain)}
+    with atomic_file(path) as file:
+        pq.write_table(table.replace_schema_metadata(metadata), file, compression="zstd")
+
+
+def read_record(path: Path) -> CommitRecord:
+    """The commit record alone; reads the file's footer only. Raises DatasetError where the file is not a fragment."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+        return CommitRecord(**json.loads(metadata[RECORD_KEY]))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"{path}: not a commit record of hifidata ({error}); delete it and run again") from error
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Image rows of a fragment or of images.parquet, without thumbnails."""
+    rows: list[Row] = pq.read_table(path, columns=[name for name, _, _ in IMAGE_COLUMNS]).to_pylist()
+    return rows
+
+
+def compact(fragments: Iterable[Path], folder: Path, moved: Mapping[str, Mapping[str, Any]]) -> None:
+    """Writes images.parquet, identities.parquet and thumbnails.parquet from fragments, each atomically.
+
+    Args:
+        fragments: in the order of the tables; one at a time is held in memory.
+        folder: ``OUT/manifests``.
+        moved: by identity id, the columns shard, shard_sha256 and shard_bytes where the shard was packed.
+    """
+    image_schema, identity_schema = arrow_schema(IMAGE_COLUMNS), arrow_schema(IDENTITY_COLUMNS)
+    identities: list[Row] = []
+    with (
+        atomic_file(folder / "images.parquet") as images_file,
+        atomic_file(folder / "thumbnails.parquet") as thumbnails_file,
+        pq.ParquetWriter(images_file, image_schema, compression="zstd") as images,
+        pq.ParquetWriter(thumbnails_file, arrow_schema(THUMBNAIL_COLUMNS), compression="none") as thumbnails,
+    ):
+        for fragment in fragments:
+            table = pq.read_table(fragment)
+            identity = read_record(fragment).identity
+            placed = moved.get(identity["identity_id"], {})
+            identities.append(identity | placed)
+            rows = table.select(image_schema.names).cast(image_schema)
+            if placed and rows.num_rows:
+                shard = [None if key is None else placed["shard"] for key in rows["key"].to_pylist()]
+                rows = rows.set_column(rows.schema.get_field_index("shard"), image_schema.field("shard"), [shard])
+            images.write_table(rows)
+            shown = table.filter(table[THUMBNAIL].is_valid()).select(["image_id", THUMBNAIL])
+            thumbnails.write_table(shown.rename_columns(["image_id", "jpeg"]).cast(arrow_schema(THUMBNAIL_COLUMNS)))
+    with atomic_file(folder / "identities.parquet") as file:
+        pq.write_table(pa.Table.from_pylist(identities, schema=identity_schema), file, compression="zstd")
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist()

@@ -1,0 +1,101 @@
+"""Looks into a dataset folder, finished or not: what `status`, `inspect` and `failures` show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from hifidata.errors import DatasetError
+from hifidata.schema import Row, Status
+from hifidata.store.folder import DatasetFolder
+from hifidata.store.manifest import read_record, read_rows
+
+FAILURE_COLUMNS = [
+    "image_id",
+    "identity_id",
+    "identity_name",
+    "source_uri",
+    "status",
+    "stage",
+    "reason",
+    "score",
+    "threshold",
+    "message",
+]
+
+
+def status(out: Path) -> dict[str, Any]:
+    """Whether the dataset is finished, and its counts so far. Raises DatasetError where no run ever started."""
+    folder = DatasetFolder(out)
+    run = folder.read_run()
+    identities = [read_record(fragment).identity for fragment in folder.committed()]
+    counts = Counter[str]()
+    for row in identities:
+        counts.update({name: row[f"n_{name}"] for name in ("candidates", "kept", "dropped", "failed")})
+    return {
+        "finished": folder.dataset_json.exists(),
+        "recipe": run["recipe"]["name"],
+        "recipe_hash": run["recipe_hash"],
+        "started_at": run["started_at"],
+        "identities_committed": len(identities),
+        "identities_kept": sum(row["n_kept"] > 0 for row in identities),
+        **{name: counts[name] for name in ("candidates", "kept", "dropped", "failed")},
+        "report": str(folder.root / "report" / "index.html") if folder.dataset_json.exists() else None,
+    }
+
+
+def find(out: Path, what: str) -> tuple[Row | None, list[Row]]:
+    """An identity with its images, or one image.
+
+    Args:
+        out: dataset folder.
+        what: identity id or name, image id, sample key, or the end of a source URI.
+
+    Returns:
+        (identity row, its image rows) for a person, (None, image rows) for pictures.
+
+    Raises:
+        DatasetError: nothing matches, or ``out`` is not a dataset folder.
+    """
+    folder = DatasetFolder(out)
+    folder.read_run()
+    pictures: list[Row] = []
+    for fragment in folder.committed():
+        identity = read_record(fragment).identity
+        if what in (identity["identity_id"], identity["identity_name"]):
+            return identity, read_rows(fragment)
+        ids = pq.read_table(fragment, columns=["image_id", "key", "source_uri"])
+        if any(pc.any(test).as_py() for test in _matches(ids, what)):
+            pictures += [row for row in read_rows(fragment) if _is(row, what)]
+    if not pictures:
+        raise DatasetError(
+            f"{folder.root}: no identity and no image is called {what!r}; give an identity id or name, an image id, "
+            "a sample key, or the end of a file name"
+        )
+    return None, pictures
+
+
+def failures(out: Path, include_dropped: bool, reason: str | None) -> Iterator[Row]:
+    """Rows that failed, or every row that was not kept; optionally of one reason."""
+    folder = DatasetFolder(out)
+    folder.read_run()
+    wanted = {str(Status.FAILED)} | ({str(Status.DROPPED)} if include_dropped or reason else set())
+    for fragment in folder.committed():
+        for row in pq.read_table(fragment, columns=FAILURE_COLUMNS).to_pylist():
+            if row["status"] in wanted and reason in (None, row["reason"]):
+                yield row
+
+
+def _matches(table: Any, what: str) -> Iterator[Any]:
+    yield pc.equal(table["image_id"], what)
+    yield pc.equal(table["key"], what)
+    yield pc.ends_with(table["source_uri"], what)
+
+
+def _is(row: Row, what: str) -> bool:
+    return what in (row["image_id"], row["key"]) or str(row["source_uri"]).endswith(what)

@@ -1,0 +1,153 @@
+"""WebDataset shards: one tar per identity, the same bytes for the same samples."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import tarfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hifidata.schema import FORMAT_VERSION, Row
+from hifidata.store.atomic import atomic_file
+
+KEY = re.compile(r"[0-9a-f]{16}_[0-9]{4,}")
+TRAINING_COLUMNS = (
+    "image_id", "identity_id", "content_sha256", "licence", "width_px", "height_px",
+    "face_x1_px", "face_y1_px", "face_x2_px", "face_y2_px", "face_score", "face_kps", "face_area_ratio",
+    "crop_x1_px", "crop_y1_px", "crop_x2_px", "crop_y2_px", "yaw_deg", "pitch_deg", "roll_deg",
+    "quality_score", "quality_model", "similarity", "embedding_model", "restored", "restore_cosine",
+    "caption_model", "age", "gender", "gender_source",
+)  # fmt: skip
+"""Manifest columns that training needs: the sample's ``.json``. No name, no URL, no path of a machine."""
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """A written shard."""
+
+    sha256: str
+    n_bytes: int
+    n_samples: int
+
+
+def members_of(row: Row, portrait_jpeg: bytes) -> dict[str, bytes]:
+    """A sample's members by suffix, made from its manifest row and its encoded picture."""
+    facts = {"format_version": FORMAT_VERSION} | {name: row.get(name) for name in TRAINING_COLUMNS}
+    members = {
+        "jpg": portrait_jpeg,
+        "json": json.dumps(facts, sort_keys=True, ensure_ascii=False, default=_plain).encode(),
+        "txt": (row.get("caption") or "").encode(),
+    }
+    if row.get("embedding") is not None:
+        members["embedding.npy"] = _npy(np.asarray(row["embedding"], np.float32))
+    if row.get("portrait_landmarks") is not None:
+        members["landmarks.npy"] = _npy(np.asarray(row["portrait_landmarks"], np.float32).reshape(-1, 2))
+    return members
+
+
+def write_shard(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) -> ShardInfo:
+    """Writes a tar of (key, members) atomically.
+
+    Members are sorted, mtime, uid and gid are 0, the format is USTAR: the bytes depend on the samples alone.
+
+    Raises:
+        ValueError: a key that is not ``<16 hex>_<4 or more digits>`` or comes twice; webdataset would tear such a
+            sample apart or glue two together.
+    """
+    n_samples, seen = 0, set()
+    with atomic_file(path) as file:
+        with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            for key, members in samples:
+                if not KEY.fullmatch(key) or key in seen:
+                    raise ValueError(f"shard {path.name}: sample key {key!r} is malformed or repeated")
+                seen.add(key)
+                n_samples += 1
+                for suffix in sorted(members):
+                    info = tarfile.TarInfo(f"{key}.{suffix}")
+                    info.size, info.mode, info.mtime = len(members[suffix]), 0o444, 0
+                    tar.addfile(info, io.BytesIO(members[suffix]))
+        file.flush()
+        digest, size = _digest(Path(file.name))
+    return ShardInfo(digest, size, n_samples)
+
+
+def read_samples(path: Path) -> list[tuple[str, dict[str, bytes]]]:
+    """All samples of a shard that ``write_shard`` made, in order."""
+    samples: dict[str, dict[str, bytes]] = {}
+    with tarfile.open(path, "r:") as tar:
+        for member in tar:
+            key, _, suffix = member.name.partition(".")
+            file = tar.extractfile(member)
+            if file is not None:
+                samples.setdefault(key, {})[suffix] = file.read()
+    return list(samples.items())
+
+
+def pack(shards: Sequence[Path], folder: Path, max_bytes: int) -> dict[Path, tuple[Path, ShardInfo]]:
+    """Packs whole identities, contiguous and in the given order, into ``pack-000000.tar`` and so on.
+
+    Args:
+        shards: per-identity tars.
+        folder: where the packs go.
+        max_bytes: a pack is closed before it would grow beyond this; one larger identity gets a pack of its own.
+
+    Returns:
+        For each input shard the pack that holds it and that pack's facts.
+    """
+    batches: list[list[Path]] = []
+    room = 0
+    for shard in shards:
+        size = shard.stat().st_size
+        if not batches or size > room:
+            batches.append([])
+            room = max_bytes
+        batches[-1].append(shard)
+        room -= size
+    placed: dict[Path, tuple[Path, ShardInfo]] = {}
+    for number, batch in enumerate(batches):
+        target = folder / f"pack-{number:06d}.tar"
+        info = write_shard(target, (sample for shard in batch for sample in read_samples(shard)))
+        placed |= dict.fromkeys(batch, (target, info))
+    return placed
+
+
+def unpack(packs: Iterable[Path], wanted: Mapping[str, Path]) -> None:
+    """The inverse of ``pack`` for some identities: writes each one's own tar to ``wanted[identity_id]``."""
+    for packed in packs if wanted else ():
+        people: dict[str, list[tuple[str, dict[str, bytes]]]] = {}
+        for key, members in read_samples(packed):
+            people.setdefault(key.partition("_")[0], []).append((key, members))
+        for identity_id in people.keys() & wanted.keys():
+            write_shard(wanted[identity_id], people[identity_id])
+
+
+def file_sha256(path: Path) -> str:
+    """Hex sha256 of a file."""
+    return _digest(path)[0]
+
+
+def _digest(path: Path) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+            size += len(block)
+    return digest.hexdigest(), size
+
+
+def _npy(array: np.ndarray[Any, Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    # NumPy scalars and arrays know how to become Python's own types.
+    return value.tolist()
