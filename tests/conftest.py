@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,3 +19,47 @@ def assets() -> Path:
     if not folder.is_dir():
         pytest.skip(f"test assets not found at {folder}; set HIFI_ASSETS to the folder that holds faces/ and edge/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def demo_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's photos: real faces from installed packages, varied by code."""
+    from hifidata.demo import build_demo_photos
+    from hifidata.errors import SourceError
+
+    folder = tmp_path_factory.mktemp("demo") / "photos"
+    try:
+        return build_demo_photos(folder)
+    except SourceError as error:
+        pytest.skip(f"the demo's pictures are not installed: {error}")
+
+
+@pytest.fixture(scope="session")
+def twelve_people(demo_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve identities of three portraits each, for tests that run the pipeline often."""
+    portraits = sorted(demo_photos.glob("*/portrait_*.jpg"))
+    root = tmp_path_factory.mktemp("people")
+    for number in range(12):
+        person = root / f"person_{number:02d}"
+        person.mkdir()
+        for position in range(3):
+            source = portraits[(number * 3 + position) % len(portraits)]
+            shutil.copy(source, person / f"{position}.jpg")
+        (person / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a jpeg")
+    return root
+
+
+QUICK_RECIPE = (
+    "watermark.model=null", "verify.min_images=1", "verify.k=1", "verify.min_similarity=0.5",
+    "quality.min_score=0.1", "crop.output_px=256", "failures.max_share=0.5", "executor.kind=local",
+)  # fmt: skip
+"""Settings that keep most of ``twelve_people`` and cost little; what they test is the machinery, not the thresholds."""
+
+
+def digest(out: Path) -> str:
+    """sha256 over the names and bytes of every shard and every manifest."""
+    total = hashlib.sha256()
+    for path in sorted([*out.glob("shards/**/*.tar"), *out.glob("manifests/*.parquet")]):
+        total.update(path.relative_to(out).as_posix().encode())
+        total.update(path.read_bytes())
+    return total.hexdigest()

@@ -18,7 +18,7 @@ RgbU8 = NDArray[np.uint8]
 
 _MODE_OF_PROFILE = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 _GREY_MODES = {"1", "L", "LA"}
-_SRGB_TOLERANCE = 2  # of 255; the sRGB profiles in circulation differ from one another by 1, other RGB spaces by 50 and more
+_SRGB_TOLERANCE = 2  # of 255; sRGB profiles in circulation differ from one another by 1, other RGB spaces by 50 or more
 
 
 def srgb_u8(picture: Image.Image, icc: bytes | None) -> RgbU8:

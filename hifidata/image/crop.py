@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from cv2.typing import MatLike
 from numpy.typing import ArrayLike, NDArray
 
 RgbU8 = NDArray[np.uint8]
@@ -47,7 +48,7 @@ def square_window(face_xyxy_px: Sequence[float], picture_wh: tuple[int, int], si
         all of it.
     """
     if side_px < 1 or not all(math.isfinite(edge) for edge in face_xyxy_px):
-        raise ValueError(f"square_window: got side_px={side_px} and face box {tuple(face_xyxy_px)}, expected >= 1 and finite")
+        raise ValueError(f"square_window: got side {side_px} px for face box {face_xyxy_px}, expected >= 1 and finite")
     if not pad:
         side_px = min(side_px, *picture_wh)
     x1, y1, x2, y2 = face_xyxy_px
@@ -80,14 +81,14 @@ def cut(rgb_u8: RgbU8, window: CropWindow, output_px: int) -> RgbU8:
     right, bottom = min(window.x2, width_px), min(window.y2, height_px)
     if left >= right or top >= bottom:
         raise ValueError(f"cut: {window} does not touch the picture of {width_px} x {height_px} pixels")
-    inside = rgb_u8[top:bottom, left:right]
+    inside: MatLike = rgb_u8[top:bottom, left:right]
     margins_px = top - window.y1, window.y2 - bottom, left - window.x1, window.x2 - right
     if any(margins_px):
         inside = cv2.copyMakeBorder(inside, *margins_px, cv2.BORDER_REPLICATE)
     if window.side_px == output_px:
-        return inside.copy()
-    shrinks = window.side_px > output_px
-    return cv2.resize(inside, (output_px, output_px), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+        return np.array(inside, np.uint8)
+    way = cv2.INTER_AREA if window.side_px > output_px else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(inside, (output_px, output_px), interpolation=way), np.uint8)
 
 
 def map_points(points_xy: ArrayLike, window: CropWindow, output_px: int) -> NDArray[np.float32]:

@@ -15,11 +15,13 @@ from typing import Literal
 
 import cv2
 import numpy as np
+from cv2.typing import MatLike
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from hifidata.errors import IntakeError
 from hifidata.image.colour import RgbU8, is_srgb, srgb_u8
-from hifidata.image.container import Header, open_avif, read_header
+from hifidata.image.container import open_avif, read_header
+from hifidata.image.header import Header
 from hifidata.image.sniff import DECODABLE, sniff
 from hifidata.schema import Reason
 
@@ -51,11 +53,11 @@ _DECODER_ERRORS = (
     Image.DecompressionBombError,
 )
 
-_UPRIGHT: dict[int, Callable[[RgbU8], RgbU8]] = {
+_UPRIGHT: dict[int, Callable[[MatLike], MatLike]] = {
     2: lambda rgb_u8: cv2.flip(rgb_u8, 1),
     3: lambda rgb_u8: cv2.rotate(rgb_u8, cv2.ROTATE_180),
     4: lambda rgb_u8: cv2.flip(rgb_u8, 0),
-    5: cv2.transpose,
+    5: lambda rgb_u8: cv2.transpose(rgb_u8),
     6: lambda rgb_u8: cv2.rotate(rgb_u8, cv2.ROTATE_90_CLOCKWISE),
     7: lambda rgb_u8: cv2.rotate(cv2.transpose(rgb_u8), cv2.ROTATE_180),
     8: lambda rgb_u8: cv2.rotate(rgb_u8, cv2.ROTATE_90_COUNTERCLOCKWISE),
@@ -118,8 +120,9 @@ def decode(data: bytes, limits: Limits) -> Picture:
     if header.n_frames > 1 and limits.animated == "drop":
         raise IntakeError(Reason.ANIMATED, f"{kind}: {header.n_frames} frames; intake is set to drop such files")
     mode, rgb_u8 = _decode_plain_jpeg(header) or _decode_with_pillow(kind, header)
-    undo = _UPRIGHT.get(header.orientation)
-    return Picture(undo(rgb_u8) if undo else rgb_u8, kind, mode, header.orientation, header.n_frames)
+    if header.orientation in _UPRIGHT:
+        rgb_u8 = np.asarray(_UPRIGHT[header.orientation](rgb_u8), np.uint8)
+    return Picture(rgb_u8, kind, mode, header.orientation, header.n_frames)
 
 
 def _accepted_kind(data: bytes, limits: Limits) -> str:
@@ -155,13 +158,14 @@ def _decode_plain_jpeg(header: Header) -> tuple[str, RgbU8] | None:
     """
     if not (header.plain_mode and is_srgb(header.icc)):
         return None
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        rgb_u8 = cv2.imdecode(np.frombuffer(header.pixels, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+        rgb_u8 = cv2.imdecode(np.frombuffer(header.pixels, np.uint8), flags)
     except cv2.error:
         return None
     if rgb_u8 is None or rgb_u8.shape != (header.height_px, header.width_px, 3):
         return None
-    return header.plain_mode, rgb_u8
+    return header.plain_mode, np.asarray(rgb_u8, np.uint8)
 
 
 def _decode_with_pillow(kind: str, header: Header) -> tuple[str, RgbU8]:

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator
 
 _ORIENTATION_TAG = 0x0112
+_LONG = 4  # TIFF type
 _MP_ENTRIES_TAG = 0xB002
 _MP_ENTRY_BYTES = 16
 _MP_THUMBNAIL_CLASS = 0x01
@@ -28,9 +29,8 @@ def orientation_of(exif: bytes | None, xmp: bytes | None) -> int:
     """
     for tag, order, value in _first_ifd((exif or b"").removeprefix(b"Exif\x00\x00")):
         if tag == _ORIENTATION_TAG:
-            kind, orientation = struct.unpack(f"{order}H4xH", value[:8])
-            if kind == 4 and order == ">":  # a LONG keeps its low half in the last two bytes
-                (orientation,) = struct.unpack(">H", value[8:10])
+            (kind,) = struct.unpack_from(f"{order}H", value)
+            orientation: int = struct.unpack_from(f"{order}I" if kind == _LONG else f"{order}H", value, 6)[0]
             return orientation if 1 <= orientation <= 8 else 1
     found = _XMP_ORIENTATION.search(xmp or b"")
     return int(found[1]) if found else 1

@@ -39,8 +39,8 @@ class Limits:
     """
 
     people: int = 60
-    pictures_per_person: int = 12
-    pictures_per_side: int = 12
+    pictures_per_person: int = 10
+    pictures_per_side: int = 10
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,14 @@ def _count(value: int) -> str:
     return f"{value:,}"
 
 
+def _short(value: int) -> str:
+    """At most five characters, to stand above a bar: 940, 12.3k, 1.2M."""
+    for size, letter in ((1_000_000, "M"), (1_000, "k")):
+        if value >= 10 * size or (value >= size and letter == "M"):
+            return f"{value / size:.3g}{letter}"
+    return _count(value)
+
+
 def _percent(part: float, whole: float) -> str:
     return f"{part / whole:.1%}" if whole else "–"
 
@@ -163,4 +171,4 @@ def _bytes(value: float) -> str:
     return f"{value:.3g} TB"
 
 
-_TEMPLATES.filters.update(count=_count, percent=_percent, number=_number, bytes=_bytes)
+_TEMPLATES.filters.update(count=_count, short=_short, percent=_percent, number=_number, bytes=_bytes)

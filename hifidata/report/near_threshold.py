@@ -30,7 +30,7 @@ class NumericTest:
 
     reason: Reason
     column: str
-    drops: Literal["below", "above"]
+    drops: Literal["below", "up to", "above"]
     setting: tuple[str, str]
     label: str
     unit: str = ""
@@ -57,7 +57,7 @@ NUMERIC_TESTS: dict[Reason, NumericTest] = {
             Reason.TEXT_ON_FACE, "text_overlap", "above", ("watermark", "max_text_overlap"), "face covered by text"
         ),
         NumericTest(
-            Reason.NEAR_DUPLICATE, "duplicate_distance_bits", "below", ("dedup", "max_distance_bits"),
+            Reason.NEAR_DUPLICATE, "duplicate_distance_bits", "up to", ("dedup", "max_distance_bits"),
             "distance to the better copy", " bits",
         ),
         NumericTest(Reason.OTHER_PERSON, "similarity", "below", ("verify", "min_similarity"), "similarity"),
@@ -129,7 +129,7 @@ def around_threshold(images: pa.Table, reason: Reason, recipe: Mapping[str, Any]
     if test is None or cut is None:
         return Sides(cut, _nearest(images.filter(ended_here), "score", cut, limit), ())
     values = images[test.column]
-    passing = pc.greater_equal(values, cut) if test.drops == "below" else pc.less_equal(values, cut)
+    passing = pc.less_equal(values, cut) if test.drops == "above" else pc.greater_equal(values, cut)
     if test.drops == "above":
         passing = pc.and_(passing, pc.greater(values, 0))  # no text and no second face is no close call
     passed = images.filter(pc.and_(passing, pc.invert(ended_here)))

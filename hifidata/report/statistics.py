@@ -220,7 +220,7 @@ def ages(images: pa.Table) -> Distribution:
     """
     values, n_unknown = _kept_numbers(images, "age")
     decades = np.clip(values // 10, 0, 8).astype(np.int64)
-    labels = [f"{10 * i}–{10 * i + 9}" for i in range(8)] + ["80+"]
+    labels = ["0–9", *(f"{10 * i}s" for i in range(1, 8)), "80+"]
     return Distribution(tuple(map(Bar, labels, np.bincount(decades, minlength=9).tolist())), n_unknown)
 
 

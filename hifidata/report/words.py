@@ -44,7 +44,7 @@ REASONS: dict[Reason, ReasonWords] = {
     Reason.TOO_MANY_PIXELS: ReasonWords(
         "Too many pixels", "The header announces more pixels than the recipe allows, so the picture was not decoded."
     ),
-    Reason.TOO_SMALL: ReasonWords("Picture too small", "The shorter side of the picture is below the recipe's minimum."),
+    Reason.TOO_SMALL: ReasonWords("Too small", "The shorter side of the picture is below the recipe's minimum."),
     Reason.BAD_ASPECT: ReasonWords("Extreme shape", "The picture is far too long or too tall for its width."),
     Reason.TRUNCATED: ReasonWords("Truncated", "The file ends before the picture does."),
     Reason.CORRUPT: ReasonWords("Corrupt", "The file starts like a picture but cannot be decoded."),

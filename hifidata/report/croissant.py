@@ -1,0 +1,181 @@
+"""Croissant metadata: what the files and columns of a dataset are, for machines.
+
+Source: Croissant format 1.0 and its responsible-AI vocabulary 1.0, both by MLCommons.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hifidata.report import statistics as stats
+from hifidata.report.folder import Manifests, write_atomically
+from hifidata.report.words import stage_words
+from hifidata.schema import IDENTITY_COLUMNS, IMAGE_COLUMNS, THUMBNAIL_COLUMNS
+
+_CONTEXT: dict[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "sc": "https://schema.org/",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "dct": "http://purl.org/dc/terms/",
+    "conformsTo": "dct:conformsTo",
+    **{
+        term: f"cr:{term}"
+        for term in (
+            "citeAs", "column", "equivalentProperty", "extract", "field", "fileObject", "fileProperty", "fileSet",
+            "format", "includes", "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet",
+            "references", "regex", "repeated", "replace", "samplingRate", "separator", "source", "subField", "transform",
+        )
+    },
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+}  # fmt: skip
+
+_DATA_TYPES = {
+    "string": "sc:Text", "bool": "sc:Boolean", "int32": "sc:Integer", "int64": "sc:Integer", "float32": "sc:Float",
+    "binary": "sc:ImageObject",
+}  # fmt: skip
+
+_MANIFESTS: dict[str, tuple[str, tuple[tuple[str, str, str], ...], str]] = {
+    "images": ("One row per candidate picture, kept or not.", IMAGE_COLUMNS, "image_id"),
+    "identities": ("One row per person.", IDENTITY_COLUMNS, "identity_id"),
+    "thumbnails": ("Small pictures of candidates, kept or not, for the report.", THUMBNAIL_COLUMNS, "image_id"),
+}
+
+
+def write_croissant(dataset_dir: Path, run: Mapping[str, Any]) -> Path:
+    """Writes ``croissant.json`` of a dataset folder.
+
+    Args:
+        dataset_dir: holds ``manifests/*.parquet`` and ``shards/``.
+        run: the run record, which becomes dataset.json; any key may be missing.
+
+    Returns:
+        Path of the file; the same input gives the same bytes.
+
+    Raises:
+        DatasetError: the folder has no manifests.
+    """
+    text = json.dumps(croissant(dataset_dir, run), indent=2, ensure_ascii=False, allow_nan=False)
+    return write_atomically(dataset_dir / "croissant.json", text + "\n")
+
+
+def croissant(dataset_dir: Path, run: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON-LD document; see ``write_croissant``."""
+    manifests = Manifests(dataset_dir)
+    images = manifests.images(stats.IMAGE_COLUMNS_READ)
+    totals = stats.totals(images, manifests.identities(stats.IDENTITY_COLUMNS_READ))
+    recipe = run.get("recipe") or {}
+    present = [name for name in _MANIFESTS if manifests.path(name).exists()]
+    document = {
+        "@context": _CONTEXT,
+        "@type": "sc:Dataset",
+        "name": str(run.get("name") or recipe.get("name") or dataset_dir.resolve().name),
+        "description": f"{totals.kept} portraits of {totals.identities_kept} people, chosen from {totals.candidates} candidate "
+        "pictures, with captions, identity embeddings, facial landmarks and the reason why every other candidate was not kept.",
+        "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
+        "version": f"{run.get('format_version', 1)}.0.0",
+        "license": "Each picture keeps the licence of its source; see the column licence of images.parquet",
+        "keywords": ["faces", "portraits", "identity preservation", "webdataset"],
+        "isLiveDataset": False,
+        **({"datePublished": str(run["finished_at"])[:10]} if run.get("finished_at") else {}),
+        **_responsible_ai(run, images),
+        "distribution": [_shards(), *(_resource(manifests.path(name), name) for name in present)],
+        "recordSet": [_record_set(manifests.path(name), name) for name in present],
+    }
+    return document
+
+
+def _responsible_ai(run: Mapping[str, Any], images: Any) -> dict[str, Any]:
+    source = ((run.get("recipe") or {}).get("source") or {}).get("kind", "unknown kind")
+    tools = [f"{e.get('stage')}: {e.get('model')} ({e.get('licence') or 'licence not stated'})" for e in run.get("models") or ()]
+    return {
+        "rai:dataCollection": f"Candidate pictures came from a source of the kind '{source}', one group per person; "
+        "the columns source, source_uri and licence record the origin of each.",
+        "rai:dataPreprocessingProtocol": [stage_words(s.stage).did for s in stats.funnel(images, run) if s.ran],
+        **({"rai:machineAnnotationTools": tools} if tools else {}),
+        "rai:dataBiases": [
+            "Whoever is photographed and published more often is represented by more pictures.",
+            "Detectors, quality scores and face embeddings err more often for some groups of people than for others, so the "
+            "share of pictures that is dropped differs between groups.",
+            "Poses, lighting and expressions that models judge as poor are rare by construction.",
+        ],
+        "rai:dataLimitations": [
+            "Identity labels were checked by a model at most, not by people.",
+            "Captions, gender and other attributes are made by machines and may be wrong; null means unknown.",
+            *(stage_words(stage).not_run for stage in stats.stages_not_run(run)),
+        ],
+        "rai:dataReleaseMaintenancePlan": "A person is removed by taking the person's pictures out of the source and making the "
+        "dataset again, or by deleting the samples and manifest rows with the person's identity_id; see README.md.",
+        "rai:personalSensitiveInformation": [
+            "Photographs of the faces of identifiable people",
+            "Names of people (identity_name)",
+            "Biometric data: face embeddings and facial landmarks",
+            "Gender and age, where given: guessed from names or by models",
+        ],
+    }
+
+
+def _shards() -> dict[str, Any]:
+    return {
+        "@type": "cr:FileSet",
+        "@id": "shards",
+        "name": "shards",
+        "description": "WebDataset shards; dataset.json lists the sha256 and the number of samples of each.",
+        "encodingFormat": "application/x-tar",
+        "includes": "shards/**/*.tar",
+    }
+
+
+def _resource(path: Path, name: str) -> dict[str, Any]:
+    common = {"@id": path.name, "name": path.name, "description": _MANIFESTS[name][0], "encodingFormat": "application/x-parquet"}
+    if path.is_dir():
+        return {"@type": "cr:FileSet", **common, "includes": f"manifests/{path.name}/*.parquet"}
+    return {
+        "@type": "cr:FileObject",
+        **common,
+        "contentUrl": f"manifests/{path.name}",
+        "contentSize": f"{path.stat().st_size} B",
+        "sha256": _sha256(path),
+    }
+
+
+def _record_set(path: Path, name: str) -> dict[str, Any]:
+    description, columns, key = _MANIFESTS[name]
+    kind = "fileSet" if path.is_dir() else "fileObject"
+    return {
+        "@type": "cr:RecordSet",
+        "@id": name,
+        "name": name,
+        "description": description,
+        "key": {"@id": f"{name}/{key}"},
+        "field": [_field(name, column, {kind: {"@id": path.name}}) for column in columns],
+    }
+
+
+def _field(record_set: str, column: tuple[str, str, str], resource: Mapping[str, Any]) -> dict[str, Any]:
+    name, arrow_type, meaning = column
+    element = arrow_type.removeprefix("list<").split(">")[0]
+    return {
+        "@type": "cr:Field",
+        "@id": f"{record_set}/{name}",
+        "name": name,
+        "description": meaning or name.replace("_", " "),
+        "dataType": _DATA_TYPES[element],
+        **({"repeated": True} if arrow_type.startswith("list<") else {}),
+        "source": {**resource, "extract": {"column": name}},
+    }
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

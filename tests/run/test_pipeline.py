@@ -1,0 +1,201 @@
+"""Whole runs on real faces: what is kept and why, determinism across executors, conservation, replay."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from hifidata.errors import DatasetError, RecipeError
+from hifidata.recipe import STAGE_NAMES, Recipe, load_recipe
+from hifidata.run.engine import RunOptions, RunResult, run
+from hifidata.run.replay import replay
+from tests.conftest import PROJECT_ROOT, QUICK_RECIPE, digest
+
+TWO_GROUPS = [
+    {"name": "faces", "stages": STAGE_NAMES[:5], "num_cpus": 0.5},
+    {"name": "rest", "stages": STAGE_NAMES[5:], "num_cpus": 0.5},
+]
+
+
+def recipe_for(photos: Path, *overrides: str) -> Recipe:
+    return load_recipe(PROJECT_ROOT / "pipelines" / "folder.yaml", [f"source.path={photos}", *overrides])
+
+
+def run_into(out: Path, recipe: Recipe) -> RunResult:
+    return run(recipe, RunOptions(out), lambda progress: None)
+
+
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[None]:
+    """One small Ray for all tests of this module."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=150_000_000, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def demo(demo_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("demo-run") / "out"
+    run_into(out, recipe_for(demo_photos, "failures.max_share=0.2", "executor.kind=local"))
+    return out
+
+
+def rows_of(out: Path) -> list[dict[str, object]]:
+    return list(pq.read_table(out / "manifests" / "images.parquet").to_pylist())
+
+
+def test_every_demo_photo_ends_as_its_name_promises(demo: Path, demo_photos: Path) -> None:
+    from hifidata.demo import EXPECTED
+
+    ends = {
+        str(row["source_uri"]).removeprefix(f"{demo_photos.resolve().as_posix()}/"): row["reason"] or row["status"]
+        for row in rows_of(demo)
+    }
+    wrong = {path: (ends.get(path), str(end)) for path, end in EXPECTED.items() if ends.get(path) != str(end)}
+    assert not wrong
+
+
+def test_every_stage_that_judges_keeps_some_and_drops_some(demo: Path) -> None:
+    stages = {row["stage"]: row for row in json.loads((demo / "dataset.json").read_text())["stages"]}
+    for name in ("intake", "detect", "crop", "quality", "watermark", "dedup", "verify"):
+        assert stages[name]["kept"] > 0, name
+        assert stages[name]["dropped"] + stages[name]["failed"] > 0, name
+
+
+def test_candidates_are_conserved_for_the_whole_and_for_each_identity(demo: Path, demo_photos: Path) -> None:
+    rows = rows_of(demo)
+    assert len(rows) == sum(path.is_file() for path in demo_photos.rglob("*"))
+    assert len({row["image_id"] for row in rows}) == len(rows)
+    by_status = Counter((row["identity_id"], row["status"]) for row in rows)
+    for identity in pq.read_table(demo / "manifests" / "identities.parquet").to_pylist():
+        counted = [by_status[identity["identity_id"], status] for status in ("kept", "dropped", "failed")]
+        assert counted == [identity["n_kept"], identity["n_dropped"], identity["n_failed"]]
+        assert sum(counted) == identity["n_candidates"]
+
+
+def test_stages_that_did_not_run_leave_null(demo: Path) -> None:
+    assert json.loads((demo / "dataset.json").read_text())["not_checked"] == ["occlusion", "restore"]
+    for row in rows_of(demo):
+        assert (
+            row["occlusion_answer"]
+            is row["occlusion_terms"]
+            is row["restored"]
+            is row["restore_cosine"]
+            is row["age"]
+            is None
+        )
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # webdataset leaves its file to the collector
+def test_samples_are_1024_px_srgb_without_metadata_and_landmarks_lie_on_the_face(demo: Path) -> None:
+    import io
+
+    import webdataset as wds
+    from PIL import Image
+
+    shards = [str(path) for path in sorted(demo.glob("shards/*/*.tar"))]
+    samples = list(wds.WebDataset(shards, shardshuffle=False))
+    assert len(samples) == sum(row["status"] == "kept" for row in rows_of(demo))
+    for sample in samples:
+        picture = Image.open(io.BytesIO(sample["jpg"]))
+        assert picture.size == (1024, 1024)
+        assert picture.mode == "RGB"
+        assert not picture.getexif()
+        assert b"GPS" not in sample["jpg"][:2000]
+        landmarks = np.load(io.BytesIO(sample["landmarks.npy"]))
+        assert landmarks.shape == (68, 2)
+        assert 0.02 * 1024 < landmarks.min() < landmarks.max() < 0.98 * 1024
+        np.testing.assert_allclose(np.linalg.norm(np.load(io.BytesIO(sample["embedding.npy"]))), 1, atol=1e-5)
+        assert sample["txt"].decode().startswith("A ")
+
+
+def test_local_and_ray_with_one_or_two_workers_or_two_groups_give_the_same_bytes(
+    twelve_people: Path, tmp_path: Path, ray_here: None
+) -> None:
+    def made(name: str, **executor: object) -> str:
+        recipe = recipe_for(twelve_people, *QUICK_RECIPE)
+        run_into(tmp_path / name, Recipe.model_validate(recipe.model_dump() | executor))
+        return digest(tmp_path / name)
+
+    local = made("local", executor={"kind": "local"})
+    assert made("again", executor={"kind": "local"}) == local
+    assert made("ray1", executor={"kind": "ray", "workers": 1}) == local
+    assert made("ray2", executor={"kind": "ray", "workers": 2}) == local
+    assert made("groups", executor={"kind": "ray"}, groups=TWO_GROUPS) == local
+
+
+def test_packed_shards_hold_the_same_samples_and_grow_with_the_source(twelve_people: Path, tmp_path: Path) -> None:
+    import shutil
+
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    for number in (0, 1, 2):
+        shutil.copytree(twelve_people / f"person_{number:02d}", photos / f"person_{number:02d}")
+    packed = recipe_for(photos, *QUICK_RECIPE, "output.layout=packed")
+    run_into(out, packed)
+    assert [path.name for path in out.glob("shards/*")] == ["pack-000000.tar"]
+    shutil.copytree(twelve_people / "person_03", photos / "person_03")
+    run_into(out, packed)
+    run_into(tmp_path / "fresh", packed)
+    first = (out / "shards" / "pack-000000.tar").read_bytes()
+    assert first == (tmp_path / "fresh" / "shards" / "pack-000000.tar").read_bytes()
+    kept = [row for row in rows_of(out) if row["status"] == "kept"]
+    assert {row["shard"] for row in kept} == {"shards/pack-000000.tar"}
+
+
+def test_our_own_shards_are_a_source_again(twelve_people: Path, tmp_path: Path) -> None:
+    run_into(tmp_path / "first", recipe_for(twelve_people, *QUICK_RECIPE))
+    again = load_recipe(
+        PROJECT_ROOT / "pipelines" / "folder.yaml",
+        [f"source={{kind: shards, path: {tmp_path / 'first' / 'shards'}}}", *QUICK_RECIPE],
+    )
+    run_into(tmp_path / "second", again)
+    n_kept = sum(row["status"] == "kept" for row in rows_of(tmp_path / "first"))
+    assert len(rows_of(tmp_path / "second")) == n_kept > 12
+
+
+def test_replay_without_changes_repeats_every_verdict(demo: Path) -> None:
+    result = replay(demo, [])
+    assert (result.newly_kept, result.newly_dropped, result.unknown) == ([], {}, {})
+    assert result.kept_before == result.kept_after > 0
+    assert result.reasons_before == result.reasons_after
+
+
+def test_replay_agrees_with_a_real_run_at_the_stricter_threshold(demo: Path, demo_photos: Path, tmp_path: Path) -> None:
+    scores = sorted(float(str(row["quality_score"])) for row in rows_of(demo) if row["status"] == "kept")
+    stricter = f"quality.min_score={scores[len(scores) // 3] + 1e-4:.4f}"
+    said = replay(demo, [stricter])
+    assert said.newly_dropped
+    run_into(tmp_path / "out", recipe_for(demo_photos, "failures.max_share=0.2", "executor.kind=local", stricter))
+    kept = {row["image_id"] for row in rows_of(tmp_path / "out") if row["status"] == "kept"}
+    before = {row["image_id"] for row in rows_of(demo) if row["status"] == "kept"}
+    assert kept == (before - said.newly_dropped.keys()) | set(said.newly_kept)
+
+
+def test_replay_says_where_a_number_was_never_measured(demo: Path) -> None:
+    result = replay(demo, ["quality.min_score=0.0"])
+    assert result.unknown_by_stage["watermark"] == result.reasons_before["low_quality"] > 0
+    assert not set(result.unknown) & set(result.newly_kept)
+
+
+def test_replay_refuses_what_changes_a_measurement(demo: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"crop\.output_px changes what is measured"):
+        replay(demo, ["crop.output_px=512"])
+    with pytest.raises(DatasetError, match="not a dataset folder"):
+        replay(tmp_path, [])
+
+
+def test_a_run_over_the_failure_budget_says_so(twelve_people: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(twelve_people, *QUICK_RECIPE, "failures.max_share=0.1")
+    result = run(recipe, RunOptions(tmp_path / "out", limit=1), lambda progress: None)
+    assert result.over_budget
+    assert result.dataset["counts"]["failed"] == 1

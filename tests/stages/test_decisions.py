@@ -1,0 +1,172 @@
+"""What stages decide from numbers alone: pure functions, no model."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hifidata import recipe as settings
+from hifidata.schema import Reason, canonical
+from hifidata.stages.crop import Crop
+from hifidata.stages.dedup import Dedup
+from hifidata.stages.detect import Detect
+from hifidata.stages.quality import Quality
+from hifidata.stages.verify import Verify, cluster, target_embedding
+from hifidata.stages.watermark import Watermark
+
+
+def decided(stage: Any, row: dict[str, Any], section: Any) -> Reason | None:
+    for name, values in stage.derive([row], section).items():
+        row[name] = values[0]
+    verdict = stage.decide(row, section)
+    return verdict.reason if verdict else None
+
+
+def face_row(*areas: float, inside: float = 1.0) -> dict[str, Any]:
+    return {
+        "n_faces_raw": len(areas),
+        "face_areas_rel": list(areas),
+        "other_face_area_ratio": areas[1] if len(areas) > 1 else 0.0,
+        "face_inside_ratio": inside,
+    }
+
+
+@pytest.mark.parametrize(
+    ("areas", "ratio", "reason", "n_faces"),
+    [
+        ((), 0.25, Reason.NO_FACE, 0),
+        ((1.0,), 0.0, None, 1),
+        ((1.0, 0.01), 0.0, Reason.SEVERAL_FACES, 2),  # the paper's strict rule
+        ((1.0, 0.24), 0.25, None, 1),
+        ((1.0, 0.25), 0.25, Reason.SEVERAL_FACES, 2),
+        ((1.0, 0.9, 0.1), 0.25, Reason.SEVERAL_FACES, 2),
+    ],
+)
+def test_which_other_faces_count(areas: tuple[float, ...], ratio: float, reason: Reason | None, n_faces: int) -> None:
+    row = face_row(*areas)
+    assert decided(Detect, row, settings.Detect(other_face_min_area_ratio=ratio)) is reason
+    assert row["n_faces"] == n_faces
+
+
+def test_the_reason_says_how_many_faces_count() -> None:
+    row = face_row(1.0, 0.9, 0.1) | {"n_faces": 2}
+    verdict = Detect.decide(row, settings.Detect())
+    assert verdict is not None
+    assert verdict.message == "2 faces count (3 found); the second has 90% of the main face's area"
+
+
+def test_a_face_cut_off_by_the_edge_is_dropped() -> None:
+    assert decided(Detect, face_row(1.0, inside=0.7), settings.Detect()) is Reason.FACE_CUT_OFF
+
+
+@pytest.mark.parametrize(
+    ("side", "share", "reason"),
+    [(255, 0.5, Reason.CROP_TOO_SMALL), (256, 0.10, Reason.FACE_SHARE_TOO_LOW), (256, 0.101, None)],
+)
+def test_the_papers_crop_rules(side: int, share: float, reason: Reason | None) -> None:
+    row = {"crop_x1_px": 0, "crop_x2_px": side, "face_area_ratio": share}
+    assert decided(Crop, row, settings.Crop()) is reason
+
+
+def test_a_score_equal_to_the_threshold_stays_and_one_below_goes() -> None:
+    floor = settings.Quality(min_score=0.5)
+    assert decided(Quality, {"quality_score": 0.5}, floor) is None
+    assert (
+        decided(Quality, {"quality_score": np.nextafter(np.float32(0.5), np.float32(0))}, floor) is Reason.LOW_QUALITY
+    )
+
+
+def text_row(*regions: tuple[str, float, float]) -> dict[str, Any]:
+    return {"text_regions": json.dumps(regions)}
+
+
+@pytest.mark.parametrize(
+    ("regions", "reason"),
+    [
+        ((), None),
+        ((("ALAMY", 0.95, 0.2),), Reason.TEXT_ON_FACE),
+        ((("ALAMY", 0.1, 0.2),), None),  # too uncertain to be text
+        ((("|", 0.99, 0.2),), None),  # one character is a wrinkle more often than a word
+        ((("ab", 0.95, 0.001), ("cd", 0.95, 0.001)), None),  # hardly touches the face
+    ],
+)
+def test_only_text_that_is_text_and_covers_the_face_counts(regions: Any, reason: Reason | None) -> None:
+    section = settings.Watermark(max_text_overlap=0.02, min_text_score=0.5, min_characters=2)
+    assert decided(Watermark, text_row(*regions), section) is reason
+
+
+def dedup_row(image_id: str, phash: str, quality: float, sha: str = "") -> dict[str, Any]:
+    return {
+        "image_id": image_id, "phash": phash, "quality_score": quality, "content_sha256": sha or image_id,
+        "crop_x1_px": 0, "crop_x2_px": 300,
+    }  # fmt: skip
+
+
+def test_the_best_of_near_duplicates_stays() -> None:
+    rows = [
+        dedup_row("worse", "0000000000000000", 0.6),
+        dedup_row("best", "0000000000000003", 0.9),
+        dedup_row("other", "ffffffff00000000", 0.1),
+    ]
+    derived = Dedup.derive(rows, settings.Dedup(max_distance_bits=6))
+    assert derived["duplicate_of"] == ["best", None, None]
+    assert derived["duplicate_distance_bits"] == [2, None, 34]
+
+
+def test_the_same_bytes_are_named_as_such() -> None:
+    rows = [dedup_row("a", "0" * 16, 0.5, "sha"), dedup_row("b", "0" * 16, 0.5, "sha")]
+    for name, values in Dedup.derive(rows, settings.Dedup()).items():
+        for row, value in zip(rows, values, strict=True):
+            row[name] = value
+    verdicts = [Dedup.decide(row, settings.Dedup()) for row in rows]
+    assert verdicts[0] is None
+    assert verdicts[1] is not None
+    assert verdicts[1].reason is Reason.DUPLICATE_BYTES
+
+
+def people(*counts: int, spread: float = 0.05) -> np.ndarray[Any, Any]:
+    """Made-up unit vectors around one axis per person."""
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([np.eye(16)[i] + spread * rng.normal(size=(n, 16)) for i, n in enumerate(counts)])
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_the_largest_cluster_is_the_person_and_strangers_go() -> None:
+    embeddings = people(3, 8, 2)
+    rows: list[dict[str, Any]] = [{"embedding": e} for e in embeddings]
+    section = settings.Verify(k=3, min_similarity=0.7, min_images=5)
+    derived = Verify.derive(rows, section)
+    for name, values in derived.items():
+        for row, value in zip(rows, values, strict=True):
+            row[name] = canonical(name, value)
+    reasons = [v.reason if (v := Verify.decide(row, section)) else None for row in rows]
+    assert reasons == [Reason.OTHER_PERSON] * 3 + [None] * 8 + [Reason.OTHER_PERSON] * 2
+    assert derived["cluster"][3:11] == [0] * 8
+
+
+def test_four_pictures_of_a_person_are_too_few() -> None:
+    rows: list[dict[str, Any]] = [{"embedding": e} for e in people(4)]
+    section = settings.Verify(k=1, min_similarity=0.7, min_images=5)
+    for name, values in Verify.derive(rows, section).items():
+        for row, value in zip(rows, values, strict=True):
+            row[name] = value
+    assert {v.reason if (v := Verify.decide(row, section)) else None for row in rows} == {Reason.IDENTITY_TOO_SMALL}
+
+
+def test_k_larger_than_the_pictures_and_identical_pictures_are_no_error() -> None:
+    assert cluster(people(2), 10).max() <= 1
+    same = np.repeat(people(1), 4, axis=0)
+    assert cluster(same, 3).tolist() == [0, 0, 0, 0]
+
+
+def test_clusters_do_not_depend_on_a_second_run() -> None:
+    embeddings = people(6, 6, spread=0.4)
+    assert cluster(embeddings, 3).tolist() == cluster(embeddings.copy(), 3).tolist()
+
+
+def test_the_target_is_the_centre_on_the_unit_sphere() -> None:
+    target = target_embedding(np.array([[1, 0], [0, 1]], np.float32))
+    np.testing.assert_allclose(target, [2**-0.5, 2**-0.5], atol=1e-6)
