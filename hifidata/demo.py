@@ -1,10 +1,9 @@
 """The demo's photos: a folder with one sub-folder per person, made from pictures that installed packages carry.
 
 scikit-image brings NASA's public-domain portrait of the astronaut Eileen Collins and pictures without faces, insightface
-a group picture of six people, who are called Guest_1 to Guest_6 here. Each person is cut out once, and code then takes
-them again: other framing, tilt, light and backdrop. Between these portraits lies what a real folder holds too: blurred,
-dark, tiny, watermarked, duplicated, damaged and mislabelled files, and other people. A file is named for what it is, and
-``EXPECTED`` says how it has to end. Same package versions, same bytes.
+a group picture of six people, called Guest_1 to Guest_6 here. Each person is cut out once and taken again by code: other
+framing, tilt, light and backdrop. Between these portraits lies what a real folder holds too: blurred, tiny, watermarked,
+duplicated, damaged and mislabelled files, and other people. A file is named for what it is; ``EXPECTED`` says how it ends.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ import argparse
 import io
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, files
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -30,8 +29,7 @@ RgbU8 = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Person:
+class Person(NamedTuple):
     """Somebody in a package's picture: the face's centre, side and clockwise tilt, and a rough silhouette of head and
     shoulders, ``x,y`` pairs as in SVG, which ``_silhouette`` refines."""
 
@@ -42,8 +40,7 @@ class Person:
     outline_px: str
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(NamedTuple):
     """How a person is taken again: on a backdrop (a key of TEXTURES or GRADIENTS, or the person's own: "surroundings",
     "bokeh"), in a frame whose sides are counted in faces, with the face at these shares of it. The roll comes on top of
     setting the head half upright; ``turn`` is by how much one side of the picture is further away."""
@@ -64,34 +61,26 @@ class Look:
 ASTRONAUT, GROUP = "skimage/data/astronaut.png", "insightface/data/images/t1.jpg"
 PEOPLE = {
     "Eileen_Collins": Person(ASTRONAUT, (222, 126), 90, 3,
-        "153,75 175,25 230,14 280,35 302,85 280,130 262,170 305,220 345,260 365,340 500,345 512,512 20,512 40,280 "
-        "110,205 140,155 185,150 160,120"),
+        "153,75 175,25 230,14 280,35 302,85 262,170 305,220 345,260 365,340 500,345 512,512 20,512 40,280 185,150"),
     "Guest_1": Person(GROUP, (122, 337), 110, -27,
-        "20,300 50,245 100,233 150,250 185,320 192,388 228,385 230,425 265,450 300,560 300,640 0,640 0,430 18,380"),
+        "20,300 50,245 100,233 150,250 185,320 192,388 228,385 230,425 265,450 300,560 300,640 0,640 25,430 18,380"),
     "Guest_2": Person(GROUP, (310, 221), 92, -32,
-        "265,130 300,103 360,103 420,130 405,160 405,215 470,235 465,300 455,340 400,370 340,420 340,600 300,600 "
-        "290,420 262,340 280,300 330,270 300,240 275,200 262,160"),
+        "265,130 300,103 360,103 420,130 405,215 470,235 455,340 340,420 290,420 262,340 280,300 330,270 275,200"),
     "Guest_3": Person(GROUP, (508, 352), 117, 15,
-        "468,250 490,222 540,218 590,235 608,270 600,310 585,360 560,395 580,430 590,480 600,560 600,640 335,640 "
-        "340,440 360,408 400,382 430,366 462,350"),
+        "468,250 490,222 540,218 590,235 608,270 585,360 560,395 580,430 600,640 335,640 340,440 400,382 462,350"),
     "Guest_4": Person(GROUP, (779, 421), 100, 7,
         "748,330 775,300 820,290 870,315 873,380 905,400 910,520 900,620 720,620 640,560 690,490 745,425 755,380"),
     "Guest_5": Person(GROUP, (934, 136), 118, -9,
-        "880,50 930,10 985,0 1040,20 1058,80 1055,130 1180,155 1255,230 1250,262 1190,236 1140,250 1124,330 1120,430 "
-        "980,440 890,330 880,240 930,205 925,170 900,120 905,80"),
+        "880,50 930,10 1040,20 1058,80 1055,130 1180,155 1190,236 1140,250 1120,430 980,440 880,240 930,205 905,80"),
     "Guest_6": Person(GROUP, (1173, 337), 106, -4,
-        "1130,285 1150,250 1175,234 1200,236 1232,252 1250,290 1262,340 1268,400 1262,436 1275,450 1280,480 1280,620 "
-        "1085,620 985,520 1040,440 1068,432 1085,420 1122,420 1124,330"),
+        "1127,270 1144,244 1168,228 1205,232 1236,248 1268,340 1262,436 1280,620 985,520 1040,440 1122,420 1121,300"),
 }
-
-CAT, COFFEE, ROCKET = "skimage/data/chelsea.png", "skimage/data/coffee.png", "skimage/data/rocket.jpg"
-CHIP = "insightface/data/images/Tom_Hanks_54745.png"
 TEXTURES = {  # backdrop: file, tint
     "bricks": ("skimage/data/brick.png", (1.0, 0.66, 0.52)),
     "lawn": ("skimage/data/grass.png", (0.62, 0.85, 0.42)),
     "gravel": ("skimage/data/gravel.png", (0.95, 0.9, 0.82)),
     "stars": ("skimage/data/hubble_deep_field.jpg", (1.0, 1.0, 1.0)),
-    "cafe": (COFFEE, (1.0, 1.0, 1.0)),
+    "cafe": ("skimage/data/coffee.png", (1.0, 1.0, 1.0)),
 }
 GRADIENTS = {  # backdrop: from this colour, to that one, direction in degrees (90: downwards)
     "blue_wall": ((38, 62, 120), (176, 204, 232), 25),
@@ -116,10 +105,10 @@ LOOKS = PLAIN, BRICKS, CLOSE, LAWN, EVENING, GRAVEL, HALL, STARS, CURTAIN, ROOM,
     Look("bokeh", mirror=True, roll_deg=2, frame=(3.0, 3.1)),
 )
 OFFICIAL = Look("surroundings", frame=(4.0, 3.6), face_at=(0.5, 0.33))
-PORTRAITS = {  # the looks of portrait_01 and so on: seven that differ by more than the bits that make a near-duplicate
+PORTRAITS = {  # the looks of portrait_01 and so on: no two make near-duplicates
     "Eileen_Collins": (BRICKS, LAWN, CLOSE, EVENING, GRAVEL, STARS, CAFE),
     "Guest_1": (PLAIN, BRICKS, CLOSE, LAWN, EVENING, GRAVEL, STARS),
-    "Guest_2": (PLAIN, BRICKS, CLOSE, GRAVEL, ROOM, CAFE, BOKEH),
+    "Guest_2": (PLAIN, BRICKS, CLOSE, GRAVEL, ROOM, BOKEH),
     "Guest_3": (LAWN, EVENING, GRAVEL, STARS, CURTAIN, ROOM, CAFE),
     "Guest_4": (PLAIN, BRICKS, CLOSE, LAWN, HALL, STARS, ROOM),
     "Guest_5": (BOKEH, CLOSE, GRAVEL),
@@ -128,54 +117,50 @@ PORTRAITS = {  # the looks of portrait_01 and so on: seven that differ by more t
 # fmt: on
 
 
+def _picture(file: str) -> RgbU8:
+    package = "insightface" if file.startswith("insightface/") else "scikit-image"
+    try:
+        with Image.open(str(distribution(package).locate_file(file))) as image:
+            return np.asarray(image.convert("RGB"))
+    except (PackageNotFoundError, OSError):
+        raise SourceError(f"{file} not found; {package} carries it: pip install 'hifi-portrait[demo]'") from None
+
+
 class Studio:
-    """Takes pictures. Finds the packages' files once and cuts each person out once; raises SourceError without them."""
+    """Takes pictures; cuts each person out once. Raises SourceError where a package's picture is not installed."""
 
     def __init__(self) -> None:
-        try:
-            listed = [path for package in ("scikit-image", "insightface") for path in files(package) or ()]
-        except PackageNotFoundError as error:
-            raise SourceError(f"{error.name} carries the demo's pictures: pip install 'hifi-portrait[demo]'") from None
-        self._paths = {str(path): str(path.locate()) for path in listed}
-        self._masks: dict[str, RgbU8] = {}
+        self._masks = {name: _silhouette(_picture(p.file), p.outline_px) for name, p in PEOPLE.items()}
 
-    def picture(self, file: str) -> RgbU8:
-        """A package's picture as it is, (H, W, 3) uint8 RGB."""
-        with Image.open(self._paths[file]) as image:
-            return np.asarray(image.convert("RGB"))
-
-    def portrait(self, name: str, look: Look) -> RgbU8:
-        """A person in another look, (H, W, 3) uint8 RGB."""
+    def take(self, name: str, look: Look | str) -> RgbU8:
+        """A person in another look, or a package's picture as it is; (H, W, 3) uint8 RGB."""
+        if isinstance(look, str):
+            return _picture(look)
         person = PEOPLE[name]
-        picture = self.picture(person.file)
         width, height = (round(side * look.face_px) for side in look.frame)
         view = partial(cv2.warpPerspective, M=_camera(person, look), dsize=(width, height), flags=cv2.INTER_CUBIC)
-        scene = view(picture, borderMode=cv2.BORDER_REFLECT).astype(np.float64)
+        scene = view(_picture(person.file), borderMode=cv2.BORDER_REFLECT).astype(np.float64)
         scene += scene - cv2.GaussianBlur(scene, (0, 0), 1.6)  # every face was enlarged, which softens it
         if look.backdrop != "surroundings":
-            if name not in self._masks:
-                self._masks[name] = _silhouette(picture, person.outline_px)
             alpha = view(self._masks[name])[..., None] / 255
-            scene = scene * alpha + self._backdrop(look.backdrop, scene) * (1 - alpha)
+            scene = scene * alpha + _backdrop(look.backdrop, scene) * (1 - alpha)
         light = 1 + look.side_light * np.linspace(-1, 1, width)[:, None] + look.warmth * np.array([1, 0, -1])
         return _u8(255 * (np.clip(scene, 0, 255) / 255) ** look.gamma * light)
 
-    def _backdrop(self, name: str, scene: Floats) -> Floats:
-        """(H, W, 3) float64, slightly out of focus as behind a portrait."""
-        height, width = scene.shape[:2]
-        if name == "bokeh":
-            return np.asarray(cv2.GaussianBlur(scene, (0, 0), width / 14), np.float64)
-        if name in GRADIENTS:
-            start, end, direction_deg = GRADIENTS[name]
-            y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-            along = x * np.cos(np.deg2rad(direction_deg)) + y * np.sin(np.deg2rad(direction_deg))
-            share = np.clip(along / 2.4 + 0.5, 0, 1)[..., None]
-            return np.asarray(np.array(start) * (1 - share) + np.array(end) * share)
-        file, tint = TEXTURES[name]
-        texture = np.rot90(self.picture(file))  # brick.png's courses run upwards
-        scale = min(texture.shape[0] / height, texture.shape[1] / width)
-        part = cv2.resize(texture[: int(scale * height), : int(scale * width)], (width, height))
-        return np.asarray(cv2.GaussianBlur(part, (0, 0), 2.0) * np.array(tint))
+
+def _backdrop(name: str, scene: Floats) -> Floats:
+    """(H, W, 3) float64, slightly out of focus as behind a portrait."""
+    height, width = scene.shape[:2]
+    if name == "bokeh":
+        return np.asarray(cv2.GaussianBlur(scene, (0, 0), width / 14), np.float64)
+    if name in GRADIENTS:
+        start, end, direction_deg = GRADIENTS[name]
+        y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+        along = x * np.cos(np.deg2rad(direction_deg)) + y * np.sin(np.deg2rad(direction_deg))
+        return np.asarray(start + np.clip(along / 2.4 + 0.5, 0, 1)[..., None] * np.subtract(end, start))
+    file, tint = TEXTURES[name]
+    part = cv2.resize(np.rot90(_picture(file)), (width, height))  # turned, for brick.png's courses run upwards
+    return np.asarray(cv2.GaussianBlur(part, (0, 0), 2.0) * np.array(tint))
 
 
 def _silhouette(picture: RgbU8, outline_px: str) -> RgbU8:
@@ -188,9 +173,8 @@ def _silhouette(picture: RgbU8, outline_px: str) -> RgbU8:
     (x1, y1), (x2, y2) = np.maximum(outline.min(axis=0) - 30, 0), outline.max(axis=0) + 30
     near, labels = np.ascontiguousarray(picture[y1:y2, x1:x2]), labels[y1:y2, x1:x2].astype(np.uint8)
     cv2.setRNGSeed(0)
-    colours = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.grabCut(near, labels, (0, 0, 1, 1), *colours, 3, cv2.GC_INIT_WITH_MASK)
-    _, parts, stats, _ = cv2.connectedComponentsWithStats(labels & 1)
+    cv2.grabCut(near, labels, (0, 0, 1, 1), np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_MASK)
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(labels & 1)  # odd: surely or probably the person
     body = (parts == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()).astype(np.uint8) * 255
     mask = np.zeros(picture.shape[:2], np.uint8)
     mask[y1:y2, x1:x2] = cv2.morphologyEx(body, cv2.MORPH_OPEN, disc((5, 5)))
@@ -227,14 +211,6 @@ def _from_phone(rgb_u8: RgbU8) -> bytes:
     return _saved(np.rot90(rgb_u8), exif=exif)
 
 
-def _png_16_bit(rgb_u8: RgbU8) -> bytes:
-    return cv2.imencode(".png", rgb_u8[..., ::-1].astype(np.uint16) * 257)[1].tobytes()
-
-
-def _blurred(rgb_u8: RgbU8) -> bytes:
-    return _saved(_u8(cv2.GaussianBlur(rgb_u8, (0, 0), 3.0)))
-
-
 def _stamped(rgb_u8: RgbU8) -> bytes:
     stamped, (height, width) = rgb_u8.copy(), rgb_u8.shape[:2]
     at_px, font = (round(0.17 * width), round(0.44 * height)), cv2.FONT_HERSHEY_DUPLEX
@@ -247,8 +223,7 @@ def _shrunk(rgb_u8: RgbU8, longest_px: int) -> bytes:
     return _saved(_u8(cv2.resize(rgb_u8, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)))
 
 
-@dataclass(frozen=True)
-class Photo:
+class Photo(NamedTuple):
     """One file: ``<person>/<file>``, how it ends, how it is taken (a Look, or a package's picture as it is), what makes
     bytes of it, and who is in it, side by side, where that is not the person whose folder it is."""
 
@@ -260,19 +235,20 @@ class Photo:
 
 
 # fmt: off
-WRONG = {"Eileen_Collins": "Guest_4", "Guest_1": "Guest_3", "Guest_2": "Guest_3", "Guest_3": "Guest_2", "Guest_4": "Guest_2",
-         "Guest_6": "Guest_4"}
 PHOTOS = (
     *(Photo(f"{name}/portrait_{i:02}.jpg", Status.KEPT if len(looks) > 4 else Reason.IDENTITY_TOO_SMALL, look)
       for name, looks in PORTRAITS.items() for i, look in enumerate(looks, 1)),
     *(Photo(f"{name}/text_on_face.jpg", Reason.TEXT_ON_FACE, look[0], _stamped) for name, look in PORTRAITS.items()),
-    *(Photo(f"{name}/blurred.jpg", Reason.LOW_QUALITY, look[1], _blurred) for name, look in PORTRAITS.items()),
-    *(Photo(f"{name}/wrong_person.jpg", Reason.OTHER_PERSON, PORTRAITS[name][2], sitters=(who,)) for name, who in WRONG.items()),
+    *(Photo(f"{name}/blurred.jpg", Reason.LOW_QUALITY, look[1], lambda p: _saved(_u8(cv2.GaussianBlur(p, (0, 0), 3.0))))
+      for name, look in PORTRAITS.items()),
+    *(Photo(f"{name}/wrong_person.jpg", Reason.OTHER_PERSON, PORTRAITS[name][2], sitters=(f"Guest_{other}",))
+      for name, other in zip(PORTRAITS, (4, 3, 3, 2, 2, None, 4), strict=True) if other),
     Photo("Eileen_Collins/portrait_official.jpg", Status.KEPT, OFFICIAL),
     Photo("Eileen_Collins/portrait_from_phone.jpg", Status.KEPT, BOKEH, _from_phone),
     Photo("Eileen_Collins/portrait_png_named.jpg", Status.KEPT, ROOM, lambda p: _saved(p, "PNG")),
     Photo("Guest_1/portrait_cmyk.jpg", Status.KEPT, BOKEH, lambda p: _saved(p, mode="CMYK")),
-    Photo("Guest_2/portrait_16_bit.png", Status.KEPT, CURTAIN, _png_16_bit),
+    Photo("Guest_2/portrait_16_bit.png", Status.KEPT, EVENING,
+          lambda p: cv2.imencode(".png", p[..., ::-1] * np.uint16(257))[1].tobytes()),
     Photo("Guest_3/portrait_webp.webp", Status.KEPT, BOKEH, lambda p: _saved(p, "WEBP")),
     Photo("Guest_4/portrait_palette.gif", Status.KEPT, CAFE, lambda p: _saved(p, "GIF")),
     Photo("Guest_6/portrait_grey.jpg", Status.KEPT, BOKEH, lambda p: _saved(p, mode="L")),
@@ -280,19 +256,19 @@ PHOTOS = (
     Photo("Guest_4/smaller_copy_of_portrait_04.jpg", Reason.NEAR_DUPLICATE, LAWN, lambda p: _shrunk(p, 440)),
     Photo("Eileen_Collins/two_faces.jpg", Reason.SEVERAL_FACES, PLAIN, sitters=("Eileen_Collins", "Guest_1")),
     Photo("Guest_2/two_faces.jpg", Reason.SEVERAL_FACES, GRAVEL, sitters=("Guest_2", "Guest_3")),
-    Photo("Eileen_Collins/launch_pad.jpg", Reason.NO_FACE, ROCKET),
-    Photo("Guest_1/cat.jpg", Reason.NO_FACE, CAT),
-    Photo("Guest_3/coffee.jpg", Reason.NO_FACE, COFFEE),
+    Photo("Eileen_Collins/launch_pad.jpg", Reason.NO_FACE, "skimage/data/rocket.jpg"),
+    Photo("Guest_1/cat.jpg", Reason.NO_FACE, "skimage/data/chelsea.png"),
+    Photo("Guest_3/coffee.jpg", Reason.NO_FACE, "skimage/data/coffee.png"),
     Photo("Eileen_Collins/far_away.jpg", Reason.FACE_SHARE_TOO_LOW, OFFICIAL, lambda p: _shrunk(p, 290)),
     Photo("Guest_4/small_picture.jpg", Reason.CROP_TOO_SMALL, HALL, lambda p: _shrunk(p, 240)),
-    Photo("Guest_6/chip.png", Reason.CROP_TOO_SMALL, CHIP, lambda p: _saved(p, "PNG")),
+    Photo("Guest_6/chip.jpg", Reason.CROP_TOO_SMALL, "insightface/data/images/Tom_Hanks_54745.png"),
     Photo("Guest_2/thumbnail.jpg", Reason.TOO_SMALL, CLOSE, lambda p: _shrunk(p, 60)),
-    Photo("Guest_6/cut_off.jpg", Reason.FACE_CUT_OFF, replace(HALL, face_at=(0.08, 0.46))),
-    Photo("Eileen_Collins/dark.jpg", Reason.LOW_QUALITY, HALL, lambda p: _saved(_u8(p * 0.1))),
-    Photo("Guest_2/overexposed.jpg", Reason.LOW_QUALITY, ROOM, lambda p: _saved(_u8(p * 2.0 + 60))),
+    Photo("Guest_6/cut_off.jpg", Reason.FACE_CUT_OFF, HALL._replace(face_at=(0.08, 0.46))),
+    Photo("Eileen_Collins/dark.jpg", Reason.LOW_QUALITY, HALL, lambda p: _saved(_u8(p * 0.08))),
+    Photo("Guest_2/overexposed.jpg", Reason.LOW_QUALITY, ROOM, lambda p: _saved(_u8(p * 2.4 + 70))),
     Photo("Guest_3/truncated.jpg", Reason.TRUNCATED, BRICKS, lambda p: _saved(p)[:30_000]),
     Photo("Guest_4/tiff_named.jpg", Reason.FORMAT_NOT_ALLOWED, LAWN, lambda p: _saved(p, "TIFF")),
-    Photo("Guest_2/web_page_named.jpg", Reason.NOT_IMAGE, PLAIN, lambda _: b"<!DOCTYPE html><title>Not found</title>"),
+    Photo("Guest_2/web_page_named.jpg", Reason.FORMAT_NOT_ALLOWED, PLAIN, lambda _: b"<!DOCTYPE html><p>Not found"),
 )
 # fmt: on
 EXPECTED: dict[str, str] = {photo.path: photo.ends.value for photo in PHOTOS}
@@ -300,15 +276,12 @@ EXPECTED: dict[str, str] = {photo.path: photo.ends.value for photo in PHOTOS}
 
 
 def build_demo_photos(out: Path) -> Path:
-    """Writes the photos under ``out``, one sub-folder per person, and returns it. Raises SourceError, see Studio."""
+    """Writes the photos under ``out``, one sub-folder per person, and returns it. Raises SourceError."""
     studio = Studio()
     for photo in PHOTOS:
         path = out / photo.path
-        if isinstance(photo.look, str):
-            picture = studio.picture(photo.look)
-        else:
-            picture = np.hstack([studio.portrait(name, photo.look) for name in photo.sitters or (path.parent.name,)])
-        encoded = photo.encode(picture)
+        sitters = photo.sitters or (path.parent.name,)
+        encoded = photo.encode(np.hstack([studio.take(name, photo.look) for name in sitters]))
         path.parent.mkdir(parents=True, exist_ok=True)
         # A new modification time would make a run that resumes take the whole person anew.
         if not path.is_file() or path.read_bytes() != encoded:
@@ -318,8 +291,8 @@ def build_demo_photos(out: Path) -> Path:
 
 def main() -> None:
     """``python -m hifidata.demo OUT``: builds the photos and prints where they are."""
-    parser = argparse.ArgumentParser(prog="python -m hifidata.demo", description="Builds the demo's photos.")
-    parser.add_argument("out", type=Path, help="folder to write to")
+    parser = argparse.ArgumentParser(description="Builds the demo's photos and prints where they are.")
+    parser.add_argument("out", type=Path)
     try:
         sys.stdout.write(f"{build_demo_photos(parser.parse_args().out)}\n")
     except HifiError as error:

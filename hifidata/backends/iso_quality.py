@@ -20,10 +20,10 @@ WORK_INTER_EYE_PX = 64.0
 
 WEIGHTS = {
     "quality_sharpness": 0.40,
-    "quality_inter_eye": 0.20,
-    "quality_exposure": 0.15,
+    "quality_exposure": 0.20,
+    "quality_contrast": 0.15,
+    "quality_inter_eye": 0.10,
     "quality_illumination": 0.10,
-    "quality_contrast": 0.10,
     "quality_pose": 0.05,
 }
 
@@ -41,7 +41,7 @@ class Ramp(NamedTuple):
         return float(np.clip((value - self.worst) / (self.best - self.worst), 0.0, 1.0))
 
 
-SHARPNESS = Ramp(worst=-6.0, best=-3.5)
+SHARPNESS = Ramp(worst=-5.5, best=-3.5)
 INTER_EYE_PX = Ramp(worst=20.0, best=90.0)
 UNEVENNESS = Ramp(worst=0.50, best=0.15)
 CONTRAST = Ramp(worst=0.03, best=0.10)

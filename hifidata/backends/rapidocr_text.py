@@ -19,7 +19,7 @@ from rapidocr.inference_engine.onnxruntime.main import ONNXRuntimeError
 from hifidata.backends.base import F32, RgbU8, TextRegions
 from hifidata.errors import ModelError
 
-DETECT_SIDE_PX = 256
+DETECT_SIDE_PX = 320
 """Longest side at which text is searched."""
 
 MAX_LINE_HEIGHT = 0.55
@@ -43,7 +43,7 @@ _PARAMS = {
     "EngineConfig.onnxruntime.inter_op_num_threads": 1,
     "Det.limit_side_len": 32,  # never enlarge: the size is decided here
     "Det.limit_type": "min",
-    "Det.box_thresh": 0.5,
+    "Det.box_thresh": 0.4,
 }
 
 

@@ -16,6 +16,8 @@ from hifidata.image.header_png import read_png
 from hifidata.image.metadata import orientation_of
 from hifidata.schema import Reason
 
+_GIF_FRAME, _GIF_EXTENSION, _GIF_CONTROL = 0x2C, 0x21, b"\x21\xf9"
+
 
 def read_header(kind: str, data: bytes) -> Header:
     """Reads a file's header.
@@ -35,37 +37,39 @@ def read_header(kind: str, data: bytes) -> Header:
 
 
 def _read_gif(data: bytes) -> Header:
-    """The first frame may be larger than the canvas, which then grows with it."""
+    """``pixels`` ends with the first frame, which may be larger than the canvas; the canvas then grows with it."""
     width_px, height_px, flags = struct.unpack_from("<HHB", data, 6)
-    n_frames, name = 0, 0
-    for name, start in limited(_gif_blocks(data, 13 + _gif_palette_bytes(flags))):
-        if name != 0x2C:
-            continue
-        if n_frames == 0:
+    blocks_start = 13 + _gif_palette_bytes(flags)
+    pixels, n_frames, name = bytearray(data[:blocks_start]), 0, 0
+    for name, start, stop in limited(_gif_blocks(data, blocks_start)):
+        if n_frames == 0 and (name == _GIF_FRAME or data[start : start + 2] == _GIF_CONTROL):
+            pixels += data[start:stop]
+        if n_frames == 0 and name == _GIF_FRAME:
             left, top, width, height = struct.unpack_from("<4H", data, start + 1)
             width_px, height_px = max(width_px, left + width), max(height_px, top + height)
-        n_frames += 1
-    ends_early = name in (0x2C, 0x21)
+        n_frames += name == _GIF_FRAME
+    ends_early = name in (_GIF_FRAME, _GIF_EXTENSION)
     if n_frames == 0:
         reason = Reason.TRUNCATED if ends_early else Reason.CORRUPT
         raise IntakeError(reason, f"gif: no picture in {len(data)} bytes; fetch it again or drop it")
-    return Header(width_px, height_px, data, n_frames=n_frames, ends_early=ends_early)
+    return Header(width_px, height_px, bytes(pixels), n_frames=n_frames, ends_early=ends_early)
 
 
-def _gif_blocks(data: bytes, at: int) -> Iterator[tuple[int, int]]:
-    """(introducer, start) of each picture, extension and of what ends them."""
+def _gif_blocks(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
+    """(introducer, start, stop) of each frame and extension, and of what ends them."""
     while at < len(data):
-        name = data[at]
-        yield name, at
-        if name == 0x2C:
+        start, name = at, data[at]
+        if name == _GIF_FRAME:
             at += 11 + _gif_palette_bytes(data[at + 9])
-        elif name == 0x21:
+        elif name == _GIF_EXTENSION:
             at += 2
         else:
+            yield name, start, start + 1
             return
         while at < len(data) and data[at]:
             at += data[at] + 1
         at += 1
+        yield name, start, at
 
 
 def _gif_palette_bytes(flags: int) -> int:

@@ -22,7 +22,7 @@ from hifidata.errors import IntakeError
 from hifidata.image.colour import RgbU8, is_srgb, srgb_u8
 from hifidata.image.container import open_avif, read_header
 from hifidata.image.header import Header
-from hifidata.image.sniff import DECODABLE, sniff
+from hifidata.image.sniff import DECODABLE, NO_PICTURE, sniff
 from hifidata.schema import Reason
 
 # The classes themselves, not Image.open: it warns about sizes that we have judged already.
@@ -42,9 +42,8 @@ _DECODER_ERRORS = (
     SyntaxError,
     ValueError,
     TypeError,
-    IndexError,
-    KeyError,
-    OverflowError,
+    LookupError,
+    ArithmeticError,  # an AVIF whose clock runs at zero ticks per second
     MemoryError,
     RuntimeError,
     SystemError,
@@ -133,6 +132,8 @@ def _accepted_kind(data: bytes, limits: Limits) -> str:
     kind = sniff(data)
     if kind is None:
         raise IntakeError(Reason.NOT_IMAGE, f"no picture format starts with the bytes {data[:8].hex(' ')}")
+    if kind in NO_PICTURE:
+        raise IntakeError(Reason.NOT_IMAGE, f"the content is {kind}, no picture")
     if kind not in limits.formats:
         raise IntakeError(Reason.FORMAT_NOT_ALLOWED, f"the content is {kind}, allowed are {', '.join(limits.formats)}")
     return kind

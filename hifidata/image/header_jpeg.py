@@ -12,7 +12,7 @@ from hifidata.image.header import Header, limited
 from hifidata.image.metadata import n_pictures, orientation_of
 from hifidata.schema import Reason
 
-_MAX_SCANS = 100  # progressive files have about ten; each one costs a pass over the whole picture
+_MAX_SCANS = 50  # progressive files have about ten; each one costs a pass over the whole picture
 
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # not an escaped data byte, a restart marker or a fill byte
 _SOI, _EOI, _SOS, _COM, _APP0, _APP1, _APP2, _APP14, _APP15 = 0xD8, 0xD9, 0xDA, 0xFE, 0xE0, 0xE1, 0xE2, 0xEE, 0xEF

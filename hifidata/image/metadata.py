@@ -49,8 +49,8 @@ def n_pictures(mpf: bytes) -> int:
             size, offset = struct.unpack(f"{order}2xII", value)
             entries = mpf[offset : offset + size]
             starts = range(0, len(entries) - _MP_ENTRY_BYTES + 1, _MP_ENTRY_BYTES)
-            attributes = [struct.unpack_from(f"{order}I", entries, at)[0] for at in starts]
-            return max(1, sum((attribute >> 16) & 0xFF != _MP_THUMBNAIL_CLASS for attribute in attributes))
+            attributes: list[int] = [struct.unpack_from(f"{order}I", entries, at)[0] for at in starts]
+            return max(1, sum(attribute >> 16 & 0xFF != _MP_THUMBNAIL_CLASS for attribute in attributes))
     return 1
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 DECODABLE = ("jpeg", "png", "webp", "bmp", "gif", "avif")
 
+NO_PICTURE = ("html", "pdf")
+"""Kinds that are recognised only to say what was found in a picture's place."""
+
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "jpeg"),  # MPO too: a JPEG followed by further JPEGs
     (b"\x89PNG\r\n\x1a\n", "png"),

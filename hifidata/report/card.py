@@ -19,7 +19,13 @@ from hifidata.schema import Status
 MAX_LICENCES = 10
 """Licences listed by name; a crawl meets thousands of wordings."""
 
-_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10_000_000, "1M<n<10M"))
+_SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+)
 
 _CARD = """\
 ---
@@ -91,8 +97,8 @@ may be wrong. Process it only with a legal basis, keep it no longer than you nee
 
 ## Removal
 
-To take a person out, remove the person's pictures from the source and make the dataset again; people who did not change
-are not processed again. To take a person out of a copy by hand: find the shard and the sample keys by `identity_id` in
+To take a person out, remove the person's pictures from the source and make the dataset again into an empty folder. To take
+a person out of a copy by hand: find the shard and the sample keys by `identity_id` in
 the manifests, delete those samples (with one shard per person: the shard), delete the rows with that `identity_id` from
 all files in `manifests/`, and make the report again, since it shows faces too. Embeddings and captions go with the samples.
 """
@@ -127,7 +133,9 @@ def write_card(dataset_dir: Path, run: Mapping[str, Any]) -> Path:
         not_checked="\n".join(f"- {stage_words(stage).not_run}" for stage in not_run) or "Every stage ran.",
         steps="\n".join(f"{i}. {sentence}" for i, sentence in enumerate(did, 1)),
         recipe=_fenced(_publishable(recipe)),
-        models=_table((e.get("stage"), e.get("model"), e.get("licence") or "not stated") for e in run.get("models") or ()),
+        models=_table(
+            (e.get("stage"), e.get("model"), e.get("licence") or "not stated") for e in run.get("models") or ()
+        ),
         licences=_table(_licences(images)),
     )
     return write_atomically(dataset_dir / "README.md", text)
@@ -189,7 +197,12 @@ def _fenced(text: str) -> str:
 def _plain(text: Any) -> str:
     """One line without anything that Markdown or HTML reads as markup."""
     one_line = " ".join(str(text).split())
-    return re.sub(r"([\\`*_{}\[\]()#+!|~$])", r"\\\1", one_line).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return (
+        re.sub(r"([\\`*_{}\[\]()#+!|~$])", r"\\\1", one_line)
+        .replace("&", "&amp;")
+        .replace("<", "&lt;")
+        .replace(">", "&gt;")
+    )
 
 
 def _table(rows: Any) -> str:

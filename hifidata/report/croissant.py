@@ -73,7 +73,7 @@ def croissant(dataset_dir: Path, run: Mapping[str, Any]) -> dict[str, Any]:
     totals = stats.totals(images, manifests.identities(stats.IDENTITY_COLUMNS_READ))
     recipe = run.get("recipe") or {}
     present = [name for name in _MANIFESTS if manifests.path(name).exists()]
-    document = {
+    return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "name": str(run.get("name") or recipe.get("name") or dataset_dir.resolve().name),
@@ -89,12 +89,14 @@ def croissant(dataset_dir: Path, run: Mapping[str, Any]) -> dict[str, Any]:
         "distribution": [_shards(), *(_resource(manifests.path(name), name) for name in present)],
         "recordSet": [_record_set(manifests.path(name), name) for name in present],
     }
-    return document
 
 
 def _responsible_ai(run: Mapping[str, Any], images: Any) -> dict[str, Any]:
     source = ((run.get("recipe") or {}).get("source") or {}).get("kind", "unknown kind")
-    tools = [f"{e.get('stage')}: {e.get('model')} ({e.get('licence') or 'licence not stated'})" for e in run.get("models") or ()]
+    tools = [
+        f"{e.get('stage')}: {e.get('model')} ({e.get('licence') or 'licence not stated'})"
+        for e in run.get("models") or ()
+    ]
     return {
         "rai:dataCollection": f"Candidate pictures came from a source of the kind '{source}', one group per person; "
         "the columns source, source_uri and licence record the origin of each.",
@@ -134,7 +136,12 @@ def _shards() -> dict[str, Any]:
 
 
 def _resource(path: Path, name: str) -> dict[str, Any]:
-    common = {"@id": path.name, "name": path.name, "description": _MANIFESTS[name][0], "encodingFormat": "application/x-parquet"}
+    common = {
+        "@id": path.name,
+        "name": path.name,
+        "description": _MANIFESTS[name][0],
+        "encodingFormat": "application/x-parquet",
+    }
     if path.is_dir():
         return {"@type": "cr:FileSet", **common, "includes": f"manifests/{path.name}/*.parquet"}
     return {

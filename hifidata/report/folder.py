@@ -55,9 +55,7 @@ class Manifests:
                     found.update(zip(hits["image_id"].to_pylist(), hits["jpeg"].to_pylist(), strict=True))
         return {image_id: jpeg for image_id, jpeg in found.items() if jpeg}
 
-    def _read(
-        self, name: str, schema: pa.Schema, columns: Sequence[str], where: pc.Expression | None
-    ) -> pa.Table:
+    def _read(self, name: str, schema: pa.Schema, columns: Sequence[str], where: pc.Expression | None) -> pa.Table:
         path = self.path(name)
         if not path.exists():
             raise DatasetError(

@@ -23,6 +23,28 @@ _DETAILS = (
 )  # fmt: skip
 
 
+_BESIDE: dict[str, str] = {
+    str(Reason.NEAR_DUPLICATE): "the better copy",
+    str(Reason.OTHER_PERSON): "this person's most typical picture",
+}
+"""What stands beside each picture of a reason, so that a person can judge it."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What keeps the report's size bounded, whatever the dataset's.
+
+    Attributes:
+        people: identities shown in detail.
+        pictures_per_person: kept and lost pictures shown of each, counted apart.
+        pictures_per_side: pictures on each side of a threshold.
+    """
+
+    people: int = 60
+    pictures_per_person: int = 10
+    pictures_per_side: int = 10
+
+
 @dataclass(frozen=True)
 class Tile:
     """One picture with what stands below it.
@@ -74,9 +96,7 @@ class Gallery:
     """Chooses pictures, then fetches texts and thumbnails of all of them in one pass over the manifest."""
 
     manifests: Manifests
-    pictures_per_side: int
-    pictures_per_person: int
-    max_people: int
+    limits: Limits
 
     def show(
         self, images: pa.Table, reasons: Sequence[ReasonCount], recipe: Mapping[str, Any]
@@ -88,8 +108,9 @@ class Gallery:
             reasons: what occurs in them.
             recipe: resolved recipe.
         """
-        sides = {count.reason: around_threshold(images, count.reason, recipe, self.pictures_per_side) for count in reasons}
-        persons = people(self.manifests, self.max_people, self.pictures_per_person)
+        per_side = self.limits.pictures_per_side
+        sides = {count.reason: around_threshold(images, count.reason, recipe, per_side) for count in reasons}
+        persons = people(self.manifests, self.limits.people, self.limits.pictures_per_person)
         picks = [pick.image_id for side in sides.values() for pick in (*side.dropped, *side.passed)]
         rows = self._rows([*picks, *(image_id for person in persons for image_id in (*person.kept, *person.lost))])
         twins = self._twins(sides, rows)
@@ -106,21 +127,22 @@ class Gallery:
 
     def _twins(self, sides: Mapping[str, Sides], rows: Mapping[str, Row]) -> dict[tuple[str, str], str]:
         """What to compare a picture with, by (reason, image_id): the better copy, or the person's most typical picture."""
-        twins = {}
+        twins: dict[tuple[str, str], str] = {}
         for reason, side in sides.items():
             shown = [rows[pick.image_id] for pick in (*side.dropped, *side.passed)]
             if reason == Reason.NEAR_DUPLICATE:
                 twins |= {(reason, row["image_id"]): row["duplicate_of"] for row in shown if row["duplicate_of"]}
             elif reason == Reason.OTHER_PERSON:
                 typical = self._most_typical({row["identity_id"] for row in shown})
-                twins |= {
-                    (reason, row["image_id"]): typical[row["identity_id"]] for row in shown if row["identity_id"] in typical
-                }
+                pairs = {row["image_id"]: typical.get(row["identity_id"]) for row in shown}
+                twins |= {(reason, mine): other for mine, other in pairs.items() if other and other != mine}
         return twins
 
     def _most_typical(self, identity_ids: Iterable[str]) -> dict[str, str]:
         of_them = pc.field("identity_id").isin(pa.array(sorted(identity_ids), pa.string()))
-        rows = self.manifests.images(["image_id", "identity_id", "similarity"], of_them & pc.field("similarity").is_valid())
+        rows = self.manifests.images(
+            ["image_id", "identity_id", "similarity"], of_them & pc.field("similarity").is_valid()
+        )
         ranked = rows.sort_by([("similarity", "ascending"), ("image_id", "ascending")])
         # Later entries win, so each identity ends with its highest similarity.
         return dict(zip(ranked["identity_id"].to_pylist(), ranked["image_id"].to_pylist(), strict=True))
@@ -148,9 +170,7 @@ class _Tiles:
             cut=side.cut,
             dropped=tuple(self._around(pick, count, test) for pick in side.dropped),
             passed=tuple(self._around(pick, count, test) for pick in side.passed),
-            beside={Reason.NEAR_DUPLICATE: "the better copy", Reason.OTHER_PERSON: "this person's most typical picture"}.get(
-                count.reason, ""
-            ),
+            beside=_BESIDE.get(count.reason, ""),
         )
 
     def person(self, person: Person) -> PersonView:
@@ -172,7 +192,8 @@ class _Tiles:
         if row["status"] == Status.KEPT:
             lines: tuple[str, ...] = (_score(row["similarity"], None) or "kept",)
         else:
-            lines = (_outcome(row), _score(row["score"], NUMERIC_TESTS.get(row["reason"])))
+            test = NUMERIC_TESTS.get(row["reason"])
+            lines = (_outcome(row), _score(row["score"], test) if test else "")
         return self._tile(row, lines, f"{row['identity_name']}: {_outcome(row)}", "")
 
     def _tile(self, row: Row, lines: tuple[str, ...], alt: str, beside: str) -> Tile:

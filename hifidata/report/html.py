@@ -14,7 +14,7 @@ import yaml
 
 from hifidata.report import statistics as stats
 from hifidata.report.folder import Manifests, write_atomically
-from hifidata.report.gallery import Gallery, PersonView, Sheet
+from hifidata.report.gallery import Gallery, Limits
 from hifidata.report.near_threshold import threshold_used, with_derived
 from hifidata.report.words import REASONS, reason_words, stage_words
 from hifidata.schema import Reason
@@ -26,21 +26,6 @@ _TEMPLATES = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What keeps the report's size bounded, whatever the dataset's.
-
-    Attributes:
-        people: identities shown in detail.
-        pictures_per_person: kept and lost pictures shown of each, counted apart.
-        pictures_per_side: pictures on each side of a threshold.
-    """
-
-    people: int = 60
-    pictures_per_person: int = 10
-    pictures_per_side: int = 10
 
 
 @dataclass(frozen=True)
@@ -77,10 +62,7 @@ def render_report(dataset_dir: Path, run: Mapping[str, Any], limits: Limits | No
     identities = manifests.identities(stats.IDENTITY_COLUMNS_READ)
     recipe: Mapping[str, Any] = run.get("recipe") or {}
     reasons = stats.reason_counts(images)
-    gallery = Gallery(manifests, limits.pictures_per_side, limits.pictures_per_person, limits.people)
-    sheets: tuple[Sheet, ...]
-    people: tuple[PersonView, ...]
-    sheets, people = gallery.show(images, reasons, recipe)
+    sheets, people = Gallery(manifests, limits).show(images, reasons, recipe)
     not_run = stats.stages_not_run(run)
     return _TEMPLATES.get_template("report.html.j2").render(
         name=run.get("name") or recipe.get("name") or dataset_dir.resolve().name,
@@ -113,7 +95,13 @@ def _scores(images: Any, recipe: Mapping[str, Any]) -> list[ScoreView]:
     views = []
     for title, label, column, reason, setting in (
         ("Face quality", "quality score", "quality_score", Reason.LOW_QUALITY, "quality.min_score"),
-        ("Same person", "similarity to the person's centre", "similarity", Reason.OTHER_PERSON, "verify.min_similarity"),
+        (
+            "Same person",
+            "similarity to the person's centre",
+            "similarity",
+            Reason.OTHER_PERSON,
+            "verify.min_similarity",
+        ),
     ):
         cut = threshold_used(images, reason, recipe)
         views.append(ScoreView(title, label, setting, stats.histogram(images, column, reason, cut)))
@@ -159,8 +147,10 @@ def _percent(part: float, whole: float) -> str:
 
 
 def _number(value: float | None) -> str:
-    # Six digits undo what float32 did to a threshold: 0.44999998 reads 0.45 again.
-    return "–" if value is None else f"{float(value):.6g}"
+    if value is None:
+        return "–"
+    # Four digits undo what float32 did to a threshold: 0.44999998 reads 0.45 again.
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
 
 
 def _bytes(value: float) -> str:

@@ -36,8 +36,8 @@ class NumericTest:
     unit: str = ""
 
 
-NUMERIC_TESTS: dict[Reason, NumericTest] = {
-    test.reason: test
+NUMERIC_TESTS: dict[str, NumericTest] = {
+    str(test.reason): test
     for test in (
         NumericTest(Reason.TOO_SMALL, "short_side_px", "below", ("intake", "min_side_px"), "shorter side", " px"),
         NumericTest(Reason.BAD_ASPECT, "aspect", "above", ("intake", "max_aspect"), "long over short side"),
@@ -78,8 +78,9 @@ class Sides:
     """Pictures around one threshold, nearest first.
 
     Attributes:
-        cut: the threshold in force; None where nobody recorded one.
-        dropped: pictures that ended for the reason; where no number belongs to it, the first by image id.
+        cut: the threshold in force; None where the reason has no number of its own, or nobody recorded the threshold.
+        dropped: pictures that ended for the reason; without a number, the closest by score where
+            rows have one, then by image id.
         passed: pictures that took this test and passed; empty where the reason has no number.
     """
 
@@ -100,7 +101,7 @@ def with_derived(images: pa.Table) -> pa.Table:
     )
 
 
-def threshold_used(images: pa.Table, reason: Reason, recipe: Mapping[str, Any]) -> float | None:
+def threshold_used(images: pa.Table, reason: str, recipe: Mapping[str, Any]) -> float | None:
     """The threshold that rows of this reason were compared with, else the recipe's, else None.
 
     Rows come first: where a recipe leaves a threshold to the model, only the rows know the number.
@@ -114,7 +115,7 @@ def threshold_used(images: pa.Table, reason: Reason, recipe: Mapping[str, Any]) 
     return float(value) if isinstance(value, int | float) else None
 
 
-def around_threshold(images: pa.Table, reason: Reason, recipe: Mapping[str, Any], limit: int) -> Sides:
+def around_threshold(images: pa.Table, reason: str, recipe: Mapping[str, Any], limit: int) -> Sides:
     """At most ``limit`` pictures on each side of a reason's threshold.
 
     Args:
@@ -127,7 +128,8 @@ def around_threshold(images: pa.Table, reason: Reason, recipe: Mapping[str, Any]
     ended_here = pc.fill_null(pc.equal(images["reason"], reason), False)
     test = NUMERIC_TESTS.get(reason)
     if test is None or cut is None:
-        return Sides(cut, _nearest(images.filter(ended_here), "score", cut, limit), ())
+        picks = _nearest(images.filter(ended_here), "score", cut, limit)
+        return Sides(None, tuple(Pick(pick.image_id, None) for pick in picks), ())
     values = images[test.column]
     passing = pc.less_equal(values, cut) if test.drops == "above" else pc.greater_equal(values, cut)
     if test.drops == "above":

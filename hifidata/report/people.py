@@ -11,7 +11,16 @@ import pyarrow.compute as pc
 from hifidata.report.folder import Manifests
 from hifidata.schema import Reason, Row, Status
 
-_IDENTITY_COLUMNS = ("identity_id", "identity_name", "n_candidates", "n_kept", "n_dropped", "n_failed", "reason", "gender")
+_IDENTITY_COLUMNS = (
+    "identity_id",
+    "identity_name",
+    "n_candidates",
+    "n_kept",
+    "n_dropped",
+    "n_failed",
+    "reason",
+    "gender",
+)
 _IMAGE_COLUMNS = ("image_id", "identity_id", "status", "reason", "similarity", "source_uri")
 
 
@@ -44,7 +53,9 @@ def people(manifests: Manifests, max_people: int, max_pictures: int) -> tuple[Pe
     for row in rows:
         mine = images.filter(pc.equal(images["identity_id"], row["identity_id"]))
         shown.append(Person(row, _kept(mine, max_pictures), _lost(mine, max_pictures)))
-    return tuple(sorted(shown, key=lambda person: (str(person.row["identity_name"]).casefold(), person.row["identity_id"])))
+    return tuple(
+        sorted(shown, key=lambda person: (str(person.row["identity_name"]).casefold(), person.row["identity_id"]))
+    )
 
 
 def share_out(wanted: Mapping[str, int], places: int) -> dict[str, int]:
@@ -66,7 +77,9 @@ def _kept(images: pa.Table, limit: int) -> tuple[str, ...]:
 def _lost(images: pa.Table, limit: int) -> tuple[str, ...]:
     lost = images.filter(pc.not_equal(images["status"], Status.KEPT)).sort_by("source_uri")
     counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(lost["reason"]).to_pylist()}
-    in_order = [str(reason) for reason in Reason if reason in counts] + sorted(set(filter(None, counts)) - set(map(str, Reason)))
+    in_order = [str(reason) for reason in Reason if reason in counts] + sorted(
+        set(filter(None, counts)) - set(map(str, Reason))
+    )
     places = share_out({reason: counts[reason] for reason in in_order}, limit)
     chosen: list[str] = []
     for reason, n in places.items():

@@ -138,19 +138,25 @@ def funnel(images: pa.Table, run: Mapping[str, Any]) -> tuple[StageCount, ...]:
 
     Args:
         images: columns ``status`` and ``stage``.
-        run: the run record; ``stages`` gives the order, the times and which stages ran.
+        run: the run record; ``stages`` gives the times and which stages ran.
     """
-    lost = images.filter(pc.not_equal(images["status"], Status.KEPT)).group_by(["stage", "status"]).aggregate([([], "count_all")])
+    lost = (
+        images.filter(pc.not_equal(images["status"], Status.KEPT))
+        .group_by(["stage", "status"])
+        .aggregate([([], "count_all")])
+    )
     ended = {(row["stage"] or "unknown", row["status"]): row["count_all"] for row in lost.to_pylist()}
     recorded = {entry["stage"]: entry for entry in run.get("stages") or ()}
     left_out = set(stages_not_run(run))
-    order = list(recorded or STAGES)
-    order += sorted({stage for stage, _ in ended} - set(order))
+    order = [stage for stage in STAGES if stage in recorded or not recorded]
+    order += sorted({*recorded, *(stage for stage, _ in ended)} - set(order))
     steps, alive = [], images.num_rows
     for stage in order:
         dropped, failed = ended.get((stage, Status.DROPPED), 0), ended.get((stage, Status.FAILED), 0)
         ms_per_image = recorded.get(stage, {}).get("ms_per_image")
-        steps.append(StageCount(stage, alive, alive - dropped - failed, dropped, failed, ms_per_image, stage not in left_out))
+        steps.append(
+            StageCount(stage, alive, alive - dropped - failed, dropped, failed, ms_per_image, stage not in left_out)
+        )
         alive -= dropped + failed
     return tuple(steps)
 

@@ -38,9 +38,13 @@ class StageWords:
 REASONS: dict[Reason, ReasonWords] = {
     Reason.EMPTY_FILE: ReasonWords("Empty file", "The file holds no bytes."),
     Reason.UNREADABLE_FILE: ReasonWords("Unreadable file", "The source could not hand over the file."),
-    Reason.TOO_MANY_BYTES: ReasonWords("File too large", "The file is larger than the recipe allows, so it was not opened."),
+    Reason.TOO_MANY_BYTES: ReasonWords(
+        "File too large", "The file is larger than the recipe allows, so it was not opened."
+    ),
     Reason.NOT_IMAGE: ReasonWords("Not a picture", "The bytes are no picture, whatever the file is called."),
-    Reason.FORMAT_NOT_ALLOWED: ReasonWords("Format not allowed", "A picture, but in a format that the recipe does not list."),
+    Reason.FORMAT_NOT_ALLOWED: ReasonWords(
+        "Format not allowed", "A picture, but in a format that the recipe does not list."
+    ),
     Reason.TOO_MANY_PIXELS: ReasonWords(
         "Too many pixels", "The header announces more pixels than the recipe allows, so the picture was not decoded."
     ),
@@ -55,12 +59,15 @@ REASONS: dict[Reason, ReasonWords] = {
         "Several faces", "A second face is large enough to count, and a portrait shows exactly one person."
     ),
     Reason.FACE_CUT_OFF: ReasonWords("Face cut off", "Too much of the face lies outside the picture."),
-    Reason.FACE_SHARE_TOO_LOW: ReasonWords("Face share too low", "The face fills too little of the square cut around it."),
+    Reason.FACE_SHARE_TOO_LOW: ReasonWords(
+        "Face share too low", "The face fills too little of the square cut around it."
+    ),
     Reason.CROP_TOO_SMALL: ReasonWords(
         "Crop too small", "The square around the face has too few pixels to be enlarged to the output size."
     ),
     Reason.LOW_QUALITY: ReasonWords(
-        "Low quality", "The face scored below the quality limit: blurred, badly lit, turned away or with too few pixels."
+        "Low quality",
+        "The face scored below the quality limit: blurred, badly lit, turned away or with too few pixels.",
     ),
     Reason.TEXT_ON_FACE: ReasonWords("Text on face", "Recognised text, such as a watermark, covers part of the face."),
     Reason.OCCLUDED: ReasonWords("Face covered", "Something in front of the face hides part of it."),
@@ -71,7 +78,8 @@ REASONS: dict[Reason, ReasonWords] = {
         "Other person", "The face is not similar enough to the centre of this person's largest cluster of pictures."
     ),
     Reason.IDENTITY_TOO_SMALL: ReasonWords(
-        "Too few left", "The picture itself passed, but fewer of this person's pictures were left than training needs."
+        "Too few left",
+        "The picture passed, but fewer of this person's pictures were left than verify.min_images asks for.",
     ),
     Reason.MODEL_ERROR: ReasonWords("Model error", "A model broke on this picture, so it was never judged."),
 }
@@ -108,10 +116,10 @@ STAGES: dict[str, StageWords] = {
         "Occlusion was not checked: no model was set in the recipe. "
         "Hands, microphones or masks may cover faces that were kept.",
     ),
-    "restore": StageWords(
-        "Restoration",
-        "Faces are restored by a model; pixels of the output are then partly its invention.",
-        "Faces were not restored: no model was set in the recipe. The output has the sharpness of its sources.",
+    "embed": StageWords(
+        "Embedding",
+        "An embedding of the face is computed, by which people are told apart.",
+        "Faces were not embedded: no model was set in the recipe.",
     ),
     "dedup": StageWords(
         "Near-duplicates",
@@ -122,6 +130,11 @@ STAGES: dict[str, StageWords] = {
         "Same person",
         "Face embeddings are clustered per person; pictures far from the largest cluster's centre are dropped.",
         "Nobody checked that pictures show the person they are filed under: no model was set in the recipe.",
+    ),
+    "restore": StageWords(
+        "Restoration",
+        "Faces are restored by a model; pixels of the output are then partly its invention.",
+        "Faces were not restored: no model was set in the recipe. The output has the sharpness of its sources.",
     ),
     "landmarks": StageWords(
         "Landmarks",
@@ -139,7 +152,7 @@ STAGES: dict[str, StageWords] = {
         "Captions were not written: no model was set in the recipe.",
     ),
 }
-"""Stages in the order in which they run, which a report falls back to where the run record names none."""
+"""Stages in the order in which they run."""
 
 
 def reason_words(reason: str) -> ReasonWords:

@@ -67,7 +67,8 @@ def run_ray(recipe: Recipe, tasks: Sequence[IdentityTask], out: Path, address: s
 
 
 def _start(recipe: Recipe, address: str | None) -> None:
-    logging.getLogger("ray").setLevel(logging.WARNING)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its own errors still reach us as exceptions
     runtime_env: dict[str, Any] = {"env_vars": dict(QUIET_ENV)}
     if address:
         ray.init(address=address, runtime_env=runtime_env, log_to_driver=False)
@@ -86,6 +87,8 @@ def _stream(recipe: Recipe, tasks: Sequence[IdentityTask], out: Path) -> Iterato
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.enable_operator_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     data: ray.data.Dataset = ray.data.from_items(
         [{COLUMN: task_to_bytes(task)} for task in tasks], override_num_blocks=len(tasks)
     )

@@ -17,7 +17,6 @@ from hifidata.schema import (
     IDENTITY_COLUMNS,
     IMAGE_COLUMNS,
     THUMBNAIL_COLUMNS,
-    Reason,
     arrow_schema,
     identity_id_of,
     image_id_of,
@@ -43,8 +42,8 @@ FATES: tuple[tuple[str | None, str, str, float], ...] = (
     (None, "kept", "caption", 0.50),
 )
 STAGES = (
-    "intake", "detect", "crop", "quality", "watermark", "occlusion", "restore",
-    "dedup", "verify", "landmarks", "attributes", "caption",
+    "intake", "detect", "crop", "quality", "watermark", "occlusion", "embed",
+    "dedup", "verify", "restore", "landmarks", "attributes", "caption",
 )  # fmt: skip
 RECIPE: dict[str, Any] = {
     "name": "synthetic",
@@ -68,24 +67,43 @@ RECIPE: dict[str, Any] = {
 
 
 @dataclass
-class Columns:
-    """Column arrays of images.parquet under construction; what is absent becomes null."""
+class Candidates:
+    """Columns of images.parquet under construction; what is absent becomes null.
 
-    n: int
+    Attributes:
+        person: (n,) index of each candidate's person.
+        fate: (n,) index into FATES.
+        arrays: finished columns.
+    """
+
+    person: np.ndarray
+    fate: np.ndarray
     arrays: dict[str, Any] = field(default_factory=dict)
 
-    def put(self, name: str, values: Any, where: np.ndarray) -> None:
+    def __post_init__(self) -> None:
+        self.n = self.fate.size
+        self.reasons = np.array([reason or "" for reason, *_ in FATES], object)[self.fate]
+        self.score, self.limit = np.full(self.n, np.nan), np.full(self.n, np.nan)
+
+    def put(self, name: str, values: Any, where: np.ndarray | None = None) -> None:
         """Sets a column where the mask holds and leaves null elsewhere."""
         kind = arrow_schema(IMAGE_COLUMNS).field(name).type
-        self.arrays[name] = pa.array(np.asarray(values), mask=~where).cast(kind)
+        mask = None if where is None else ~where
+        self.arrays[name] = pa.array(np.asarray(values), mask=mask).cast(kind)
+
+    def judge(self, name: str, reason: str, failing: Any, passing: Any, threshold: float) -> None:
+        """A column measured on whoever reached the stage; rows that end for ``reason`` get the failing values."""
+        here = self.reasons == reason
+        values = np.where(here, failing, passing)
+        self.put(name, values, self.fate >= [fate for fate, *_ in FATES].index(reason))
+        self.score[here], self.limit[here] = values[here], threshold
 
     def table(self) -> pa.Table:
         """All columns of the schema."""
+        self.put("score", self.score, ~np.isnan(self.score))
+        self.put("threshold", self.limit, ~np.isnan(self.limit))
         schema = arrow_schema(IMAGE_COLUMNS)
-        return pa.table(
-            [self.arrays.get(f.name, pa.nulls(self.n, f.type)) for f in schema],
-            schema=schema,
-        )
+        return pa.table([self.arrays.get(f.name, pa.nulls(self.n, f.type)) for f in schema], schema=schema)
 
 
 def write_dataset(
@@ -99,7 +117,7 @@ def write_dataset(
         per_person: candidates of each.
         seed: decides everything random.
         keep: False drops what would be kept, for low quality.
-        draw: one drawing per candidate; False shares 16 drawings among all, for large sets.
+        draw: one drawing per candidate; False shares 16 small drawings among all, for large sets.
     """
     rng = np.random.default_rng(seed)
     names = [NAMES[i] if i < len(NAMES) else f"Person {i:06d}" for i in range(people)]
@@ -121,63 +139,46 @@ def write_dataset(
 def _images(
     rng: np.random.Generator, names: list[str], person: np.ndarray, fate: np.ndarray, per_person: int
 ) -> pa.Table:
-    n = person.size
+    rows = Candidates(person, fate)
+    n, kept = rows.n, fate == len(FATES) - 1
     ids = [identity_id_of(name) for name in names]
     files = [f"{i % per_person:04d}.jpg" for i in range(n)]
-    everyone, kept = np.ones(n, bool), fate == len(FATES) - 1
-    reasons = np.array([fate_[0] or "" for fate_ in FATES], object)[fate]
-    columns = Columns(n)
-    columns.put("image_id", [image_id_of(ids[p], f) for p, f in zip(person, files, strict=True)], everyone)
-    columns.put("identity_id", np.array(ids, object)[person], everyone)
-    columns.put("identity_name", np.array(names, object)[person], everyone)
-    columns.put("source", np.full(n, "folder", object), everyone)
-    columns.put("source_uri", [f"photos/{names[p]}/{f}" for p, f in zip(person, files, strict=True)], everyone)
-    columns.put("licence", np.where(person % 3 == 0, "CC-BY-4.0", "unknown"), person % 2 == 0)
-    columns.put("status", np.array([f[1] for f in FATES], object)[fate], everyone)
-    columns.put("stage", np.array([f[2] for f in FATES], object)[fate], everyone)
-    columns.put("reason", reasons, ~kept)
+    image_ids = np.array([image_id_of(ids[p], f) for p, f in zip(person, files, strict=True)], object)
+    rows.put("image_id", image_ids)
+    rows.put("identity_id", np.array(ids, object)[person])
+    rows.put("identity_name", np.array(names, object)[person])
+    rows.put("source_uri", [f"photos/{names[p]}/{f}" for p, f in zip(person, files, strict=True)])
+    rows.put("licence", np.where(person % 3 == 0, "CC-BY-4.0", "all rights reserved"), person % 2 == 0)
+    rows.put("status", np.array([status for _, status, *_ in FATES], object)[fate])
+    rows.put("stage", np.array([stage for _, _, stage, _ in FATES], object)[fate])
+    rows.put("reason", rows.reasons, ~kept)
+    rows.put("message", rows.reasons, ~kept)
+    rows.put("gender", np.where(person % 2 == 0, "female", "male"), kept & (person % 5 != 4))
+    rows.put("caption", np.full(n, "A portrait of a person, facing the camera.", object), kept)
+    rows.put("text_found", np.full(n, "PHOTO AGENCY", object), rows.reasons == "text_on_face")
+    _measure(rng, rows)
+    first_kept = dict(zip(person[kept][::-1], image_ids[kept][::-1], strict=True))
+    rows.put("duplicate_of", [first_kept.get(p, "") for p in person], rows.reasons == "near_duplicate")
+    return rows.table()
 
-    def reached(reason: str) -> np.ndarray:
-        return fate >= [f[0] for f in FATES].index(reason)
 
-    def measure(name: str, reason: str, failing: np.ndarray, passing: np.ndarray, threshold: float) -> None:
-        here = reasons == reason
-        values = np.where(here, failing, passing)
-        columns.put(name, values, reached(reason))
-        score[here], limit[here] = values[here], threshold
-
-    score, limit = np.full(n, np.nan), np.full(n, np.nan)
-    side = np.where(reasons == "too_small", rng.integers(24, 64, n), rng.integers(300, 2400, n))
-    score[reasons == "too_small"], limit[reasons == "too_small"] = side[reasons == "too_small"], 64
-    columns.put("width_px", side, reached("too_small"))
-    columns.put("height_px", side + rng.integers(0, 400, n), reached("too_small"))
+def _measure(rng: np.random.Generator, rows: Candidates) -> None:
+    n = rows.n
+    rows.judge("width_px", "too_small", rng.integers(24, 64, n), rng.integers(300, 2400, n), 64)
+    rows.put("height_px", np.full(n, 2400), rows.fate > 0)
     other = np.where(rng.random(n) < 0.2, rng.uniform(0.01, 0.25, n), 0.0)
-    measure("other_face_area_ratio", "several_faces", rng.uniform(0.25, 1, n), other, 0.25)
-    measure("face_inside_ratio", "face_cut_off", rng.uniform(0.4, 0.8, n), rng.uniform(0.8, 1, n), 0.8)
-    crop_side = np.where(reasons == "crop_too_small", rng.integers(90, 256, n), rng.integers(256, 1500, n))
-    columns.put("crop_x1_px", np.zeros(n, int), reached("crop_too_small"))
-    columns.put("crop_x2_px", crop_side, reached("crop_too_small"))
-    score[reasons == "crop_too_small"], limit[reasons == "crop_too_small"] = crop_side[reasons == "crop_too_small"], 256
-    columns.put("face_area_ratio", rng.beta(6, 14, n).clip(0.1, 0.99), reached("crop_too_small"))
-    measure("quality_score", "low_quality", 0.45 * rng.beta(5, 2, n), 0.45 + 0.5 * rng.beta(3, 2, n), 0.45)
-    measure("text_overlap", "text_on_face", rng.uniform(0.02, 0.5, n), np.where(rng.random(n) < 0.1, 0.01, 0), 0.02)
-    columns.put("text_found", np.full(n, "© PHOTO AGENCY", object), reasons == "text_on_face")
+    rows.judge("other_face_area_ratio", "several_faces", rng.uniform(0.25, 1, n), other, 0.25)
+    rows.judge("face_inside_ratio", "face_cut_off", rng.uniform(0.4, 0.8, n), rng.uniform(0.8, 1, n), 0.8)
+    rows.put("face_area_ratio", rng.beta(6, 14, n).clip(0.1, 0.99), rows.fate > 4)
+    rows.put("crop_x1_px", np.zeros(n, int), rows.fate > 4)
+    rows.judge("crop_x2_px", "crop_too_small", rng.integers(90, 256, n), rng.integers(256, 1500, n), 256)
+    rows.judge("quality_score", "low_quality", 0.45 * rng.beta(5, 2, n), 0.45 + 0.5 * rng.beta(3, 2, n), 0.45)
+    some_text = np.where(rng.random(n) < 0.1, rng.uniform(0.001, 0.02, n), 0)
+    rows.judge("text_overlap", "text_on_face", rng.uniform(0.02, 0.5, n), some_text, 0.02)
     bits = rng.integers(0, 7, n)
-    columns.put("duplicate_distance_bits", bits, reasons == "near_duplicate")
-    score[reasons == "near_duplicate"], limit[reasons == "near_duplicate"] = bits[reasons == "near_duplicate"], 6
-    first_kept = {p: i for i, p in reversed(list(enumerate(person))) if kept[i]}
-    copies = [
-        columns.arrays["image_id"][first_kept.get(p, i)].as_py() if reasons[i] == "near_duplicate" else ""
-        for i, p in enumerate(person)
-    ]
-    columns.put("duplicate_of", copies, reasons == "near_duplicate")
-    measure("similarity", "other_person", rng.uniform(0.1, 0.9, n), 0.9 + 0.1 * rng.beta(3, 2, n), 0.9)
-    columns.put("gender", np.where(person % 2 == 0, "female", "male"), kept & (person % 5 != 4))
-    columns.put("caption", np.full(n, "A portrait of a person, facing the camera.", object), kept)
-    columns.put("score", score, ~np.isnan(score))
-    columns.put("threshold", limit, ~np.isnan(limit))
-    columns.put("message", reasons, ~kept)
-    return columns.table()
+    rows.judge("duplicate_distance_bits", "near_duplicate", bits, bits, 6)
+    rows.put("duplicate_distance_bits", bits, rows.reasons == "near_duplicate")
+    rows.judge("similarity", "other_person", rng.uniform(0.1, 0.9, n), 0.9 + 0.1 * rng.beta(3, 2, n), 0.9)
 
 
 def _identities(images: pa.Table, names: list[str], person: np.ndarray, per_person: int) -> pa.Table:
@@ -239,15 +240,15 @@ def _thumbnails(
     if draw:
         jpegs: list[bytes | None] = [draw_face(rng, int(p), FATES[f][0]) for p, f in zip(person, fate, strict=True)]
     else:
-        some = [draw_face(rng, i, None) for i in range(16)]
+        some = [draw_face(rng, i, None, side_px=32) for i in range(16)]
         jpegs = [some[p % 16] for p in person]
     jpegs = [None if FATES[f][0] == "truncated" else jpeg for f, jpeg in zip(fate, jpegs, strict=True)]
     table = pa.table([images["image_id"], pa.array(jpegs, pa.binary())], schema=arrow_schema(THUMBNAIL_COLUMNS))
     return table.filter(pa.array([jpeg is not None for jpeg in jpegs]))
 
 
-def draw_face(rng: np.random.Generator, person: int, reason: str | None) -> bytes:
-    """A 160 px JPEG of a drawn face whose colours belong to the person, spoiled in the way the reason says."""
+def draw_face(rng: np.random.Generator, person: int, reason: str | None, side_px: int = 160) -> bytes:
+    """A JPEG of a drawn face whose colours belong to the person, spoiled in the way the reason says."""
     look = np.random.default_rng(1000 + person + (500 if reason == "other_person" else 0))
     wall, hair, shirt = (tuple(int(v) for v in look.integers(*span, 3)) for span in ((150, 235), (20, 130), (60, 200)))
     skin = tuple(int(v) for v in np.array([140, 170, 215]) - look.integers(0, 90))
@@ -265,6 +266,7 @@ def draw_face(rng: np.random.Generator, person: int, reason: str | None) -> byte
     if reason == "low_quality":
         image = cv2.GaussianBlur(image, (0, 0), 5)
     image = np.clip(image.astype(np.float32) + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
+    image = cv2.resize(image, (side_px, side_px), interpolation=cv2.INTER_AREA)
     return bytes(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 85])[1])
 
 
@@ -327,6 +329,3 @@ def replace_column(path: Path, name: str, values: list[Any]) -> None:
     index = table.schema.get_field_index(name)
     field_ = table.schema.field(index)
     pq.write_table(table.set_column(index, field_, pa.array(values, field_.type)), path)
-
-
-ALL_REASONS = tuple(Reason)
