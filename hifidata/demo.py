@@ -1,9 +1,9 @@
 """The demo's photos: a folder with one sub-folder per person, made from pictures that installed packages carry.
 
-scikit-image brings NASA's public-domain portrait of the astronaut Eileen Collins and pictures without faces, insightface
-a group picture of six people, called Guest_1 to Guest_6 here. Each person is cut out once and taken again by code: other
-framing, tilt, light and backdrop. Between these portraits lies what a real folder holds too: blurred, tiny, watermarked,
-duplicated, damaged and mislabelled files, and other people. A file is named for what it is; ``EXPECTED`` says how it ends.
+scikit-image brings NASA's public-domain portrait of the astronaut Eileen Collins and faceless pictures, insightface a
+group picture of six people, called Guest_1 to Guest_6 here. Each is cut out once and taken again by code, with other
+framing, tilt, light and backdrop. Between these portraits lies what a real folder holds too: blurred, tiny, marked,
+duplicated, damaged and mislabelled files, and other people. File names say what they are, ``EXPECTED`` how they end.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import ExifTags, Image
 
-from hifidata.errors import HifiError, SourceError
+from hifidata.errors import SourceError
 from hifidata.schema import Reason, Status
 
 RgbU8 = NDArray[np.uint8]
@@ -90,7 +90,7 @@ GRADIENTS = {  # backdrop: from this colour, to that one, direction in degrees (
     "pale_hall": ((120, 112, 104), (242, 236, 224), 0),
     "red_curtain": ((130, 24, 30), (46, 8, 16), 200),
 }
-LOOKS = PLAIN, BRICKS, CLOSE, LAWN, EVENING, GRAVEL, HALL, STARS, CURTAIN, ROOM, CAFE, BOKEH = (
+PLAIN, BRICKS, CLOSE, LAWN, EVENING, GRAVEL, HALL, STARS, CURTAIN, ROOM, CAFE, BOKEH = (
     Look("blue_wall", roll_deg=-3),
     Look("bricks", mirror=True, roll_deg=5, face_px=160, warmth=0.06),
     Look("grey_studio", roll_deg=9, face_px=185, frame=(2.7, 2.9), gamma=0.9),
@@ -108,7 +108,7 @@ OFFICIAL = Look("surroundings", frame=(4.0, 3.6), face_at=(0.5, 0.33))
 PORTRAITS = {  # the looks of portrait_01 and so on: no two make near-duplicates
     "Eileen_Collins": (BRICKS, LAWN, CLOSE, EVENING, GRAVEL, STARS, CAFE),
     "Guest_1": (PLAIN, BRICKS, CLOSE, LAWN, EVENING, GRAVEL, STARS),
-    "Guest_2": (PLAIN, BRICKS, CLOSE, GRAVEL, ROOM, BOKEH),
+    "Guest_2": (PLAIN, CLOSE, GRAVEL, LAWN, ROOM, BOKEH),
     "Guest_3": (LAWN, EVENING, GRAVEL, STARS, CURTAIN, ROOM, CAFE),
     "Guest_4": (PLAIN, BRICKS, CLOSE, LAWN, HALL, STARS, ROOM),
     "Guest_5": (BOKEH, CLOSE, GRAVEL),
@@ -254,9 +254,7 @@ PHOTOS = (
     Photo("Guest_6/portrait_grey.jpg", Status.KEPT, BOKEH, lambda p: _saved(p, mode="L")),
     Photo("Eileen_Collins/same_bytes_as_portrait_01.jpg", Reason.DUPLICATE_BYTES, BRICKS),
     Photo("Guest_4/smaller_copy_of_portrait_04.jpg", Reason.NEAR_DUPLICATE, LAWN, lambda p: _shrunk(p, 440)),
-    Photo("Eileen_Collins/two_faces.jpg", Reason.SEVERAL_FACES, PLAIN, sitters=("Eileen_Collins", "Guest_1")),
     Photo("Guest_2/two_faces.jpg", Reason.SEVERAL_FACES, GRAVEL, sitters=("Guest_2", "Guest_3")),
-    Photo("Eileen_Collins/launch_pad.jpg", Reason.NO_FACE, "skimage/data/rocket.jpg"),
     Photo("Guest_1/cat.jpg", Reason.NO_FACE, "skimage/data/chelsea.png"),
     Photo("Guest_3/coffee.jpg", Reason.NO_FACE, "skimage/data/coffee.png"),
     Photo("Eileen_Collins/far_away.jpg", Reason.FACE_SHARE_TOO_LOW, OFFICIAL, lambda p: _shrunk(p, 290)),
@@ -264,15 +262,14 @@ PHOTOS = (
     Photo("Guest_6/chip.jpg", Reason.CROP_TOO_SMALL, "insightface/data/images/Tom_Hanks_54745.png"),
     Photo("Guest_2/thumbnail.jpg", Reason.TOO_SMALL, CLOSE, lambda p: _shrunk(p, 60)),
     Photo("Guest_6/cut_off.jpg", Reason.FACE_CUT_OFF, HALL._replace(face_at=(0.08, 0.46))),
-    Photo("Eileen_Collins/dark.jpg", Reason.LOW_QUALITY, HALL, lambda p: _saved(_u8(p * 0.08))),
+    Photo("Eileen_Collins/dark.jpg", Reason.LOW_QUALITY, HALL, lambda p: _saved(_u8(p * 0.1))),
     Photo("Guest_2/overexposed.jpg", Reason.LOW_QUALITY, ROOM, lambda p: _saved(_u8(p * 2.4 + 70))),
     Photo("Guest_3/truncated.jpg", Reason.TRUNCATED, BRICKS, lambda p: _saved(p)[:30_000]),
     Photo("Guest_4/tiff_named.jpg", Reason.FORMAT_NOT_ALLOWED, LAWN, lambda p: _saved(p, "TIFF")),
-    Photo("Guest_2/web_page_named.jpg", Reason.FORMAT_NOT_ALLOWED, PLAIN, lambda _: b"<!DOCTYPE html><p>Not found"),
+    Photo("Guest_2/web_page_named.jpg", Reason.NOT_IMAGE, PLAIN, lambda _: b"<!DOCTYPE html><p>Not found"),
 )
 # fmt: on
-EXPECTED: dict[str, str] = {photo.path: photo.ends.value for photo in PHOTOS}
-"""``<person>/<file>`` to "kept" or the Reason's value, under the recipe's defaults."""
+EXPECTED: dict[str, str] = {photo.path: photo.ends.value for photo in PHOTOS}  # under the recipe's defaults
 
 
 def build_demo_photos(out: Path) -> Path:
@@ -280,8 +277,9 @@ def build_demo_photos(out: Path) -> Path:
     studio = Studio()
     for photo in PHOTOS:
         path = out / photo.path
-        sitters = photo.sitters or (path.parent.name,)
-        encoded = photo.encode(np.hstack([studio.take(name, photo.look) for name in sitters]))
+        encoded = photo.encode(
+            np.hstack([studio.take(name, photo.look) for name in photo.sitters or [path.parent.name]])
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         # A new modification time would make a run that resumes take the whole person anew.
         if not path.is_file() or path.read_bytes() != encoded:
@@ -295,8 +293,8 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     try:
         sys.stdout.write(f"{build_demo_photos(parser.parse_args().out)}\n")
-    except HifiError as error:
-        parser.exit(error.exit_code, f"{error}\n")
+    except (SourceError, OSError) as error:
+        parser.exit(SourceError.exit_code, f"{error}\n")
 
 
 if __name__ == "__main__":

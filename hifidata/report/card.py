@@ -143,7 +143,7 @@ def write_card(dataset_dir: Path, run: Mapping[str, Any]) -> Path:
 
 def _front_matter(name: str, n_kept: int) -> str:
     fields = {
-        "pretty_name": name,
+        "pretty_name": " ".join(name.split()),
         "license": "other",
         "license_name": "licences-of-the-source-pictures",
         "license_link": "README.md#licences",
@@ -185,7 +185,11 @@ def _publishable(recipe: Mapping[str, Any]) -> str:
     plain = json.loads(json.dumps(recipe, default=str))
     if isinstance(plain.get("source"), dict):
         plain["source"] = {key: value for key, value in plain["source"].items() if key in ("kind", "licence")}
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120) if plain else "# not recorded\n"
+    return (
+        yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
+        if plain
+        else "# not recorded\n"
+    )
 
 
 def _fenced(text: str) -> str:

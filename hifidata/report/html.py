@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import pyarrow as pa
 import yaml
 
 from hifidata.report import statistics as stats
 from hifidata.report.folder import Manifests, write_atomically
 from hifidata.report.gallery import Gallery, Limits
-from hifidata.report.near_threshold import threshold_used, with_derived
+from hifidata.report.near_threshold import NUMERIC_TESTS, threshold_used, with_derived
 from hifidata.report.words import REASONS, reason_words, stage_words
 from hifidata.schema import Reason
 
@@ -34,7 +35,6 @@ class ScoreView:
 
     title: str
     label: str
-    setting: str
     histogram: stats.Histogram
 
 
@@ -91,20 +91,14 @@ def render_report(dataset_dir: Path, run: Mapping[str, Any], limits: Limits | No
     )
 
 
-def _scores(images: Any, recipe: Mapping[str, Any]) -> list[ScoreView]:
+def _scores(images: pa.Table, recipe: Mapping[str, Any]) -> list[ScoreView]:
     views = []
-    for title, label, column, reason, setting in (
-        ("Face quality", "quality score", "quality_score", Reason.LOW_QUALITY, "quality.min_score"),
-        (
-            "Same person",
-            "similarity to the person's centre",
-            "similarity",
-            Reason.OTHER_PERSON,
-            "verify.min_similarity",
-        ),
+    for title, label, reason in (
+        ("Face quality", "quality score", Reason.LOW_QUALITY),
+        ("Same person", "similarity to the person's centre", Reason.OTHER_PERSON),
     ):
-        cut = threshold_used(images, reason, recipe)
-        views.append(ScoreView(title, label, setting, stats.histogram(images, column, reason, cut)))
+        column, cut = NUMERIC_TESTS[reason].column, threshold_used(images, reason, recipe)
+        views.append(ScoreView(title, label, stats.histogram(images, column, reason, cut)))
     return views
 
 
@@ -127,7 +121,9 @@ def _when(run: Mapping[str, Any]) -> str:
 
 def _as_yaml(recipe: Mapping[str, Any]) -> str:
     plain = json.loads(json.dumps(recipe, default=str))
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=96) if plain else ""
+    return (
+        yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, allow_unicode=True, width=96) if plain else ""
+    )
 
 
 def _count(value: int) -> str:

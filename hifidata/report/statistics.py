@@ -247,15 +247,15 @@ def histogram(images: pa.Table, column: str, reason: Reason, cut: float | None, 
 
     Args:
         images: the summary columns.
-        column: a score of at most 1; the histogram starts at 0 unless lower scores occur.
+        column: a score that usually ends at 1; the histogram starts at the tenth below the lowest score or the cut.
         reason: what rows dropped by this score carry.
         cut: threshold to draw.
         bins: how many equal bins.
     """
     measured = images.select([column, "status", "reason"]).filter(pc.is_valid(images[column]))
     values = _numbers(measured[column])
-    low = min(0.0, float(np.floor(values.min() * 10) / 10)) if values.size else 0.0
-    high = max(1.0, float(values.max())) if values.size else 1.0
+    ends = [*values[[values.argmin(), values.argmax()]], 1.0 if cut is None else cut] if values.size else [0.0]
+    low, high = float(np.floor(min(ends) * 10 + 1e-5) / 10), max(1.0, *ends)
     kept = _mask(pc.equal(measured["status"], Status.KEPT))
     here = _mask(pc.equal(measured["reason"], reason))
     edges = np.linspace(low, high, bins + 1)

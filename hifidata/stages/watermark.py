@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from hifidata import backends
-from hifidata.backends.base import F32, TextRecognizer, TextRegions
+from hifidata.backends.base import F32, RgbU8, TextRecognizer, TextRegions
 from hifidata.recipe import Recipe
 from hifidata.recipe import Watermark as WatermarkSettings
 from hifidata.schema import Reason, Row, Verdict
@@ -33,16 +33,9 @@ class Watermark(Stage):
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
         """Every region that touches the face box, with its text, score and share of the box."""
-        pictures, boxes = [], []
-        for sample in samples:
-            box = main_face(sample.row).xyxy_px
-            height, width = sample.rgb_u8.shape[:2]
-            grow = GROWN_BY * float(max(box[2] - box[0], box[3] - box[1]))
-            x1, y1 = np.floor(np.maximum(box[:2] - grow, 0)).astype(int)
-            x2, y2 = np.ceil(np.minimum(box[2:] + grow, [width, height])).astype(int)
-            pictures.append(np.ascontiguousarray(sample.rgb_u8[y1:y2, x1:x2]))
-            boxes.append(box - np.array([x1, y1, x1, y1], np.float32))
-        found = self._recognizer.find(pictures)
+        regions_and_boxes = [face_region(sample.rgb_u8, main_face(sample.row).xyxy_px) for sample in samples]
+        boxes = [box for _, box in regions_and_boxes]
+        found = self._recognizer.find([region for region, _ in regions_and_boxes])
         regions = [_regions_on(box, text) for box, text in zip(boxes, found, strict=True)]
         return {
             "text_regions": [json.dumps(region, ensure_ascii=False) for region in regions],
@@ -74,6 +67,15 @@ class Watermark(Stage):
         return Verdict(
             Reason.TEXT_ON_FACE, overlap, settings.max_text_overlap, f"text covers {overlap:.1%} of the face box"
         )
+
+
+def face_region(rgb_u8: RgbU8, box: F32) -> tuple[RgbU8, F32]:
+    """The part of a picture in which text is looked for, and the face box (4,) in that part's pixels."""
+    height, width = rgb_u8.shape[:2]
+    grow = GROWN_BY * float(max(box[2] - box[0], box[3] - box[1]))
+    x1, y1 = np.floor(np.maximum(box[:2] - grow, 0)).astype(int)
+    x2, y2 = np.ceil(np.minimum(box[2:] + grow, [width, height])).astype(int)
+    return np.ascontiguousarray(rgb_u8[y1:y2, x1:x2]), box - np.array([x1, y1, x1, y1], np.float32)
 
 
 def _regions_on(box: F32, found: TextRegions) -> list[tuple[str, float, float]]:

@@ -244,7 +244,7 @@ def _thumbnails(
         jpegs = [some[p % 16] for p in person]
     jpegs = [None if FATES[f][0] == "truncated" else jpeg for f, jpeg in zip(fate, jpegs, strict=True)]
     table = pa.table([images["image_id"], pa.array(jpegs, pa.binary())], schema=arrow_schema(THUMBNAIL_COLUMNS))
-    return table.filter(pa.array([jpeg is not None for jpeg in jpegs]))
+    return table.filter(pa.array([jpeg is not None for jpeg in jpegs], pa.bool_()))
 
 
 def draw_face(rng: np.random.Generator, person: int, reason: str | None, side_px: int = 160) -> bytes:

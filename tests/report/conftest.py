@@ -1,0 +1,26 @@
+"""A dataset folder that the report's tests share."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.report.synthetic_dataset import write_dataset
+
+
+@pytest.fixture(scope="session")
+def drawn_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Ten drawn people with 24 candidates each; drawing takes longer than most tests."""
+    folder = tmp_path_factory.mktemp("drawn") / "dataset"
+    return folder, write_dataset(folder)
+
+
+@pytest.fixture
+def dataset(drawn_once: tuple[Path, dict[str, Any]], tmp_path: Path) -> tuple[Path, dict[str, Any]]:
+    """A copy that the test may spoil: the folder and its run record."""
+    folder, run = drawn_once
+    return Path(shutil.copytree(folder, tmp_path / "dataset")), copy.deepcopy(run)

@@ -1,0 +1,236 @@
+"""The report opens anywhere, says what is known, and cannot be turned against its reader."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from hifidata.errors import DatasetError
+from hifidata.report.gallery import Limits
+from hifidata.report.html import render_report, write_report
+from tests.report.synthetic_dataset import replace_column, write_dataset
+
+VOID = {"meta", "img", "line", "rect"}
+
+
+class Page(HTMLParser):
+    """Elements, attributes and text of a page; complains about tags that do not close in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str]] = []
+        self.text = ""
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def values(self, name: str) -> list[str]:
+        """Values of an attribute wherever it occurs."""
+        return [value for attribute, value in self.attributes if attribute == name]
+
+    @property
+    def words(self) -> str:
+        """The text with runs of white space as one space."""
+        return " ".join(self.text.split())
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "\"><img src=http://evil.example/x onerror=alert(1)>",
+    "'onmouseover='alert(1)",
+    "</style><script>alert(2)</script>",
+    "</title></table></svg><iframe src=//evil.example>",
+    "{{ 7 * 7 }}{% for x in y %}",
+    "A" * 3000,
+    "محمد \u202e عبد الله",
+    "👩🏽‍🚀 Zoë\u0000 &amp; <b>",
+    "javascript:alert(1)",
+)  # fmt: skip
+
+
+def test_untrusted_text_is_shown_and_never_becomes_markup(dataset: tuple[Path, dict[str, Any]]) -> None:
+    folder, run = dataset
+    manifests = folder / "manifests"
+    identities = pq.read_table(manifests / "identities.parquet")
+    names = dict(zip(identities["identity_id"].to_pylist(), HOSTILE, strict=True))
+    replace_column(manifests / "identities.parquet", "identity_name", list(names.values()))
+    of_row = [names[i] for i in pq.read_table(manifests / "images.parquet")["identity_id"].to_pylist()]
+    for column in ("identity_name", "source_uri", "text_found", "message", "caption", "licence", "gender"):
+        replace_column(manifests / "images.parquet", column, of_row)
+    replace_column(manifests / "identities.parquet", "gender", list(names.values()))
+    run["name"] = run["recipe_hash"] = HOSTILE[3]
+    run["recipe"] = {**run["recipe"], "name": HOSTILE[0], "description": HOSTILE[4]}
+    run["models"] = [{"stage": HOSTILE[1], "model": HOSTILE[0], "licence": HOSTILE[2]}]
+    run["packages"] = {HOSTILE[0]: HOSTILE[1]}
+    page = Page(render_report(folder, run))
+    assert not page.tags.keys() & {"script", "iframe", "object", "embed", "form", "b\0", "link", "base"}
+    assert page.tags["style"] == page.tags["title"] == 1
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert all(source.startswith("data:image/jpeg;base64,") for source in page.values("src"))
+    for name in (*HOSTILE[:6], HOSTILE[7]):
+        assert " ".join(name.split()) in page.words
+
+
+def test_the_report_needs_nothing_outside_itself(dataset: tuple[Path, dict[str, Any]]) -> None:
+    html = render_report(*dataset)
+    page = Page(html)
+    assert page.tags["img"] > 100
+    assert all(value.startswith("data:image/jpeg;base64,") for value in page.values("src"))
+    assert all(value.startswith("#") for value in page.values("href"))
+    assert page.tags["script"] == page.tags["link"] == 0
+    without_pictures = re.sub(r"data:image/jpeg;base64,[^\"]+", "", html)
+    assert not re.findall(r"https?:|url\(|@import|@font-face", without_pictures)
+    assert "default-src 'none'" in html
+
+
+def test_ids_are_unique_and_every_link_has_a_target(dataset: tuple[Path, dict[str, Any]]) -> None:
+    page = Page(render_report(*dataset))
+    ids = page.values("id")
+    assert len(ids) == len(set(ids))
+    assert {href[1:] for href in page.values("href")} <= set(ids)
+    assert len(page.values("href")) > 15
+
+
+def test_every_picture_has_an_alternative_text(dataset: tuple[Path, dict[str, Any]]) -> None:
+    page = Page(render_report(*dataset))
+    assert len(page.values("alt")) == page.tags["img"]
+    assert all(page.values("alt"))
+
+
+def test_unknowns_are_called_unknown(dataset: tuple[Path, dict[str, Any]]) -> None:
+    folder, run = dataset
+    kept = pq.read_table(folder / "manifests" / "images.parquet", filters=[("status", "=", "kept")])
+    page = Page(render_report(folder, run))
+    assert f"unknown for {kept.num_rows} of {kept.num_rows}" in page.words, "age"
+    assert f"unknown for {kept['gender'].null_count} of {kept.num_rows}" in page.words
+
+
+def test_stages_that_did_not_run_are_named_in_words(dataset: tuple[Path, dict[str, Any]]) -> None:
+    folder, run = dataset
+    words = Page(render_report(folder, run)).words
+    assert "Occlusion was not checked: no model was set in the recipe." in words
+    assert "Faces were not restored: no model was set in the recipe." in words
+    run["not_checked"], run["stages"] = [], [{**stage, "ran": True} for stage in run["stages"]]
+    assert "was not checked" not in Page(render_report(folder, run)).words
+
+
+def test_the_cut_line_is_drawn_where_rows_were_cut(dataset: tuple[Path, dict[str, Any]]) -> None:
+    words = Page(render_report(*dataset)).words
+    assert "cut 0.45" in words
+    assert "cut 0.9" in words
+
+
+def test_an_empty_result_reads_well(tmp_path: Path) -> None:
+    run = write_dataset(tmp_path / "none", keep=False)
+    page = Page(render_report(tmp_path / "none", run))
+    assert "No portrait came out of 240 candidate pictures of 10 people." in page.words
+    assert "Nothing was kept. The most frequent reasons: low quality (" in page.words
+    assert "No portrait was kept." in page.words
+    assert "nan" not in page.words.lower()
+
+
+def test_a_source_without_candidates_reads_well(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "none", people=0)
+    page = Page(render_report(tmp_path / "none", {}))
+    assert "The source held no candidates" in page.words
+    assert page.tags["img"] == 0
+
+
+def test_one_portrait_of_one_person_is_spelled_in_the_singular(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "one", people=1, per_person=1, seed=1)
+    page = Page(render_report(tmp_path / "one", {}))
+    assert "1 portrait of 1 person, chosen from 1 candidate picture." in page.words
+
+
+@pytest.mark.parametrize(
+    "missing", ["recipe", "stages", "not_checked", "models", "packages", "started_at", "finished_at", "name"]
+)
+def test_any_key_of_the_run_record_may_be_missing(dataset: tuple[Path, dict[str, Any]], missing: str) -> None:
+    folder, run = dataset
+    del run[missing]
+    Page(render_report(folder, run, Limits(people=1)))
+
+
+def test_a_dataset_without_thumbnails_still_has_a_report(dataset: tuple[Path, dict[str, Any]]) -> None:
+    folder, run = dataset
+    (folder / "manifests" / "thumbnails.parquet").unlink()
+    page = Page(render_report(folder, run))
+    assert page.tags["img"] == 0
+    assert "no preview" in page.text
+
+
+def test_part_files_give_the_same_report_as_one_file(dataset: tuple[Path, dict[str, Any]]) -> None:
+    folder, run = dataset
+    whole = render_report(folder, run)
+    for name in ("images", "identities", "thumbnails"):
+        path = folder / "manifests" / f"{name}.parquet"
+        table = pq.read_table(path)
+        path.unlink()
+        path.mkdir()
+        half = table.num_rows // 2
+        pq.write_table(table[:half], path / "part-0.parquet")
+        pq.write_table(table[half:], path / "part-1.parquet")
+    assert render_report(folder, run) == whole
+
+
+def test_the_same_input_gives_the_same_bytes_whatever_the_order_of_rows(dataset: tuple[Path, dict[str, Any]]) -> None:
+    folder, run = dataset
+    first = write_report(folder, run).read_bytes()
+    images = folder / "manifests" / "images.parquet"
+    pq.write_table(pq.read_table(images)[::-1], images)
+    assert write_report(folder, run).read_bytes() == first
+
+
+def test_writing_leaves_one_file_and_no_temporary_one(dataset: tuple[Path, dict[str, Any]]) -> None:
+    folder, run = dataset
+    path = write_report(folder, run)
+    assert path == folder / "report" / "index.html"
+    assert [entry.name for entry in path.parent.iterdir()] == ["index.html"]
+
+
+def test_a_failed_report_leaves_the_old_one(dataset: tuple[Path, dict[str, Any]]) -> None:
+    folder, run = dataset
+    before = write_report(folder, run).read_bytes()
+    (folder / "manifests" / "images.parquet").unlink()
+    with pytest.raises(DatasetError, match=r"no manifests/images\.parquet"):
+        write_report(folder, run)
+    assert (folder / "report" / "index.html").read_bytes() == before
+
+
+def test_a_report_on_200_000_candidates_is_small_and_quick(tmp_path: Path) -> None:
+    run = write_dataset(tmp_path / "large", people=5000, per_person=40, draw=False)
+    start = time.perf_counter()
+    html = render_report(tmp_path / "large", run)
+    assert time.perf_counter() - start < 20
+    page = Page(html)
+    limits = Limits()
+    people, reasons = 2 * limits.people * limits.pictures_per_person, 11 * 2 * 2 * limits.pictures_per_side
+    assert page.tags["img"] <= people + reasons
+    assert len(html) < 8_000_000
+    assert "60 of 5,000 people are shown" in page.words
+    assert "10 of " in page.words

@@ -1,0 +1,179 @@
+"""Counts, distributions and histograms say what the manifest says."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from hifidata.report import statistics as stats
+from hifidata.report.folder import Manifests
+from hifidata.report.near_threshold import around_threshold, threshold_used, with_derived
+from hifidata.report.people import people, share_out
+from hifidata.schema import IMAGE_COLUMNS, Reason, arrow_schema
+
+
+def rows_of(*rows: dict[str, Any]) -> pa.Table:
+    """A table with the summary columns; image ids count up where a row names none."""
+    filled = [{"image_id": f"{i:020d}", "status": "kept", **row} for i, row in enumerate(rows)]
+    table = pa.Table.from_pylist(filled, schema=arrow_schema(IMAGE_COLUMNS))
+    return with_derived(table.select(stats.IMAGE_COLUMNS_READ))
+
+
+def dropped(reason: Reason, stage: str, **columns: Any) -> dict[str, Any]:
+    return {"status": "dropped", "stage": stage, "reason": str(reason), **columns}
+
+
+def test_the_funnel_conserves_candidates(dataset: tuple[Path, dict[str, Any]]) -> None:
+    folder, run = dataset
+    manifests = Manifests(folder)
+    images = manifests.images(stats.IMAGE_COLUMNS_READ)
+    steps = stats.funnel(images, run)
+    totals = stats.totals(images, manifests.identities(stats.IDENTITY_COLUMNS_READ))
+    assert steps[0].n_in == totals.candidates == totals.kept + totals.dropped + totals.failed
+    assert steps[-1].n_kept == totals.kept
+    for before, after in itertools.pairwise(steps):
+        assert before.n_kept == after.n_in
+    assert sum(count.n for count in stats.reason_counts(images)) == totals.dropped + totals.failed
+
+
+def test_the_funnel_keeps_running_order_though_the_run_record_lists_idle_stages_last() -> None:
+    run = {"stages": [{"stage": "detect"}, {"stage": "verify"}, {"stage": "occlusion", "ran": False}]}
+    steps = stats.funnel(rows_of({}, dropped(Reason.NO_FACE, "detect")), run)
+    assert [(step.stage, step.ran) for step in steps] == [("detect", True), ("occlusion", False), ("verify", True)]
+
+
+def test_the_manifest_outranks_the_run_record() -> None:
+    run = {"stages": [{"stage": "detect", "in": 99, "dropped": 98, "ms_per_image": 4.0}]}
+    (step,) = stats.funnel(rows_of({}, dropped(Reason.NO_FACE, "detect")), run)
+    assert (step.n_in, step.n_dropped, step.ms_per_image) == (2, 1, 4.0)
+
+
+def test_stages_not_run_are_read_from_the_recipe_where_the_run_record_is_silent() -> None:
+    recipe = {"occlusion": {"model": None}, "quality": {"model": "iso29794"}, "dedup": {"enabled": False}}
+    assert stats.stages_not_run({"recipe": recipe}) == ("occlusion", "dedup")
+
+
+def test_nulls_are_unknown_and_never_a_value() -> None:
+    images = rows_of({"gender": "female", "age": 34.0}, {"gender": None, "age": None}, {"gender": None})
+    genders, ages = stats.genders(images), stats.ages(images)
+    assert (genders.n_unknown, genders.n_known) == (2, 1)
+    assert (ages.n_unknown, ages.n_known) == (2, 1)
+    assert stats.face_areas(images).n_unknown == 3
+
+
+def test_only_kept_portraits_enter_the_distributions() -> None:
+    images = rows_of({"age": 20.0}, dropped(Reason.LOW_QUALITY, "quality", age=40.0))
+    assert [bar.label for bar in stats.ages(images).bars if bar.n] == ["20s"]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "label"), [(0.1, ".1–.2"), (0.3, ".3–.4"), (0.7, ".7–.8"), (0.29, ".2–.3"), (1.0, ".9–1")]
+)
+def test_a_face_area_on_a_step_falls_into_the_step_that_starts_there(ratio: float, label: str) -> None:
+    bars = stats.face_areas(rows_of({"face_area_ratio": ratio})).bars
+    assert [bar.label for bar in bars if bar.n] == [label]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "labels"),
+    [
+        ([5, 6, 6], ["5", "6"]),
+        ([5, 28, 31], ["5–9", "25–29", "30–34"]),
+        ([0, 0], []),
+        ([7, 10_000], ["0–1999", "10000–11999"]),
+    ],
+)
+def test_cluster_sizes_use_round_steps(sizes: list[int], labels: list[str]) -> None:
+    distribution = stats.cluster_sizes(pa.table({"n_kept": pa.array(sizes, pa.int32())}))
+    assert [bar.label for bar in distribution.bars if bar.n] == labels
+    assert len(distribution.bars) <= 10
+    assert distribution.n_known == sum(size > 0 for size in sizes)
+
+
+def test_the_histogram_splits_by_fate_and_loses_nobody() -> None:
+    images = rows_of(
+        {"quality_score": 0.8},
+        {"quality_score": None},
+        dropped(Reason.LOW_QUALITY, "quality", quality_score=0.2, threshold=0.45),
+        dropped(Reason.OTHER_PERSON, "verify", quality_score=0.9),
+        {"quality_score": 1.0},
+    )
+    chart = stats.histogram(images, "quality_score", Reason.LOW_QUALITY, 0.45)
+    assert (sum(chart.kept), sum(chart.dropped_here), sum(chart.ended_elsewhere)) == (2, 1, 1)
+    assert chart.dropped_here[0] == 1
+    assert (chart.edges[0], chart.edges[-1]) == (0.2, 1.0)
+
+
+def test_the_cut_lies_inside_the_histogram_though_all_scores_lie_above_it() -> None:
+    chart = stats.histogram(rows_of({"similarity": 0.97}), "similarity", Reason.OTHER_PERSON, 0.9)
+    assert chart.edges[0] == pytest.approx(0.9)
+    assert chart.n == 1
+
+
+def test_similarities_below_zero_stay_in_the_histogram() -> None:
+    chart = stats.histogram(rows_of({"similarity": -0.23}, {"similarity": 0.7}), "similarity", Reason.OTHER_PERSON, 0.7)
+    assert chart.n == 2
+    assert chart.edges[0] == pytest.approx(-0.3)
+
+
+def test_the_threshold_is_the_one_that_rows_were_compared_with() -> None:
+    recipe = {"quality": {"min_score": 0.6}}
+    low = dropped(Reason.LOW_QUALITY, "quality", threshold=0.45)
+    assert threshold_used(rows_of(low, low), Reason.LOW_QUALITY, recipe) == pytest.approx(0.45)
+    assert threshold_used(rows_of({}), Reason.LOW_QUALITY, recipe) == 0.6
+    assert threshold_used(rows_of({}), Reason.LOW_QUALITY, {"quality": {"min_score": None}}) is None
+
+
+def test_picks_are_the_nearest_of_both_sides_in_order() -> None:
+    low = [dropped(Reason.LOW_QUALITY, "quality", quality_score=s, threshold=0.45) for s in (0.1, 0.44, 0.3)]
+    passed = [{"quality_score": s} for s in (0.9, 0.46, 0.5)]
+    later = dropped(Reason.OTHER_PERSON, "verify", quality_score=0.47)
+    sides = around_threshold(rows_of(*low, *passed, later, {}), Reason.LOW_QUALITY, {}, limit=2)
+    assert np.allclose([pick.value for pick in sides.dropped], [0.44, 0.3])
+    assert np.allclose([pick.value for pick in sides.passed], [0.46, 0.47])
+
+
+def test_no_text_at_all_is_no_close_call() -> None:
+    rows = [dropped(Reason.TEXT_ON_FACE, "watermark", text_overlap=0.1, threshold=0.02)]
+    rows += [{"text_overlap": overlap} for overlap in (0.0, 0.01, 0.0)]
+    sides = around_threshold(rows_of(*rows), Reason.TEXT_ON_FACE, {}, limit=5)
+    assert np.allclose([pick.value for pick in sides.passed], [0.01])
+
+
+def test_the_crop_side_is_compared_though_the_manifest_holds_only_corners() -> None:
+    rows = [dropped(Reason.CROP_TOO_SMALL, "crop", crop_x1_px=-10, crop_x2_px=190, threshold=256.0)]
+    rows += [{"crop_x1_px": 100, "crop_x2_px": 400}]
+    sides = around_threshold(rows_of(*rows), Reason.CROP_TOO_SMALL, {}, limit=5)
+    assert ([p.value for p in sides.dropped], [p.value for p in sides.passed]) == ([200.0], [300.0])
+
+
+def test_a_reason_without_a_number_still_shows_its_pictures() -> None:
+    sides = around_threshold(rows_of(dropped(Reason.NO_FACE, "detect", score=0.0)), Reason.NO_FACE, {}, limit=5)
+    assert (len(sides.dropped), sides.passed, sides.cut) == (1, (), None)
+
+
+def test_places_are_shared_out_evenly() -> None:
+    assert share_out({"a": 9, "b": 1}, 4) == {"a": 3, "b": 1}
+    assert share_out({"a": 1, "b": 1}, 9) == {"a": 1, "b": 1}
+    assert share_out({"a": 5, "b": 5, "c": 5}, 2) == {"a": 1, "b": 1, "c": 0}
+
+
+def test_people_show_their_least_similar_pictures_and_every_reason(dataset: tuple[Path, dict[str, Any]]) -> None:
+    manifests = Manifests(dataset[0])
+    shown = people(manifests, max_people=4, max_pictures=6)
+    assert len(shown) == 4
+    rows = {
+        row["image_id"]: row
+        for row in manifests.images(["image_id", "identity_id", "reason", "similarity"]).to_pylist()
+    }
+    for person in shown:
+        mine = [row for row in rows.values() if row["identity_id"] == person.row["identity_id"]]
+        similarities = sorted(row["similarity"] for row in mine if row["reason"] is None)
+        assert [rows[i]["similarity"] for i in person.kept] == similarities[:6]
+        reasons = {row["reason"] for row in mine} - {None}
+        assert len({rows[i]["reason"] for i in person.lost}) == min(6, len(reasons))

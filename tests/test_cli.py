@@ -1,0 +1,106 @@
+"""The command line: exit codes, one-line errors with the remedy, data on stdout, messages on stderr."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT_ROOT, QUICK_RECIPE
+
+FOLDER = str(PROJECT_ROOT / "pipelines" / "folder.yaml")
+
+
+def hifidata(*args: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hifidata.cli", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+
+
+@pytest.fixture(scope="module")
+def dataset(twelve_people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("cli") / "out"
+    sets = [word for value in (f"source.path={twelve_people}", *QUICK_RECIPE) for word in ("--set", value)]
+    done = hifidata("run", FOLDER, "--out", out, "--limit", 2, *sets)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith(str(out / "report" / "index.html"))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["run", FOLDER, "--out", "{tmp}/o", "--set", "source.path={tmp}/nope"], "no such folder"),
+        (["run", FOLDER, "--out", "{tmp}/o", "--set", "quality.min_scor=1"], "did you mean min_score?"),
+        (["run", "nope.yaml", "--out", "{tmp}/o"], "no such file"),
+        (["run", FOLDER], "Missing option '--out'"),
+        (["run", FOLDER, "--out", "{tmp}/o", "--executor", "spark"], "executor.kind"),
+        (["plan", FOLDER, "--set", "source.path={tmp}"], "expected one sub-folder of photos per person"),
+        (["status", "{tmp}"], "not a dataset folder"),
+        (["inspect", "{tmp}", "x"], "not a dataset folder"),
+        (["failures", "{tmp}"], "not a dataset folder"),
+        (["replay", "{tmp}"], "not a dataset folder"),
+        (["report", "{tmp}"], "not a finished dataset"),
+        (["nonsense"], "No such command"),
+    ],
+)
+def test_bad_input_exits_with_2_and_says_what_to_do(args: list[str], message: str, tmp_path: Path) -> None:
+    done = hifidata(*(arg.replace("{tmp}", str(tmp_path)) for arg in args))
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_plan_writes_nothing(twelve_people: Path, tmp_path: Path) -> None:
+    done = hifidata("plan", FOLDER, "--set", f"source.path={twelve_people}", "--json")
+    plan = json.loads(done.stdout)
+    assert (plan["identities"], plan["candidates"]) == (12, 48)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_status_json_counts_add_up(dataset: Path) -> None:
+    found = json.loads(hifidata("status", dataset, "--json").stdout)
+    assert found["finished"]
+    assert found["candidates"] == found["kept"] + found["dropped"] + found["failed"] == 8
+
+
+def test_inspect_finds_a_person_by_name_and_a_picture_by_file_id_and_key(dataset: Path) -> None:
+    person = json.loads(hifidata("inspect", dataset, "person_00", "--json").stdout)
+    assert person["identity"]["identity_name"] == "person_00"
+    kept = next(row for row in person["images"] if row["status"] == "kept")
+    for handle in (kept["image_id"], kept["key"], kept["source_uri"][-20:]):
+        found = json.loads(hifidata("inspect", dataset, handle, "--json").stdout)["images"]
+        assert kept["image_id"] in [row["image_id"] for row in found]
+    history = hifidata("inspect", dataset, kept["image_id"]).stdout
+    assert "quality_score" in history
+    assert "face_x1_px" in history
+    assert hifidata("inspect", dataset, "nobody").returncode == 2
+
+
+def test_failures_are_one_json_object_per_line(dataset: Path) -> None:
+    rows = [json.loads(line) for line in hifidata("failures", dataset, "--json").stdout.splitlines()]
+    assert len(rows) == 2
+    assert {row["status"] for row in rows} == {"failed"}
+    assert all(row["source_uri"].endswith("broken.jpg") for row in rows)
+
+
+def test_replay_prints_before_and_after(dataset: Path) -> None:
+    done = hifidata("replay", dataset, "--set", "quality.min_score=1.0")
+    assert done.returncode == 0, done.stderr
+    assert "quality.min_score: 0.1 -> 1.0" in done.stdout
+    assert "-> 0 of 8" in done.stdout
+
+
+def test_markup_in_names_is_printed_as_it_is(tmp_path: Path) -> None:
+    person = tmp_path / "photos" / "[bold]red"
+    person.mkdir(parents=True)
+    (person / "[link=x].jpg").write_bytes(b"no picture")
+    sets = [word for value in QUICK_RECIPE for word in ("--set", value)]
+    out = tmp_path / "out"
+    done = hifidata("run", FOLDER, "--out", out, "--set", f"source.path={tmp_path / 'photos'}", *sets)
+    assert done.returncode == 3, done.stderr
+    assert "[bold]red" in hifidata("inspect", out, "[bold]red").stdout
+    assert "[link=x].jpg" in hifidata("failures", out).stdout

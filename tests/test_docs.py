@@ -1,0 +1,70 @@
+"""The documentation runs: its queries and snippets work on the demo dataset, its tables name what exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hifidata.run.engine import RunOptions, run
+from hifidata.schema import IDENTITY_COLUMNS, IMAGE_COLUMNS, THUMBNAIL_COLUMNS, Reason
+from tests.conftest import PROJECT_ROOT, QUICK_RECIPE
+
+README = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
+MANIFESTS = (PROJECT_ROOT / "manifests" / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def dataset(twelve_people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from hifidata.recipe import load_recipe
+
+    out = tmp_path_factory.mktemp("docs") / "out"
+    recipe = load_recipe(PROJECT_ROOT / "pipelines" / "folder.yaml", [f"source.path={twelve_people}", *QUICK_RECIPE])
+    run(recipe, RunOptions(out, limit=3), lambda progress: None)
+    return out
+
+
+@pytest.mark.parametrize("query", blocks(README, "sql") + blocks(MANIFESTS, "sql"))
+def test_every_sql_query_of_the_docs_runs(query: str, dataset: Path) -> None:
+    import duckdb
+
+    text = query.replace("datasets/demo/", f"{dataset}/").replace("OUT/", f"{dataset}/")
+    for statement in filter(str.strip, text.split(";")):
+        duckdb.sql(statement).fetchall()
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # webdataset leaves its file to the collector
+@pytest.mark.parametrize("code", blocks(README, "python"))
+def test_every_python_snippet_of_the_readme_finds_rows(code: str, dataset: Path) -> None:
+    import glob
+
+    import pandas as pd
+    import webdataset as wds
+
+    found = eval(code.strip().replace("datasets/demo/", f"{dataset}/"), {"glob": glob, "pd": pd, "wds": wds})
+    assert len(list(found)) > 0
+
+
+def test_every_column_and_reason_is_described() -> None:
+    names = [name for columns in (IMAGE_COLUMNS, IDENTITY_COLUMNS, THUMBNAIL_COLUMNS) for name, _, _ in columns]
+    missing = [name for name in [*names, *(reason.value for reason in Reason)] if f"| `{name}` |" not in MANIFESTS]
+    assert not missing
+
+
+def test_the_readme_lists_every_package_of_the_plan() -> None:
+    plan = "ray insightface paddleocr paddleseg gfpgan transformers scikit-learn pyarrow webdataset requests torch diffusers accelerate pytest"
+    rows = " ".join(line for line in README.splitlines() if line.startswith("| "))
+    assert not [name for name in plan.split() if not re.search(rf"\b{name}\b", rows)]
+
+
+def test_every_relative_link_of_the_docs_exists() -> None:
+    for page in [PROJECT_ROOT / "README.md", *PROJECT_ROOT.glob("docs/*.md"), *PROJECT_ROOT.glob("manifests/*.md")]:
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
