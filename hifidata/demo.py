@@ -26,7 +26,7 @@ from hifidata.errors import SourceError
 from hifidata.schema import Reason, Status
 
 RgbU8 = NDArray[np.uint8]
-Floats = NDArray[np.float64]
+F32 = NDArray[np.float32]
 
 
 class Person(NamedTuple):
@@ -139,28 +139,28 @@ class Studio:
         person = PEOPLE[name]
         width, height = (round(side * look.face_px) for side in look.frame)
         view = partial(cv2.warpPerspective, M=_camera(person, look), dsize=(width, height), flags=cv2.INTER_CUBIC)
-        scene = view(_picture(person.file), borderMode=cv2.BORDER_REFLECT).astype(np.float64)
+        scene = view(_picture(person.file), borderMode=cv2.BORDER_REFLECT).astype(np.float32)
         scene += scene - cv2.GaussianBlur(scene, (0, 0), 1.6)  # every face was enlarged, which softens it
         if look.backdrop != "surroundings":
-            alpha = view(self._masks[name])[..., None] / 255
+            alpha = view(self._masks[name])[..., None] / np.float32(255)
             scene = scene * alpha + _backdrop(look.backdrop, scene) * (1 - alpha)
         light = 1 + look.side_light * np.linspace(-1, 1, width)[:, None] + look.warmth * np.array([1, 0, -1])
-        return _u8(255 * (np.clip(scene, 0, 255) / 255) ** look.gamma * light)
+        return _u8(255 * (np.clip(scene, 0, 255) / 255) ** look.gamma * light.astype(np.float32))
 
 
-def _backdrop(name: str, scene: Floats) -> Floats:
-    """(H, W, 3) float64, slightly out of focus as behind a portrait."""
+def _backdrop(name: str, scene: F32) -> F32:
+    """(H, W, 3) float32, slightly out of focus as behind a portrait."""
     height, width = scene.shape[:2]
     if name == "bokeh":
-        return np.asarray(cv2.GaussianBlur(scene, (0, 0), width / 14), np.float64)
+        return np.asarray(cv2.GaussianBlur(scene, (0, 0), width / 14), np.float32)
     if name in GRADIENTS:
         start, end, direction_deg = GRADIENTS[name]
         y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
         along = x * np.cos(np.deg2rad(direction_deg)) + y * np.sin(np.deg2rad(direction_deg))
-        return np.asarray(start + np.clip(along / 2.4 + 0.5, 0, 1)[..., None] * np.subtract(end, start))
+        return np.asarray(start + np.clip(along / 2.4 + 0.5, 0, 1)[..., None] * np.subtract(end, start), np.float32)
     file, tint = TEXTURES[name]
     part = cv2.resize(np.rot90(_picture(file)), (width, height))  # turned, for brick.png's courses run upwards
-    return np.asarray(cv2.GaussianBlur(part, (0, 0), 2.0) * np.array(tint))
+    return np.asarray(cv2.GaussianBlur(part, (0, 0), 2.0) * np.array(tint, np.float32))
 
 
 def _silhouette(picture: RgbU8, outline_px: str) -> RgbU8:
@@ -181,7 +181,7 @@ def _silhouette(picture: RgbU8, outline_px: str) -> RgbU8:
     return np.asarray(cv2.GaussianBlur(cv2.erode(mask, disc((3, 3)), borderValue=255), (0, 0), 1.2), np.uint8)
 
 
-def _camera(person: Person, look: Look) -> Floats:
+def _camera(person: Person, look: Look) -> NDArray[np.float64]:
     """(3, 3) homography from the package's picture to the frame."""
     angle = np.deg2rad(look.roll_deg - person.tilt_deg / 2)
     cos, sin = np.array([np.cos(angle), np.sin(angle)]) * look.face_px / person.face_px
@@ -277,9 +277,8 @@ def build_demo_photos(out: Path) -> Path:
     studio = Studio()
     for photo in PHOTOS:
         path = out / photo.path
-        encoded = photo.encode(
-            np.hstack([studio.take(name, photo.look) for name in photo.sitters or [path.parent.name]])
-        )
+        pictures = [studio.take(name, photo.look) for name in photo.sitters or (path.parent.name,)]
+        encoded = photo.encode(np.hstack(pictures))
         path.parent.mkdir(parents=True, exist_ok=True)
         # A new modification time would make a run that resumes take the whole person anew.
         if not path.is_file() or path.read_bytes() != encoded:

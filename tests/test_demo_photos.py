@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import PROJECT_ROOT
 from PIL import ExifTags, Image
 
 from hifidata import demo
 from hifidata.errors import SourceError
+from tests.conftest import PROJECT_ROOT
 
 MAX_BYTES = 25_000_000
 

@@ -24,6 +24,9 @@ IMAGE_COLUMNS_READ = (
 )  # fmt: skip
 """The columns of images.parquet that the functions here and in ``near_threshold`` need: no embeddings, no text."""
 
+_HISTOGRAM_STARTS = (-1.0, -0.6, -0.2, 0.0, 0.6, 0.8)
+"""Where a histogram that ends at 1 may start, so that its quarters are round numbers."""
+
 IDENTITY_COLUMNS_READ = ("identity_id", "n_candidates", "n_kept", "shard", "shard_bytes")
 
 
@@ -247,15 +250,16 @@ def histogram(images: pa.Table, column: str, reason: Reason, cut: float | None, 
 
     Args:
         images: the summary columns.
-        column: a score that usually ends at 1; the histogram starts at the tenth below the lowest score or the cut.
+        column: a score that usually ends at 1; the histogram starts just below the lowest score or the cut.
         reason: what rows dropped by this score carry.
         cut: threshold to draw.
         bins: how many equal bins.
     """
     measured = images.select([column, "status", "reason"]).filter(pc.is_valid(images[column]))
     values = _numbers(measured[column])
-    ends = [*values[[values.argmin(), values.argmax()]], 1.0 if cut is None else cut] if values.size else [0.0]
-    low, high = float(np.floor(min(ends) * 10 + 1e-5) / 10), max(1.0, *ends)
+    ends = [float(values.min()), float(values.max()), 1.0 if cut is None else cut] if values.size else [0.0]
+    low = max((start for start in _HISTOGRAM_STARTS if start <= min(ends)), default=min(ends))
+    high = max(1.0, *ends)
     kept = _mask(pc.equal(measured["status"], Status.KEPT))
     here = _mask(pc.equal(measured["reason"], reason))
     edges = np.linspace(low, high, bins + 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,19 +69,34 @@ def run_ray(recipe: Recipe, tasks: Sequence[IdentityTask], out: Path, address: s
 
 def _start(recipe: Recipe, address: str | None) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its own errors still reach us as exceptions
     runtime_env: dict[str, Any] = {"env_vars": dict(QUIET_ENV)}
     if address:
         ray.init(address=address, runtime_env=runtime_env, log_to_driver=False)
         return
-    ray.init(
-        num_cpus=recipe.executor.workers or os.cpu_count(),
-        include_dashboard=False,
-        object_store_memory=recipe.executor.object_store_bytes,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-        runtime_env=runtime_env,
-    )
+    # Its C++ side writes to stderr past Python's logging, even to say that it was told to be quiet. What goes wrong
+    # still reaches us as exceptions.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    with _silent_stderr():
+        ray.init(
+            num_cpus=recipe.executor.workers or os.cpu_count(),
+            include_dashboard=False,
+            object_store_memory=recipe.executor.object_store_bytes,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            runtime_env=runtime_env,
+        )
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _stream(recipe: Recipe, tasks: Sequence[IdentityTask], out: Path) -> Iterator[Outcome]:

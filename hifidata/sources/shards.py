@@ -144,5 +144,5 @@ def _json_object(tar: tarfile.TarFile, member: tarfile.TarInfo) -> dict[str, Any
     try:
         value = json.loads(file.read()) if file else {}
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise SourceError(f"source.path: {tar.name}: {member.name} is not JSON: {error}") from error
+        raise SourceError(f"source.path: {tar.name!r}: {member.name} is not JSON: {error}") from error
     return value if isinstance(value, dict) else {}

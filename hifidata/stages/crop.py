@@ -49,7 +49,7 @@ class Crop(Stage):
         side = max(round(face_side * settings.side_over_face), settings.min_side_px)
         height, width = sample.rgb_u8.shape[:2]
         raised = box - np.array([0, 1, 0, 1], np.float32) * face_side * settings.centre_up
-        window = square_window(raised, (width, height), side, settings.pad)
+        window = square_window(raised.tolist(), (width, height), side, settings.pad)
         placed: Row = {
             "crop_x1_px": window.x1, "crop_y1_px": window.y1, "crop_x2_px": window.x2, "crop_y2_px": window.y2,
             "crop_shift_px": window.shift_px,

@@ -85,7 +85,9 @@ def test_orientation_in_xmp_counts_where_exif_has_none(place: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "exif", [exif_with(0), exif_with(9), exif_with(6)[:20], b"Exif\x00\x00MM\x00*\xff\xff\xff\xff", b"x"]
+    "exif",
+    [exif_with(0), exif_with(9), exif_with(6)[:20], b"Exif\x00\x00MM\x00*\xff\xff\xff\xff", b"x"],
+    ids=["zero", "nine", "cut", "far away", "letter"],
 )
 @pytest.mark.parametrize("kind", ORIENTED)
 def test_senseless_exif_leaves_the_picture_as_it_is_and_warns_nobody(kind: str, exif: bytes) -> None:
@@ -125,7 +127,9 @@ def test_avif_that_turns_itself_shows_the_same_scene_as_one_that_does_not(assets
         decode((folder / name).read_bytes(), Limits()) for name in ("avif__rot0mir0.avif", "avif__rot3mir1.avif")
     )
     assert (plain.exif_orientation, turned.exif_orientation) == (4, 5)
-    assert mean_difference(plain.rgb_u8, turned.rgb_u8) < 12  # their captions differ; mirrored it would be 39, upside down 81
+    assert (
+        mean_difference(plain.rgb_u8, turned.rgb_u8) < 12
+    )  # their captions differ; mirrored it would be 39, upside down 81
 
 
 @pytest.mark.parametrize("kind", MULTI)
