@@ -33,23 +33,14 @@ CHIP_PX = 150
 _KPS_GROUPS = (slice(36, 42), slice(42, 48), slice(30, 31), slice(48, 49), slice(54, 55))
 
 
-@dataclass(frozen=True)
-class DetectionPass:
-    """One run of the HOG detector over a scaled copy of the picture; it sees faces from 80 px of that copy upwards.
+HOG_LONG_SIDES_PX = (800, 1600)
+"""Longest sides of the copies to search, in turn until one shows a face; HOG sees faces from 80 px of a copy upwards.
+Of 263 real photos with one usable face, 800 finds it in 257 (40 ms), 1600 in 4 of the other 6 (docs/quality.md)."""
 
-    Attributes:
-        long_side_px: longest side of the copy.
-        min_score: lowest HOG score that counts; 0 is dlib's own operating point, lower finds more.
-        max_scale: the copy is never enlarged by more than this.
-    """
+MAX_ENLARGEMENT = 2.0
+"""Small pictures are enlarged up to this: worth 10 more faces in 354 photos; more brings nothing."""
 
-    long_side_px: int
-    min_score: float = 0.0
-    max_scale: float = 2.0
-
-
-PASSES = (DetectionPass(long_side_px=800), DetectionPass(long_side_px=1600))
-"""Run until one finds a face. The first finds 257 of 263 usable faces at 34 ms, the second 4 of the 6 left."""
+MMOD_LONG_SIDE_PX = 800
 
 
 def model_file(name: str) -> str:
@@ -84,15 +75,9 @@ class LandmarkPredictor:
 class DlibDetector:
     """HOG face detector on a reduced copy, then on a larger one where that shows nothing; profiles are not found."""
 
-    def __init__(
-        self,
-        name: str = "dlib_hog",
-        passes: tuple[DetectionPass, ...] = PASSES,
-        nms_iou: float = 0.4,
-    ) -> None:
+    def __init__(self, name: str = "dlib_hog", long_sides_px: Sequence[int] = HOG_LONG_SIDES_PX) -> None:
         self.name = name
-        self._passes = passes
-        self._nms_iou = nms_iou
+        self._long_sides_px = tuple(long_sides_px)
         self._hog = dlib.get_frontal_face_detector()
         self._landmarks = LandmarkPredictor()
 
@@ -101,31 +86,23 @@ class DlibDetector:
         return [self._detect_one(picture) for picture in pictures]
 
     def _detect_one(self, picture: RgbU8) -> Faces:
+        scales = [min(side_px / max(picture.shape[:2]), MAX_ENLARGEMENT) for side_px in self._long_sides_px]
         try:
-            for one_pass in self._passes:
-                xyxy_px, scores = self._run_pass(picture, one_pass)
-                if len(scores):
+            for scale in dict.fromkeys(scales):
+                boxes, scores, _ = self._hog.run(_resized(picture, scale), 0, 0.0)
+                if boxes:
                     break
-            return faces_from_boxes(picture, xyxy_px, scores, self._landmarks, self._nms_iou)
+            return faces_from_rectangles(picture, boxes, scores, scale, self._landmarks)
         except RuntimeError as error:
             raise ModelError(f"{self.name}: dlib refused a picture of shape {picture.shape}: {error}") from error
-
-    def _run_pass(self, picture: RgbU8, one_pass: DetectionPass) -> tuple[F32, F32]:
-        height, width = picture.shape[:2]
-        scale = min(one_pass.long_side_px / max(height, width), one_pass.max_scale)
-        copy = _resized(picture, scale)
-        boxes, scores, _ = self._hog.run(copy, 0, one_pass.min_score)
-        xyxy = np.array([(b.left(), b.top(), b.right() + 1, b.bottom() + 1) for b in boxes], np.float32).reshape(-1, 4)
-        return xyxy / np.float32(scale), np.array(scores, np.float32)
 
 
 class DlibMmodDetector:
     """MMOD convolutional face detector: finds turned and tilted faces that HOG misses, at many times its cost."""
 
-    def __init__(self, name: str = "dlib_mmod", long_side_px: int = 800, nms_iou: float = 0.4) -> None:
+    def __init__(self, name: str = "dlib_mmod", long_side_px: int = MMOD_LONG_SIDE_PX) -> None:
         self.name = name
         self._long_side_px = long_side_px
-        self._nms_iou = nms_iou
         self._mmod = dlib.cnn_face_detection_model_v1(model_file(MMOD_FILE))
         self._landmarks = LandmarkPredictor()
 
@@ -137,10 +114,8 @@ class DlibMmodDetector:
         scale = min(self._long_side_px / max(picture.shape[:2]), 1.0)
         try:
             found = self._mmod(_resized(picture, scale), 0)
-            boxes = [(f.rect.left(), f.rect.top(), f.rect.right() + 1, f.rect.bottom() + 1) for f in found]
-            xyxy_px = np.array(boxes, np.float32).reshape(-1, 4) / np.float32(scale)
-            scores = np.array([f.confidence for f in found], np.float32)
-            return faces_from_boxes(picture, xyxy_px, scores, self._landmarks, self._nms_iou)
+            boxes, scores = [face.rect for face in found], [face.confidence for face in found]
+            return faces_from_rectangles(picture, boxes, scores, scale, self._landmarks)
         except RuntimeError as error:
             raise ModelError(f"{self.name}: dlib refused a picture of shape {picture.shape}: {error}") from error
 
@@ -179,36 +154,20 @@ class DlibEmbedder:
         return dlib.get_face_chip(region.pixels, dlib.full_object_detection(frame, dlib.points(points)), size=CHIP_PX)
 
 
-def faces_from_boxes(picture: RgbU8, xyxy_px: F32, scores: F32, landmarks: LandmarkPredictor, nms_iou: float) -> Faces:
-    """Suppresses duplicates, adds landmarks and key points, sorts by area, largest first."""
-    keep = _suppress(xyxy_px, scores, nms_iou)
-    xyxy_px, scores = xyxy_px[keep], scores[keep]
-    order = np.argsort(-_area(xyxy_px), kind="stable")
-    xyxy_px, scores = xyxy_px[order], scores[order]
-    points_px = np.array([landmarks.predict(picture, box) for box in xyxy_px], np.float32).reshape(-1, 68, 2)
-    return Faces(xyxy_px, scores, kps_from_landmarks(points_px), points_px)
+def faces_from_rectangles(
+    picture: RgbU8, boxes: Sequence[dlib.rectangle], scores: Sequence[float], scale: float, landmarks: LandmarkPredictor
+) -> Faces:
+    """dlib's rectangles of a scaled copy as faces of the picture itself, largest first, with landmarks and key points."""
+    corners = [(box.left(), box.top(), box.right() + 1, box.bottom() + 1) for box in boxes]
+    xyxy_px = np.array(corners, np.float32).reshape(-1, 4) / np.float32(scale)
+    order = np.argsort(-np.prod(xyxy_px[:, 2:] - xyxy_px[:, :2], axis=1), kind="stable")
+    points_px = np.array([landmarks.predict(picture, box) for box in xyxy_px[order]], np.float32).reshape(-1, 68, 2)
+    return Faces(xyxy_px[order], np.array(scores, np.float32)[order], kps_from_landmarks(points_px), points_px)
 
 
 def kps_from_landmarks(landmarks_px: F32) -> F32:
     """(n, 5, 2) eye centres, nose tip and mouth corners of (n, 68, 2) landmarks."""
     return np.stack([landmarks_px[:, group].mean(axis=1) for group in _KPS_GROUPS], axis=1)
-
-
-def _area(xyxy_px: F32) -> F32:
-    return (xyxy_px[:, 2] - xyxy_px[:, 0]) * (xyxy_px[:, 3] - xyxy_px[:, 1])
-
-
-def _suppress(xyxy_px: F32, scores: F32, nms_iou: float) -> list[int]:
-    """Indices that stay when of two boxes with a larger overlap only the better scored one stays."""
-    keep: list[int] = []
-    area = _area(xyxy_px)
-    for i in np.argsort(-scores, kind="stable").tolist():
-        low = np.maximum(xyxy_px[keep, :2], xyxy_px[i, :2])
-        high = np.minimum(xyxy_px[keep, 2:], xyxy_px[i, 2:])
-        shared = np.prod(np.clip(high - low, 0, None), axis=1)
-        if not np.any(shared > nms_iou * (area[keep] + area[i] - shared)):
-            keep.append(i)
-    return keep
 
 
 def _resized(picture: RgbU8, scale: float) -> RgbU8:

@@ -155,7 +155,8 @@ def _check_size(kind: str, width_px: int, height_px: int, limits: Limits) -> Non
 def _decode_plain_jpeg(header: Header) -> tuple[str, RgbU8] | None:
     """Same library and same pixels as Pillow in less time; None hands difficult files to Pillow.
 
-    OpenCV pads truncated files with grey, so only those go in whose end marker was found. It sees no EXIF to rotate by.
+    Only files whose end marker was found go in, so that nothing rests on how OpenCV treats truncated ones; it sees no EXIF
+    to rotate by.
     """
     if not (header.plain_mode and is_srgb(header.icc)):
         return None

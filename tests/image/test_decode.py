@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -89,14 +90,19 @@ def test_orientation_in_xmp_counts_where_exif_has_none(place: str) -> None:
     [exif_with(0), exif_with(9), exif_with(6)[:20], b"Exif\x00\x00MM\x00*\xff\xff\xff\xff", b"x"],
     ids=["zero", "nine", "cut", "far away", "letter"],
 )
-@pytest.mark.parametrize("kind", ORIENTED)
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp"])
 def test_senseless_exif_leaves_the_picture_as_it_is_and_warns_nobody(kind: str, exif: bytes) -> None:
-    if kind == "avif":  # Pillow won't write a damaged block, so a good one is damaged in place
-        good = saved(scene(), "AVIF", exif=exif_with(1).replace(b"N\x00", b"Q\x00"))
-        data = good.replace(b"\x88\x25\x00\x04", b"\x88\x25\x00\x02").replace(b"\x25\x88\x04", b"\x25\x88\x02")
-    else:
-        data = saved(scene(), kind.upper(), exif=exif)
+    data = saved(scene(), kind.upper(), exif=exif)
     assert decode(data, Limits()).exif_orientation == 1
+
+
+def test_avif_with_a_damaged_exif_entry_decodes_without_a_warning() -> None:
+    data = saved(scene(), "AVIF", exif=exif_with(1))
+    first_entry = data.index(b"MM\x00*") + 10
+    damaged = data[: first_entry + 2] + struct.pack(">HI", 2, 2**24) + data[first_entry + 8 :]
+    with pytest.warns(UserWarning, match="EXIF|Tag"):
+        Image.open(BytesIO(damaged))
+    assert decode(damaged, Limits()).exif_orientation == 1
 
 
 @pytest.mark.parametrize("scene_name", ["Landscape", "Portrait"])

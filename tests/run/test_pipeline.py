@@ -44,7 +44,7 @@ def ray_here() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def demo(demo_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("demo-run") / "out"
-    run_into(out, recipe_for(demo_photos, "failures.max_share=0.2", "executor.kind=local"))
+    run_into(out, recipe_for(demo_photos, "executor.kind=local"))
     return out
 
 
@@ -175,7 +175,7 @@ def test_replay_agrees_with_a_real_run_at_the_stricter_threshold(demo: Path, dem
     stricter = f"quality.min_score={scores[len(scores) // 3] + 1e-4:.4f}"
     said = replay(demo, [stricter])
     assert said.newly_dropped
-    run_into(tmp_path / "out", recipe_for(demo_photos, "failures.max_share=0.2", "executor.kind=local", stricter))
+    run_into(tmp_path / "out", recipe_for(demo_photos, "executor.kind=local", stricter))
     kept = {row["image_id"] for row in rows_of(tmp_path / "out") if row["status"] == "kept"}
     before = {row["image_id"] for row in rows_of(demo) if row["status"] == "kept"}
     assert kept == (before - said.newly_dropped.keys()) | set(said.newly_kept)
