@@ -45,11 +45,11 @@ def _alone(what: str, photos: Path) -> Any:
 def overhead(photos: Path) -> tuple[float, float, dict[str, float]]:
     """(bare seconds, executor seconds, share of each bare call), in turns over the same photos and models."""
     from hifidata.recipe import STAGE_NAMES
-    from hifidata.run.plan import make_plan, open_source
+    from hifidata.run.plan import open_source
     from hifidata.run.work import Worker
 
     recipe = _recipe(photos)
-    tasks = make_plan(recipe).tasks
+    tasks = list(open_source(recipe).identities())
     with tempfile.TemporaryDirectory() as folder:
         worker = Worker(recipe, STAGE_NAMES, open_source(recipe), Path(folder))
         worker.process(tasks[0])  # warm-up

@@ -82,14 +82,14 @@ class Detect(Section):
     other_face_min_area_ratio: float = Field(
         0.25, ge=0, le=1, description="another face counts from this share of the main face's area on; the paper: 0.0"
     )
-    min_face_inside: float = Field(0.8, ge=0, le=1, description="share of the face box inside the picture")
+    min_face_inside: float = Field(0.9, ge=0, le=1, description="share of the face box inside the picture")
 
 
 class Crop(Section):
     """A square around the face."""
 
     side_over_face: float = Field(2.4, gt=1, description="side of the square over the face box's longer side")
-    centre_up: float = Field(0.1, ge=-1, le=1, description="moves the square up by this share of the face box's side")
+    centre_up: float = Field(0.15, ge=-1, le=1, description="moves the square up by this share of the face box's side")
     min_face_share: float = Field(0.10, ge=0, le=1, description="paper: more than 10 % of the crop")
     min_side_px: int = Field(256, ge=1, description="paper: smaller pictures are dropped")
     output_px: int = Field(1024, ge=64, description="paper: 1024 x 1024")

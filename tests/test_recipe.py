@@ -25,7 +25,7 @@ def test_every_recipe_of_the_project_loads(path: Path) -> None:
         ("quality.min_scor=0.6", "quality.min_scor: unknown key; did you mean min_score?"),
         ("qualty.min_score=0.6", "qualty: unknown key; did you mean quality?"),
         ("source.pth=x", "source.pth: unknown key; did you mean path?"),
-        ("detect.model=dlib_hogg", "unknown model 'dlib_hogg'; known: dlib_hog"),
+        ("detect.model=dlib_hogg", "unknown model 'dlib_hogg'; known: dlib_hog, dlib_mmod"),
         ("crop.output_px=10", "crop.output_px: Input should be greater than or equal to 64, got 10"),
         ("quality.min_score=.nan", "quality.min_score"),
         ("quality=0.6", "quality: Input should be a valid dictionary"),

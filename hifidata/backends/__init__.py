@@ -32,13 +32,14 @@ class Backend:
 
 
 DETECTORS: Mapping[str, Backend] = {
+    "dlib_mmod": Backend("dlib_faces:DlibMmodDetector", "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only"),
     "dlib_hog": Backend("dlib_faces:DlibDetector", "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only"),
 }
 EMBEDDERS: Mapping[str, Backend] = {
     "dlib_resnet": Backend(
         "dlib_faces:DlibEmbedder",
         "CC0-1.0",
-        {"k": 2, "min_similarity": 0.9},
+        {"k": 2, "min_similarity": 0.93},
         "tuned on half of the people of a private test set, see docs/quality.md",
     ),
 }
@@ -46,7 +47,7 @@ SCORERS: Mapping[str, Backend] = {
     "iso29794": Backend(
         "iso_quality:IsoQuality",
         "Apache-2.0 (ours)",
-        {"min_score": 0.45},
+        {"min_score": 0.60},
         "see docs/quality.md; the paper's 0.45 is FQA's",
     ),
 }

@@ -139,7 +139,8 @@ def face_luma(picture: RgbU8, landmarks_px: F32, inter_eye_px: float) -> tuple[F
     luma = cv2.cvtColor(np.ascontiguousarray(picture[y1:y2, x1:x2]), cv2.COLOR_RGB2GRAY)
     size = (max(1, round((x2 - x1) * scale)), max(1, round((y2 - y1) * scale)))
     luma = cv2.resize(luma, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    return luma.astype(np.float32) / 255, (landmarks_px - np.array([x1, y1], np.float32)) * np.float32(scale)
+    points = (landmarks_px - np.array([x1, y1])) * scale
+    return luma.astype(np.float32) / np.float32(255), points.astype(np.float32)
 
 
 def log_sharpness(luma: F32, points: F32) -> float:
@@ -157,7 +158,9 @@ def exposure(face_luma: F32) -> float:
 
     Judged by the 95th percentile and not by the mean, so that dark skin in good light is not called under-exposed.
     """
-    return min(BRIGHTEST_SKIN(np.percentile(face_luma, 95)), BURNT_OUT_SHARE((face_luma >= 248 / 255).mean()))
+    return min(
+        BRIGHTEST_SKIN(float(np.percentile(face_luma, 95))), BURNT_OUT_SHARE(float((face_luma >= 248 / 255).mean()))
+    )
 
 
 def head_pose_deg(landmarks_px: F32) -> tuple[float, float, float]:

@@ -10,6 +10,7 @@ Source: PP-OCR, arXiv:2009.09941; the models here are PP-OCRv6 small.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,6 +22,9 @@ from hifidata.errors import ModelError
 
 DETECT_SIDE_PX = 320
 """Longest side at which text is searched."""
+
+MIN_SIDE_PX = 32
+"""Regions narrower than this at that size hold no face; the detector would enlarge them to thousands of pixels."""
 
 MAX_LINE_HEIGHT = 0.55
 """Boxes whose shorter side exceeds this share of the region's shorter side are no line of text but the face itself."""
@@ -83,8 +87,10 @@ class RapidOcrText:
     def _detect(self, bgr: RgbU8) -> list[tuple[F32, float]]:
         """Quads in the picture's pixels with the detector's scores, without those that are as high as a face."""
         scale = self._detect_side_px / max(bgr.shape[:2])
+        if min(bgr.shape[:2]) * scale < MIN_SIDE_PX:
+            return []
         interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        found = self._engine(
+        found: Any = self._engine(
             cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=interpolation),
             use_det=True,
             use_cls=False,
@@ -98,7 +104,7 @@ class RapidOcrText:
 
     def _read(self, bgr: RgbU8, quad_px: F32, detection: float) -> tuple[str, float]:
         """Text and its score; ("", 0) where it is neither readable nor certainly text."""
-        result = self._engine(cut_line(bgr, quad_px), use_det=False, use_cls=False, use_rec=True)
+        result: Any = self._engine(cut_line(bgr, quad_px), use_det=False, use_cls=False, use_rec=True)
         text, score = (result.txts[0].strip(), float(result.scores[0])) if result.txts else ("", 0.0)
         if len(text) >= 2 and score >= MIN_READING:
             return text, score
@@ -113,7 +119,9 @@ def cut_line(picture: RgbU8, quad_px: F32) -> RgbU8:
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     corners = np.array([(0, 0), (size[0], 0), size, (0, size[1])], np.float32)
     warp = cv2.getPerspectiveTransform(quad_px, corners)
-    line = cv2.warpPerspective(picture, warp, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    line: RgbU8 = np.asarray(
+        cv2.warpPerspective(picture, warp, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8
+    )
     return np.ascontiguousarray(np.rot90(line)) if size[1] > 1.5 * size[0] else line
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from hifidata.errors import ConservationError, DatasetError
 from hifidata.recipe import Recipe, differences
-from hifidata.run.plan import Plan, make_plan, models_of, package_versions, stage_table
+from hifidata.run.plan import Plan, list_tasks, make_plan, models_of, package_versions, stage_table
 from hifidata.run.work import Outcome
 from hifidata.schema import FORMAT_VERSION, IdentityTask
 from hifidata.store.folder import DatasetFolder, write_json
@@ -85,13 +85,18 @@ def run(recipe: Recipe, options: RunOptions, on_progress: Callable[[Progress], N
     folder.create()
     with folder.lock():
         started_at = _begin(folder, recipe, options.accept_recipe_change)
-        pending = [task for task in plan.tasks if not _is_committed(folder, task, recipe)]
+        pending = frozenset(
+            task.identity_id
+            for task in list_tasks(recipe, plan.candidates_of)
+            if not _is_committed(folder, task, recipe)
+        )
         stale = [] if plan.is_limited else _stale(folder, plan)
         if not pending and not stale and folder.dataset_json.exists():
             dataset = folder.read_dataset()
             return RunResult(dataset, report_path(folder), _over_budget(recipe, dataset), did_nothing=True)
         folder.dataset_json.unlink(missing_ok=True)
-        progress = Progress(len(pending), sum(len(t.candidates) for t in pending), len(plan.tasks) - len(pending))
+        n_images = sum(plan.candidates_of[identity_id] for identity_id in pending)
+        progress = Progress(len(pending), n_images, len(plan.candidates_of) - len(pending))
         on_progress(progress)
         if pending:
             for outcome in _execute(recipe, pending, options):
@@ -103,15 +108,15 @@ def run(recipe: Recipe, options: RunOptions, on_progress: Callable[[Progress], N
         return RunResult(dataset, report_path(folder), _over_budget(recipe, dataset))
 
 
-def _execute(recipe: Recipe, tasks: Sequence[IdentityTask], options: RunOptions) -> Iterator[Outcome]:
+def _execute(recipe: Recipe, pending: frozenset[str], options: RunOptions) -> Iterator[Outcome]:
     out = options.out.absolute()
     if recipe.executor.kind == "local":
         from hifidata.run.local import run_local
 
-        return run_local(recipe, tasks, out)
+        return run_local(recipe, pending, out)
     from hifidata.run.ray_data import run_ray  # ray takes half a second to import
 
-    return run_ray(recipe, tasks, out, options.address)
+    return run_ray(recipe, pending, out, options.address)
 
 
 def _begin(folder: DatasetFolder, recipe: Recipe, accept_change: bool) -> str:
@@ -147,8 +152,7 @@ def _is_committed(folder: DatasetFolder, task: IdentityTask, recipe: Recipe) -> 
 
 def _stale(folder: DatasetFolder, plan: Plan) -> list[Path]:
     """Fragments of people the source no longer has."""
-    planned = {task.identity_id for task in plan.tasks}
-    return [fragment for fragment in folder.committed() if fragment.stem not in planned]
+    return [fragment for fragment in folder.committed() if fragment.stem not in plan.candidates_of]
 
 
 def finish(folder: DatasetFolder, recipe: Recipe, started_at: str) -> dict[str, Any]:

@@ -1,18 +1,17 @@
-"""The ``local`` executor: everything in this process, one identity after the other. For debugging, and as the baseline."""
+"""The ``local`` executor: everything in this process, one identity after the other. For debugging; the baseline, too."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 from hifidata.recipe import STAGE_NAMES, Recipe
-from hifidata.run.plan import open_source
+from hifidata.run.plan import list_tasks, open_source
 from hifidata.run.work import Outcome, Worker
-from hifidata.schema import IdentityTask
 
 
-def run_local(recipe: Recipe, tasks: Sequence[IdentityTask], out: Path) -> Iterator[Outcome]:
-    """Commits one identity after the other and yields what became of it."""
+def run_local(recipe: Recipe, pending: Container[str], out: Path) -> Iterator[Outcome]:
+    """Commits the pending identities one after the other and yields what became of each."""
     worker = Worker(recipe, STAGE_NAMES, open_source(recipe), out)
-    for task in tasks:
+    for task in list_tasks(recipe, pending):
         yield worker.process(task)

@@ -7,14 +7,14 @@ Read this file to see the main flow: a source lists identities, worker groups ru
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hifidata import backends
+from hifidata.recipe import STAGE_NAMES, Recipe
 from hifidata.recipe import FolderSource as FolderSettings
-from hifidata.recipe import Recipe
 from hifidata.schema import IdentityTask
 from hifidata.sources.base import Source
 from hifidata.sources.folder import FolderSource
@@ -30,45 +30,54 @@ MODEL_PACKAGES = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What would run.
+    """What would run. Holds ids and counts, never the candidates: a source may list millions.
 
     Attributes:
         recipe: resolved.
-        tasks: the source's identities, in source order, after ``limit``.
+        candidates_of: number of candidates by identity id, in source order, after ``limit``.
         is_limited: whether ``limit`` left identities out.
     """
 
     recipe: Recipe
-    tasks: tuple[IdentityTask, ...]
+    candidates_of: Mapping[str, int]
     is_limited: bool
 
     @property
     def n_candidates(self) -> int:
         """Pictures over all identities."""
-        return sum(len(task.candidates) for task in self.tasks)
+        return sum(self.candidates_of.values())
 
     def as_dict(self) -> dict[str, Any]:
         """For ``hifidata plan --json``."""
         return {
             "name": self.recipe.name,
-            "identities": len(self.tasks),
+            "identities": len(self.candidates_of),
             "candidates": self.n_candidates,
             "stages": [
                 {"stage": stage, "runs": runs, "model": model} for stage, runs, model in stage_table(self.recipe)
             ],
             "groups": [group.model_dump() for group in self.recipe.worker_groups],
             "models": models_of(self.recipe),
-            "missing_weights": [],
             "recipe": self.recipe.model_dump(mode="json"),
             "recipe_hash": self.recipe.hash,
         }
 
 
 def make_plan(recipe: Recipe, limit: int | None = None) -> Plan:
-    """Lists the source. Raises SourceError where it is missing or empty."""
-    tasks = tuple(open_source(recipe).identities())
-    chosen = tasks if limit is None else tasks[:limit]
-    return Plan(recipe, chosen, len(chosen) < len(tasks))
+    """Lists the source once. Raises SourceError where it is missing or empty."""
+    candidates_of: dict[str, int] = {}
+    is_limited = False
+    for task in open_source(recipe).identities():
+        is_limited = limit is not None and len(candidates_of) == limit
+        if is_limited:
+            break
+        candidates_of[task.identity_id] = len(task.candidates)
+    return Plan(recipe, candidates_of, is_limited)
+
+
+def list_tasks(recipe: Recipe, wanted: Container[str]) -> Iterator[IdentityTask]:
+    """The source's identities whose id is wanted, in source order, one at a time."""
+    return (task for task in open_source(recipe).identities() if task.identity_id in wanted)
 
 
 def open_source(recipe: Recipe) -> Source:
@@ -81,10 +90,14 @@ def open_source(recipe: Recipe) -> Source:
 
 def stage_table(recipe: Recipe) -> Sequence[tuple[str, bool, str | None]]:
     """Every stage of the paper in order: its name, whether it runs, and the model it runs with."""
-    rows = [(stage.name, stage.runs(recipe), getattr(stage.settings(recipe), "model", None)) for stage in STAGES]
-    named = {name for name, _, _ in rows}
-    idle = [(name, False, None) for name in backends.BY_STAGE if name not in named]
-    return [*rows, *idle]
+    stages = {stage.name: stage for stage in STAGES}
+    rows: list[tuple[str, bool, str | None]] = []
+    for name in STAGE_NAMES:
+        if name in stages:
+            rows.append((name, stages[name].runs(recipe), getattr(stages[name].settings(recipe), "model", None)))
+        else:  # a stage of the paper that has no model here yet
+            rows.append((name, False, None))
+    return rows
 
 
 def models_of(recipe: Recipe) -> list[dict[str, Any]]:

@@ -4,23 +4,50 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
+from ray.data.block import BlockMetadata
+from ray.data.datasource import Datasource, ReadTask
 
 from hifidata.recipe import Group, Recipe
 from hifidata.run.parcel import open_parcel, parcel_from_bytes, parcel_to_bytes, task_from_bytes, task_to_bytes
-from hifidata.run.plan import open_source
+from hifidata.run.plan import list_tasks, open_source
 from hifidata.run.work import Outcome, Worker
-from hifidata.schema import IdentityTask
 
 COLUMN = "parcel"
 QUIET_ENV = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
+
+
+class PendingIdentities(Datasource):
+    """Lists the source inside Ray, one row and one block per identity, as fast as the workers take them."""
+
+    def __init__(self, recipe: Recipe, pending: frozenset[str]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._recipe_json = recipe.model_dump_json()
+        self._pending = pending
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Unknown: nobody has read the candidates yet."""
+        return None
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
+    ) -> list[ReadTask]:
+        """One task: a source is listed in order by one reader."""
+        recipe_json, pending = self._recipe_json, self._pending
+
+        def read() -> Iterator[pa.Table]:
+            for task in list_tasks(Recipe.model_validate_json(recipe_json), pending):
+                yield pa.table({COLUMN: pa.array([task_to_bytes(task)], pa.large_binary())})
+
+        return [ReadTask(read, BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None))]
 
 
 class GroupActor:
@@ -48,12 +75,12 @@ class GroupActor:
         return {name: [value] for name, value in vars(outcome).items()}
 
 
-def run_ray(recipe: Recipe, tasks: Sequence[IdentityTask], out: Path, address: str | None) -> Iterator[Outcome]:
-    """Commits identities as workers finish them; the order of outcomes is not the order of tasks.
+def run_ray(recipe: Recipe, pending: frozenset[str], out: Path, address: str | None) -> Iterator[Outcome]:
+    """Commits identities as workers finish them; the order of outcomes is not the order of the source.
 
     Args:
         recipe: resolved.
-        tasks: what to do.
+        pending: ids of the identities to do.
         out: dataset folder that every worker can write to.
         address: a running cluster ("auto", "ray://..."); None starts Ray on this machine for this run.
     """
@@ -61,7 +88,7 @@ def run_ray(recipe: Recipe, tasks: Sequence[IdentityTask], out: Path, address: s
     if started_here:
         _start(recipe, address)
     try:
-        yield from _stream(recipe, tasks, out)
+        yield from _stream(recipe, pending, out)
     finally:
         if started_here:
             ray.shutdown()
@@ -99,21 +126,23 @@ def _silent_stderr() -> Iterator[None]:
         os.close(kept)
 
 
-def _stream(recipe: Recipe, tasks: Sequence[IdentityTask], out: Path) -> Iterator[Outcome]:
+def _stream(recipe: Recipe, pending: frozenset[str], out: Path) -> Iterator[Outcome]:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.enable_operator_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    data: ray.data.Dataset = ray.data.from_items(
-        [{COLUMN: task_to_bytes(task)} for task in tasks], override_num_blocks=len(tasks)
+    context.target_max_block_size = 1  # any row fills a block: a block goes whole to one actor
+    # The reader only lists; asking for a CPU would make it wait for one that the actors never give back.
+    data: ray.data.Dataset = ray.data.read_datasource(
+        PendingIdentities(recipe, pending), override_num_blocks=1, num_cpus=0
     )
     for position, group in enumerate(recipe.worker_groups):
         data = data.map_batches(
             GroupActor,
             batch_size=1,
             batch_format="numpy",
-            compute=_pool(recipe, group, len(tasks)),
+            compute=_pool(recipe, group, len(pending)),
             fn_constructor_args=(recipe.model_dump_json(), position, str(out)),
             num_cpus=group.num_cpus,
             num_gpus=group.num_gpus or None,
@@ -123,11 +152,11 @@ def _stream(recipe: Recipe, tasks: Sequence[IdentityTask], out: Path) -> Iterato
         yield Outcome(**{name: value for name, value in row.items() if name in Outcome.__dataclass_fields__})
 
 
-def _pool(recipe: Recipe, group: Group, n_tasks: int) -> ActorPoolStrategy:
+def _pool(recipe: Recipe, group: Group, n_pending: int) -> ActorPoolStrategy:
     cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     room = [cluster.get("CPU", 1) / group.num_cpus] if group.num_cpus else []
     room += [cluster.get("GPU", 0) / group.num_gpus] if group.num_gpus else []
-    limits = [int(min(room, default=1)), n_tasks, group.max_workers, recipe.executor.workers]
+    limits = [int(min(room, default=1)), n_pending, group.max_workers, recipe.executor.workers]
     most = max(min(limit for limit in limits if limit is not None), group.min_workers)
     # Start them all: growing a pool waits for a queue that whole identities, being few, may never form.
     return ActorPoolStrategy(min_size=most, max_size=most)

@@ -133,7 +133,7 @@ def compact(fragments: Iterable[Path], folder: Path, moved: Mapping[str, Mapping
             table = pq.read_table(fragment)
             identity = read_record(fragment).identity
             placed = moved.get(identity["identity_id"], {})
-            identities.append(identity | placed)
+            identities.append({**identity, **placed})
             rows = table.select(image_schema.names).cast(image_schema)
             if placed and rows.num_rows:
                 shard = [None if key is None else placed["shard"] for key in rows["key"].to_pylist()]

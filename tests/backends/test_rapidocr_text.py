@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import logging
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from hifidata.backends.base import Faces, RgbU8, TextRegions
+from hifidata.backends.rapidocr_text import UNREAD, RapidOcrText, cut_line
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> RapidOcrText:
+    return RapidOcrText()
+
+
+def face_region(picture: RgbU8, faces: Faces) -> RgbU8:
+    x1, y1, x2, y2 = faces.xyxy_px[0]
+    margin = 0.12 * (x2 - x1)
+    return picture[max(0, int(y1 - margin)) : int(y2 + margin), max(0, int(x1 - margin)) : int(x2 + margin)]
+
+
+def written_on(region: RgbU8, text: str, opacity: float = 1.0, height: float = 0.15, turn_deg: float = 0) -> RgbU8:
+    """White text with its height as a share of the region's, centred on the lower half."""
+    picture = Image.fromarray(region)
+    ink = Image.new("L", picture.size, 0)
+    draw = ImageDraw.Draw(ink)
+    font = ImageFont.load_default(size=max(8, height * picture.height))
+    draw.text((picture.width / 2, picture.height * 0.65), text, fill=255, font=font, anchor="mm")
+    ink = ink.rotate(turn_deg).point(lambda value: int(value * opacity))
+    picture.paste((255, 255, 255), mask=ink)
+    return np.asarray(picture)
+
+
+def readings(found: TextRegions) -> list[str]:
+    return [text for text, score in zip(found.texts, found.scores, strict=True) if len(text) >= 2 and score >= 0.5]
+
+
+@pytest.mark.parametrize(("opacity", "turn_deg"), [(1.0, 0), (0.6, 0), (0.8, 20), (1.0, -30)])
+def test_text_across_every_face_is_found(
+    recognizer: RapidOcrText, portraits: list[tuple[RgbU8, Faces]], opacity: float, turn_deg: float
+) -> None:
+    regions = [written_on(face_region(*portrait), "SAMPLE", opacity, 0.15, turn_deg) for portrait in portraits[:4]]
+    assert all(readings(found) for found in recognizer.find(regions))
+
+
+def test_plain_faces_have_no_text(recognizer: RapidOcrText, portraits: list[tuple[RgbU8, Faces]]) -> None:
+    found = recognizer.find([face_region(*portrait) for portrait in portraits])
+    assert [readings(one) for one in found] == [[]] * len(portraits)
+
+
+@pytest.mark.parametrize("side_px", [160, 1400])
+def test_quads_lie_on_the_text_in_the_regions_own_pixels(recognizer: RapidOcrText, side_px: int) -> None:
+    region = written_on(np.full((side_px, side_px, 3), 60, np.uint8), "getty images")
+    found = recognizer.find([region])[0]
+    assert "".join(found.texts).replace(" ", "").lower() == "gettyimages"
+    rows, columns = np.nonzero(region[..., 0] > 150)
+    low, high = found.quads_px.reshape(-1, 2).min(axis=0), found.quads_px.reshape(-1, 2).max(axis=0)
+    assert np.abs(low - [columns.min(), rows.min()]).max() < 0.06 * side_px
+    assert np.abs(high - [columns.max(), rows.max()]).max() < 0.06 * side_px
+
+
+@pytest.mark.parametrize("text", ["Пример", "пример фото"])
+def test_a_line_in_a_script_the_recogniser_lacks_is_reported_as_unread(recognizer: RapidOcrText, text: str) -> None:
+    region = Image.new("RGB", (300, 300), (70, 80, 90))
+    font = ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", 36)
+    ImageDraw.Draw(region).text((150, 150), text, fill="white", font=font, anchor="mm")
+    found = recognizer.find([np.asarray(region)])[0]
+    assert found.texts == (UNREAD,)
+    assert found.scores[0] >= 0.6
+
+
+def test_the_same_region_reads_the_same_twice(recognizer: RapidOcrText) -> None:
+    region = written_on(np.full((200, 200, 3), 90, np.uint8), "Preview", 0.7)
+    first, second = recognizer.find([region, region])
+    assert first.texts == second.texts
+    assert np.array_equal(first.quads_px, second.quads_px)
+    assert np.array_equal(first.scores, RapidOcrText().find([region])[0].scores)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (3, 900, 3), (900, 3, 3), (40, 40, 3)])
+def test_regions_without_room_for_text_give_an_empty_answer(
+    recognizer: RapidOcrText, shape: tuple[int, int, int]
+) -> None:
+    found = recognizer.find([np.full(shape, 128, np.uint8)])[0]
+    assert found.quads_px.shape == (0, 4, 2)
+    assert found.texts == ()
+    assert found.scores.shape == (0,)
+
+
+def test_it_is_silent_where_there_is_no_text(
+    recognizer: RapidOcrText, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        recognizer.find([np.full((200, 200, 3), 128, np.uint8)])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_other_loggers_keep_their_level() -> None:
+    before = logging.getLogger().level
+    RapidOcrText()
+    assert logging.getLogger().level == before
+    assert logging.getLogger("RapidOCR").level == logging.CRITICAL
+
+
+def test_an_upright_line_is_cut_out_as_it_is_and_a_standing_one_is_turned() -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (100, 100, 3), np.uint8)
+    lying = np.array([(10, 20), (70, 20), (70, 50), (10, 50)], np.float32)
+    standing = np.array([(10, 20), (30, 20), (30, 90), (10, 90)], np.float32)
+    assert np.array_equal(cut_line(picture, lying), picture[20:50, 10:70])
+    assert np.array_equal(cut_line(picture, standing), np.rot90(picture[20:90, 10:30]))
