@@ -26,7 +26,7 @@ from hifidata.store.manifest import CommitRecord, identity_row, write_fragment
 from hifidata.store.shards import members_of, write_shard
 
 CHUNK_PIXELS = 60_000_000
-"""Decoded pixels held at once (3 bytes each): one picture at the intake limit, or a few dozen ordinary ones."""
+"""Pixels held at once, of pictures and their portraits (3 bytes each): one picture at the intake limit, or some dozens."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ class Worker:
         for sample in parcel.alive:
             self._apply(stages[0], [sample], parcel)
             held.append(sample)
+            pixels += self._recipe.crop.output_px**2  # the portrait may be larger than the picture it comes from
             pixels += (sample.row.get("width_px") or 0) * (sample.row.get("height_px") or 0)
             if pixels >= CHUNK_PIXELS:
                 self._finish_chunk(stages[1:], held, parcel)
