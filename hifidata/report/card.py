@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 import yaml
 
 from hifidata.report import statistics as stats
-from hifidata.report.folder import Manifests, write_atomically
+from hifidata.report.folder import Manifests
 from hifidata.report.words import reason_words, stage_words
 from hifidata.schema import Status
+from hifidata.store.atomic import write_bytes
 
 MAX_LICENCES = 10
 """Licences listed by name; a crawl meets thousands of wordings."""
@@ -138,7 +139,9 @@ def write_card(dataset_dir: Path, run: Mapping[str, Any]) -> Path:
         ),
         licences=_table(_licences(images)),
     )
-    return write_atomically(dataset_dir / "README.md", text)
+    path = dataset_dir / "README.md"
+    write_bytes(path, text.encode())
+    return path
 
 
 def _front_matter(name: str, n_kept: int) -> str:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from hifidata.report import statistics as stats
-from hifidata.report.folder import Manifests, write_atomically
+from hifidata.report.folder import Manifests
 from hifidata.report.words import stage_words
 from hifidata.schema import IDENTITY_COLUMNS, IMAGE_COLUMNS, THUMBNAIL_COLUMNS
+from hifidata.store.atomic import write_bytes
 
 _CONTEXT: dict[str, Any] = {
     "@language": "en",
@@ -63,7 +64,9 @@ def write_croissant(dataset_dir: Path, run: Mapping[str, Any]) -> Path:
         DatasetError: the folder has no manifests.
     """
     text = json.dumps(croissant(dataset_dir, run), indent=2, ensure_ascii=False, allow_nan=False)
-    return write_atomically(dataset_dir / "croissant.json", text + "\n")
+    path = dataset_dir / "croissant.json"
+    write_bytes(path, (text + "\n").encode())
+    return path
 
 
 def croissant(dataset_dir: Path, run: Mapping[str, Any]) -> dict[str, Any]:

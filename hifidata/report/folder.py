@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,22 +61,6 @@ class Manifests:
             )
         parts = [str(part) for part in _parts(path)]
         return ds.dataset(parts, schema=schema, format="parquet").to_table(columns=list(columns), filter=where)
-
-
-def write_atomically(path: Path, text: str) -> Path:
-    """Writes UTF-8 text to a temporary file beside ``path``, then renames it over ``path``; returns ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text.encode("utf-8"))
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-    return path
 
 
 def _parts(path: Path) -> list[Path]:

@@ -14,11 +14,12 @@ import pyarrow as pa
 import yaml
 
 from hifidata.report import statistics as stats
-from hifidata.report.folder import Manifests, write_atomically
+from hifidata.report.folder import Manifests
 from hifidata.report.gallery import Gallery, Limits
 from hifidata.report.near_threshold import NUMERIC_TESTS, threshold_used, with_derived
 from hifidata.report.words import REASONS, reason_words, stage_words
 from hifidata.schema import Reason
+from hifidata.store.atomic import write_bytes
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -51,7 +52,9 @@ def write_report(dataset_dir: Path, run: Mapping[str, Any]) -> Path:
     Raises:
         DatasetError: the folder has no manifests.
     """
-    return write_atomically(dataset_dir / "report" / "index.html", render_report(dataset_dir, run))
+    path = dataset_dir / "report" / "index.html"
+    write_bytes(path, render_report(dataset_dir, run).encode())
+    return path
 
 
 def render_report(dataset_dir: Path, run: Mapping[str, Any], limits: Limits | None = None) -> str:
