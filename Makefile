@@ -36,7 +36,7 @@ lint: $(STAMP)  ## check style
 types: $(STAMP)  ## check types
 	$(BIN)/mypy hifidata
 
-bench: $(STAMP)  ## print the table of ratios (needs test photos, see docs/performance.md)
+bench: $(STAMP)  ## print the tables of ratios (needs test photos, see docs/performance.md)
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove .venv/ and the demo
