@@ -167,8 +167,12 @@ IMAGE_COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("face_y2_px", "float32", ""),
     ("face_inside_ratio", "float32", "share of the face box that lies inside the picture"),
     ("face_score", "float32", "detector's confidence, on the detector's own scale"),
-    ("face_kps", "list<float32>[10]", "left eye, right eye, nose, mouth left, mouth right as x, y in picture pixels"),
-    ("face_landmarks", "list<float32>[136]", "68 points as x, y in picture pixels"),
+    (
+        "face_kps",
+        "list<float32>",
+        "10 numbers: left eye, right eye, nose, mouth left, mouth right as x, y in picture pixels",
+    ),
+    ("face_landmarks", "list<float32>", "136 numbers: 68 points as x, y in picture pixels"),
     ("detect_model", "string", "detector"),
     ("face_area_ratio", "float32", "face box area over crop area"),
     ("crop_x1_px", "int32", "square crop in the oriented picture; negative where it was padded"),
@@ -206,7 +210,7 @@ IMAGE_COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("cluster", "int32", "k-means cluster within the identity; 0 is the largest"),
     ("similarity", "float32", "cosine to the centre of the largest cluster"),
     ("n_matching", "int32", "pictures of the identity whose similarity passed, this one or not"),
-    ("portrait_landmarks", "list<float32>[136]", "68 points as x, y in pixels of the written picture"),
+    ("portrait_landmarks", "list<float32>", "136 numbers: 68 points as x, y in pixels of the written picture"),
     ("caption", "string", "text of the sample"),
     ("caption_model", "string", "where the caption came from"),
     ("age", "float32", "years"),
@@ -256,8 +260,6 @@ def arrow_schema(columns: tuple[tuple[str, str, str], ...]) -> pa.Schema:
         "string": pa.string(), "binary": pa.binary(), "bool": pa.bool_(),
         "int32": pa.int32(), "int64": pa.int64(), "float32": pa.float32(),
         "list<float32>": pa.list_(pa.float32()),
-        "list<float32>[10]": pa.list_(pa.float32(), 10),
-        "list<float32>[136]": pa.list_(pa.float32(), 136),
     }  # fmt: skip
     return pa.schema(
         [

@@ -32,7 +32,9 @@ class Backend:
 
 
 DETECTORS: Mapping[str, Backend] = {
-    "dlib_mmod": Backend("dlib_faces:DlibMmodDetector", "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only"),
+    "dlib_mmod": Backend(
+        "dlib_faces:DlibMmodDetector", "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only"
+    ),
     "dlib_hog": Backend("dlib_faces:DlibDetector", "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only"),
 }
 EMBEDDERS: Mapping[str, Backend] = {

@@ -146,5 +146,5 @@ def _nearest(rows: pa.Table, column: str, cut: float | None, limit: int) -> tupl
     values = pc.cast(rows[column], pa.float64())
     gap = pc.abs(pc.subtract(values, pa.scalar(cut, pa.float64())))
     ranked = pa.table({"image_id": rows["image_id"], "value": values, "gap": gap})
-    order = pc.select_k_unstable(ranked, limit, sort_keys=[("gap", "ascending"), ("image_id", "ascending")])
+    order = pc.sort_indices(ranked, sort_keys=[("gap", "ascending"), ("image_id", "ascending")])[:limit]
     return tuple(Pick(row["image_id"], row["value"]) for row in ranked.take(order).to_pylist())

@@ -199,3 +199,35 @@ def test_a_run_over_the_failure_budget_says_so(twelve_people: Path, tmp_path: Pa
     result = run(recipe, RunOptions(tmp_path / "out", limit=1), lambda progress: None)
     assert result.over_budget
     assert result.dataset["counts"]["failed"] == 1
+
+
+def test_each_picture_is_decoded_once_and_pixels_held_are_bounded(
+    twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hifidata.image.decode import Limits, Picture, decode
+    from hifidata.run import work
+    from hifidata.stages import base
+
+    decoded: Counter[bytes] = Counter()
+    held = most_held = 0
+
+    def counting(data: bytes, limits: Limits) -> Picture:
+        nonlocal held, most_held
+        decoded[data] += 1
+        held += 1
+        most_held = max(most_held, held)
+        return decode(data, limits)
+
+    def releasing(sample: base.Sample, keep_encoded: bool) -> None:
+        nonlocal held
+        held -= sample.has_pixels
+        release(sample, keep_encoded)
+
+    release = base.Sample.release
+    monkeypatch.setattr(base, "decode", counting)
+    monkeypatch.setattr(base.Sample, "release", releasing)
+    monkeypatch.setattr(work, "CHUNK_PIXELS", 1)  # every picture fills a chunk
+    run(recipe_for(twelve_people, *QUICK_RECIPE), RunOptions(tmp_path / "out", limit=2), lambda progress: None)
+    assert decoded
+    assert sum(decoded.values()) == 8
+    assert most_held <= 3  # the picture of the chunk, and the broken files that never got pixels
