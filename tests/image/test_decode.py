@@ -100,7 +100,7 @@ def test_avif_with_a_damaged_exif_entry_decodes_without_a_warning() -> None:
     data = saved(scene(), "AVIF", exif=exif_with(1))
     first_entry = data.index(b"MM\x00*") + 10
     damaged = data[: first_entry + 2] + struct.pack(">HI", 2, 2**24) + data[first_entry + 8 :]
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="."):  # Pillow words it differently from version to version
         Image.open(BytesIO(damaged))
     assert decode(damaged, Limits()).exif_orientation == 1
 
