@@ -1,0 +1,1 @@
+"""From a URL to verified bytes: address guard, robots, politeness, client. Knows nothing of stages or manifests."""

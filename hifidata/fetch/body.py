@@ -1,0 +1,106 @@
+"""Reading a body within its limit, and judging what it is."""
+
+from __future__ import annotations
+
+import zlib
+
+import aiohttp
+
+from hifidata.fetch.headers import Headers
+from hifidata.fetch.reasons import FetchReason
+from hifidata.fetch.result import FetchFailure
+from hifidata.image.sniff import NO_PICTURE, sniff
+
+_GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
+_COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress", "dcb", "dcz"})
+_INFLATABLE = frozenset({"gzip", "x-gzip", "deflate"})
+
+
+class _Plain:
+    def feed(self, piece: bytes, limit: int) -> bytes:
+        return piece
+
+    def finish(self) -> None:
+        """Nothing to check."""
+
+
+class _Inflater:
+    """One gzip or zlib stream. A stream that goes on behind its end is refused: no server of pictures sends one."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)
+
+    def feed(self, piece: bytes, limit: int) -> bytes:
+        """At most ``limit`` + 1 bytes: enough to see that there are too many."""
+        try:
+            data = self._stream.decompress(piece, limit + 1)
+        except zlib.error as error:
+            raise FetchFailure(FetchReason.BAD_RESPONSE, f"content-encoding: {error}") from error
+        if self._stream.unused_data:
+            raise FetchFailure(FetchReason.BAD_RESPONSE, "content-encoding: data behind the end of the stream")
+        return data
+
+    def finish(self) -> None:
+        if not self._stream.eof:
+            raise FetchFailure(FetchReason.INCOMPLETE_BODY, "content-encoding: the stream has no end")
+
+
+async def read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    """The whole decoded body.
+
+    Raises:
+        FetchFailure: ``too_large`` as soon as that is certain, from Content-Length before any byte is read;
+            ``incomplete_body``; ``bad_response`` for an encoding that was not asked for and that is not gzip.
+    """
+    announced = response.content_length
+    if announced is not None and announced > max_bytes:
+        raise FetchFailure(FetchReason.TOO_LARGE, f"{announced} bytes announced, the limit is {max_bytes}")
+    decoder = _decoder(response.headers)
+    pieces: list[bytes] = []
+    n_received = n_decoded = 0
+    async for piece in response.content.iter_any():
+        n_received += len(piece)
+        decoded = decoder.feed(piece, max_bytes - n_decoded)
+        n_decoded += len(decoded)
+        if n_received > max_bytes or n_decoded > max_bytes:
+            raise FetchFailure(FetchReason.TOO_LARGE, f"more than {max_bytes} bytes")
+        pieces.append(decoded)
+    decoder.finish()
+    return b"".join(pieces)
+
+
+async def read_start(response: aiohttp.ClientResponse, max_bytes: int) -> tuple[bytes, bool]:
+    """The first ``max_bytes`` of the decoded body, and whether there was more."""
+    decoder = _decoder(response.headers)
+    data = bytearray()
+    async for piece in response.content.iter_any():
+        data += decoder.feed(piece, max_bytes - len(data))
+        if len(data) > max_bytes:
+            return bytes(data[:max_bytes]), True
+    decoder.finish()
+    return bytes(data), False
+
+
+def _decoder(headers: Headers) -> _Plain | _Inflater:
+    """Labels that name no compression (``binary``, ``utf-8``) are junk and mean nothing."""
+    labels = ",".join(headers.getall("content-encoding", ())).lower().split(",")
+    layers = [label.strip() for label in labels if label.strip() in _COMPRESSIONS]
+    if not layers:
+        return _Plain()
+    if len(layers) > 1 or layers[0] not in _INFLATABLE:
+        message = f"content-encoding {', '.join(layers)[:80]} although identity was asked for"
+        raise FetchFailure(FetchReason.BAD_RESPONSE, message)
+    return _Inflater()
+
+
+def check_picture(content: bytes) -> None:
+    """Looks at the first bytes; what the server calls it does not matter.
+
+    Raises:
+        FetchFailure: ``empty_file`` or ``not_image``.
+    """
+    if not content:
+        raise FetchFailure(FetchReason.EMPTY_FILE, "the body is empty")
+    kind = sniff(content)
+    if kind is None or kind in NO_PICTURE:
+        raise FetchFailure(FetchReason.NOT_IMAGE, f"got {kind or 'unknown bytes'}, expected a picture")

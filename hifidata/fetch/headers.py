@@ -1,0 +1,95 @@
+"""What an answer's headers say before its body is read: wishes of the site, status, when to come back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+
+from multidict import CIMultiDictProxy
+
+from hifidata.fetch.reasons import FetchReason
+from hifidata.fetch.result import FetchFailure
+
+Headers = CIMultiDictProxy[str]
+
+REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
+_VALUED_DIRECTIVES = frozenset({"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after"})
+
+
+def opt_out(headers: Headers, agent_name: str, directives: Collection[str]) -> str | None:
+    """The header by which a site keeps its picture out of datasets, or None.
+
+    Args:
+        headers: of the answer.
+        agent_name: our product token; directives scoped to other agents are not about us.
+        directives: of X-Robots-Tag, lower case, that count.
+
+    Source: X-Robots-Tag as search engines document it; TDM Reservation Protocol for ``tdm-reservation``.
+    """
+    for value in headers.getall("tdm-reservation", ()):
+        if value.strip() == "1":
+            return "tdm-reservation: 1"
+    for value in headers.getall("x-robots-tag", ()):
+        for directive in _directives_for(value, agent_name.lower()):
+            if directive in directives:
+                return f"x-robots-tag: {directive}"
+    return None
+
+
+def _directives_for(value: str, agent_name: str) -> Iterator[str]:
+    """A scope, ``agent:``, holds until the next one in the same header line."""
+    about_us = True
+    for part in value.lower().split(","):
+        name, colon, rest = part.partition(":")
+        if colon and name.strip() not in _VALUED_DIRECTIVES:
+            about_us = name.strip() in (agent_name, "*")
+            part = rest
+        if about_us:
+            yield part.strip()
+
+
+def check_status(status: int, headers: Headers, host: str) -> None:
+    """Lets 200, 304 and redirects pass.
+
+    Raises:
+        FetchFailure: ``rate_limited, http_4xx, http_5xx, bad_response``.
+    """
+    if status in (200, 304) or status in REDIRECT_STATUSES:
+        return
+    message = f"{host} answered {status}"
+    if status == 429:
+        raise FetchFailure(FetchReason.RATE_LIMITED, message, retry_after_s=retry_after_s(headers))
+    if status >= 500:
+        raise FetchFailure(FetchReason.HTTP_5XX, message, retry_after_s=retry_after_s(headers))
+    if status >= 400:
+        raise FetchFailure(FetchReason.HTTP_4XX, message)
+    raise FetchFailure(FetchReason.BAD_RESPONSE, f"{message}, expected 200")
+
+
+def retry_after_s(headers: Headers) -> float | None:
+    """Seconds from a Retry-After header in either of its forms, at least 0; None where it is absent or makes no sense."""
+    text = headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return max(0.0, (moment - datetime.now(timezone.utc)).total_seconds())
+
+
+def validator(headers: Headers, name: str) -> str | None:
+    """ETag or Last-Modified, where it is fit to be stored and sent again."""
+    text = headers.get(name, "")
+    return text if 0 < len(text) <= 512 and text.isascii() and text.isprintable() else None
+
+
+def conditions(etag: str | None, last_modified: str | None) -> Iterable[tuple[str, str]]:
+    """Request headers that ask for the body only if it changed. The date alone is weaker, so the ETag replaces it."""
+    for name, text in (("If-None-Match", etag), ("If-Modified-Since", last_modified)):
+        if text and text.isascii() and text.isprintable():
+            yield name, text
+            return

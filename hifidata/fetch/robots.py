@@ -1,0 +1,225 @@
+"""robots.txt per RFC 9309: asked once per origin and day, and whoever cannot be asked has said no."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import aiohttp
+from protego import Protego
+
+from hifidata.fetch.body import read_start
+from hifidata.fetch.guard import ParsedUrl
+from hifidata.fetch.headers import retry_after_s
+from hifidata.fetch.hops import Ask, Hops
+from hifidata.fetch.reasons import FetchReason
+from hifidata.fetch.result import FetchFailure, Journey
+from hifidata.fetch.settings import FetchSettings
+
+MAX_ROBOTS_BYTES = 500 * 1024  # RFC 9309 2.5
+_CACHE_S = 24 * 3600.0  # RFC 9309 2.4
+_CLOSED_CACHE_S = 300.0  # Nutch's delay before it asks a failing host again
+_MAX_CACHED_CHARS = 8 * 1024 * 1024  # the parser needs up to 40 times as many bytes
+_CHARS_PER_ENTRY = 1024  # what an origin costs beside its text
+_INLINE_BYTES = 16 * 1024  # longer files are parsed off the event loop
+_AGENT_LINE = re.compile(r"\s*user[\s-]?agent\s*[:\s]\s*(\*|[a-z_-]*)", re.IGNORECASE)
+# these lines neither end the agents of a group nor bind them
+_NO_RULE = re.compile(r"\s*(#|$|site-?maps?\b|host\b)", re.IGNORECASE)
+_CONCERN_THE_HOST = frozenset(
+    {
+        FetchReason.BLOCKED_ADDRESS,
+        FetchReason.UNKNOWN_HOST,
+        FetchReason.DNS_ERROR,
+        FetchReason.CONNECT_ERROR,
+        FetchReason.TLS_ERROR,
+        FetchReason.HOST_STOPPED,
+    }
+)
+"""Failures that would have met the picture as well, so that its row names them rather than robots.txt."""
+
+
+@dataclass(frozen=True)
+class RobotsRules:
+    """What one origin's robots.txt means for us.
+
+    Attributes:
+        rules: the parsed file; None allows everything.
+        refusal: reason and message that hold for every URL of the origin.
+        n_chars: what keeping this costs, roughly.
+    """
+
+    rules: Protego | None = None
+    refusal: tuple[FetchReason, str] | None = None
+    n_chars: int = _CHARS_PER_ENTRY
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the site itself said this."""
+        return self.refusal is None or self.refusal[0] is FetchReason.ROBOTS_DISALLOWED
+
+    def check(self, url: ParsedUrl, agent_name: str, max_crawl_delay_s: float) -> float:
+        """The crawl-delay in seconds, 0 where there is none.
+
+        Raises:
+            FetchFailure: the URL must not be fetched.
+        """
+        if self.refusal is not None:
+            raise FetchFailure(*self.refusal, transient=False)
+        if self.rules is None:
+            return 0.0
+        if not self.rules.can_fetch(str(url.url), agent_name):
+            raise FetchFailure(FetchReason.ROBOTS_DISALLOWED, f"{url.host}: its robots.txt disallows this URL")
+        delay_s = self.rules.crawl_delay(agent_name) or 0.0
+        rate = self.rules.request_rate(agent_name)
+        if rate is not None:
+            delay_s = max(delay_s, rate.seconds / rate.requests)
+        if delay_s > max_crawl_delay_s:
+            message = f"{url.host} asks for {delay_s:g} s between requests, the limit is {max_crawl_delay_s:g} s"
+            raise FetchFailure(FetchReason.CRAWL_DELAY_TOO_LONG, message)
+        return delay_s
+
+
+def lines_for(text: str, agent_name: str) -> Iterator[str]:
+    """The lines of the groups for ``*`` and for us.
+
+    The parser copies every rule to every agent of its group: 2,000 agents before 2,000 rules, a file of 65 KB, took it
+    8 s and 200 MB. What concerns other agents is therefore kept from it.
+    """
+    is_ours = among_agents = False
+    for line in text.removeprefix("\ufeff").splitlines():
+        found = _AGENT_LINE.match(line)
+        if found is not None:
+            named = found[1].lower() in ("*", agent_name.lower())
+            is_ours = named or (is_ours and among_agents)
+            among_agents = True
+            if named:
+                yield f"User-agent: {found[1]}"  # without a version behind the name, which the parser would compare
+        elif not _NO_RULE.match(line):
+            among_agents = False
+            if is_ours:
+                yield line
+
+
+class Robots:
+    """The robots.txt of every origin met lately.
+
+    Args:
+        settings: the product token, the longest crawl-delay, the time limit.
+        hops: fetches the file, with the same guard, turns and tries as a picture.
+    """
+
+    def __init__(self, settings: FetchSettings, hops: Hops) -> None:
+        self._settings = settings
+        self._hops = hops
+        self._entries: OrderedDict[str, tuple[float, RobotsRules]] = OrderedDict()
+        self._loading: dict[str, asyncio.Task[RobotsRules]] = {}
+        self._n_chars = 0
+
+    async def admit(self, url: ParsedUrl) -> float:
+        """The crawl-delay in seconds, 0 where there is none.
+
+        Raises:
+            FetchFailure: the site does not want this URL fetched, or could not be asked.
+        """
+        if not self._settings.obey_robots:
+            return 0.0
+        rules = self._cached(url.origin)
+        if rules is None:
+            rules = await self._load_once(url.origin)
+        return rules.check(url, self._settings.user_agent_name, self._settings.max_crawl_delay_s)
+
+    async def aclose(self) -> None:
+        """Gives up on files that are still on their way."""
+        tasks = list(self._loading.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _cached(self, origin: str) -> RobotsRules | None:
+        expires_s, rules = self._entries.get(origin, (0.0, None))
+        if rules is None or time.monotonic() >= expires_s:
+            return None
+        self._entries.move_to_end(origin)
+        return rules
+
+    async def _load_once(self, origin: str) -> RobotsRules:
+        """Whoever comes while the file is on its way waits for the same one; none of them can cancel it for the others."""
+        task = self._loading.get(origin)
+        if task is None:
+            task = self._loading[origin] = asyncio.create_task(self._load(origin))
+            task.add_done_callback(lambda _: self._loading.pop(origin, None))
+        return await asyncio.shield(task)
+
+    async def _load(self, origin: str) -> RobotsRules:
+        journey = Journey(self._settings.total_timeout_s)
+        truncated = False
+
+        async def read(response: aiohttp.ClientResponse, host: str) -> bytes | None:
+            nonlocal truncated
+            _check_robots_status(response, host)
+            if response.status != 200:
+                return None
+            body, truncated = await read_start(response, MAX_ROBOTS_BYTES)
+            return body
+
+        try:
+            answer = await self._hops.travel(f"{origin}/robots.txt", Ask({}, _anyone, read), journey)
+        except FetchFailure as failure:
+            rules = RobotsRules(refusal=_refusal(failure))
+        else:
+            rules = await self._rules_of(answer.body, truncated)
+        self._remember(origin, rules)
+        return rules
+
+    async def _rules_of(self, body: bytes | None, truncated: bool) -> RobotsRules:
+        if body is None:
+            return RobotsRules()
+        if truncated:  # half a line may allow more than the whole
+            body = body[: body.rfind(b"\n") + 1]
+        parse = partial(_parsed, body, self._settings.user_agent_name)
+        return parse() if len(body) <= _INLINE_BYTES else await asyncio.to_thread(parse)
+
+    def _remember(self, origin: str, rules: RobotsRules) -> None:
+        expires_s = time.monotonic() + (_CACHE_S if rules.is_final else _CLOSED_CACHE_S)
+        _, before = self._entries.pop(origin, (0.0, None))
+        self._n_chars += rules.n_chars - (before.n_chars if before else 0)
+        self._entries[origin] = expires_s, rules
+        while self._n_chars > _MAX_CACHED_CHARS and len(self._entries) > 1:
+            _, (_, oldest) = self._entries.popitem(last=False)
+            self._n_chars -= oldest.n_chars
+
+
+def _parsed(body: bytes, agent_name: str) -> RobotsRules:
+    text = "\n".join(lines_for(body.decode("utf-8", "replace"), agent_name))
+    return RobotsRules(Protego.parse(text), n_chars=_CHARS_PER_ENTRY + len(text))
+
+
+async def _anyone(_: ParsedUrl) -> float:
+    """robots.txt itself needs no permission (RFC 9309 2.2.2)."""
+    return 0.0
+
+
+def _check_robots_status(response: aiohttp.ClientResponse, host: str) -> None:
+    """2xx with a file and most of 4xx are answers; 401 and 403 are read as no, which RFC 9309 leaves to us."""
+    status = response.status
+    message = f"{host} answered {status} for robots.txt"
+    if status in (401, 403):
+        raise FetchFailure(FetchReason.ROBOTS_DISALLOWED, message)
+    if status == 429:
+        raise FetchFailure(FetchReason.RATE_LIMITED, message, retry_after_s=retry_after_s(response.headers))
+    if status >= 500:
+        raise FetchFailure(FetchReason.HTTP_5XX, message, retry_after_s=retry_after_s(response.headers))
+    if status < 400 and status != 200:
+        raise FetchFailure(FetchReason.BAD_RESPONSE, message)
+
+
+def _refusal(failure: FetchFailure) -> tuple[FetchReason, str]:
+    if failure.reason is FetchReason.ROBOTS_DISALLOWED:
+        return failure.reason, failure.message
+    reason = failure.reason if failure.reason in _CONCERN_THE_HOST else FetchReason.ROBOTS_UNREACHABLE
+    return reason, f"robots.txt: {failure.reason.value}: {failure.message}"

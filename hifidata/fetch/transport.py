@@ -1,0 +1,180 @@
+"""One request and its answer over aiohttp: no redirects, no cookies, no proxies, no silent second tries."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from types import SimpleNamespace, TracebackType
+from typing import Any
+
+import aiohttp
+
+from hifidata.fetch.guard import BlockedAddressError, Guard, ParsedUrl
+from hifidata.fetch.politeness import Turn
+from hifidata.fetch.reasons import FetchReason
+from hifidata.fetch.resolve import GuardedResolver, Lookup, LookupTimeout
+from hifidata.fetch.result import FetchFailure, Journey
+from hifidata.fetch.settings import FetchSettings
+
+_log = logging.getLogger(__name__)
+
+_READ_BUFFER_BYTES = 256 * 1024
+_FILES_PER_CONNECTION = 4  # besides those in use: idle ones, lookups, the process's own
+
+
+class _ConnectionLost(aiohttp.ClientError):
+    """Stands in for errors after which aiohttp would ask again by itself, past all politeness."""
+
+
+class Transport:
+    """The pool of connections.
+
+    Args:
+        settings: time limits, User-Agent.
+        guard: judges every address that is connected to.
+        lookup: names to addresses.
+        ssl_context: other trust anchors than the system's; its checks are used as they are.
+    """
+
+    def __init__(
+        self, settings: FetchSettings, guard: Guard, lookup: Lookup, ssl_context: ssl.SSLContext | None
+    ) -> None:
+        self._settings = settings
+        tracing = aiohttp.TraceConfig()
+        tracing.on_connection_create_start.append(_note_connect_start)
+        tracing.on_connection_create_end.append(_note_connect_end)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0,  # politeness has counted already
+                resolver=GuardedResolver(lookup, guard, settings.dns_timeout_s),
+                socket_factory=guard.open_socket,
+                ssl=ssl_context or True,
+                keepalive_timeout=settings.keepalive_s,
+                ttl_dns_cache=60,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": settings.user_agent, "Accept-Encoding": "identity"},
+            auto_decompress=False,
+            trust_env=False,
+            read_bufsize=_READ_BUFFER_BYTES,
+            middlewares=(_never_ask_twice,),
+            trace_configs=[tracing],
+        )
+
+    async def __aenter__(self) -> Transport:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    @asynccontextmanager
+    async def get(
+        self, url: ParsedUrl, headers: Mapping[str, str], journey: Journey, turn: Turn
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Asks for one URL; the body is still to be read. Times and status go into ``journey`` and ``turn``.
+
+        Raises:
+            FetchFailure: whatever goes wrong on the network, here and while the body is read.
+        """
+        limits = self._settings
+        timeout = aiohttp.ClientTimeout(
+            total=max(journey.network_left_s, 0.001),
+            connect=limits.dns_timeout_s + limits.connect_timeout_s,
+            sock_connect=limits.connect_timeout_s,
+            sock_read=limits.read_timeout_s,
+        )
+        began_s = time.monotonic()
+        journey.http_status, journey.connect_s = None, 0.0
+        try:
+            with _translated(url.host, journey):
+                async with self._session.get(
+                    url.url, headers=headers, allow_redirects=False, timeout=timeout, trace_request_ctx=(journey, turn)
+                ) as response:
+                    journey.response_s = turn.response_s = time.monotonic() - began_s
+                    journey.http_status, journey.final_url = response.status, str(url.url)
+                    yield response
+        finally:
+            journey.network_left_s -= time.monotonic() - began_s
+
+
+@contextmanager
+def _translated(host: str, journey: Journey) -> Iterator[None]:
+    """aiohttp's errors as ours. Their order matters: most of them are related."""
+    try:
+        yield
+    except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError, ssl.SSLError) as error:
+        raise FetchFailure(FetchReason.TLS_ERROR, f"{host}: {_words(error)}") from error
+    except aiohttp.ClientConnectorError as error:
+        raise FetchFailure(_reason_of(error.os_error), f"{host}: {_words(error.os_error)}") from error
+    except asyncio.TimeoutError as error:
+        what = "reading the body" if journey.http_status else "waiting for an answer"
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            what = "connecting"
+        raise FetchFailure(FetchReason.TIMEOUT, f"{host}: gave up {what}") from error
+    except aiohttp.ClientPayloadError as error:
+        raise FetchFailure(FetchReason.INCOMPLETE_BODY, f"{host}: {_words(error)}") from error
+    except (_ConnectionLost, aiohttp.ClientConnectionError, OSError) as error:
+        lost = FetchReason.INCOMPLETE_BODY if journey.http_status else FetchReason.CONNECT_ERROR
+        raise FetchFailure(lost, f"{host}: {_words(error)}") from error
+    except aiohttp.ClientResponseError as error:
+        # Broken chunks are an error of the body, unless they come together with the headers: then aiohttp blames both.
+        reason = FetchReason.INCOMPLETE_BODY if "chunk" in error.message.lower() else FetchReason.BAD_RESPONSE
+        raise FetchFailure(reason, f"{host}: {_words(error)}") from error
+    except aiohttp.ClientError as error:
+        raise FetchFailure(FetchReason.BAD_RESPONSE, f"{host}: {_words(error)}") from error
+
+
+def _reason_of(error: OSError) -> FetchReason:
+    if isinstance(error, BlockedAddressError):
+        return FetchReason.BLOCKED_ADDRESS
+    if isinstance(error, LookupTimeout):
+        return FetchReason.DNS_ERROR
+    if isinstance(error, socket.gaierror):
+        unknown = error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
+        return FetchReason.UNKNOWN_HOST if unknown else FetchReason.DNS_ERROR
+    return FetchReason.CONNECT_ERROR
+
+
+def _words(error: BaseException) -> str:
+    """A short line of plain ASCII without the URL: servers have a say in some of these texts."""
+    text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+    text = " ".join(text.split()) or type(error).__name__
+    return text.encode("ascii", "backslashreplace").decode()[:200]
+
+
+async def _never_ask_twice(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _ConnectionLost(str(error) or "the server closed the connection") from error
+
+
+async def _note_connect_start(_: aiohttp.ClientSession, context: SimpleNamespace, params: Any) -> None:
+    context.began_s = time.monotonic()
+
+
+async def _note_connect_end(_: aiohttp.ClientSession, context: SimpleNamespace, params: Any) -> None:
+    journey, turn = context.trace_request_ctx
+    journey.connect_s = time.monotonic() - context.began_s
+    turn.sent()
+
+
+def affordable_connections(wanted: int) -> int:
+    """As many as the process's limit on open files bears; a crawl must not starve the rest of the process."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    affordable = max(1, soft // _FILES_PER_CONNECTION) if soft != resource.RLIM_INFINITY else wanted
+    if affordable < wanted:
+        _log.warning("open files are limited to %d: using %d connections instead of %d", soft, affordable, wanted)
+    return min(wanted, affordable)
