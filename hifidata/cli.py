@@ -200,6 +200,12 @@ def main() -> None:
     except HifiError as error:
         console.err.print(f"error: {error}", markup=False)
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader of stdout has seen enough
+        sys.stderr.close()
+        sys.exit(0)
+    except OSError as error:  # disk full, permissions: the machine's trouble, not a bug of ours
+        console.err.print(f"error: {error}; nothing is half-written, the same command resumes", markup=False)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

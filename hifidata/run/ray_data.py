@@ -16,7 +16,8 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
-from hifidata.recipe import Group, Recipe
+from hifidata.errors import UsageError
+from hifidata.recipe import Recipe
 from hifidata.run.parcel import open_parcel, parcel_from_bytes, parcel_to_bytes, task_from_bytes, task_to_bytes
 from hifidata.run.plan import list_tasks, open_source
 from hifidata.run.work import Outcome, Worker
@@ -137,12 +138,15 @@ def _stream(recipe: Recipe, pending: frozenset[str], out: Path) -> Iterator[Outc
     data: ray.data.Dataset = ray.data.read_datasource(
         PendingIdentities(recipe, pending), override_num_blocks=1, num_cpus=0
     )
+    cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    sizes = pool_sizes(recipe, len(pending), cluster)
     for position, group in enumerate(recipe.worker_groups):
         data = data.map_batches(
             GroupActor,
             batch_size=1,
             batch_format="numpy",
-            compute=_pool(recipe, group, len(pending)),
+            # A pool of fixed size: growing waits for a queue that whole identities, being few, may never form.
+            compute=ActorPoolStrategy(min_size=sizes[position], max_size=sizes[position]),
             fn_constructor_args=(recipe.model_dump_json(), position, str(out)),
             num_cpus=group.num_cpus,
             num_gpus=group.num_gpus or None,
@@ -152,11 +156,42 @@ def _stream(recipe: Recipe, pending: frozenset[str], out: Path) -> Iterator[Outc
         yield Outcome(**{name: value for name, value in row.items() if name in Outcome.__dataclass_fields__})
 
 
-def _pool(recipe: Recipe, group: Group, n_pending: int) -> ActorPoolStrategy:
-    cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    room = [cluster.get("CPU", 1) / group.num_cpus] if group.num_cpus else []
-    room += [cluster.get("GPU", 0) / group.num_gpus] if group.num_gpus else []
-    limits = [int(min(room, default=1)), n_pending, group.max_workers, recipe.executor.workers]
-    most = max(min(limit for limit in limits if limit is not None), group.min_workers)
-    # Start them all: growing a pool waits for a queue that whole identities, being few, may never form.
-    return ActorPoolStrategy(min_size=most, max_size=most)
+def pool_sizes(recipe: Recipe, n_pending: int, cluster: Mapping[str, float]) -> list[int]:
+    """How many workers each group gets: all groups run at once, so they share the cluster.
+
+    Every group starts from ``min_workers``; then they take turns adding one while it fits and no limit is reached.
+
+    Args:
+        recipe: resolved.
+        n_pending: identities to do; more workers than that would idle.
+        cluster: resources Ray reports, by name.
+
+    Raises:
+        UsageError: the groups' minimum does not fit; Ray would wait for ever.
+    """
+    groups = recipe.worker_groups
+    free = {"CPU": cluster.get("CPU", 0.0), "GPU": cluster.get("GPU", 0.0)}
+    needs = [{"CPU": group.num_cpus, "GPU": group.num_gpus} for group in groups]
+    sizes = [group.min_workers for group in groups]
+    for kind in free:
+        free[kind] -= sum(size * need[kind] for size, need in zip(sizes, needs, strict=True))
+        if free[kind] < -1e-6:
+            raise UsageError(
+                f"groups: all of them at once need {cluster.get(kind, 0.0) - free[kind]:g} {kind}, Ray has "
+                f"{cluster.get(kind, 0.0):g}; lower num_{kind.lower()}s or min_workers, or merge groups"
+            )
+    limits = [
+        min(limit for limit in (n_pending, group.max_workers, recipe.executor.workers) if limit is not None)
+        for group in groups
+    ]
+    growing = [position for position, need in enumerate(needs) if any(need.values())]
+    while growing:
+        for position in list(growing):
+            fits = all(need <= free[kind] + 1e-6 for kind, need in needs[position].items())
+            if not fits or sizes[position] >= limits[position]:
+                growing.remove(position)
+                continue
+            sizes[position] += 1
+            for kind, need in needs[position].items():
+                free[kind] -= need
+    return sizes

@@ -1,0 +1,46 @@
+"""Worker groups share a cluster, and one that cannot hold them all is refused instead of waited for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hifidata.errors import UsageError
+from hifidata.recipe import STAGE_NAMES, Recipe
+from hifidata.run.ray_data import pool_sizes
+
+
+def recipe(*groups: dict[str, Any], workers: int | None = None) -> Recipe:
+    cuts = [0, *range(1, len(groups)), len(STAGE_NAMES)]
+    parts = [{"name": str(i), "stages": STAGE_NAMES[cuts[i] : cuts[i + 1]], **group} for i, group in enumerate(groups)]
+    return Recipe.model_validate(
+        {"name": "t", "source": {"kind": "folder"}, "groups": parts, "executor": {"workers": workers}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("groups", "cluster", "sizes"),
+    [
+        ([{}], {"CPU": 8}, [8]),
+        ([{"num_cpus": 3}], {"CPU": 8}, [2]),
+        ([{}, {}], {"CPU": 8}, [4, 4]),
+        ([{"num_cpus": 0.5}, {"num_cpus": 0.5}], {"CPU": 2}, [2, 2]),
+        ([{}, {"num_gpus": 1}], {"CPU": 16, "GPU": 2}, [14, 2]),
+        ([{"max_workers": 1}, {}], {"CPU": 4}, [1, 3]),
+    ],
+)
+def test_groups_share_what_there_is(groups: list[dict[str, Any]], cluster: dict[str, float], sizes: list[int]) -> None:
+    assert pool_sizes(recipe(*groups), 100, cluster) == sizes
+
+
+def test_no_more_workers_than_identities_or_than_the_executor_allows() -> None:
+    assert pool_sizes(recipe({}), 3, {"CPU": 8}) == [3]
+    assert pool_sizes(recipe({}, workers=2), 100, {"CPU": 8}) == [2]
+
+
+def test_groups_that_do_not_fit_at_once_are_refused_with_the_remedy() -> None:
+    with pytest.raises(UsageError, match="need 3 CPU, Ray has 2; lower num_cpus"):
+        pool_sizes(recipe({}, {}, {}), 100, {"CPU": 2})
+    with pytest.raises(UsageError, match="need 1 GPU, Ray has 0"):
+        pool_sizes(recipe({"num_gpus": 1}), 100, {"CPU": 2})
