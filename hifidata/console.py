@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -12,13 +13,17 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from hifidata.run.engine import Progress as RunProgress
 
 PLAIN_INTERVAL_S = 30.0
 
-out = Console(soft_wrap=True, highlight=False)
+PIPE_WIDTH = 2000
+"""Columns of a pipe or a file: wide enough never to fold a path that a script will read."""
+
+out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
@@ -39,13 +44,12 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], rig
     for name in columns:
         shown.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:
-        shown.add_row(*("" if value is None else _plain(value) for value in row))
-    out.print(shown)
+        shown.add_row(*(Text("" if value is None else _plain(value)) for value in row))
+    out.print(shown, soft_wrap=False)
 
 
 def _plain(value: Any) -> str:
-    text = f"{value:.3g}" if isinstance(value, float) else str(value)
-    return text.replace("[", r"\[")
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 class RunDisplay(AbstractContextManager["RunDisplay"]):
