@@ -63,7 +63,7 @@ def run(
         console.closing_table(result.dataset)
         if result.did_nothing:
             console.out.print("Nothing to do: this dataset is complete.")
-        console.out.print(str(result.report), markup=False)
+        console.out.print(str(result.report))
     if result.over_budget:
         counts = result.dataset["counts"]
         console.err.print(
@@ -166,7 +166,7 @@ def replay(dataset: DatasetArg, overrides: SetOption = [], json_out: JsonOption 
         console.write_json(vars(result) | {"unknown_by_stage": result.unknown_by_stage})
         return
     for change in result.changes or ["no setting changes"]:
-        console.out.print(change, markup=False)
+        console.out.print(change)
     console.out.print(
         f"kept: {result.kept_before} -> {result.kept_after} of {result.n_candidates} "
         f"({len(result.newly_kept)} newly kept, {len(result.newly_dropped)} newly dropped)"
@@ -174,6 +174,11 @@ def replay(dataset: DatasetArg, overrides: SetOption = [], json_out: JsonOption 
     reasons = sorted(result.reasons_before.keys() | result.reasons_after.keys())
     rows = [(reason, result.reasons_before[reason], result.reasons_after[reason]) for reason in reasons]
     console.table("", ("reason", "before", "after"), rows, right=("before", "after"))
+    if result.dependent:
+        console.out.print(
+            f"{len(result.dependent)} images are judged together with pictures of the same person that were never measured "
+            "(below), so theirs is open too."
+        )
     for stage, count in sorted(result.unknown_by_stage.items()):
         console.out.print(
             f"{count} images would now reach `{stage}`, but were never measured there: they had been dropped before it. "
@@ -189,7 +194,7 @@ def report(dataset: DatasetArg) -> None:
 
     folder = DatasetFolder(dataset)
     write_reports(folder, folder.read_dataset())
-    console.out.print(str(report_path(folder)), markup=False)
+    console.out.print(str(report_path(folder)))
 
 
 def main() -> None:
@@ -198,13 +203,13 @@ def main() -> None:
     try:
         app()
     except HifiError as error:
-        console.err.print(f"error: {error}", markup=False)
+        console.err.print(f"error: {error}")
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of stdout has seen enough
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:  # disk full, permissions: the machine's trouble, not a bug of ours
-        console.err.print(f"error: {error}; nothing is half-written, the same command resumes", markup=False)
+        console.err.print(f"error: {error}; nothing is half-written, the same command resumes")
         sys.exit(1)
 
 

@@ -23,24 +23,29 @@ PLAIN_INTERVAL_S = 30.0
 PIPE_WIDTH = 2000
 """Columns of a pipe or a file: wide enough never to fold a path that a script will read."""
 
-out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+"""A name must not move the cursor or colour the terminal of whoever inspects it."""
+
+out = Console(
+    soft_wrap=True, highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH
+)
+err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 def write_json(value: Any) -> None:
     """One JSON document on stdout."""
-    out.print(json.dumps(value, indent=2, ensure_ascii=False, default=str), markup=False)
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
 def write_json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
     """One JSON object per line on stdout."""
     for row in rows:
-        out.print(json.dumps(row, ensure_ascii=False, default=str), markup=False)
+        sys.stdout.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Iterable[str] = ()) -> None:
     """A table on stdout; columns named in ``right`` hold numbers."""
-    shown = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    shown = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
     for name in columns:
         shown.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:
@@ -49,7 +54,8 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], rig
 
 
 def _plain(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    text = f"{value:.3g}" if isinstance(value, float) else str(value)
+    return text.translate(CONTROL_CHARACTERS)
 
 
 class RunDisplay(AbstractContextManager["RunDisplay"]):
@@ -88,7 +94,7 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
         if self._live is None:
             if progress.done_identities == 0 or now - self._last_line >= PLAIN_INTERVAL_S:
                 self._last_line = now
-                err.print(text, markup=False)
+                err.print(text)
             return
         if self._task is None:
             self._task = self._live.add_task("", total=max(progress.n_images, 1), text=text)

@@ -92,7 +92,7 @@ class Crop(Section):
     centre_up: float = Field(0.15, ge=-1, le=1, description="moves the square up by this share of the face box's side")
     min_face_share: float = Field(0.10, ge=0, le=1, description="paper: more than 10 % of the crop")
     min_side_px: int = Field(256, ge=1, description="paper: smaller pictures are dropped")
-    output_px: int = Field(1024, ge=64, description="paper: 1024 x 1024")
+    output_px: int = Field(1024, ge=64, le=4096, description="paper: 1024 x 1024")
     pad: bool = Field(False, description="let the square leave the picture instead of moving or shrinking it")
 
 

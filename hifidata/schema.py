@@ -237,7 +237,7 @@ IDENTITY_COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("status", "string", "kept where at least one image was kept, otherwise dropped or failed"),
     ("reason", "string", "most frequent reason among its candidates where nothing was kept"),
     ("target_embedding", "list<float32>", "centre of the largest cluster, L2 norm 1 (biometric data)"),
-    ("n_clusters", "int32", "clusters k-means was asked for"),
+    ("n_clusters", "int32", "clusters k-means made"),
     ("similarity_min", "float32", "over kept images"),
     ("similarity_mean", "float32", "over kept images"),
     ("gender", "string", "of the kept images"),
@@ -269,7 +269,6 @@ def arrow_schema(columns: tuple[tuple[str, str, str], ...]) -> pa.Schema:
     )
 
 
-IMAGE_COLUMN_NAMES = tuple(name for name, _, _ in IMAGE_COLUMNS)
 _FLOAT32_COLUMNS = frozenset(name for name, kind, _ in IMAGE_COLUMNS if kind == "float32")
 
 

@@ -36,8 +36,10 @@ def dataset(twelve_people: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         (["run", FOLDER, "--out", "{tmp}/o", "--set", "quality.min_scor=1"], "did you mean min_score?"),
         (["run", "nope.yaml", "--out", "{tmp}/o"], "no such file"),
         (["run", FOLDER], "Missing option '--out'"),
+        (["run", FOLDER, "--out", "{tmp}/o"], "source.path is missing"),
+        (["run", FOLDER, "--out", "{tmp}/p/o", "--set", "source.path={tmp}/p"], "lies inside the source"),
         (["run", FOLDER, "--out", "{tmp}/o", "--executor", "spark"], "executor.kind"),
-        (["plan", FOLDER, "--set", "source.path={tmp}"], "expected one sub-folder of photos per person"),
+        (["plan", FOLDER, "--set", "source.path={tmp}/p/ann"], "expected one sub-folder of photos per person"),
         (["status", "{tmp}"], "not a dataset folder"),
         (["inspect", "{tmp}", "x"], "not a dataset folder"),
         (["failures", "{tmp}"], "not a dataset folder"),
@@ -47,6 +49,8 @@ def dataset(twelve_people: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     ],
 )
 def test_bad_input_exits_with_2_and_says_what_to_do(args: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "p" / "ann").mkdir(parents=True)
+    (tmp_path / "p" / "ann" / "1.jpg").write_bytes(b"x")
     done = hifidata(*(arg.replace("{tmp}", str(tmp_path)) for arg in args))
     assert done.returncode == 2
     assert message in " ".join(done.stderr.split())
@@ -104,3 +108,22 @@ def test_markup_in_names_is_printed_as_it_is(tmp_path: Path) -> None:
     assert done.returncode == 3, done.stderr
     assert "[bold]red" in hifidata("inspect", out, "[bold]red").stdout
     assert "[link=x].jpg" in hifidata("failures", out).stdout
+
+
+def test_names_reach_json_unchanged_and_the_terminal_without_control_characters(tmp_path: Path) -> None:
+    person = tmp_path / "photos" / ":smile: \x1b[31m"
+    person.mkdir(parents=True)
+    (person / "1.jpg").write_bytes(b"no picture")
+    sets = [word for value in QUICK_RECIPE for word in ("--set", value)]
+    hifidata("run", FOLDER, "--out", tmp_path / "out", "--set", f"source.path={tmp_path / 'photos'}", *sets)
+    found = json.loads(hifidata("inspect", tmp_path / "out", person.name, "--json").stdout)
+    assert found["identity"]["identity_name"] == ":smile: \x1b[31m"
+    shown = hifidata("inspect", tmp_path / "out", person.name).stdout
+    assert ":smile: \\x1b[31m" in shown
+    assert "\x1b" not in shown
+
+
+def test_an_unknown_reason_is_refused_with_the_nearest_one(dataset: Path) -> None:
+    done = hifidata("failures", dataset, "--reason", "low_qualty")
+    assert done.returncode == 2
+    assert "did you mean low_quality?" in done.stderr

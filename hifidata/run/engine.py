@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+
+import pyarrow.parquet as pq
 
 from hifidata.errors import ConservationError, DatasetError
 from hifidata.recipe import Recipe, differences
@@ -70,7 +72,7 @@ class RunResult:
     dataset: dict[str, Any]
     report: Path
     over_budget: bool
-    did_nothing: bool = field(default=False)
+    did_nothing: bool = False
 
 
 def run(recipe: Recipe, options: RunOptions, on_progress: Callable[[Progress], None]) -> RunResult:
@@ -82,16 +84,22 @@ def run(recipe: Recipe, options: RunOptions, on_progress: Callable[[Progress], N
     """
     plan = make_plan(recipe, options.limit)
     folder = DatasetFolder(options.out)
+    source = Path(recipe.source.path).absolute()
+    if folder.root.is_relative_to(source):
+        raise DatasetError(
+            f"--out {folder.root}: lies inside the source {source} and would be read as photos; move it out"
+        )
     folder.create()
     with folder.lock():
         started_at = _begin(folder, recipe, options.accept_recipe_change)
+        packed = _packed_identities(folder) if recipe.output.layout == "packed" else frozenset[str]()
         pending = frozenset(
             task.identity_id
             for task in list_tasks(recipe, plan.candidates_of)
-            if not _is_committed(folder, task, recipe)
+            if not _is_committed(folder, task, recipe, packed)
         )
-        stale = [] if plan.is_limited else _stale(folder, plan)
-        if not pending and not stale and folder.dataset_json.exists():
+        stale = _stale(folder, plan, pending)
+        if not pending and not stale and _is_whole(folder):
             dataset = folder.read_dataset()
             return RunResult(dataset, report_path(folder), _over_budget(recipe, dataset), did_nothing=True)
         folder.dataset_json.unlink(missing_ok=True)
@@ -104,7 +112,8 @@ def run(recipe: Recipe, options: RunOptions, on_progress: Callable[[Progress], N
                 on_progress(progress)
         for fragment in stale:
             fragment.unlink()
-        dataset = finish(folder, recipe, started_at)
+        _check_conservation(folder, plan)
+        dataset = finish(folder, recipe, started_at, plan.is_limited)
         return RunResult(dataset, report_path(folder), _over_budget(recipe, dataset))
 
 
@@ -137,32 +146,71 @@ def _begin(folder: DatasetFolder, recipe: Recipe, accept_change: bool) -> str:
     return now
 
 
-def _is_committed(folder: DatasetFolder, task: IdentityTask, recipe: Recipe) -> bool:
+def _is_whole(folder: DatasetFolder) -> bool:
+    needed = [folder.dataset_json, report_path(folder)]
+    needed += [folder.manifests / f"{name}.parquet" for name in ("images", "identities", "thumbnails")]
+    return all(path.exists() for path in needed)
+
+
+def _packed_identities(folder: DatasetFolder) -> frozenset[str]:
+    """Identities that lie in a pack that is still there at its recorded size."""
+    table = folder.manifests / "identities.parquet"
+    if not table.exists():
+        return frozenset()
+    rows = pq.read_table(table, columns=["identity_id", "shard", "shard_bytes"]).to_pylist()
+    sizes = {path.relative_to(folder.root).as_posix(): path.stat().st_size for path in folder.shards.glob("pack-*.tar")}
+    return frozenset(
+        row["identity_id"] for row in rows if row["shard"] and sizes.get(row["shard"]) == row["shard_bytes"]
+    )
+
+
+def _is_committed(folder: DatasetFolder, task: IdentityTask, recipe: Recipe, packed: Container[str]) -> bool:
     path = folder.fragment_path(task.identity_id)
     if not path.exists():
         return False
     record = read_record(path)
     if (record.fingerprint, record.recipe_hash) != (task.fingerprint, recipe.hash):
         return False
-    if not record.identity.get("shard") or recipe.output.layout == "packed":
-        return True  # whether a pack is whole is checked when it is opened
+    if not record.identity.get("shard") or task.identity_id in packed:
+        return True
     shard = folder.root / record.identity["shard"]
     return shard.exists() and bool(shard.stat().st_size == record.identity["shard_bytes"])
 
 
-def _stale(folder: DatasetFolder, plan: Plan) -> list[Path]:
-    """Fragments of people the source no longer has."""
-    return [fragment for fragment in folder.committed() if fragment.stem not in plan.candidates_of]
+def _stale(folder: DatasetFolder, plan: Plan, pending: Container[str]) -> list[Path]:
+    """Fragments of people the source no longer has, and those another recipe left that nothing will replace."""
+    return [
+        fragment
+        for fragment in folder.committed()
+        if fragment.stem not in pending
+        and (
+            (fragment.stem not in plan.candidates_of and not plan.is_limited)
+            or read_record(fragment).recipe_hash != plan.recipe.hash
+        )
+    ]
 
 
-def finish(folder: DatasetFolder, recipe: Recipe, started_at: str) -> dict[str, Any]:
+def _check_conservation(folder: DatasetFolder, plan: Plan) -> None:
+    """Every candidate that was planned is committed. Raises ConservationError."""
+    for identity_id, n_planned in plan.candidates_of.items():
+        path = folder.fragment_path(identity_id)
+        n_committed = int(read_record(path).identity["n_candidates"]) if path.exists() else 0
+        if n_committed != n_planned or not path.exists():
+            raise ConservationError(
+                f"identity {identity_id}: {n_planned} candidates were planned, {n_committed} are committed; "
+                "did the source change during the run? The same command goes on from here"
+            )
+
+
+def finish(folder: DatasetFolder, recipe: Recipe, started_at: str, is_limited: bool) -> dict[str, Any]:
     """Everything after the last commit: pack, compact, report, card, and dataset.json as the last file."""
     fragments = folder.committed()
     records = [read_record(fragment) for fragment in fragments]
-    _remove_orphan_shards(folder, records)
     moved = _pack(folder, records, recipe) if recipe.output.layout == "packed" else {}
+    _remove_orphan_shards(folder, {shard["path"] for shard in _shard_list(records, moved)})
     compact(fragments, folder.manifests, moved)
     dataset = describe(recipe, records, started_at)
+    dataset["is_limited"] = is_limited
     dataset["shards"] = _shard_list(records, moved)
     write_reports(folder, dataset)
     write_json(folder.dataset_json, dataset)
@@ -171,10 +219,9 @@ def finish(folder: DatasetFolder, recipe: Recipe, started_at: str) -> dict[str, 
     return dataset
 
 
-def _remove_orphan_shards(folder: DatasetFolder, records: Sequence[CommitRecord]) -> None:
-    """Shards whose identity is gone, or was killed between its shard and its fragment and then changed."""
-    owned = {record.identity.get("shard") for record in records}
-    for shard in folder.shards.glob("??/*.tar"):
+def _remove_orphan_shards(folder: DatasetFolder, owned: Container[str]) -> None:
+    """Shards whose identity is gone, packs of another layout, and what a kill between shard and fragment left."""
+    for shard in [*folder.shards.glob("??/*.tar"), *folder.shards.glob("pack-*.tar")]:
         if shard.relative_to(folder.root).as_posix() not in owned:
             shard.unlink()
 
@@ -228,11 +275,9 @@ def report_path(folder: DatasetFolder) -> Path:
 
 
 def describe(recipe: Recipe, records: Sequence[CommitRecord], started_at: str) -> dict[str, Any]:
-    """dataset.json without its shards. Raises ConservationError where an identity's counts do not add up."""
+    """dataset.json without its shards."""
     identities = [record.identity for record in records]
     counts = {name: sum(row[f"n_{name}"] for row in identities) for name in ("candidates", "kept", "dropped", "failed")}
-    if counts["candidates"] != counts["kept"] + counts["dropped"] + counts["failed"]:
-        raise ConservationError(f"candidates do not add up: {counts}; this is a bug, please report it")
     table = stage_table(recipe)
     return {
         "format_version": FORMAT_VERSION,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hifidata import backends
+from hifidata.errors import SourceError
 from hifidata.recipe import STAGE_NAMES, Recipe
 from hifidata.recipe import FolderSource as FolderSettings
 from hifidata.schema import IdentityTask
@@ -71,6 +72,10 @@ def make_plan(recipe: Recipe, limit: int | None = None) -> Plan:
         is_limited = limit is not None and len(candidates_of) == limit
         if is_limited:
             break
+        if task.identity_id in candidates_of:
+            raise SourceError(
+                f"source: {task.identity_name!r} is listed twice; give every person one name of their own"
+            )
         candidates_of[task.identity_id] = len(task.candidates)
     return Plan(recipe, candidates_of, is_limited)
 
@@ -83,6 +88,8 @@ def list_tasks(recipe: Recipe, wanted: Container[str]) -> Iterator[IdentityTask]
 def open_source(recipe: Recipe) -> Source:
     """The recipe's source."""
     settings, max_bytes = recipe.source, recipe.intake.max_bytes
+    if not settings.path:
+        raise SourceError("source.path is missing; pass --set source.path=PHOTOS")
     if isinstance(settings, FolderSettings):
         return FolderSource(Path(settings.path), settings.licence, max_bytes)
     return ShardsSource(settings.path, settings.identity_field, settings.licence, max_bytes)

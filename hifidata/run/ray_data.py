@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
-from hifidata.errors import UsageError
+from hifidata.errors import HifiError, UsageError
 from hifidata.recipe import Recipe
 from hifidata.run.parcel import open_parcel, parcel_from_bytes, parcel_to_bytes, task_from_bytes, task_to_bytes
 from hifidata.run.plan import list_tasks, open_source
@@ -90,22 +91,40 @@ def run_ray(recipe: Recipe, pending: frozenset[str], out: Path, address: str | N
         _start(recipe, address)
     try:
         yield from _stream(recipe, pending, out)
+    except ray.exceptions.RayError as error:
+        raise _own_error(error) or error from None
     finally:
         if started_here:
             ray.shutdown()
 
 
+def _own_error(error: BaseException | None) -> HifiError | None:
+    """The error of ours that Ray wrapped on its way from a worker, if there is one."""
+    while error is not None:
+        if isinstance(error, HifiError) and not isinstance(error, ray.exceptions.RayError):
+            return error
+        error = getattr(error, "cause", None) or error.__cause__
+    return None
+
+
 def _start(recipe: Recipe, address: str | None) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
     runtime_env: dict[str, Any] = {"env_vars": dict(QUIET_ENV)}
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     if address:
         ray.init(address=address, runtime_env=runtime_env, log_to_driver=False)
-        return
+    else:
+        _start_here(recipe, runtime_env)
+    signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts its own in place, which would end us without a word
+
+
+def _start_here(recipe: Recipe, runtime_env: dict[str, Any]) -> None:
     # Its C++ side writes to stderr past Python's logging, even to say that it was told to be quiet. What goes wrong
     # still reaches us as exceptions.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     with _silent_stderr():
         ray.init(
+            address="local",  # whatever RAY_ADDRESS says: a cluster is used when it is asked for
             num_cpus=recipe.executor.workers or os.cpu_count(),
             include_dashboard=False,
             object_store_memory=recipe.executor.object_store_bytes,

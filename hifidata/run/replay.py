@@ -19,6 +19,7 @@ from hifidata.store.manifest import read_rows
 
 JUDGEMENT = ("status", "stage", "reason", "score", "threshold", "message", "shard", "key")
 UNKNOWN = "unknown"
+DEPENDENT = "dependent"
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Replay:
         reasons_before, reasons_after: counts by reason.
         unknown: image ids whose next stage was never measured, because they had already been dropped before it, with
             that stage's name. They may be kept or dropped; only a run can tell.
+        dependent: image ids that are judged together with such pictures of the same person, with the stage that does so.
     """
 
     n_candidates: int = 0
@@ -42,6 +44,7 @@ class Replay:
     reasons_before: Counter[str] = field(default_factory=Counter)
     reasons_after: Counter[str] = field(default_factory=Counter)
     unknown: dict[str, str] = field(default_factory=dict)
+    dependent: dict[str, str] = field(default_factory=dict)
     changes: list[str] = field(default_factory=list)
 
     @property
@@ -68,7 +71,7 @@ def replay(out: Path, overrides: Sequence[str]) -> Replay:
 
 
 def _refuse_unmeasured(changes: Sequence[str]) -> None:
-    replayable = {f"{'verify' if s.name == 'embed' else s.name}.{key}" for s in STAGES for key in s.replayable}
+    replayable = {f"{stage.name}.{key}" for stage in STAGES for key in stage.replayable}
     for change in changes:
         key = change.partition(":")[0]
         if key not in replayable:
@@ -94,6 +97,10 @@ def _replay_identity(stored: Sequence[Row], recipe: Recipe, result: Replay) -> N
         if before["status"] == Status.FAILED or before["stage"] == "intake":
             row |= {"status": before["status"], "reason": before["reason"]}
     for stage in STAGES:
+        if stage.scope == "identity" and any(row.get("status") == UNKNOWN for row in fresh):
+            for row in fresh:
+                if row.get("status") is None:
+                    row |= {"status": DEPENDENT, "stage": stage.name}
         if stage.runs(recipe):
             _replay_stage(stage, [row for row in fresh if row.get("status") is None], recipe)
     for row, before in zip(fresh, stored, strict=True):
@@ -130,6 +137,8 @@ def _count(row: dict[str, Any], before: Row, result: Replay) -> None:
             result.newly_kept.append(row["image_id"])
     elif status == UNKNOWN:
         result.unknown[row["image_id"]] = row["stage"]
+    elif status == DEPENDENT:
+        result.dependent[row["image_id"]] = row["stage"]
     else:
         result.reasons_after[row["reason"]] += 1
         if was_kept:

@@ -105,7 +105,8 @@ class Worker:
         has_crop = sample.row.get("crop_x1_px") is not None
         if sample.is_alive and has_crop and sample.portrait_jpeg is None:
             sample.portrait_jpeg = encode_jpeg(sample.portrait_u8, output.jpeg_quality)
-        if output.thumbnail_px and sample.has_pixels and sample.thumbnail is None:
+        is_final = has_crop or not sample.is_alive  # what is alive without a crop gets one in a later group
+        if output.thumbnail_px and sample.has_pixels and sample.thumbnail is None and is_final:
             shown = sample.portrait_u8 if has_crop else sample.rgb_u8
             sample.thumbnail = thumbnail_jpeg(shown, output.thumbnail_px)
 
@@ -146,6 +147,8 @@ class Worker:
         for number, sample in enumerate(kept):
             sample.row |= {"status": str(Status.KEPT), "shard": shard, "key": f"{task.identity_id}_{number:04d}"}
         facts = self._identity_facts(parcel)
+        # From here until the new fragment stands, the identity counts as not done: an old one must not vouch for a new shard.
+        self._folder.fragment_path(task.identity_id).unlink(missing_ok=True)
         if kept:
             info = write_shard(path, ((s.row["key"], members_of(s.row, s.portrait_jpeg or b"")) for s in kept))
             facts |= {"shard": shard, "shard_sha256": info.sha256, "shard_bytes": info.n_bytes}
@@ -165,7 +168,10 @@ class Worker:
         members = [row["embedding"] for row in parcel.rows if row.get("cluster") == 0]
         if members:
             centre = target_embedding(np.stack([np.asarray(member, np.float32) for member in members]))
-            facts |= {"target_embedding": centre.tolist(), "n_clusters": self._recipe.verify.k}
+            facts |= {
+                "target_embedding": centre.tolist(),
+                "n_clusters": 1 + max(row["cluster"] for row in parcel.rows if row.get("cluster") is not None),
+            }
         return facts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +55,7 @@ class FolderSource:
 
     def _candidates(self, root: Path, person: str) -> Iterator[Candidate]:
         facts = {"licence": self._licence} if self._licence else {}
-        for folder, subfolders, names in os.walk(root / person):
+        for folder, subfolders, names in os.walk(root / person, onerror=_refuse):
             subfolders[:] = sorted(name for name in subfolders if not _ignored(name))
             for name in sorted(names):
                 path = Path(folder, name)
@@ -82,6 +83,11 @@ class FolderSource:
             raise IntakeError(Reason.UNREADABLE_FILE, f"cannot be read: {error.strerror}") from error
 
 
+def _refuse(error: OSError) -> None:
+    # Listed as empty, a folder that cannot be read for a moment would lose its person.
+    raise SourceError(f"source.path: {error.filename}: cannot be listed: {error.strerror}; check it and run again")
+
+
 def _ignored(name: str) -> bool:
     return name.startswith(".") or name in IGNORED_NAMES
 
@@ -94,6 +100,8 @@ def _regular_inside(path: Path, root: Path) -> bool:
 
 
 def _printable(text: str) -> str:
-    # File names are bytes, the manifest is UTF-8: other bytes are written as \xNN there (two names never become one),
-    # and the locator keeps them.
-    return os.fsencode(text).decode("utf-8", errors="backslashreplace")
+    # File names are bytes, the manifest is UTF-8. Other bytes are written as \xNN there, with a hash, so that no other
+    # name can become the same; the locator keeps the bytes.
+    name = os.fsencode(text)
+    shown = name.decode("utf-8", errors="backslashreplace")
+    return shown if shown.encode() == name else f"{shown}~{hashlib.sha256(name).hexdigest()[:8]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,8 +16,10 @@ from hifidata.errors import IntakeError, SourceError
 from hifidata.schema import Candidate, IdentityTask, Reason, identity_id_of
 
 PICTURE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "avif"})
-CARRIED_FACTS = ("licence", "landing_page_uri", "fetched_at", "http_status")
+CARRIED_FACTS = {"licence": str, "landing_page_uri": str, "fetched_at": str, "http_status": int}
+"""Columns taken over from a sample's json where they have the manifest's type."""
 MAX_JSON_BYTES = 2**20
+OWN_ID = re.compile("[0-9a-f]{16}")
 
 
 @dataclass
@@ -60,7 +63,11 @@ class ShardsSource:
             raise SourceError(
                 f"source.path: {self._path}: the shards hold no picture ({', '.join(sorted(PICTURE_SUFFIXES))})"
             )
-        tasks = [IdentityTask(identity_id_of(name), name, "shards", tuple(found)) for name, found in people.items()]
+        tasks = [
+            # A dataset of ours names people by their id already; it stays.
+            IdentityTask(name if OWN_ID.fullmatch(name) else identity_id_of(name), name, "shards", tuple(found))
+            for name, found in people.items()
+        ]
         yield from sorted(tasks, key=lambda task: task.identity_id)
 
     def read(self, candidate: Candidate) -> bytes:
@@ -86,6 +93,7 @@ class ShardsSource:
             if path.is_dir()
             else sorted(Path(p) for p in glob.glob(self._path, recursive=True))
         )
+        found = [path for path in found if path.is_file()]
         if not found:
             raise SourceError(
                 f"source.path: {self._path}: no tar there; expected a tar, a folder of tars or a glob pattern"
@@ -99,10 +107,15 @@ class ShardsSource:
                 f"source.identity_field: sample {sample.key} of {sample.shard} has no usable {self._field!r} in its json; "
                 f"it has: {', '.join(sorted(sample.facts)) or 'nothing'}"
             )
-        return str(value)
+        name = str(value)
+        if any("\ud800" <= character <= "\udfff" for character in name):
+            raise SourceError(f"source.identity_field: sample {sample.key} of {sample.shard}: {name!r} is not text")
+        return name
 
     def _candidate(self, sample: _Sample, picture: tarfile.TarInfo, base: Path) -> Candidate:
-        facts = {name: sample.facts[name] for name in CARRIED_FACTS if sample.facts.get(name) is not None}
+        facts = {
+            name: sample.facts[name] for name, kind in CARRIED_FACTS.items() if type(sample.facts.get(name)) is kind
+        }
         if self._licence:
             facts.setdefault("licence", self._licence)
         return Candidate(

@@ -101,7 +101,7 @@ class Sample:
         """(output_px, output_px, 3) uint8 sRGB: the crop, resized once until released, then read back from its JPEG."""
         if self._portrait_u8 is None:
             if self.portrait_jpeg is not None:
-                self._portrait_u8 = decode(self.portrait_jpeg, self.limits).rgb_u8
+                self._portrait_u8 = decode(self.portrait_jpeg, Limits()).rgb_u8  # ours, whatever intake accepts
             else:
                 self._portrait_u8 = cut(self.rgb_u8, self.window, self._output_px)
         return self._portrait_u8

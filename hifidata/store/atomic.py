@@ -19,7 +19,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     removes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{os.getpid()}")
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{os.uname().nodename}-{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
             yield file

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hifidata.errors import DatasetError, FolderLockedError
-from hifidata.store.atomic import remove_temporary, write_bytes
+from hifidata.store.atomic import TEMPORARY_PREFIX, remove_temporary, write_bytes
 
 
 class DatasetFolder:
@@ -62,11 +62,21 @@ class DatasetFolder:
     def create(self) -> None:
         """Makes the folder. Raises DatasetError where it holds something that is not a dataset."""
         try:
-            if self.root.exists() and not self.state.is_dir() and any(self.root.iterdir()):
+            if self.root.exists() and not self.run_json.exists() and not self._is_untouched():
                 raise DatasetError(f"--out {self.root}: is not empty and not a dataset folder; choose another folder")
             self.state.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DatasetError(f"--out {self.root}: cannot be made: {error.strerror}; choose another folder") from error
+
+    def _is_untouched(self) -> bool:
+        """Empty, or what a run that was killed before it wrote anything leaves."""
+        return {path.relative_to(self.root).as_posix() for path in self.root.rglob("*")} <= {"state", "state/lock"}
+
+    def _remove_temporary(self) -> None:
+        for folder in (self.shards, self.manifests, self.state, self.root / "report"):
+            remove_temporary(folder)
+        for leftover in self.root.glob(f"{TEMPORARY_PREFIX}*"):
+            leftover.unlink(missing_ok=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -87,11 +97,11 @@ class DatasetFolder:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
             file.flush()
-            remove_temporary(self.root)
+            self._remove_temporary()
             try:
                 yield
             finally:
-                remove_temporary(self.root)
+                self._remove_temporary()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from hifidata.errors import DatasetError
-from hifidata.schema import Row, Status
+from hifidata.errors import DatasetError, UsageError
+from hifidata.schema import Reason, Row, Status
 from hifidata.store.folder import DatasetFolder
 from hifidata.store.manifest import read_record, read_rows
 
@@ -64,6 +65,8 @@ def find(out: Path, what: str) -> tuple[Row | None, list[Row]]:
     """
     folder = DatasetFolder(out)
     folder.read_run()
+    if not what:
+        raise DatasetError("inspect: name an identity or an image")
     pictures: list[Row] = []
     for fragment in folder.committed():
         identity = read_record(fragment).identity
@@ -84,6 +87,12 @@ def failures(out: Path, include_dropped: bool, reason: str | None) -> Iterator[R
     """Rows that failed, or every row that was not kept; optionally of one reason."""
     folder = DatasetFolder(out)
     folder.read_run()
+    if reason is not None and reason not in {str(known) for known in Reason}:
+        close = difflib.get_close_matches(reason, [str(known) for known in Reason], n=1)
+        raise UsageError(
+            f"--reason {reason}: no such reason; "
+            + (f"did you mean {close[0]}?" if close else "see manifests/README.md")
+        )
     wanted = {str(Status.FAILED)} | ({str(Status.DROPPED)} if include_dropped or reason else set())
     for fragment in folder.committed():
         for row in pq.read_table(fragment, columns=FAILURE_COLUMNS).to_pylist():

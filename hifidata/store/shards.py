@@ -43,8 +43,9 @@ def members_of(row: Row, portrait_jpeg: bytes) -> dict[str, bytes]:
     members = {
         "jpg": portrait_jpeg,
         "json": json.dumps(facts, sort_keys=True, ensure_ascii=False, default=_plain).encode(),
-        "txt": (row.get("caption") or "").encode(),
     }
+    if row.get("caption") is not None:
+        members["txt"] = row["caption"].encode()
     if row.get("embedding") is not None:
         members["embedding.npy"] = _npy(np.asarray(row["embedding"], np.float32))
     if row.get("portrait_landmarks") is not None:

@@ -152,6 +152,44 @@ def test_packed_shards_hold_the_same_samples_and_grow_with_the_source(twelve_peo
     assert {row["shard"] for row in kept} == {"shards/pack-000000.tar"}
 
 
+def test_a_lost_or_shortened_pack_is_made_again(twelve_people: Path, tmp_path: Path) -> None:
+    import os
+
+    out = tmp_path / "out"
+    packed = recipe_for(twelve_people, *QUICK_RECIPE, "output.layout=packed")
+    run(packed, RunOptions(out, limit=2), lambda progress: None)
+    pack = out / "shards" / "pack-000000.tar"
+    whole = pack.read_bytes()
+    os.truncate(pack, len(whole) // 2)
+    run(packed, RunOptions(out, limit=2), lambda progress: None)
+    assert pack.read_bytes() == whole
+    pack.unlink()
+    run(packed, RunOptions(out, limit=2), lambda progress: None)
+    assert pack.read_bytes() == whole
+
+
+def test_deleted_manifests_and_report_are_written_again(twelve_people: Path, tmp_path: Path) -> None:
+    import shutil
+
+    out, recipe = tmp_path / "out", recipe_for(twelve_people, *QUICK_RECIPE)
+    run(recipe, RunOptions(out, limit=2), lambda progress: None)
+    before = digest(out)
+    shutil.rmtree(out / "manifests")
+    shutil.rmtree(out / "report")
+    result = run(recipe, RunOptions(out, limit=2), lambda progress: None)
+    assert digest(out) == before
+    assert result.report.exists()
+
+
+def test_an_accepted_recipe_with_a_limit_leaves_no_rows_of_the_old_recipe(twelve_people: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(recipe_for(twelve_people, *QUICK_RECIPE), RunOptions(out, limit=3), lambda progress: None)
+    other = recipe_for(twelve_people, *QUICK_RECIPE, "crop.output_px=320")
+    result = run(other, RunOptions(out, limit=1, accept_recipe_change=True), lambda progress: None)
+    assert result.dataset["counts"]["identities"] == 1
+    assert result.dataset["is_limited"]
+
+
 def test_our_own_shards_are_a_source_again(twelve_people: Path, tmp_path: Path) -> None:
     run_into(tmp_path / "first", recipe_for(twelve_people, *QUICK_RECIPE))
     again = load_recipe(
@@ -184,7 +222,8 @@ def test_replay_agrees_with_a_real_run_at_the_stricter_threshold(demo: Path, dem
 def test_replay_says_where_a_number_was_never_measured(demo: Path) -> None:
     result = replay(demo, ["quality.min_score=0.0"])
     assert result.unknown_by_stage["watermark"] == result.reasons_before["low_quality"] > 0
-    assert not set(result.unknown) & set(result.newly_kept)
+    assert not result.newly_kept
+    assert set(result.dependent.values()) == {"dedup"}  # their people have pictures nobody measured there
 
 
 def test_replay_refuses_what_changes_a_measurement(demo: Path, tmp_path: Path) -> None:

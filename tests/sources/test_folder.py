@@ -76,6 +76,14 @@ def test_names_that_are_not_utf8_are_listed_and_read(tmp_path: Path) -> None:
     assert FolderSource(tmp_path).read(task.candidates[0]) == b"data"
 
 
+def test_a_name_of_other_bytes_never_becomes_another_name(tmp_path: Path) -> None:
+    for name in (b"bad\xff", b"bad\\xff"):
+        os.makedirs(os.fsencode(tmp_path) + b"/" + name)
+        with open(os.fsencode(tmp_path) + b"/" + name + b"/1.jpg", "wb") as file:
+            file.write(b"x")
+    assert len({task.identity_id for task in FolderSource(tmp_path).identities()}) == 2
+
+
 @pytest.mark.parametrize(("make", "message"), [
     (lambda root: None, "no such folder"),
     (lambda root: root.mkdir(), "no sub-folder"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -38,6 +39,20 @@ def test_samples_are_grouped_by_the_field_across_shards(tmp_path: Path) -> None:
     }  # fmt: skip
     assert people["ann"].candidates[0].facts == {"licence": "CC0-1.0"}
     assert len({c.relative_path for c in people["ann"].candidates}) == 2
+
+
+def test_facts_of_another_type_are_left_out_and_ids_of_ours_stay(tmp_path: Path) -> None:
+    facts = {"person": "0123456789abcdef", "licence": {"name": "x"}, "http_status": "200 OK", "fetched_at": "2026"}
+    write_tar(tmp_path / "0.tar", [("1.jpg", b"x"), ("1.json", json.dumps(facts).encode())])
+    (task,) = ShardsSource(str(tmp_path), "person").identities()
+    assert task.candidates[0].facts == {"fetched_at": "2026"}
+    assert task.identity_id == "0123456789abcdef"
+
+
+def test_a_pipe_called_tar_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.tar")
+    with pytest.raises(SourceError, match="no tar there"):
+        list(ShardsSource(str(tmp_path), "person").identities())
 
 
 def test_what_is_no_dataset_of_people_says_so(tmp_path: Path) -> None:

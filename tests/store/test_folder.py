@@ -18,6 +18,26 @@ def test_a_folder_with_other_things_in_it_is_refused_and_untouched(tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.doc"]
 
 
+def test_a_project_that_happens_to_have_a_state_folder_is_refused_and_untouched(tmp_path: Path) -> None:
+    for name in ("state/notes", "shards/ab/mine.tar", "data/.tmp-mine"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    with pytest.raises(DatasetError, match="is not empty and not a dataset folder"):
+        DatasetFolder(tmp_path).create()
+    assert sum(path.is_file() for path in tmp_path.rglob("*")) == 3
+
+
+def test_only_our_own_folders_are_swept(tmp_path: Path) -> None:
+    folder = DatasetFolder(tmp_path / "out")
+    folder.create()
+    for name in ("mine/.tmp-keep", "shards/ab/.tmp-x.tar-host-7", ".tmp-dataset.json-host-7"):
+        (folder.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder.root / name).write_text("x")
+    with folder.lock():
+        pass
+    assert [path.name for path in folder.root.rglob(".tmp-*")] == [".tmp-keep"]
+
+
 def test_a_folder_that_cannot_be_made_says_why(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(DatasetError, match="cannot be made"):
