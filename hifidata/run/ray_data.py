@@ -110,11 +110,14 @@ def _own_error(error: BaseException | None) -> HifiError | None:
 def _start(recipe: Recipe, address: str | None) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
     runtime_env: dict[str, Any] = {"env_vars": dict(QUIET_ENV)}
+    # Ray's processes inherit that they ignore Ctrl-C, which a terminal sends to all of them: stopping them is our part.
+    on_sigint = signal.signal(signal.SIGINT, signal.SIG_IGN)
     on_sigterm = signal.getsignal(signal.SIGTERM)
     if address:
         ray.init(address=address, runtime_env=runtime_env, log_to_driver=False)
     else:
         _start_here(recipe, runtime_env)
+    signal.signal(signal.SIGINT, on_sigint)
     signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts its own in place, which would end us without a word
 
 
