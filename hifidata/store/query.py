@@ -71,10 +71,12 @@ def find(out: Path, what: str) -> tuple[Row | None, list[Row]]:
     for fragment in folder.committed():
         identity = read_record(fragment).identity
         if what in (identity["identity_id"], identity["identity_name"]):
-            return identity, read_rows(fragment)
+            place = _where_packed(folder, identity["identity_id"])
+            return identity | place, _placed(read_rows(fragment), place)
         ids = pq.read_table(fragment, columns=["image_id", "key", "source_uri"])
         if any(pc.any(test).as_py() for test in _matches(ids, what)):
-            pictures += [row for row in read_rows(fragment) if _is(row, what)]
+            found = [row for row in read_rows(fragment) if _is(row, what)]
+            pictures += _placed(found, _where_packed(folder, identity["identity_id"]))
     if not pictures:
         raise DatasetError(
             f"{folder.root}: no identity and no image is called {what!r}; give an identity id or name, an image id, "
@@ -98,6 +100,20 @@ def failures(out: Path, include_dropped: bool, reason: str | None) -> Iterator[R
         for row in pq.read_table(fragment, columns=FAILURE_COLUMNS).to_pylist():
             if row["status"] in wanted and reason in (None, row["reason"]):
                 yield row
+
+
+def _where_packed(folder: DatasetFolder, identity_id: str) -> Row:
+    """The shard columns of a finished dataset: packing moves what the fragment recorded."""
+    table = folder.manifests / "identities.parquet"
+    if not folder.dataset_json.exists() or not table.exists():
+        return {}
+    columns = ["shard", "shard_sha256", "shard_bytes"]
+    rows: list[Row] = pq.read_table(table, columns=columns, filters=[("identity_id", "=", identity_id)]).to_pylist()
+    return rows[0] if rows else {}
+
+
+def _placed(rows: list[Row], place: Row) -> list[Row]:
+    return [row | {"shard": place["shard"]} if place and row["key"] else row for row in rows]
 
 
 def _matches(table: Any, what: str) -> Iterator[Any]:

@@ -15,6 +15,7 @@ from hifidata.errors import DatasetError, RecipeError
 from hifidata.recipe import STAGE_NAMES, Recipe, load_recipe
 from hifidata.run.engine import RunOptions, RunResult, run
 from hifidata.run.replay import replay
+from hifidata.store.query import find
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE, digest
 
 TWO_GROUPS = [
@@ -160,6 +161,12 @@ def test_a_lost_or_shortened_pack_is_made_again(twelve_people: Path, tmp_path: P
     run(packed, RunOptions(out, limit=2), lambda progress: None)
     pack = out / "shards" / "pack-000000.tar"
     whole = pack.read_bytes()
+    identity, rows = find(out, "person_00")
+    assert identity is not None
+    assert identity["shard"] == "shards/pack-000000.tar"
+    assert {row["shard"] for row in rows if row["key"]} == {"shards/pack-000000.tar"}
+    (row,) = find(out, next(str(row["key"]) for row in rows if row["key"]))[1]
+    assert row["shard"] == "shards/pack-000000.tar"
     os.truncate(pack, len(whole) // 2)
     run(packed, RunOptions(out, limit=2), lambda progress: None)
     assert pack.read_bytes() == whole
