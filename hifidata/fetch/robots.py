@@ -160,6 +160,7 @@ class Robots:
         truncated = False
 
         async def read(response: aiohttp.ClientResponse, host: str) -> bytes | None:
+            """The body up to the limit, noting whether it was cut."""
             nonlocal truncated
             _check_robots_status(response, host)
             if response.status != 200:

@@ -28,6 +28,7 @@ def read_jpeg(data: bytes) -> Header:
     segments = list(limited(_segments(data)))
 
     def payloads(marker: int, prefix: bytes) -> list[bytes]:
+        """What the segments of this marker carry after this prefix."""
         return [
             data[start + 4 + len(prefix) : stop]
             for name, start, stop in segments

@@ -161,6 +161,7 @@ class _Tiles:
     twins: Mapping[tuple[str, str], str]
 
     def sheet(self, count: ReasonCount, side: Sides) -> Sheet:
+        """The contact sheet of one reason."""
         test = NUMERIC_TESTS.get(count.reason)
         return Sheet(
             count=count,
@@ -174,6 +175,7 @@ class _Tiles:
         )
 
     def person(self, person: Person) -> PersonView:
+        """One person's rows of kept and of lost pictures."""
         return PersonView(
             person.row,
             tuple(self._of_person(self.rows[image_id]) for image_id in person.kept),
