@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from hifidata import console
 
 
 def main() -> None:
+    argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__).parse_args()
     root = Path(__file__).resolve().parent.parent
     photos = Path(os.environ.get("HIFI_ASSETS", root.parent / "shared" / "assets")) / "faces" / "sports-raw"
     if not photos.is_dir():

@@ -17,6 +17,8 @@ from typing import Any
 RECIPE = Path(__file__).resolve().parent.parent / "pipelines" / "folder.yaml"
 MEMORY_BUDGET_BYTES = 2 * 2**30
 HELP_BUDGET_S = 0.5
+ROUNDS = 2
+"""How often each thing is timed, in turns; the quickest counts."""
 
 
 def rows(photos: Path) -> Iterator[tuple[str, str, str]]:
@@ -25,8 +27,7 @@ def rows(photos: Path) -> Iterator[tuple[str, str, str]]:
     yield "local executor over bare decode + model + encode calls", f"{local / bare:.3f}", "at most 1.10"
     for name, share in sorted(shares.items(), key=lambda item: -item[1]):
         yield f"   of the bare calls, {name}", f"{share:.1%}", ""
-    speedup = _marginal(photos, "local", 1) / _marginal(photos, "ray", 2)
-    yield "ray with 2 workers over local with 1, start-up excluded", f"{speedup:.2f}", "at least 1.7"
+    yield "ray with 2 workers over local with 1, start-up excluded", f"{_speedup(photos):.2f}", "at least 1.7"
     yield "hifidata --help over its budget of 0.5 s", f"{_help_seconds() / HELP_BUDGET_S:.2f}", "at most 1.0"
     yield (
         "peak memory of the local run over 2 GiB",
@@ -55,10 +56,9 @@ def overhead(photos: Path) -> tuple[float, float, dict[str, float]]:
         worker.process(tasks[0])  # warm-up
         local, bare = 0.0, dict[str, float]()
         for task in tasks:  # person by person in turns, so that both see the same weather
-            began = time.perf_counter()
-            worker.process(task)
-            local += time.perf_counter() - began
-            _add(bare, _bare_calls(recipe, open_source(recipe), task, Path(folder)))
+            local += min(_seconds(lambda task=task: worker.process(task)) for _ in range(ROUNDS))
+            calls = [_bare_calls(recipe, open_source(recipe), task, Path(folder)) for _ in range(ROUNDS)]
+            _add(bare, min(calls, key=lambda spent: sum(spent.values())))
     total = sum(bare.values())
     return total, local, {name: seconds / total for name, seconds in bare.items()}
 
@@ -132,19 +132,33 @@ def _timed(spent: dict[str, float], name: str, call: Any) -> Any:
     return result
 
 
+def _seconds(call: Any) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
 def _add(total: dict[str, float], more: dict[str, float]) -> None:
     for name, seconds in more.items():
         total[name] = total.get(name, 0.0) + seconds
 
 
-def _marginal(photos: Path, executor: str, workers: int) -> float:
-    """Seconds that twice the photos take longer than the photos once: start-up cancels out."""
-    times = []
-    for copies in (1, 3):
-        with tempfile.TemporaryDirectory() as folder:
-            people = _split(photos, Path(folder) / "photos", copies)
-            times.append(_run_seconds(people, Path(folder) / "out", executor, workers))
-    return (times[1] - times[0]) / 2
+def _speedup(photos: Path) -> float:
+    """What the photos cost `local` with one worker over what they cost `ray` with two.
+
+    A cost is what three times the photos take longer than the photos once, so start-up cancels out. All four runs go in
+    turns and the quickest of each counts: a busy machine only ever adds.
+    """
+    seconds: dict[tuple[str, int], float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        people = {copies: _split(photos, Path(folder) / f"photos-{copies}", copies) for copies in (1, 3)}
+        for turn in range(ROUNDS):
+            for copies, root in people.items():
+                for executor, workers in (("local", 1), ("ray", 2)):
+                    out = Path(folder) / f"{executor}-{copies}-{turn}"
+                    took = _run_seconds(root, out, executor, workers)
+                    seconds[executor, copies] = min(took, seconds.get((executor, copies), took))
+    return (seconds["local", 3] - seconds["local", 1]) / (seconds["ray", 3] - seconds["ray", 1])
 
 
 def _split(photos: Path, root: Path, copies: int) -> Path:
@@ -160,18 +174,12 @@ def _split(photos: Path, root: Path, copies: int) -> Path:
 def _run_seconds(photos: Path, out: Path, executor: str, workers: int) -> float:
     command = [sys.executable, "-m", "hifidata.cli", "run", str(RECIPE), "--out", str(out), "--executor", executor]
     command += ["--set", f"source.path={photos}", "--set", f"executor.workers={workers}"]
-    began = time.perf_counter()
-    subprocess.run(command, capture_output=True, check=True)
-    return time.perf_counter() - began
+    return _seconds(lambda: subprocess.run(command, capture_output=True, check=True))
 
 
 def _help_seconds() -> float:
-    def once() -> float:
-        began = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "hifidata.cli", "--help"], capture_output=True, check=True)
-        return time.perf_counter() - began
-
-    return min(once() for _ in range(5))
+    command = [sys.executable, "-m", "hifidata.cli", "--help"]
+    return min(_seconds(lambda: subprocess.run(command, capture_output=True, check=True)) for _ in range(5))
 
 
 def memory(photos: Path) -> int:
