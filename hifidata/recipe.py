@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from hifidata import backends
 from hifidata.errors import RecipeError
+from hifidata.fetch.settings import FetchSettings
 from hifidata.image.decode import Limits
 
 STAGE_NAMES = (
@@ -56,6 +57,17 @@ SOURCE_KINDS: Mapping[str, type[Section]] = {"folder": FolderSource, "shards": S
 Source = Annotated[Union[FolderSource, ShardsSource], Field(discriminator="kind")]  # noqa: UP007
 
 
+class Fetch(FetchSettings):
+    """How pictures are fetched, for sources that list URLs."""
+
+    keep_originals: bool = Field(
+        False, description="keep the bytes in OUT/originals/; without them, other settings later mean crawling again"
+    )
+    max_waiting: int = Field(
+        5000, ge=1, description="URLs of people whose download has begun; bounds memory, and how far a crawl runs ahead"
+    )
+
+
 class Intake(Section):
     """Which bytes count as a picture."""
 
@@ -83,6 +95,9 @@ class Detect(Section):
         0.25, ge=0, le=1, description="another face counts from this share of the main face's area on; the paper: 0.0"
     )
     min_face_inside: float = Field(0.9, ge=0, le=1, description="share of the face box inside the picture")
+    min_listed_iou: float = Field(
+        0.3, ge=0, le=1, description="overlap with the face box of the list, where it has one (imdb_face)"
+    )
 
 
 class Crop(Section):
@@ -207,6 +222,7 @@ class Recipe(Section):
     name: str
     description: str = ""
     source: Source
+    fetch: Fetch = Fetch()
     intake: Intake = Intake()
     detect: Detect = Detect()
     crop: Crop = Crop()
@@ -238,8 +254,8 @@ class Recipe(Section):
 
     @property
     def hash(self) -> str:
-        """Hex sha256 of everything that can change the output; where it runs and how many may fail cannot."""
-        content = self.model_dump(mode="json", exclude={"executor", "failures", "groups", "description"})
+        """Hex sha256 of what the output is made by; where it runs, how it is fetched and how many may fail are not."""
+        content = self.model_dump(mode="json", exclude={"executor", "fetch", "failures", "groups", "description"})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

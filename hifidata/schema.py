@@ -39,6 +39,40 @@ class Status(_Word):
 class Reason(_Word):
     """Why a candidate was not kept. Closed: a new cause is a new member, documented in manifests/README.md."""
 
+    # source: the list
+    BAD_ROW = "bad_row"
+    DUPLICATE_URL = "duplicate_url"
+    NO_HITS = "no_hits"
+    SEARCH_ERROR = "search_error"
+    # fetch, before anything is sent
+    BAD_URL = "bad_url"  # no host, credentials, odd port, control characters, too long
+    BAD_SCHEME = "bad_scheme"
+    BLOCKED_ADDRESS = "blocked_address"
+    # fetch: redirects
+    BAD_REDIRECT = "bad_redirect"  # without a target, or with one that is no URL
+    TOO_MANY_REDIRECTS = "too_many_redirects"
+    TLS_DOWNGRADE = "tls_downgrade"
+    # fetch: the site's wishes
+    ROBOTS_DISALLOWED = "robots_disallowed"
+    ROBOTS_UNREACHABLE = "robots_unreachable"
+    CRAWL_DELAY_TOO_LONG = "crawl_delay_too_long"
+    OPTED_OUT = "opted_out"
+    # fetch: the host
+    UNKNOWN_HOST = "unknown_host"  # the name does not exist
+    DNS_ERROR = "dns_error"  # the name could not be looked up now
+    CONNECT_ERROR = "connect_error"  # no connection, or lost before the headers came
+    TLS_ERROR = "tls_error"
+    TIMEOUT = "timeout"
+    HOST_STOPPED = "host_stopped"
+    # fetch: the answer and its body
+    HTTP_4XX = "http_4xx"
+    HTTP_5XX = "http_5xx"
+    RATE_LIMITED = "rate_limited"
+    BAD_RESPONSE = "bad_response"  # no HTTP, an over-long header, a status or an encoding that was not asked for
+    TOO_LARGE = "too_large"
+    INCOMPLETE_BODY = "incomplete_body"
+    PLACEHOLDER = "placeholder"
+    HASH_MISMATCH = "hash_mismatch"
     # intake: the bytes
     EMPTY_FILE = "empty_file"
     UNREADABLE_FILE = "unreadable_file"
@@ -56,6 +90,7 @@ class Reason(_Word):
     NO_FACE = "no_face"
     SEVERAL_FACES = "several_faces"
     FACE_CUT_OFF = "face_cut_off"
+    FACE_MISMATCH = "face_mismatch"
     # crop
     FACE_SHARE_TOO_LOW = "face_share_too_low"
     CROP_TOO_SMALL = "crop_too_small"
@@ -72,8 +107,15 @@ class Reason(_Word):
 
 
 FAILED_REASONS = frozenset(
-    {Reason.EMPTY_FILE, Reason.UNREADABLE_FILE, Reason.NOT_IMAGE, Reason.TRUNCATED, Reason.CORRUPT, Reason.MODEL_ERROR}
-)
+    {
+        Reason.BAD_ROW, Reason.SEARCH_ERROR,
+        Reason.BAD_URL, Reason.BAD_SCHEME, Reason.BLOCKED_ADDRESS, Reason.BAD_REDIRECT, Reason.TOO_MANY_REDIRECTS,
+        Reason.TLS_DOWNGRADE, Reason.ROBOTS_UNREACHABLE, Reason.UNKNOWN_HOST, Reason.DNS_ERROR, Reason.CONNECT_ERROR,
+        Reason.TLS_ERROR, Reason.TIMEOUT, Reason.HOST_STOPPED, Reason.HTTP_4XX, Reason.HTTP_5XX, Reason.RATE_LIMITED,
+        Reason.BAD_RESPONSE, Reason.TOO_LARGE, Reason.INCOMPLETE_BODY, Reason.HASH_MISMATCH,
+        Reason.EMPTY_FILE, Reason.UNREADABLE_FILE, Reason.NOT_IMAGE, Reason.TRUNCATED, Reason.CORRUPT, Reason.MODEL_ERROR,
+    }
+)  # fmt: skip
 """Reasons that mean "could not be judged" (status failed, counted by the failure budget); all others mean "judged"."""
 
 
@@ -85,8 +127,9 @@ class Candidate:
         source_uri: where it came from, for the manifest; for folders it ends in ``<identity>/<file>``.
         relative_path: its name inside the source, independent of where the source lies; unique within the identity.
         version: changes when the bytes may have changed (size and mtime of a file, ETag of a URL); drives resume.
-        locator: what the source needs to read the bytes again (a file path, ``tar-path::member``).
-        facts: manifest columns the source already knows (licence, landing_page_uri, http_status, ...).
+        locator: what the source needs to read the bytes again (a file path, ``tar-path::member``, a URL to fetch).
+        facts: manifest columns the source already knows (licence, landing_page_uri, http_status, ...); with ``status``,
+            ``stage`` and ``reason`` among them the candidate is judged already and no stage sees it.
     """
 
     source_uri: str
@@ -98,17 +141,26 @@ class Candidate:
 
 @dataclass(frozen=True)
 class IdentityTask:
-    """All candidates of one person: the unit of work, of retry, of commit and of output."""
+    """All candidates of one person: the unit of work, of retry, of commit and of output.
+
+    Attributes:
+        query: of a person whose candidates are still to be searched for: what is asked for, and where. Stands for the
+            candidates in the fingerprint, so that a person is not searched for again because the web has changed.
+    """
 
     identity_id: str
     identity_name: str
     source: str
     candidates: tuple[Candidate, ...]
+    query: str = ""
 
     @property
     def fingerprint(self) -> str:
-        """Changes when a candidate is added, removed or altered (hex sha256)."""
+        """Changes when a candidate is added, removed or altered, or the search for them (hex sha256)."""
         digest = hashlib.sha256(self.identity_id.encode())
+        if self.query:
+            digest.update(f"\0{self.query}".encode())
+            return digest.hexdigest()
         for candidate in self.candidates:
             digest.update(f"\0{candidate.relative_path}\0{candidate.version}".encode())
         return digest.hexdigest()
@@ -143,8 +195,22 @@ IMAGE_COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("source_uri", "string", "where the candidate came from; folders end in <identity>/<file>"),
     ("landing_page_uri", "string", "page that shows the picture, where the source knows it"),
     ("licence", "string", "licence as the source states it"),
+    ("author", "string", "author as the source states it"),
+    ("provider", "string", "search engine or collection that named the picture"),
+    ("search_query", "string", "what it was asked for (personal data)"),
     ("fetched_at", "string", "UTC time of the download, ISO 8601"),
-    ("http_status", "int32", "status of the download"),
+    ("http_status", "int32", "status of the download's last answer"),
+    ("final_url", "string", "last URL that answered, after redirects"),
+    ("attempts", "int32", "tries that sent at least one request; 0 where the URL was refused beforehand"),
+    ("retryable", "bool", "whether a later run may have more luck; true only where the download failed"),
+    ("etag", "string", "validator of the download, for a conditional request"),
+    ("last_modified", "string", "likewise"),
+    ("queued_s", "float32", "the download waited: for robots.txt, for the host's turn, between tries"),
+    ("connect_s", "float32", "name lookup, connecting and TLS of its last request; 0 where a connection was reused"),
+    ("response_s", "float32", "from its last request to the answer's headers"),
+    ("expected_sha256", "string", "of the bytes, where the list names one"),
+    ("listed_face", "list<float32>", "face box of the list: x1, y1, x2, y2 over the picture's width and height"),
+    ("listed_face_iou", "float32", "overlap of the main face with that box, intersection over union"),
     ("content_sha256", "string", "sha256 of the bytes as read"),
     ("original_format", "string", "what the bytes are, whatever the file is called: jpeg, png, webp, bmp, gif, avif"),
     ("original_bytes", "int64", "size of the file"),

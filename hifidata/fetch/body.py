@@ -7,9 +7,9 @@ import zlib
 import aiohttp
 
 from hifidata.fetch.headers import Headers
-from hifidata.fetch.reasons import FetchReason
 from hifidata.fetch.result import FetchFailure
 from hifidata.image.sniff import NO_PICTURE, sniff
+from hifidata.schema import Reason
 
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 _COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress", "dcb", "dcz"})
@@ -35,14 +35,14 @@ class _Inflater:
         try:
             data = self._stream.decompress(piece, limit + 1)
         except zlib.error as error:
-            raise FetchFailure(FetchReason.BAD_RESPONSE, f"content-encoding: {error}") from error
+            raise FetchFailure(Reason.BAD_RESPONSE, f"content-encoding: {error}") from error
         if self._stream.unused_data:
-            raise FetchFailure(FetchReason.BAD_RESPONSE, "content-encoding: data behind the end of the stream")
+            raise FetchFailure(Reason.BAD_RESPONSE, "content-encoding: data behind the end of the stream")
         return data
 
     def finish(self) -> None:
         if not self._stream.eof:
-            raise FetchFailure(FetchReason.INCOMPLETE_BODY, "content-encoding: the stream has no end")
+            raise FetchFailure(Reason.INCOMPLETE_BODY, "content-encoding: the stream has no end")
 
 
 async def read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
@@ -54,7 +54,7 @@ async def read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     """
     announced = response.content_length
     if announced is not None and announced > max_bytes:
-        raise FetchFailure(FetchReason.TOO_LARGE, f"{announced} bytes announced, the limit is {max_bytes}")
+        raise FetchFailure(Reason.TOO_LARGE, f"{announced} bytes announced, the limit is {max_bytes}")
     decoder = _decoder(response.headers)
     pieces: list[bytes] = []
     n_received = n_decoded = 0
@@ -63,7 +63,7 @@ async def read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
         decoded = decoder.feed(piece, max_bytes - n_decoded)
         n_decoded += len(decoded)
         if n_received > max_bytes or n_decoded > max_bytes:
-            raise FetchFailure(FetchReason.TOO_LARGE, f"more than {max_bytes} bytes")
+            raise FetchFailure(Reason.TOO_LARGE, f"more than {max_bytes} bytes")
         pieces.append(decoded)
     decoder.finish()
     return b"".join(pieces)
@@ -89,7 +89,7 @@ def _decoder(headers: Headers) -> _Plain | _Inflater:
         return _Plain()
     if len(layers) > 1 or layers[0] not in _INFLATABLE:
         message = f"content-encoding {', '.join(layers)[:80]} although identity was asked for"
-        raise FetchFailure(FetchReason.BAD_RESPONSE, message)
+        raise FetchFailure(Reason.BAD_RESPONSE, message)
     return _Inflater()
 
 
@@ -100,7 +100,7 @@ def check_picture(content: bytes) -> None:
         FetchFailure: ``empty_file`` or ``not_image``.
     """
     if not content:
-        raise FetchFailure(FetchReason.EMPTY_FILE, "the body is empty")
+        raise FetchFailure(Reason.EMPTY_FILE, "the body is empty")
     kind = sniff(content)
     if kind is None or kind in NO_PICTURE:
-        raise FetchFailure(FetchReason.NOT_IMAGE, f"got {kind or 'unknown bytes'}, expected a picture")
+        raise FetchFailure(Reason.NOT_IMAGE, f"got {kind or 'unknown bytes'}, expected a picture")

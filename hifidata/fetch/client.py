@@ -22,12 +22,13 @@ from hifidata.fetch.guard import Guard
 from hifidata.fetch.headers import check_status, conditions, opt_out, validator
 from hifidata.fetch.hops import Answer, Ask, Hops
 from hifidata.fetch.politeness import Politeness
-from hifidata.fetch.reasons import RETRYABLE_REASONS, FetchReason
+from hifidata.fetch.reasons import RETRYABLE_REASONS
 from hifidata.fetch.resolve import Lookup, SystemLookup
 from hifidata.fetch.result import FetchFailure, FetchRequest, FetchResult, Journey
 from hifidata.fetch.robots import Robots
 from hifidata.fetch.settings import FetchSettings
 from hifidata.fetch.transport import Transport, affordable_connections
+from hifidata.schema import Reason
 
 _ACCEPT = "image/avif,image/webp,image/jpeg,image/png,image/*;q=0.9,*/*;q=0.5"
 
@@ -39,11 +40,15 @@ class Fetcher:
         settings: limits and manners.
         lookup: names to addresses; the system's by default. Its answers are judged like any other.
         ssl_context: other trust anchors than the system's, for instance of a company's own authority.
+
+    Raises:
+        RecipeError: the settings lead into the open web and name no contact.
     """
 
     def __init__(
         self, settings: FetchSettings, *, lookup: Lookup | None = None, ssl_context: ssl.SSLContext | None = None
     ) -> None:
+        settings.require_contact()
         self._settings = settings
         self._lookup = lookup
         self._ssl_context = ssl_context
@@ -86,26 +91,24 @@ class Fetcher:
         if self._settings.respect_opt_out:
             header = opt_out(response.headers, self._settings.user_agent_name, self._settings.opt_out_directives)
             if header is not None:
-                raise FetchFailure(FetchReason.OPTED_OUT, f"{host} opts out by {header}")
+                raise FetchFailure(Reason.OPTED_OUT, f"{host} opts out by {header}")
         return await read_body(response, self._settings.max_bytes) if response.status == 200 else None
 
     def _check(self, request: FetchRequest, answer: Answer, journey: Journey) -> None:
         """Whether the bytes are the picture that was asked for."""
         if answer.body is None:
             if not (request.etag or request.last_modified):
-                raise FetchFailure(FetchReason.BAD_RESPONSE, f"{answer.host} answered 304 to an unconditional request")
+                raise FetchFailure(Reason.BAD_RESPONSE, f"{answer.host} answered 304 to an unconditional request")
             return
         journey.n_bytes = len(answer.body)
         journey.content_sha256 = digest = hashlib.sha256(answer.body).hexdigest()
         check_picture(answer.body)
         if digest in self._settings.placeholder_sha256:
-            raise FetchFailure(
-                FetchReason.PLACEHOLDER, f"{answer.host} sent a picture known to stand for a removed one"
-            )
+            raise FetchFailure(Reason.PLACEHOLDER, f"{answer.host} sent a picture known to stand for a removed one")
         expected = request.expected_sha256
         if expected and digest != expected.strip().lower():
             message = f"sha256 {digest[:12]}.., expected {expected[:12]!a}..; the picture has changed"
-            raise FetchFailure(FetchReason.HASH_MISMATCH, message)
+            raise FetchFailure(Reason.HASH_MISMATCH, message)
 
 
 def _result(

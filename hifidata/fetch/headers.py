@@ -8,8 +8,8 @@ from email.utils import parsedate_to_datetime
 
 from multidict import CIMultiDictProxy
 
-from hifidata.fetch.reasons import FetchReason
 from hifidata.fetch.result import FetchFailure
+from hifidata.schema import Reason
 
 Headers = CIMultiDictProxy[str]
 
@@ -59,12 +59,12 @@ def check_status(status: int, headers: Headers, host: str) -> None:
         return
     message = f"{host} answered {status}"
     if status == 429:
-        raise FetchFailure(FetchReason.RATE_LIMITED, message, retry_after_s=retry_after_s(headers))
+        raise FetchFailure(Reason.RATE_LIMITED, message, retry_after_s=retry_after_s(headers))
     if status >= 500:
-        raise FetchFailure(FetchReason.HTTP_5XX, message, retry_after_s=retry_after_s(headers))
+        raise FetchFailure(Reason.HTTP_5XX, message, retry_after_s=retry_after_s(headers))
     if status >= 400:
-        raise FetchFailure(FetchReason.HTTP_4XX, message)
-    raise FetchFailure(FetchReason.BAD_RESPONSE, f"{message}, expected 200")
+        raise FetchFailure(Reason.HTTP_4XX, message)
+    raise FetchFailure(Reason.BAD_RESPONSE, f"{message}, expected 200")
 
 
 def retry_after_s(headers: Headers) -> float | None:

@@ -13,10 +13,10 @@ import aiohttp
 from hifidata.fetch.guard import Guard, ParsedUrl
 from hifidata.fetch.headers import REDIRECT_STATUSES, Headers
 from hifidata.fetch.politeness import Politeness
-from hifidata.fetch.reasons import FetchReason
 from hifidata.fetch.result import FetchFailure, Journey
 from hifidata.fetch.settings import FetchSettings
 from hifidata.fetch.transport import Transport
+from hifidata.schema import Reason
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Hops:
             try:
                 return await self._follow(start, ask, journey)
             except FetchFailure as failure:
-                if cause is not None and failure.reason is FetchReason.HOST_STOPPED:
+                if cause is not None and failure.reason is Reason.HOST_STOPPED:
                     raise cause from failure  # the URL was really asked for, and that is how it failed
                 cause = failure
                 is_last = journey.try_number >= self._settings.tries or journey.network_left_s <= 0
@@ -83,9 +83,9 @@ class Hops:
                 return answer
             location = answer.headers.get("location")
             if not location:
-                raise FetchFailure(FetchReason.BAD_REDIRECT, f"{url.host} answered {answer.status} without a Location")
+                raise FetchFailure(Reason.BAD_REDIRECT, f"{url.host} answered {answer.status} without a Location")
             url = self._guard.follow(url, location)
-        raise FetchFailure(FetchReason.TOO_MANY_REDIRECTS, f"more than {self._settings.max_redirects} redirects")
+        raise FetchFailure(Reason.TOO_MANY_REDIRECTS, f"more than {self._settings.max_redirects} redirects")
 
     async def _hop(self, url: ParsedUrl, ask: Ask, journey: Journey) -> Answer:
         began_s = time.monotonic()

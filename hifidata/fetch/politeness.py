@@ -13,9 +13,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from hifidata.fetch.reasons import HOST_FAULT_REASONS, FetchReason
+from hifidata.fetch.reasons import HOST_FAULT_REASONS
 from hifidata.fetch.result import FetchFailure
 from hifidata.fetch.settings import FetchSettings
+from hifidata.schema import Reason
 
 _MAX_SLOWDOWN_S = 10.0
 _HOSTS_BEFORE_TIDYING = 4096
@@ -116,7 +117,7 @@ class Politeness:
             message = (
                 f"{name} was stopped after {self._settings.max_host_errors} errors in a row; last: {host.last_error}"
             )
-            raise FetchFailure(FetchReason.HOST_STOPPED, message)
+            raise FetchFailure(Reason.HOST_STOPPED, message)
         slow_s = min(self._settings.slowdown * host.response_s, _MAX_SLOWDOWN_S)
         return max(host.last_start_s + max(delay_s, slow_s), host.paused_until_s) - now_s
 
@@ -130,7 +131,7 @@ class Politeness:
         if host.errors_in_row >= self._settings.max_host_errors:
             host.stopped_until_s = now_s + self._settings.host_stop_s
             host.errors_in_row = 0
-        if failure.reason in (FetchReason.RATE_LIMITED, FetchReason.HTTP_5XX):
+        if failure.reason in (Reason.RATE_LIMITED, Reason.HTTP_5XX):
             wait_s = failure.retry_after_s
             if wait_s is None:
                 wait_s = self._settings.backoff_s * 2**host.errors_in_row

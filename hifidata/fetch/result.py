@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hifidata.errors import HifiError
-from hifidata.fetch.reasons import TRANSIENT_REASONS, FetchReason
+from hifidata.fetch.reasons import TRANSIENT_REASONS
+from hifidata.schema import Reason
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class FetchResult:
     url: str
     final_url: str | None
     ok: bool
-    reason: FetchReason | None
+    reason: Reason | None
     message: str | None
     http_status: int | None
     attempts: int
@@ -83,7 +84,7 @@ class FetchFailure(HifiError):
     """
 
     def __init__(
-        self, reason: FetchReason, message: str, *, retry_after_s: float | None = None, transient: bool | None = None
+        self, reason: Reason, message: str, *, retry_after_s: float | None = None, transient: bool | None = None
     ) -> None:
         super().__init__(message)
         self.reason = reason

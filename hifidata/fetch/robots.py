@@ -17,9 +17,9 @@ from hifidata.fetch.body import read_start
 from hifidata.fetch.guard import ParsedUrl
 from hifidata.fetch.headers import retry_after_s
 from hifidata.fetch.hops import Ask, Hops
-from hifidata.fetch.reasons import FetchReason
 from hifidata.fetch.result import FetchFailure, Journey
 from hifidata.fetch.settings import FetchSettings
+from hifidata.schema import Reason
 
 MAX_ROBOTS_BYTES = 500 * 1024  # RFC 9309 2.5
 _CACHE_S = 24 * 3600.0  # RFC 9309 2.4
@@ -32,12 +32,12 @@ _AGENT_LINE = re.compile(r"\s*user[\s-]?agent\s*[:\s]\s*(\*|[a-z_-]*)", re.IGNOR
 _NO_RULE = re.compile(r"\s*(#|$|site-?maps?\b|host\b)", re.IGNORECASE)
 _CONCERN_THE_HOST = frozenset(
     {
-        FetchReason.BLOCKED_ADDRESS,
-        FetchReason.UNKNOWN_HOST,
-        FetchReason.DNS_ERROR,
-        FetchReason.CONNECT_ERROR,
-        FetchReason.TLS_ERROR,
-        FetchReason.HOST_STOPPED,
+        Reason.BLOCKED_ADDRESS,
+        Reason.UNKNOWN_HOST,
+        Reason.DNS_ERROR,
+        Reason.CONNECT_ERROR,
+        Reason.TLS_ERROR,
+        Reason.HOST_STOPPED,
     }
 )
 """Failures that would have met the picture as well, so that its row names them rather than robots.txt."""
@@ -54,13 +54,13 @@ class RobotsRules:
     """
 
     rules: Protego | None = None
-    refusal: tuple[FetchReason, str] | None = None
+    refusal: tuple[Reason, str] | None = None
     n_chars: int = _CHARS_PER_ENTRY
 
     @property
     def is_final(self) -> bool:
         """Whether the site itself said this."""
-        return self.refusal is None or self.refusal[0] is FetchReason.ROBOTS_DISALLOWED
+        return self.refusal is None or self.refusal[0] is Reason.ROBOTS_DISALLOWED
 
     def check(self, url: ParsedUrl, agent_name: str, max_crawl_delay_s: float) -> float:
         """The crawl-delay in seconds, 0 where there is none.
@@ -73,14 +73,14 @@ class RobotsRules:
         if self.rules is None:
             return 0.0
         if not self.rules.can_fetch(str(url.url), agent_name):
-            raise FetchFailure(FetchReason.ROBOTS_DISALLOWED, f"{url.host}: its robots.txt disallows this URL")
+            raise FetchFailure(Reason.ROBOTS_DISALLOWED, f"{url.host}: its robots.txt disallows this URL")
         delay_s = self.rules.crawl_delay(agent_name) or 0.0
         rate = self.rules.request_rate(agent_name)
         if rate is not None:
             delay_s = max(delay_s, rate.seconds / rate.requests)
         if delay_s > max_crawl_delay_s:
             message = f"{url.host} asks for {delay_s:g} s between requests, the limit is {max_crawl_delay_s:g} s"
-            raise FetchFailure(FetchReason.CRAWL_DELAY_TOO_LONG, message)
+            raise FetchFailure(Reason.CRAWL_DELAY_TOO_LONG, message)
         return delay_s
 
 
@@ -210,17 +210,17 @@ def _check_robots_status(response: aiohttp.ClientResponse, host: str) -> None:
     status = response.status
     message = f"{host} answered {status} for robots.txt"
     if status in (401, 403):
-        raise FetchFailure(FetchReason.ROBOTS_DISALLOWED, message)
+        raise FetchFailure(Reason.ROBOTS_DISALLOWED, message)
     if status == 429:
-        raise FetchFailure(FetchReason.RATE_LIMITED, message, retry_after_s=retry_after_s(response.headers))
+        raise FetchFailure(Reason.RATE_LIMITED, message, retry_after_s=retry_after_s(response.headers))
     if status >= 500:
-        raise FetchFailure(FetchReason.HTTP_5XX, message, retry_after_s=retry_after_s(response.headers))
+        raise FetchFailure(Reason.HTTP_5XX, message, retry_after_s=retry_after_s(response.headers))
     if status < 400 and status != 200:
-        raise FetchFailure(FetchReason.BAD_RESPONSE, message)
+        raise FetchFailure(Reason.BAD_RESPONSE, message)
 
 
-def _refusal(failure: FetchFailure) -> tuple[FetchReason, str]:
-    if failure.reason is FetchReason.ROBOTS_DISALLOWED:
+def _refusal(failure: FetchFailure) -> tuple[Reason, str]:
+    if failure.reason is Reason.ROBOTS_DISALLOWED:
         return failure.reason, failure.message
-    reason = failure.reason if failure.reason in _CONCERN_THE_HOST else FetchReason.ROBOTS_UNREACHABLE
+    reason = failure.reason if failure.reason in _CONCERN_THE_HOST else Reason.ROBOTS_UNREACHABLE
     return reason, f"robots.txt: {failure.reason.value}: {failure.message}"

@@ -3,105 +3,92 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from ipaddress import ip_network
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from hifidata.errors import RecipeError
 
 _CONTACT = re.compile(r"(https?://[^\s()<>]+\.[^\s()<>]+|[^\s()<>@:/]+@[^\s()<>@:/]+\.[^\s()<>@:/]+)", re.ASCII)
-_AGENT_NAME = re.compile(r"[A-Za-z][A-Za-z_-]*")  # RFC 9309 2.2.1: what a robots.txt can name
 
 
-@dataclass(frozen=True)
-class FetchSettings:
-    """How to fetch. The defaults suit the open web; tests and the demo loosen them for loopback.
+class FetchSettings(BaseModel):
+    """How to fetch. The defaults suit the open web; tests and the demo loosen them for loopback."""
 
-    Attributes:
-        contact: mail address or URL of whoever answers for this crawl; site owners see it in the User-Agent. May be
-            empty only where ``allow_private`` is set, and then no public address is reached at all.
-        user_agent_name: product token, also the name that robots.txt and X-Robots-Tag may use for us; letters, - and _.
-        max_connections: open at once, over all hosts. Lowered where the process may not open enough files.
-        connections_per_host: open at once to one host.
-        delay_s: least time between the starts of two requests to one host; a longer crawl-delay of its robots.txt wins.
-        slowdown: that time is also at least so many times the host's last response time (at most 10 s); 0 is off.
-        dns_timeout_s: for looking up a name.
-        connect_timeout_s: for one connection, TLS included.
-        read_timeout_s: between two pieces of an answer.
-        total_timeout_s: network time of one URL over all its tries and redirects; waiting for its turn does not count.
-        keepalive_s: how long an idle connection is kept.
-        max_bytes: of the body as received, and again of the decoded body; more is refused, never cut. In the worst case
-            every connection holds this much memory twice.
-        max_redirects: hops after the first URL.
-        tries: for transient errors, the first one included.
-        backoff_s: waits between tries are random in 0 to this, doubled with every try.
-        max_retry_after_s: the longest wait that a server's Retry-After gets.
-        max_crawl_delay_s: a robots.txt that asks for more than this is honoured by staying away.
-        max_host_errors: a host is stopped after so many errors in a row ...
-        host_stop_s: ... and for so long.
-        obey_robots: ask every origin's robots.txt first (RFC 9309); unreachable means no.
-        respect_opt_out: leave pictures whose headers opt out (X-Robots-Tag, tdm-reservation).
-        opt_out_directives: of X-Robots-Tag.
-        allow_private: addresses or networks in CIDR form that may be reached although they are not public.
-        placeholder_sha256: hex sha256, lower case, of pictures that sites serve in place of removed ones.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    contact: str = ""
-    user_agent_name: str = "hifidata"
-    max_connections: int = 256
-    connections_per_host: int = 1
-    delay_s: float = 1.0
-    slowdown: float = 2.0
-    dns_timeout_s: float = 5.0
-    connect_timeout_s: float = 5.0
-    read_timeout_s: float = 10.0
-    total_timeout_s: float = 30.0
-    keepalive_s: float = 2.0
-    max_bytes: int = 32 * 1024 * 1024
-    max_redirects: int = 5
-    tries: int = 3
-    backoff_s: float = 1.0
-    max_retry_after_s: float = 300.0
-    max_crawl_delay_s: float = 30.0
-    max_host_errors: int = 5
-    host_stop_s: float = 3600.0
-    obey_robots: bool = True
-    respect_opt_out: bool = True
-    opt_out_directives: tuple[str, ...] = ("noai", "noimageai", "noindex", "noimageindex", "none")
-    allow_private: tuple[str, ...] = ()
-    placeholder_sha256: frozenset[str] = frozenset()
+    contact: str = Field(
+        "",
+        description="mail address or URL of whoever answers for this crawl; site owners see it in the User-Agent. "
+        "Without one no public address is reached",
+    )
+    user_agent_name: str = Field(
+        "hifidata",
+        pattern=r"^[A-Za-z][A-Za-z_-]*$",  # RFC 9309 2.2.1: what a robots.txt can name
+        description="product token, also the name that robots.txt and X-Robots-Tag may use for us",
+    )
+    max_connections: int = Field(256, ge=1, description="open at once; lowered where too few files may be open")
+    connections_per_host: int = Field(1, ge=1, description="open at once to one host")
+    delay_s: float = Field(
+        1.0, ge=0, description="least time between requests to one host; a longer crawl-delay of its robots.txt wins"
+    )
+    slowdown: float = Field(
+        2.0, ge=0, description="and at least so many times the host's last response time, up to 10 s; 0 is off"
+    )
+    dns_timeout_s: float = Field(5.0, gt=0, description="for looking up a name")
+    connect_timeout_s: float = Field(5.0, gt=0, description="for one connection, TLS included")
+    read_timeout_s: float = Field(10.0, gt=0, description="between two pieces of an answer")
+    total_timeout_s: float = Field(
+        30.0, gt=0, description="network time of one URL over tries and redirects; waiting for its turn does not count"
+    )
+    keepalive_s: float = Field(2.0, gt=0, description="how long an idle connection is kept")
+    max_bytes: int = Field(
+        32 * 2**20, ge=1, description="of a body as received, and again decoded; more is refused, never cut"
+    )
+    max_redirects: int = Field(5, ge=0, description="hops after the first URL")
+    tries: int = Field(3, ge=1, description="for transient errors, the first one included")
+    backoff_s: float = Field(1.0, ge=0, description="waits between tries are random up to this, doubled every time")
+    max_retry_after_s: float = Field(300.0, ge=0, description="the longest wait that a Retry-After gets")
+    max_crawl_delay_s: float = Field(30.0, ge=0, description="a site that asks for more is left alone")
+    max_host_errors: int = Field(5, ge=1, description="a host is stopped after so many errors in a row ...")
+    host_stop_s: float = Field(3600.0, ge=0, description="... and for so long")
+    obey_robots: bool = Field(True, description="ask robots.txt first (RFC 9309); unreachable means no")
+    respect_opt_out: bool = Field(True, description="leave what opts out by X-Robots-Tag or tdm-reservation")
+    opt_out_directives: tuple[str, ...] = Field(
+        ("noai", "noimageai", "noindex", "noimageindex", "none"), description="of X-Robots-Tag"
+    )
+    allow_private: tuple[str, ...] = Field(
+        (), description="addresses or networks (CIDR) that may be reached although they are not public"
+    )
+    placeholder_sha256: frozenset[str] = Field(
+        frozenset(), description="hex, lower case, of pictures that sites serve in place of removed ones"
+    )
 
-    def __post_init__(self) -> None:
-        """Raises RecipeError where a value makes no sense."""
+    @field_validator("contact")
+    @classmethod
+    def _contact_can_be_written_to(cls, contact: str) -> str:
+        if contact and not (contact.isascii() and contact.isprintable() and _CONTACT.fullmatch(contact)):
+            raise ValueError("expected one mail address or one http(s) URL")
+        return contact
+
+    @field_validator("allow_private")
+    @classmethod
+    def _networks_can_be_read(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            try:
+                ip_network(network)
+            except ValueError as error:
+                raise ValueError(f"{error}; expected an address or a network in CIDR form") from error
+        return networks
+
+    def require_contact(self) -> None:
+        """Raises RecipeError for a crawl of the open web that nobody answers for."""
         if not self.contact and not self.allow_private:
             raise RecipeError(
                 "fetch.contact: missing; site owners must be able to reach you: set a mail address or a URL "
                 "(only a crawl of fetch.allow_private addresses can do without)"
             )
-        if self.contact and not (
-            self.contact.isascii() and self.contact.isprintable() and _CONTACT.fullmatch(self.contact)
-        ):
-            raise RecipeError(f"fetch.contact: got {self.contact!r}, expected one mail address or one http(s) URL")
-        if not _AGENT_NAME.fullmatch(self.user_agent_name):
-            raise RecipeError(
-                f"fetch.user_agent_name: got {self.user_agent_name!r}, expected letters, '-' and '_' only"
-            )
-        for name in _AT_LEAST_ONE:
-            if getattr(self, name) < 1:
-                raise RecipeError(f"fetch.{name}: got {getattr(self, name)}, expected at least 1")
-        for name in _POSITIVE:
-            if not getattr(self, name) > 0:
-                raise RecipeError(f"fetch.{name}: got {getattr(self, name)}, expected more than 0")
-        for name in _NOT_NEGATIVE:
-            if not getattr(self, name) >= 0:
-                raise RecipeError(f"fetch.{name}: got {getattr(self, name)}, expected 0 or more")
-        for network in self.allow_private:
-            try:
-                ip_network(network)
-            except ValueError as error:
-                raise RecipeError(
-                    f"fetch.allow_private: {error}; expected an address or a network in CIDR form"
-                ) from error
 
     @property
     def user_agent(self) -> str:
@@ -109,13 +96,6 @@ class FetchSettings:
         link = f"mailto:{self.contact}" if "@" in self.contact and "//" not in self.contact else self.contact
         product = f"{self.user_agent_name}/{_package_version()}"
         return f"{product} (+{link})" if link else product
-
-
-_AT_LEAST_ONE = ("max_connections", "connections_per_host", "max_bytes", "tries", "max_host_errors")
-_POSITIVE = ("dns_timeout_s", "connect_timeout_s", "read_timeout_s", "total_timeout_s", "keepalive_s")
-_NOT_NEGATIVE = (
-    "delay_s", "slowdown", "max_redirects", "backoff_s", "max_retry_after_s", "max_crawl_delay_s", "host_stop_s",
-)  # fmt: skip
 
 
 def _package_version() -> str:

@@ -17,10 +17,10 @@ import aiohttp
 
 from hifidata.fetch.guard import BlockedAddressError, Guard, ParsedUrl
 from hifidata.fetch.politeness import Turn
-from hifidata.fetch.reasons import FetchReason
 from hifidata.fetch.resolve import GuardedResolver, Lookup, LookupTimeout
 from hifidata.fetch.result import FetchFailure, Journey
 from hifidata.fetch.settings import FetchSettings
+from hifidata.schema import Reason
 
 _log = logging.getLogger(__name__)
 
@@ -111,36 +111,36 @@ def _translated(host: str, journey: Journey) -> Iterator[None]:
     try:
         yield
     except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError, ssl.SSLError) as error:
-        raise FetchFailure(FetchReason.TLS_ERROR, f"{host}: {_words(error)}") from error
+        raise FetchFailure(Reason.TLS_ERROR, f"{host}: {_words(error)}") from error
     except aiohttp.ClientConnectorError as error:
         raise FetchFailure(_reason_of(error.os_error), f"{host}: {_words(error.os_error)}") from error
     except asyncio.TimeoutError as error:
         what = "reading the body" if journey.http_status else "waiting for an answer"
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             what = "connecting"
-        raise FetchFailure(FetchReason.TIMEOUT, f"{host}: gave up {what}") from error
+        raise FetchFailure(Reason.TIMEOUT, f"{host}: gave up {what}") from error
     except aiohttp.ClientPayloadError as error:
-        raise FetchFailure(FetchReason.INCOMPLETE_BODY, f"{host}: {_words(error)}") from error
+        raise FetchFailure(Reason.INCOMPLETE_BODY, f"{host}: {_words(error)}") from error
     except (_ConnectionLost, aiohttp.ClientConnectionError, OSError) as error:
-        lost = FetchReason.INCOMPLETE_BODY if journey.http_status else FetchReason.CONNECT_ERROR
+        lost = Reason.INCOMPLETE_BODY if journey.http_status else Reason.CONNECT_ERROR
         raise FetchFailure(lost, f"{host}: {_words(error)}") from error
     except aiohttp.ClientResponseError as error:
         # Broken chunks are an error of the body, unless they come together with the headers: then aiohttp blames both.
-        reason = FetchReason.INCOMPLETE_BODY if "chunk" in error.message.lower() else FetchReason.BAD_RESPONSE
+        reason = Reason.INCOMPLETE_BODY if "chunk" in error.message.lower() else Reason.BAD_RESPONSE
         raise FetchFailure(reason, f"{host}: {_words(error)}") from error
     except aiohttp.ClientError as error:
-        raise FetchFailure(FetchReason.BAD_RESPONSE, f"{host}: {_words(error)}") from error
+        raise FetchFailure(Reason.BAD_RESPONSE, f"{host}: {_words(error)}") from error
 
 
-def _reason_of(error: OSError) -> FetchReason:
+def _reason_of(error: OSError) -> Reason:
     if isinstance(error, BlockedAddressError):
-        return FetchReason.BLOCKED_ADDRESS
+        return Reason.BLOCKED_ADDRESS
     if isinstance(error, LookupTimeout):
-        return FetchReason.DNS_ERROR
+        return Reason.DNS_ERROR
     if isinstance(error, socket.gaierror):
         unknown = error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
-        return FetchReason.UNKNOWN_HOST if unknown else FetchReason.DNS_ERROR
-    return FetchReason.CONNECT_ERROR
+        return Reason.UNKNOWN_HOST if unknown else Reason.DNS_ERROR
+    return Reason.CONNECT_ERROR
 
 
 def _words(error: BaseException) -> str:

@@ -91,6 +91,31 @@ def cut(rgb_u8: RgbU8, window: CropWindow, output_px: int) -> RgbU8:
     return np.asarray(cv2.resize(inside, (output_px, output_px), interpolation=way), np.uint8)
 
 
+def reduced(rgb_u8: RgbU8, longest_side_px: int) -> RgbU8:
+    """Area-averages a picture down to a longest side; a smaller one is returned as it is.
+
+    Whole-number steps are many times quicker, so most of the way is gone in one of them.
+
+    Args:
+        rgb_u8: (H, W, 3) uint8; not modified.
+        longest_side_px: of the result.
+
+    Returns:
+        (h, w, 3) uint8 of the same shape but for rounding, max(h, w) at most longest_side_px.
+    """
+    height_px, width_px = rgb_u8.shape[:2]
+    ratio = max(height_px, width_px) / longest_side_px
+    if ratio <= 1:
+        return rgb_u8
+    size_wh = max(1, round(width_px / ratio)), max(1, round(height_px / ratio))
+    step = int(ratio) if ratio == int(ratio) else int(ratio / 2)
+    if step > 1 and min(height_px, width_px) >= step:
+        whole = rgb_u8[: height_px // step * step, : width_px // step * step]
+        step_wh = whole.shape[1] // step, whole.shape[0] // step
+        rgb_u8 = np.asarray(cv2.resize(whole, step_wh, interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(cv2.resize(rgb_u8, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def map_points(points_xy: ArrayLike, window: CropWindow, output_px: int) -> NDArray[np.float32]:
     """Moves points from the picture into the resized cut.
 

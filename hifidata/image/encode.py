@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hifidata.image.crop import reduced
+
 RgbU8 = NDArray[np.uint8]
 
 _FULL_CHROMA_QUALITY = 90
@@ -32,8 +34,4 @@ def encode_jpeg(rgb_u8: RgbU8, quality: int) -> bytes:
 
 def thumbnail_jpeg(rgb_u8: RgbU8, longest_side_px: int) -> bytes:
     """Encodes a picture reduced to a longest side; smaller pictures are not enlarged."""
-    height_px, width_px = rgb_u8.shape[:2]
-    scale = min(1.0, longest_side_px / max(height_px, width_px))
-    size_wh = max(1, round(width_px * scale)), max(1, round(height_px * scale))
-    small_u8 = np.asarray(cv2.resize(rgb_u8, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
-    return encode_jpeg(small_u8, _THUMBNAIL_QUALITY)
+    return encode_jpeg(reduced(rgb_u8, longest_side_px), _THUMBNAIL_QUALITY)

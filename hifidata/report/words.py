@@ -36,6 +36,42 @@ class StageWords:
 
 
 REASONS: dict[Reason, ReasonWords] = {
+    Reason.BAD_ROW: ReasonWords("Unreadable row", "The list's row names no person or no URL."),
+    Reason.DUPLICATE_URL: ReasonWords("Listed twice", "The list names this URL for this person a second time."),
+    Reason.NO_HITS: ReasonWords("No hits", "The search engine knows no picture for this name."),
+    Reason.SEARCH_ERROR: ReasonWords("Search failed", "The search engine could not be asked, or did not answer."),
+    Reason.BAD_URL: ReasonWords("Bad URL", "The URL cannot be asked for: no host, a password in it, an odd port."),
+    Reason.BAD_SCHEME: ReasonWords("Bad scheme", "The URL is neither http nor https."),
+    Reason.BLOCKED_ADDRESS: ReasonWords(
+        "Blocked address", "The URL leads to an address that is not public, such as one of the own network."
+    ),
+    Reason.BAD_REDIRECT: ReasonWords("Bad redirect", "The site sent us on without saying where to."),
+    Reason.TOO_MANY_REDIRECTS: ReasonWords(
+        "Too many redirects", "The site sent us on more often than the recipe allows."
+    ),
+    Reason.TLS_DOWNGRADE: ReasonWords("TLS downgrade", "The site sent us from https to plain http, and we did not go."),
+    Reason.ROBOTS_DISALLOWED: ReasonWords("robots.txt", "The site's robots.txt asks crawlers to leave this picture."),
+    Reason.ROBOTS_UNREACHABLE: ReasonWords(
+        "No robots.txt", "The site's robots.txt could not be read, which counts as a no."
+    ),
+    Reason.CRAWL_DELAY_TOO_LONG: ReasonWords("Slow crawl asked", "The site asks for longer pauses than we can keep."),
+    Reason.OPTED_OUT: ReasonWords("Opted out", "The site's headers reserve its pictures from data mining."),
+    Reason.UNKNOWN_HOST: ReasonWords("Unknown host", "The host's name does not exist."),
+    Reason.DNS_ERROR: ReasonWords("Name lookup failed", "The host's name could not be looked up."),
+    Reason.CONNECT_ERROR: ReasonWords("No connection", "No connection came about, or it was lost before an answer."),
+    Reason.TLS_ERROR: ReasonWords("TLS error", "The site's certificate is not valid."),
+    Reason.TIMEOUT: ReasonWords("Timeout", "The site took too long."),
+    Reason.HOST_STOPPED: ReasonWords("Host stopped", "The site failed too often in a row and was left alone."),
+    Reason.HTTP_4XX: ReasonWords("Not there (4xx)", "The site refuses the picture or no longer has it."),
+    Reason.HTTP_5XX: ReasonWords("Site broken (5xx)", "The site answered with an error of its own."),
+    Reason.RATE_LIMITED: ReasonWords("Rate limited", "The site asked us to come less often."),
+    Reason.BAD_RESPONSE: ReasonWords("Bad answer", "The answer was no proper HTTP, or not what was asked for."),
+    Reason.TOO_LARGE: ReasonWords(
+        "Download too large", "The download is larger than the recipe allows and was stopped."
+    ),
+    Reason.INCOMPLETE_BODY: ReasonWords("Incomplete", "The download broke off before its end."),
+    Reason.PLACEHOLDER: ReasonWords("Placeholder", "The site sent a picture that stands for a removed one."),
+    Reason.HASH_MISMATCH: ReasonWords("Other bytes", "The bytes are not those that the list's sha256 names."),
     Reason.EMPTY_FILE: ReasonWords("Empty file", "The file holds no bytes."),
     Reason.UNREADABLE_FILE: ReasonWords("Unreadable file", "The source could not hand over the file."),
     Reason.TOO_MANY_BYTES: ReasonWords(
@@ -59,6 +95,7 @@ REASONS: dict[Reason, ReasonWords] = {
         "Several faces", "A second face is large enough to count, and a portrait shows exactly one person."
     ),
     Reason.FACE_CUT_OFF: ReasonWords("Face cut off", "Too much of the face lies outside the picture."),
+    Reason.FACE_MISMATCH: ReasonWords("Other face", "The face found is not where the list says the person's face is."),
     Reason.FACE_SHARE_TOO_LOW: ReasonWords(
         "Face share too low", "The face fills too little of the square cut around it."
     ),
@@ -85,6 +122,11 @@ REASONS: dict[Reason, ReasonWords] = {
 }
 
 STAGES: dict[str, StageWords] = {
+    "fetch": StageWords(
+        "Download",
+        "Pictures are fetched from the URLs of the list, where the sites allow it.",
+        "Nothing was downloaded: the pictures were at hand.",
+    ),
     "intake": StageWords(
         "Intake",
         "Files are recognised by content, limited in bytes and pixels, decoded, turned upright and converted to sRGB.",

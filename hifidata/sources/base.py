@@ -16,3 +16,16 @@ class Source(Protocol):
 
     def read(self, candidate: Candidate) -> bytes:
         """The bytes as they lie there. Raises IntakeError where they cannot be read."""
+
+
+class RemoteSource(Protocol):
+    """A source whose candidates lie on the web; their locators are URLs. The crawl fetches them before any stage runs."""
+
+    def identities(self) -> Iterator[IdentityTask]:
+        """As ``Source.identities``; a person still to be searched for has a ``query`` and no candidates."""
+
+    def expand(self, task: IdentityTask) -> IdentityTask:
+        """The task with its candidates: as it is, or after a search. May block; called from several threads at once.
+
+        A search that fails or finds nothing becomes a candidate that is judged already, never an error.
+        """

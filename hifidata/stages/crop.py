@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from hifidata.backends.base import RgbU8
-from hifidata.image.crop import square_window
+from hifidata.image.crop import reduced, square_window
 from hifidata.image.phash import hex16, phash64
 from hifidata.recipe import Crop as CropSettings
 from hifidata.recipe import Recipe
@@ -21,6 +21,7 @@ from hifidata.schema import Reason, Row, Verdict
 from hifidata.stages.base import Columns, Sample, Stage
 
 # 8-bit levels. JPEG turns a grey picture into chroma of 1 or 2; the faintest sepia has more than 6.
+LOOK_PX = 256
 MONOCHROME_MAX_CHROMA = 4.0
 
 
@@ -56,10 +57,9 @@ class Crop(Stage):
             "face_area_ratio": float((box[2] - box[0]) * (box[3] - box[1])) / max(window.x2 - window.x1, 1) ** 2,
         }  # fmt: skip
         sample.row |= placed
-        return placed | {
-            "phash": hex16(phash64(sample.portrait_u8)),
-            "is_monochrome": _is_monochrome(sample.portrait_u8),
-        }
+        # Both look at coarse structure only, and hashing 1024 pixels a side would cost ten times as much.
+        small_u8 = reduced(sample.portrait_u8, LOOK_PX)
+        return placed | {"phash": hex16(phash64(small_u8)), "is_monochrome": _is_monochrome(small_u8)}
 
     @staticmethod
     def decide(row: Mapping[str, Any], settings: CropSettings) -> Verdict | None:

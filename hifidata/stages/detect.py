@@ -25,7 +25,7 @@ class Detect(Stage):
 
     name = "detect"
     needs = ("n_faces_raw",)
-    replayable = ("other_face_min_area_ratio", "min_face_inside")
+    replayable = ("other_face_min_area_ratio", "min_face_inside", "min_listed_iou")
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
@@ -37,7 +37,8 @@ class Detect(Stage):
         rows = []
         for sample, faces in zip(samples, self._detector.detect([s.rgb_u8 for s in samples]), strict=True):
             height, width = sample.rgb_u8.shape[:2]
-            rows.append(_face_row(faces, self._min_score, width, height) | {"detect_model": self._detector.name})
+            row = _face_row(faces, self._min_score, width, height) | {"detect_model": self._detector.name}
+            rows.append(row | {"listed_face_iou": _listed_face_iou(sample.row.get("listed_face"), row, width, height)})
         return {name: [row[name] for row in rows] for name in rows[0]}
 
     @staticmethod
@@ -66,6 +67,10 @@ class Detect(Stage):
                 settings.min_face_inside,
                 f"{row['face_inside_ratio']:.0%} of the face box lies inside the picture",
             )
+        overlap = row.get("listed_face_iou")
+        if overlap is not None and overlap < settings.min_listed_iou:
+            message = f"the face found overlaps the list's by {overlap:.0%}, intersection over union"
+            return Verdict(Reason.FACE_MISMATCH, overlap, settings.min_listed_iou, message)
         return None
 
 
@@ -94,6 +99,19 @@ def _face_row(faces: Faces, min_score: float, width: int, height: int) -> Row:
     if faces.landmarks_px is not None:
         row["face_landmarks"] = faces.landmarks_px[keep][main].ravel().tolist()
     return row
+
+
+def _listed_face_iou(listed: Sequence[float] | None, row: Row, width: int, height: int) -> float | None:
+    """Overlap of the main face with the list's box, both within the picture; None where either is missing."""
+    if listed is None or row["face_x1_px"] is None:
+        return None
+    size = np.array([width, height, width, height], np.float32)
+    found = np.array([row[f"face_{edge}_px"] for edge in ("x1", "y1", "x2", "y2")], np.float32).clip(0, size)
+    wanted = (np.asarray(listed, np.float32) * size).clip(0, size)
+    shared = np.concatenate([np.maximum(found[:2], wanted[:2]), np.minimum(found[2:], wanted[2:])])
+    sides = np.maximum(shared[2:] - shared[:2], 0)
+    overlap = float(sides[0] * sides[1])
+    return overlap / (float(_areas(np.stack([found, wanted])).sum()) - overlap)
 
 
 def _areas(xyxy: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -12,10 +12,12 @@ import aiohttp
 import pytest
 
 from hifidata.errors import RecipeError
+from hifidata.fetch.client import Fetcher
 from hifidata.fetch.guard import BlockedAddressError, Guard, is_public
-from hifidata.fetch.reasons import FetchReason
 from hifidata.fetch.result import FetchFailure
 from hifidata.fetch.settings import FetchSettings
+from hifidata.recipe import resolve
+from hifidata.schema import Reason
 from tests.fetch.address_forms import FORBIDDEN, PUBLIC, REFUSED_AS_NAMES
 from tests.fetch.conftest import fetch_all, fetch_one, lookup_table, quick
 from tests.servers.hostile import HostileServer
@@ -40,8 +42,8 @@ def canary(serve: Serve) -> HostileServer:
     return serve(addresses=addresses)
 
 
-def expected(form: str) -> FetchReason:
-    return FetchReason.BAD_URL if form in REFUSED_AS_NAMES else FetchReason.BLOCKED_ADDRESS
+def expected(form: str) -> Reason:
+    return Reason.BAD_URL if form in REFUSED_AS_NAMES else Reason.BLOCKED_ADDRESS
 
 
 def test_the_table_is_long_enough() -> None:
@@ -66,7 +68,7 @@ def test_every_form_is_refused_as_redirect_target(canary: HostileServer, serve: 
     urls = [server.url(f"/redirect?to={quote(target, safe='')}") for target in targets]
     results = fetch_all(quick(allow_private=(ALLOWED,), contact="crawl@example.org", total_timeout_s=10), urls)
     for form, result in zip(FORBIDDEN, results, strict=True):
-        refused_as = FetchReason.BAD_REDIRECT if form in REFUSED_AS_NAMES else FetchReason.BLOCKED_ADDRESS
+        refused_as = Reason.BAD_REDIRECT if form in REFUSED_AS_NAMES else Reason.BLOCKED_ADDRESS
         assert result.reason is refused_as, f"{form}: {result}"
         assert result.http_status == 302
     assert len(server.paths()) == len(FORBIDDEN)
@@ -77,7 +79,7 @@ def test_every_form_is_refused_as_answer_of_the_dns(canary: HostileServer) -> No
     names = {f"h{number}.test": [form.strip("[]").replace("%25", "%")] for number, form in enumerate(FORBIDDEN)}
     urls = [canary.url("/picture", name) for name in names]
     results = fetch_all(quick(allow_private=(ALLOWED,), contact="crawl@example.org"), urls, lookup_table(names))
-    wrong = [r for r in results if r.reason is not FetchReason.BLOCKED_ADDRESS]
+    wrong = [r for r in results if r.reason is not Reason.BLOCKED_ADDRESS]
     assert not wrong
     assert canary.n_connections == 0
 
@@ -87,7 +89,7 @@ def test_one_bad_address_condemns_the_answer(serve: Serve) -> None:
     for addresses in ([ALLOWED, "127.0.0.1"], ["127.0.0.1", ALLOWED], [ALLOWED, "fe80::1%1"]):
         lookup = lookup_table({"mixed.test": addresses})
         result = fetch_one(quick(allow_private=(ALLOWED,)), server.url("/picture", "mixed.test"), lookup)
-        assert result.reason is FetchReason.BLOCKED_ADDRESS
+        assert result.reason is Reason.BLOCKED_ADDRESS
     assert server.n_connections == 0
 
 
@@ -105,7 +107,7 @@ def test_a_name_that_resolves_differently_the_second_time_gains_nothing(serve: S
     assert [result.ok for result in results] == [True, True, False]
     assert len(asked) == 1, "what was judged is what is connected to"
     again = fetch_one(quick(allow_private=(ALLOWED,)), urls[0], rebinding)
-    assert again.reason is FetchReason.BLOCKED_ADDRESS
+    assert again.reason is Reason.BLOCKED_ADDRESS
     assert canary.n_connections == 0
 
 
@@ -161,7 +163,7 @@ def test_without_the_open_web_only_the_named_networks_are_left() -> None:
 def test_urls_that_make_no_sense_are_named_as_such(url: str) -> None:
     with pytest.raises(FetchFailure) as caught:
         Guard().check_url(url)
-    assert caught.value.reason is FetchReason.BAD_URL
+    assert caught.value.reason is Reason.BAD_URL
     assert caught.value.message.isascii()
 
 
@@ -187,7 +189,7 @@ def test_a_trailing_dot_does_not_make_another_host() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {}, {"contact": "me"}, {"contact": "a@b.c\r\nX: y"}, {"contact": "Me <me@example.org>"}, {"contact": "http://x"},
+        {"contact": "me"}, {"contact": "a@b.c\r\nX: y"}, {"contact": "Me <me@example.org>"}, {"contact": "http://x"},
         {"contact": "me@example.org", "user_agent_name": "Mozilla/5.0"}, {"allow_private": ("127.0.0.1/8",)},
         {"allow_private": ("localhost",)}, {"contact": "me@example.org", "tries": 0},
         {"contact": "me@example.org", "delay_s": -1}, {"contact": "me@example.org", "read_timeout_s": float("nan")},
@@ -195,4 +197,9 @@ def test_a_trailing_dot_does_not_make_another_host() -> None:
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(RecipeError, match=r"fetch\.\w+: "):
-        FetchSettings(**wrong)  # type: ignore[arg-type]
+        resolve({"name": "x", "source": {"kind": "folder"}, "fetch": wrong}, "recipe")
+
+
+def test_the_open_web_is_not_crawled_without_a_contact() -> None:
+    with pytest.raises(RecipeError, match=r"fetch\.contact: missing"):
+        Fetcher(FetchSettings())

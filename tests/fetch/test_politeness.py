@@ -9,8 +9,8 @@ from itertools import pairwise
 import pytest
 
 from hifidata.fetch.politeness import Politeness
-from hifidata.fetch.reasons import FetchReason
 from hifidata.fetch.result import FetchFailure
+from hifidata.schema import Reason
 from tests.fetch.conftest import fetch_all, lookup_table, quick
 from tests.servers.hostile import HostileServer
 
@@ -107,7 +107,7 @@ def test_answers_of_any_kind_keep_a_host_alive(server: HostileServer) -> None:
     results = fetch_all(
         settings, [server.url(f"{path}{'&' if '?' in path else '?'}v={n}") for n, path in enumerate(paths)]
     )
-    assert not [result for result in results if result.reason is FetchReason.HOST_STOPPED]
+    assert not [result for result in results if result.reason is Reason.HOST_STOPPED]
 
 
 def test_a_stopped_host_gets_another_chance_later() -> None:
@@ -115,11 +115,11 @@ def test_a_stopped_host_gets_another_chance_later() -> None:
         politeness = Politeness(quick(max_host_errors=1, host_stop_s=0.05))
         with pytest.raises(FetchFailure):
             async with politeness.turn("a.test"):
-                raise FetchFailure(FetchReason.TIMEOUT, "slow")
+                raise FetchFailure(Reason.TIMEOUT, "slow")
         with pytest.raises(FetchFailure) as caught:
             async with politeness.turn("a.test"):
                 pass
-        assert caught.value.reason is FetchReason.HOST_STOPPED
+        assert caught.value.reason is Reason.HOST_STOPPED
         assert "timeout" in caught.value.message
         await asyncio.sleep(0.06)
         async with politeness.turn("a.test"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hifidata.image.crop import CropWindow, cut, map_points, square_window
+from hifidata.image.crop import CropWindow, cut, map_points, reduced, square_window
 from tests.image.made import scene
 
 
@@ -101,3 +101,15 @@ def test_mapping_keeps_the_shape_of_the_points() -> None:
     mapped = map_points(points, window, 100)
     assert mapped.dtype == np.float32
     np.testing.assert_allclose(mapped, points - [10, 20])
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "side"), [(1024, 1024, 256), (1024, 1024, 160), (700, 333, 160), (1, 9000, 160), (90, 50, 160)]
+)
+def test_reduced_keeps_shape_and_mean_and_never_enlarges(height: int, width: int, side: int) -> None:
+    ramp = np.linspace(0, 255, width, dtype=np.float32)[None, :, None]
+    picture = np.broadcast_to(ramp, (height, width, 3)).astype(np.uint8)
+    small = reduced(picture, side)
+    assert max(small.shape[:2]) == min(side, max(height, width))
+    assert small.shape[1] / small.shape[0] == pytest.approx(width / height, rel=0.02) or min(small.shape[:2]) == 1
+    assert small.mean() == pytest.approx(picture.mean(), abs=1.5)
