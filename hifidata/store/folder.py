@@ -29,6 +29,7 @@ class DatasetFolder:
         self.dataset_json = self.root / "dataset.json"
         self.run_json = self.state / "run.json"
         self.fragments = self.state / "fragments"
+        self.originals = self.root / "originals"
 
     def fragment_path(self, identity_id: str) -> Path:
         """Where the identity's commit record lies."""
@@ -73,7 +74,7 @@ class DatasetFolder:
         return {path.relative_to(self.root).as_posix() for path in self.root.rglob("*")} <= {"state", "state/lock"}
 
     def _remove_temporary(self) -> None:
-        for folder in (self.shards, self.manifests, self.state, self.root / "report"):
+        for folder in (self.shards, self.manifests, self.state, self.originals, self.root / "report"):
             remove_temporary(folder)
         for leftover in self.root.glob(f"{TEMPORARY_PREFIX}*"):
             leftover.unlink(missing_ok=True)

@@ -1,0 +1,208 @@
+"""The crawl: fetches people's candidates ahead of the workers, many people at once.
+
+It runs where the source is listed: beside the ``local`` executor in a thread, with Ray in the one reader. Manners are kept
+per host, so there is one crawl, whatever the number of workers. Bytes go to disk and never through the workers' queues; a
+log per person makes an interrupted crawl go on where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Container, Iterator
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from hifidata.fetch.client import Fetcher
+from hifidata.fetch.resolve import Lookup
+from hifidata.fetch.result import FetchRequest, FetchResult
+from hifidata.recipe import Recipe
+from hifidata.run.plan import open_source
+from hifidata.schema import FAILED_REASONS, Candidate, IdentityTask, Reason, Status
+from hifidata.sources.base import RemoteSource
+from hifidata.store.downloads import CrawlLog, Entry, Originals
+from hifidata.store.folder import DatasetFolder
+
+STAGE = "fetch"
+SEARCH_KEY = "search"
+"""Key of the log entry that holds a person's search hits; no URL can be it."""
+MAX_SEARCHES = 8
+POLL_S = 0.2
+_COLUMNS = (
+    "fetched_at", "http_status", "final_url", "attempts", "retryable", "etag", "last_modified",
+    "queued_s", "connect_s", "response_s",
+)  # fmt: skip
+
+
+class Crawl:
+    """Fetches what people's candidates point to.
+
+    Args:
+        recipe: with a remote source.
+        out: the dataset folder.
+        lookup: names to addresses, for tests; the system's by default.
+    """
+
+    def __init__(self, recipe: Recipe, out: Path, lookup: Lookup | None = None) -> None:
+        source = open_source(recipe, out)
+        if not isinstance(source, RemoteSource):
+            raise TypeError(f"a crawl needs a source of URLs, got {type(source).__name__}")
+        self._source: RemoteSource = source
+        self._settings = recipe.fetch
+        self._lookup = lookup
+        self._folder = DatasetFolder(out)
+        self._originals = Originals(self._folder, recipe.fetch.keep_originals)
+        self._done: queue.Queue[IdentityTask | BaseException | None] = queue.Queue()
+        self._n_waiting = 0  # candidates of people begun and not yet handed out
+
+    def people(self, wanted: Container[str]) -> Iterator[IdentityTask]:
+        """Wanted people of the source with their candidates fetched, in the order in which they get ready.
+
+        A candidate that was fetched has the path of its bytes as locator; one that was not is judged already.
+        """
+        loop = asyncio.new_event_loop()
+        crawling = loop.create_task(self._crawl(wanted))
+        thread = threading.Thread(target=self._run, args=(loop, crawling), name="crawl", daemon=True)
+        thread.start()
+        try:
+            while (ready := self._done.get()) is not None:
+                if isinstance(ready, BaseException):
+                    raise ready
+                yield ready
+        finally:
+            with suppress(RuntimeError):  # the loop is closed: the crawl has ended by itself
+                loop.call_soon_threadsafe(crawling.cancel)
+            thread.join()
+
+    def _run(self, loop: asyncio.AbstractEventLoop, crawling: asyncio.Task[None]) -> None:
+        try:
+            loop.run_until_complete(crawling)
+        except asyncio.CancelledError:
+            pass
+        except BaseException as error:  # noqa: BLE001  handed to the thread that waits for people
+            self._done.put(error)
+        finally:
+            loop.run_until_complete(loop.shutdown_default_executor())
+            loop.close()
+            self._done.put(None)
+
+    async def _crawl(self, wanted: Container[str]) -> None:
+        listed = (task for task in self._source.identities() if task.identity_id in wanted)
+        searches = asyncio.Semaphore(MAX_SEARCHES)
+        begun: set[asyncio.Task[IdentityTask]] = set()
+        handed_out: dict[str, int] = {}
+        async with Fetcher(self._settings, lookup=self._lookup) as fetcher:
+            try:
+                while (task := await asyncio.to_thread(next, listed, None)) is not None:
+                    begun.add(asyncio.create_task(self._person(fetcher, task, searches)))
+                    await asyncio.sleep(0)  # lets the person count what it has
+                    while self._n_waiting + self._on_disk(handed_out) >= self._settings.max_waiting:
+                        begun -= self._hand_out(begun, handed_out)
+                        await asyncio.wait(begun, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED) if begun else (
+                            await asyncio.sleep(POLL_S)
+                        )
+                    begun -= self._hand_out(begun, handed_out)
+                while begun:
+                    await asyncio.wait(begun, return_when=asyncio.FIRST_COMPLETED)
+                    begun -= self._hand_out(begun, handed_out)
+            finally:
+                for person in begun:
+                    person.cancel()
+                await asyncio.gather(*begun, return_exceptions=True)
+
+    def _hand_out(
+        self, begun: set[asyncio.Task[IdentityTask]], handed_out: dict[str, int]
+    ) -> set[asyncio.Task[IdentityTask]]:
+        ready = {person for person in begun if person.done()}
+        for person in ready:
+            task = person.result()
+            self._n_waiting -= len(task.candidates)
+            handed_out[task.identity_id] = len(task.candidates)
+            self._done.put(task)
+        return ready
+
+    def _on_disk(self, handed_out: dict[str, int]) -> int:
+        """Candidates whose bytes still lie around because no worker has come to their person; none where they are kept."""
+        for identity_id in [known for known in handed_out if not self._originals.is_waiting(known)]:
+            del handed_out[identity_id]
+        return sum(handed_out.values())
+
+    async def _person(self, fetcher: Fetcher, listed: IdentityTask, searches: asyncio.Semaphore) -> IdentityTask:
+        log = CrawlLog(self._folder, listed.identity_id)
+        known = log.read()
+        async with searches:
+            task = await self._expanded(listed, log, known)
+        self._n_waiting += len(task.candidates)
+        fetched: list[Candidate] = []
+        step = self._settings.max_waiting
+        for start in range(0, len(task.candidates), step):
+            some = task.candidates[start : start + step]
+            fetched += await asyncio.gather(
+                *(self._candidate(fetcher, task.identity_id, candidate, log, known) for candidate in some)
+            )
+        return replace(task, candidates=tuple(fetched))
+
+    async def _expanded(self, listed: IdentityTask, log: CrawlLog, known: dict[str, Entry]) -> IdentityTask:
+        if not listed.query:
+            return listed
+        found = known.get(SEARCH_KEY)
+        if found is not None and found["query"] == listed.query:
+            return replace(listed, candidates=tuple(Candidate(**hit) for hit in found["candidates"]))
+        task = await asyncio.to_thread(self._source.expand, listed)
+        hits = [asdict(candidate) for candidate in task.candidates]
+        log.append({"key": SEARCH_KEY, "query": listed.query, "candidates": hits})
+        return task
+
+    async def _candidate(
+        self, fetcher: Fetcher, identity_id: str, candidate: Candidate, log: CrawlLog, known: dict[str, Entry]
+    ) -> Candidate:
+        if candidate.facts.get("status") is not None:  # the list or the search has judged it
+            return candidate
+        entry = known.get(candidate.relative_path)
+        if entry is None or not self._is_good(identity_id, entry, candidate):
+            expected = candidate.facts.get("expected_sha256")
+            result = await fetcher.fetch(FetchRequest(candidate.locator, expected))
+            entry = _entry(candidate, result)
+            if result.content is not None and result.content_sha256 is not None:
+                await asyncio.to_thread(self._originals.write, identity_id, result.content_sha256, result.content)
+            log.append(entry)
+        facts = {**candidate.facts, **entry["facts"]}
+        if not entry["is_stored"]:
+            return replace(candidate, facts=facts)
+        path = self._originals.path(identity_id, entry["facts"]["content_sha256"])
+        return replace(candidate, locator=path.as_posix(), facts=facts)
+
+    def _is_good(self, identity_id: str, entry: Entry, candidate: Candidate) -> bool:
+        """Whether an earlier run's entry still says how this candidate ended."""
+        if entry["version"] != candidate.version:
+            return False
+        facts = entry["facts"]
+        return not entry["is_stored"] or self._originals.holds(
+            identity_id, facts["content_sha256"], facts["original_bytes"]
+        )
+
+
+def reopen(folder: DatasetFolder, identity_id: str) -> None:
+    """Forgets which of a person's URLs, or searches, have failed, so that the next crawl tries these alone again."""
+    log = CrawlLog(folder, identity_id)
+    entries = log.read()
+    search = entries.get(SEARCH_KEY)
+    failed = str(Status.FAILED)
+    if search and any(hit["facts"].get("status") == failed for hit in search["candidates"]):
+        del entries[SEARCH_KEY]
+    log.replace(entry for key, entry in entries.items() if key == SEARCH_KEY or entry["facts"].get("status") != failed)
+
+
+def _entry(candidate: Candidate, result: FetchResult) -> Entry:
+    """What the log keeps of a fetch: the manifest columns it adds, and whether its bytes were stored."""
+    facts: dict[str, Any] = {name: getattr(result, name) for name in _COLUMNS}
+    facts |= {"content_sha256": result.content_sha256, "original_bytes": result.n_bytes}
+    if not result.ok:
+        reason = result.reason or Reason.BAD_RESPONSE
+        status = Status.FAILED if reason in FAILED_REASONS else Status.DROPPED
+        facts |= {"status": str(status), "stage": STAGE, "reason": str(reason), "message": result.message}
+    is_stored = result.content is not None
+    return {"key": candidate.relative_path, "version": candidate.version, "is_stored": is_stored, "facts": facts}
