@@ -16,10 +16,15 @@ from hifidata import backends
 from hifidata.errors import SourceError
 from hifidata.recipe import STAGE_NAMES, Recipe
 from hifidata.recipe import FolderSource as FolderSettings
+from hifidata.recipe import ImdbFaceSource as ImdbFaceSettings
+from hifidata.recipe import ShardsSource as ShardsSettings
+from hifidata.recipe import UrlTableSource as UrlTableSettings
 from hifidata.schema import IdentityTask
-from hifidata.sources.base import Source
+from hifidata.sources.base import RemoteSource, Source
 from hifidata.sources.folder import FolderSource
+from hifidata.sources.imdb_face import imdb_face_source
 from hifidata.sources.shards import ShardsSource
+from hifidata.sources.url_table import UrlTableSource
 from hifidata.stages import STAGES
 
 MODEL_PACKAGES = (
@@ -68,7 +73,7 @@ def make_plan(recipe: Recipe, limit: int | None = None) -> Plan:
     """Lists the source once. Raises SourceError where it is missing or empty."""
     candidates_of: dict[str, int] = {}
     is_limited = False
-    for task in open_source(recipe).identities():
+    for task in _identities(recipe):
         is_limited = limit is not None and len(candidates_of) == limit
         if is_limited:
             break
@@ -82,17 +87,40 @@ def make_plan(recipe: Recipe, limit: int | None = None) -> Plan:
 
 def list_tasks(recipe: Recipe, wanted: Container[str]) -> Iterator[IdentityTask]:
     """The source's identities whose id is wanted, in source order, one at a time."""
-    return (task for task in open_source(recipe).identities() if task.identity_id in wanted)
+    return (task for task in _identities(recipe) if task.identity_id in wanted)
+
+
+def _identities(recipe: Recipe) -> Iterator[IdentityTask]:
+    return (open_remote(recipe) or open_source(recipe)).identities()
 
 
 def open_source(recipe: Recipe) -> Source:
-    """The recipe's source."""
+    """The recipe's source, where the bytes are at hand."""
     settings, max_bytes = recipe.source, recipe.intake.max_bytes
     if not settings.path:
         raise SourceError("source.path is missing; pass --set source.path=PHOTOS")
     if isinstance(settings, FolderSettings):
         return FolderSource(Path(settings.path), settings.licence, max_bytes)
-    return ShardsSource(settings.path, settings.identity_field, settings.licence, max_bytes)
+    if isinstance(settings, ShardsSettings):
+        return ShardsSource(settings.path, settings.identity_field, settings.licence, max_bytes)
+    raise SourceError(f"source.kind: {settings.kind} lists URLs; its pictures have to be fetched first")
+
+
+def open_remote(recipe: Recipe, cache: Path | None = None) -> RemoteSource | None:
+    """The recipe's source where its pictures lie on the web, otherwise None.
+
+    Args:
+        recipe: resolved.
+        cache: folder of the source's own, kept for the next listing; None lists into a temporary one.
+    """
+    settings = recipe.source
+    if isinstance(settings, (UrlTableSettings, ImdbFaceSettings)) and not settings.path:
+        raise SourceError("source.path is missing; pass --set source.path=TABLE")
+    if isinstance(settings, ImdbFaceSettings):
+        return imdb_face_source(Path(settings.path), settings.licence, cache)
+    if isinstance(settings, UrlTableSettings):
+        return UrlTableSource(Path(settings.path), settings.columns, settings.format, settings.licence, cache)
+    return None
 
 
 def stage_table(recipe: Recipe) -> Sequence[tuple[str, bool, str | None]]:
