@@ -20,8 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 dataset: $(STAMP)  ## make the demo dataset in datasets/demo/; the last line printed is its report
-	@$(BIN)/python -m hifidata.demo $(DEMO_PHOTOS)
-	@$(BIN)/hifidata run pipelines/demo.yaml --out $(DEMO)
+	@$(BIN)/python -m hifidata.demo_web $(DEMO_PHOTOS) -- $(BIN)/hifidata run pipelines/demo.yaml --out $(DEMO)
 
 test: $(STAMP)  ## run the tests that take seconds
 	$(BIN)/python -m pytest -m 'not slow'

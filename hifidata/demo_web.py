@@ -99,6 +99,15 @@ class _Handler(BaseHTTPRequestHandler):
         """Says nothing."""
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A crawler may hang up at any time; anything else is a bug and said aloud."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
 @contextmanager
 def serving(photos: Path) -> Iterator[Path]:
     """Serves the folder of photos on loopback; yields the list of URLs, which lies beside them.
@@ -109,10 +118,9 @@ def serving(photos: Path) -> Iterator[Path]:
     table = photos / "urls.csv"
     handler = type("Handler", (_Handler,), {"photos": photos})
     try:
-        server = ThreadingHTTPServer((HOST, _port_of(table)), handler)
+        server = _Server((HOST, _port_of(table)), handler)
     except OSError:
-        server = ThreadingHTTPServer((HOST, 0), handler)
-    server.daemon_threads = True
+        server = _Server((HOST, 0), handler)
     content = _table(server.server_address[1])
     if not table.exists() or table.read_bytes() != content:
         write_bytes(table, content)

@@ -21,6 +21,7 @@ from hifidata import backends
 from hifidata.errors import RecipeError
 from hifidata.fetch.settings import FetchSettings
 from hifidata.image.decode import Limits
+from hifidata.sources.columns import Columns, TableFormat
 
 STAGE_NAMES = (
     "intake", "detect", "crop", "quality", "watermark", "occlusion", "embed",
@@ -53,8 +54,31 @@ class ShardsSource(Section):
     licence: str | None = None
 
 
-SOURCE_KINDS: Mapping[str, type[Section]] = {"folder": FolderSource, "shards": ShardsSource}
-Source = Annotated[Union[FolderSource, ShardsSource], Field(discriminator="kind")]  # noqa: UP007
+class UrlTableSource(Section):
+    """A table with one URL per row."""
+
+    kind: Literal["url_table"]
+    path: str = Field("", description="the table; relative paths start at the working directory")
+    format: TableFormat | None = Field(None, description="null: as its name ends; all but parquet may be gzipped")
+    columns: Columns
+    licence: str | None = Field(None, description="recorded where a row names none")
+
+
+class ImdbFaceSource(Section):
+    """The list of URLs that IMDb-Face is published as."""
+
+    kind: Literal["imdb_face"]
+    path: str = Field("", description="IMDb-Face.csv, gzipped or not")
+    licence: str | None = Field(None, description="recorded for every picture; the list names none")
+
+
+SOURCE_KINDS: Mapping[str, type[Section]] = {
+    "folder": FolderSource, "shards": ShardsSource, "url_table": UrlTableSource, "imdb_face": ImdbFaceSource,
+}  # fmt: skip
+Source = Annotated[
+    Union[FolderSource, ShardsSource, UrlTableSource, ImdbFaceSource],  # noqa: UP007
+    Field(discriminator="kind"),
+]
 
 
 class Fetch(FetchSettings):

@@ -10,19 +10,18 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from hifidata.fetch.client import Fetcher
-from hifidata.fetch.resolve import Lookup
 from hifidata.fetch.result import FetchRequest, FetchResult
+from hifidata.fetch.settings import FetchSettings
 from hifidata.recipe import Recipe
-from hifidata.run.plan import open_source
+from hifidata.run.plan import open_remote
 from hifidata.schema import FAILED_REASONS, Candidate, IdentityTask, Reason, Status
-from hifidata.sources.base import RemoteSource
 from hifidata.store.downloads import CrawlLog, Entry, Originals
 from hifidata.store.folder import DatasetFolder
 
@@ -43,16 +42,13 @@ class Crawl:
     Args:
         recipe: with a remote source.
         out: the dataset folder.
-        lookup: names to addresses, for tests; the system's by default.
+        open_fetcher: makes what fetches; tests and measurements have their own.
     """
 
-    def __init__(self, recipe: Recipe, out: Path, lookup: Lookup | None = None) -> None:
-        source = open_source(recipe, out)
-        if not isinstance(source, RemoteSource):
-            raise TypeError(f"a crawl needs a source of URLs, got {type(source).__name__}")
-        self._source: RemoteSource = source
+    def __init__(self, recipe: Recipe, out: Path, open_fetcher: Callable[[FetchSettings], Fetcher] = Fetcher) -> None:
+        self._source = open_remote(recipe, out)
         self._settings = recipe.fetch
-        self._lookup = lookup
+        self._open_fetcher = open_fetcher
         self._folder = DatasetFolder(out)
         self._originals = Originals(self._folder, recipe.fetch.keep_originals)
         self._done: queue.Queue[IdentityTask | BaseException | None] = queue.Queue()
@@ -94,7 +90,7 @@ class Crawl:
         searches = asyncio.Semaphore(MAX_SEARCHES)
         begun: set[asyncio.Task[IdentityTask]] = set()
         handed_out: dict[str, int] = {}
-        async with Fetcher(self._settings, lookup=self._lookup) as fetcher:
+        async with self._open_fetcher(self._settings) as fetcher:
             try:
                 while (task := await asyncio.to_thread(next, listed, None)) is not None:
                     begun.add(asyncio.create_task(self._person(fetcher, task, searches)))

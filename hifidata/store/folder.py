@@ -30,6 +30,7 @@ class DatasetFolder:
         self.run_json = self.state / "run.json"
         self.fragments = self.state / "fragments"
         self.originals = self.root / "originals"
+        self.source_index = self.state / "source"
 
     def fragment_path(self, identity_id: str) -> Path:
         """Where the identity's commit record lies."""
@@ -70,8 +71,9 @@ class DatasetFolder:
             raise DatasetError(f"--out {self.root}: cannot be made: {error.strerror}; choose another folder") from error
 
     def _is_untouched(self) -> bool:
-        """Empty, or what a run that was killed before it wrote anything leaves."""
-        return {path.relative_to(self.root).as_posix() for path in self.root.rglob("*")} <= {"state", "state/lock"}
+        """Empty, or what a run that was killed before it wrote anything of its own leaves."""
+        ours = {self.state, self.state / "lock", self.source_index}
+        return all(path in ours or self.source_index in path.parents for path in self.root.rglob("*"))
 
     def _remove_temporary(self) -> None:
         for folder in (self.shards, self.manifests, self.state, self.originals, self.root / "report"):

@@ -1,0 +1,150 @@
+"""What one row of a list says about one picture, checked."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from hifidata.sources.columns import Columns, FaceColumns
+from hifidata.sources.table import TableRow
+
+NO_IDENTITY = "(no identity)"
+MAX_WITHOUT_IDENTITY = 10_000
+"""Rows of nobody are no person; so many of them share a made-up one, so that none grows without bound."""
+_SHA256 = re.compile("[0-9a-f]{64}")
+_AROUND_NUMBERS = str.maketrans(",;[]()", "      ")
+
+
+class Listed(NamedTuple):
+    """A row's contents; texts are empty where the list says nothing.
+
+    Attributes:
+        number: as ``TableRow.number``.
+        identity: who; ``NO_IDENTITY`` where the row does not say or cannot be read.
+        listed_face: x1, y1, x2, y2 over the picture's width and height, within 0..1.
+        problem: why the row cannot be used, otherwise empty.
+    """
+
+    number: int
+    identity: str
+    url: str = ""
+    name: str = ""
+    licence: str = ""
+    landing_page: str = ""
+    author: str = ""
+    sha256: str = ""
+    listed_face: list[float] | None = None
+    problem: str = ""
+
+
+class _BadCell(ValueError):
+    """A cell does not hold what its column is for."""
+
+
+def read_listed(rows: Iterator[TableRow], columns: Columns) -> Iterator[Listed]:
+    """One ``Listed`` for every row, in order.
+
+    Args:
+        rows: cells in the order of ``columns.named()``.
+        columns: what they hold.
+    """
+    keys = [key for key, _ in columns.named()]
+    n_texts = sum(not key.startswith("face.") for key in keys)
+    fields = keys[:n_texts]
+    n_nobody = 0
+    for row in rows:
+        listed = Listed(row.number, "", problem=row.problem) if row.problem else _listed(row, fields, columns.face)
+        if not listed.identity:
+            part, n_nobody = n_nobody // MAX_WITHOUT_IDENTITY, n_nobody + 1
+            nobody = f"{NO_IDENTITY} {part + 1}" if part else NO_IDENTITY
+            listed = listed._replace(identity=nobody, problem=listed.problem or "no identity")
+        yield listed
+
+
+def _listed(row: TableRow, fields: Sequence[str], face: FaceColumns | None) -> Listed:
+    texts: dict[str, str] = {}
+    problem = ""
+    for field, cell in zip(fields, row.cells, strict=False):
+        try:
+            texts[field] = _text(cell)
+        except _BadCell as error:
+            problem = problem or f"{field}: {error}"
+    texts.setdefault("identity", "")
+    if sha256 := texts.get("sha256", ""):
+        texts["sha256"] = sha256.lower()
+        if not _SHA256.fullmatch(texts["sha256"]):
+            problem = problem or "sha256: not 64 hex digits"
+            texts["sha256"] = ""
+    if not texts.get("url"):
+        problem = problem or "no URL"
+    listed_face = None
+    if face is not None:
+        try:
+            listed_face = _face(row.cells[len(fields) :], face)
+        except _BadCell as error:
+            problem = problem or f"face: {error}"
+    return Listed(row.number, listed_face=listed_face, problem=problem, **texts)
+
+
+def _text(cell: Any) -> str:
+    if type(cell) is str:
+        text = cell.strip()
+    elif cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return ""
+    elif isinstance(cell, bytes):
+        try:
+            text = cell.decode().strip()
+        except UnicodeDecodeError:
+            raise _BadCell("not UTF-8") from None
+    elif isinstance(cell, (int, float)):
+        text = str(cell)
+    else:
+        raise _BadCell(f"expected a text, got {type(cell).__name__}")
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise _BadCell("half a surrogate pair")
+    return text
+
+
+def _face(cells: Sequence[Any], face: FaceColumns) -> list[float] | None:
+    """The box relative to the picture, or None where the list has none for this row. Raises _BadCell."""
+    n_box = len(face.box)
+    box = _numbers(cells[:n_box], 4)
+    if not box:
+        return None
+    x1, y1, x2, y2 = box
+    if face.layout == "xywh":
+        x2, y2 = x1 + x2, y1 + y2
+    width, height = 1.0, 1.0
+    if face.size:
+        size = _numbers(cells[n_box:], 2)
+        if not size or min(size) <= 0:
+            raise _BadCell("no size of the picture it belongs to")
+        width, height = size if face.size_order == "width height" else size[::-1]
+    if not (x2 > x1 and y2 > y1):
+        raise _BadCell("a box of no area")
+    if not (x1 < width and y1 < height and x2 > 0 and y2 > 0):
+        raise _BadCell("a box outside the picture")
+    return [max(x1, 0.0) / width, max(y1, 0.0) / height, min(x2, width) / width, min(y2, height) / height]
+
+
+def _numbers(cells: Sequence[Any], n: int) -> list[float]:
+    """``n`` numbers of one cell or of ``n`` cells; none where all cells are empty."""
+    parts: list[Any] = []
+    for cell in cells:
+        if isinstance(cell, str):
+            parts += cell.translate(_AROUND_NUMBERS).split()
+        elif isinstance(cell, (list, tuple)):
+            parts += cell
+        elif cell is not None and cell == cell:  # NaN is what tables of numbers have for nothing
+            parts.append(cell)
+    if not parts:
+        return []
+    try:
+        numbers = list(map(float, parts))
+    except (TypeError, ValueError, OverflowError):
+        numbers = []
+    if len(numbers) != n or not all(map(math.isfinite, numbers)):
+        raise _BadCell(f"expected {n} numbers")
+    return numbers
