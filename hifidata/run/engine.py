@@ -249,6 +249,7 @@ def finish(folder: DatasetFolder, recipe: Recipe, started_at: str, is_limited: b
     dataset["shards"] = _shard_list(records, moved)
     write_reports(folder, dataset)
     write_json(folder.dataset_json, dataset)
+    shutil.rmtree(folder.waiting_originals, ignore_errors=True)  # what kills between commit and tidying up have left
     if moved:
         shutil.rmtree(folder.state / "shards")  # the packs hold them now, and dataset.json says so
     return dataset

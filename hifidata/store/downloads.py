@@ -35,7 +35,7 @@ class Originals:
         """Where the bytes of one of the person's pictures lie."""
         if self._keep:
             return self._folder.originals / content_sha256[:2] / content_sha256
-        return self._waiting(identity_id) / content_sha256
+        return self._folder.waiting_originals / identity_id[:2] / identity_id / content_sha256
 
     def write(self, identity_id: str, content_sha256: str, content: bytes) -> Path:
         """Stores bytes; a reader sees all of them or none. Not synced to disk: ``holds`` tells what a power cut took."""
@@ -55,12 +55,12 @@ class Originals:
 
     def is_waiting(self, identity_id: str) -> bool:
         """Whether bytes lie here until the person is committed."""
-        return not self._keep and self._waiting(identity_id).exists()
+        return not self._keep and self.path(identity_id, "").exists()
 
     def forget(self, identity_id: str) -> None:
         """The person is committed: bytes that nobody wants to keep go."""
         if not self._keep:
-            shutil.rmtree(self._waiting(identity_id), ignore_errors=True)
+            shutil.rmtree(self.path(identity_id, ""), ignore_errors=True)
 
     def read(self, candidate: Candidate) -> bytes:
         """The fetched bytes of a candidate. Raises IntakeError where they are gone."""
@@ -68,9 +68,6 @@ class Originals:
             return Path(candidate.locator).read_bytes()
         except OSError as error:
             raise IntakeError(Reason.UNREADABLE_FILE, f"the downloaded file is gone: {error.strerror}") from error
-
-    def _waiting(self, identity_id: str) -> Path:
-        return self._folder.state / "originals" / identity_id[:2] / identity_id
 
 
 def sweep(folder: DatasetFolder) -> int:

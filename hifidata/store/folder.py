@@ -30,6 +30,7 @@ class DatasetFolder:
         self.run_json = self.state / "run.json"
         self.fragments = self.state / "fragments"
         self.originals = self.root / "originals"
+        self.waiting_originals = self.state / "originals"
         self.source_index = self.state / "source"
 
     def fragment_path(self, identity_id: str) -> Path:

@@ -1,0 +1,224 @@
+"""A crawl over real sockets: every URL has its row, nothing is fetched twice, failures alone are tried again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+import pyarrow.parquet as pq
+import pytest
+
+from hifidata.recipe import Recipe, load_recipe
+from hifidata.run.crawl import Crawl
+from hifidata.run.engine import RunOptions, RunResult, run
+from hifidata.run.plan import make_plan
+from tests.conftest import PROJECT_ROOT, QUICK_RECIPE
+from tests.servers.hostile import HostileServer
+
+LOOPBACK = (
+    "fetch.allow_private=[127.0.0.0/8]", "fetch.delay_s=0", "fetch.slowdown=0", "fetch.connections_per_host=4",
+    "fetch.backoff_s=0.01", "fetch.read_timeout_s=1", "fetch.total_timeout_s=3", "fetch.max_host_errors=1000",
+)  # fmt: skip
+
+
+@pytest.fixture
+def server(twelve_people: Path) -> Iterator[HostileServer]:
+    with HostileServer(files=twelve_people) as server:
+        yield server
+
+
+def write_list(path: Path, server: HostileServer, people: Path, extra: tuple[tuple[str, str], ...] = ()) -> Path:
+    """A JSON lines list of everybody's photos, with further (person, URL path) rows."""
+    photos = sorted(photo.relative_to(people).as_posix() for photo in people.rglob("*.jpg"))
+    rows = [{"person": name.split("/")[0], "url": server.url(f"/files/{quote(name)}")} for name in photos]
+    rows += [{"person": person, "url": server.url(target)} for person, target in extra]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def recipe_for(table: Path, *overrides: str) -> Recipe:
+    source = f"source={{kind: url_table, path: {table}, columns: {{identity: person, url: url}}}}"
+    return load_recipe(PROJECT_ROOT / "pipelines" / "folder.yaml", [source, *QUICK_RECIPE, *LOOPBACK, *overrides])
+
+
+def run_into(out: Path, recipe: Recipe, retry_failed: bool = False, accept: bool = False) -> RunResult:
+    options = RunOptions(out, accept_recipe_change=accept, retry_failed=retry_failed)
+    return run(recipe, options, lambda progress: None)
+
+
+def begun(out: Path, recipe: Recipe) -> Path:
+    """A dataset folder of this recipe in which one person is done."""
+    run(recipe, RunOptions(out, limit=1), lambda progress: None)
+    return out
+
+
+def rows_of(out: Path) -> list[dict[str, object]]:
+    return list(pq.read_table(out / "manifests" / "images.parquet").to_pylist())
+
+
+def test_every_url_has_one_row_with_how_it_was_fetched(
+    server: HostileServer, twelve_people: Path, tmp_path: Path
+) -> None:
+    extra = (("person_00", "/nowhere.jpg"), ("person_01", "/status?code=503"), ("person_02", "/files/person_02/0.jpg"))
+    table = write_list(tmp_path / "list.jsonl", server, twelve_people, extra)
+    run_into(tmp_path / "out", recipe_for(table, "verify.model=null"))
+    rows = {str(row["source_uri"]).removeprefix(server.url("")): row for row in rows_of(tmp_path / "out")}
+    listed = [json.loads(line)["url"] for line in table.read_text().splitlines()]
+    assert Counter(row["source_uri"] for row in rows_of(tmp_path / "out")) == Counter(listed)
+    assert (rows["/nowhere.jpg"]["reason"], rows["/nowhere.jpg"]["http_status"]) == ("http_4xx", 404)
+    assert (rows["/status?code=503"]["reason"], rows["/status?code=503"]["attempts"]) == ("http_5xx", 3)
+    assert rows["/status?code=503"]["retryable"]
+    twice = [row["reason"] for row in rows_of(tmp_path / "out") if "person_02/0.jpg" in str(row["source_uri"])]
+    assert twice.count("duplicate_url") == 1
+    fetched = rows["/files/person_05/1.jpg"]
+    assert fetched["status"] == "kept"
+    assert fetched["http_status"] == 200
+    assert fetched["attempts"] == 1
+    assert fetched["content_sha256"]
+    assert fetched["fetched_at"]
+    assert fetched["response_s"] is not None
+
+
+def test_bytes_that_nobody_keeps_wait_for_their_person_and_bound_how_far_the_crawl_runs_ahead(
+    server: HostileServer, twelve_people: Path, tmp_path: Path
+) -> None:
+    recipe = recipe_for(write_list(tmp_path / "list.jsonl", server, twelve_people), "fetch.max_waiting=8")
+    out = begun(tmp_path / "out", recipe)
+    with closing(Crawl(recipe, out).people(make_plan(recipe).candidates_of)) as people:
+        next(people)
+        time.sleep(1)
+        assert len(server.paths()) <= 4 + 12, "two people fill the room, the third may have begun"
+    run_into(out, recipe)
+    assert not [path for path in (out / "state" / "originals").rglob("*") if path.is_file()]
+
+
+def test_an_interrupted_crawl_asks_for_nothing_it_has(
+    server: HostileServer, twelve_people: Path, tmp_path: Path
+) -> None:
+    settings = ("fetch.max_waiting=8", "fetch.keep_originals=true")
+    recipe = recipe_for(write_list(tmp_path / "list.jsonl", server, twelve_people), *settings)
+    out = begun(tmp_path / "out", recipe)
+    wanted = make_plan(recipe).candidates_of
+    with closing(Crawl(recipe, out).people(wanted)) as people:
+        for _ in range(3):
+            next(people)
+    logs = [line for log in (out / "state" / "crawl").rglob("*.jsonl") for line in log.read_text().splitlines()]
+    done = {json.loads(line)["key"].removeprefix(server.url("")) for line in logs}
+    assert 12 <= len(done) < 48
+    before = len(server.seen)
+    run_into(out, recipe)
+    asked = {seen.path for seen in server.seen[before:]}
+    assert not asked & done
+    assert len(rows_of(out)) == 48
+
+
+def test_a_torn_log_line_means_that_one_url_is_fetched_again(
+    server: HostileServer, twelve_people: Path, tmp_path: Path
+) -> None:
+    recipe = recipe_for(write_list(tmp_path / "list.jsonl", server, twelve_people))
+    out = begun(tmp_path / "out", recipe)
+    with closing(Crawl(recipe, out).people(make_plan(recipe).candidates_of)) as people:
+        task = next(people)
+    log = out / "state" / "crawl" / task.identity_id[:2] / f"{task.identity_id}.jsonl"
+    torn = json.loads(log.read_text().splitlines()[-1])["key"]
+    log.write_bytes(log.read_bytes()[:-20])
+    before = len(server.seen)
+    with closing(Crawl(recipe, out).people({task.identity_id})) as people:
+        assert len(next(people).candidates) == 4
+    assert [server.url(seen.path) for seen in server.seen[before:] if seen.path != "/robots.txt"] == [torn]
+
+
+def test_retry_asks_for_failed_urls_alone_and_redoes_only_their_people(
+    server: HostileServer, twelve_people: Path, tmp_path: Path
+) -> None:
+    extra = (("person_03", "/files/late.jpg"), ("person_04", "/files/never.jpg"))
+    table = write_list(tmp_path / "list.jsonl", server, twelve_people, extra)
+    recipe = recipe_for(table, "fetch.keep_originals=true", "dedup.enabled=false")
+    out = tmp_path / "out"
+    run_into(out, recipe)
+    before = len(server.seen)
+    assert run_into(out, recipe).did_nothing
+    late = twelve_people / "late.jpg"
+    late.write_bytes((twelve_people / "person_03" / "0.jpg").read_bytes())
+    try:
+        run_into(out, recipe, retry_failed=True)
+    finally:
+        late.unlink()
+    asked = sorted(seen.path for seen in server.seen[before:] if seen.path != "/robots.txt")
+    assert asked == ["/files/late.jpg", "/files/never.jpg"]
+    ends = {str(row["source_uri"]).removeprefix(server.url("/files/")): row for row in rows_of(out)}
+    assert ends["late.jpg"]["http_status"] == 200
+    assert ends["never.jpg"]["reason"] == "http_4xx"
+    assert len(rows_of(out)) == 50
+
+
+def test_kept_originals_make_another_threshold_a_run_without_requests(
+    server: HostileServer, twelve_people: Path, tmp_path: Path
+) -> None:
+    table = write_list(tmp_path / "list.jsonl", server, twelve_people)
+    out = tmp_path / "out"
+    run_into(out, recipe_for(table, "fetch.keep_originals=true"))
+    before = len(server.seen)
+    run_into(out, recipe_for(table, "fetch.keep_originals=true", "quality.min_score=0.99"), accept=True)
+    assert len(server.seen) == before
+    kept = {path.name for path in (out / "originals").glob("??/*")}
+    assert kept == {row["content_sha256"] for row in rows_of(out) if row["http_status"] == 200}
+
+
+def test_people_who_leave_the_list_leave_the_originals_and_the_log(
+    server: HostileServer, twelve_people: Path, tmp_path: Path
+) -> None:
+    table = write_list(tmp_path / "list.jsonl", server, twelve_people)
+    out = tmp_path / "out"
+    run_into(out, recipe_for(table, "fetch.keep_originals=true"))
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(line for line in lines if "person_00" in line))
+    run_into(out, recipe_for(table, "fetch.keep_originals=true"))
+    assert len(list((out / "state" / "crawl").rglob("*.jsonl"))) == 1
+    assert {path.name for path in (out / "originals").glob("??/*")} == {row["content_sha256"] for row in rows_of(out)}
+
+
+def test_ray_crawls_to_the_same_shards_as_local(server: HostileServer, twelve_people: Path, tmp_path: Path) -> None:
+    table = write_list(tmp_path / "list.jsonl", server, twelve_people)
+    shards = []
+    for kind in ("local", "ray"):
+        result = run_into(tmp_path / kind, recipe_for(table, f"executor.kind={kind}", "executor.workers=2"))
+        shards.append(result.dataset["shards"])
+    assert shards[0] == shards[1]
+    assert len(shards[0]) == 12
+
+
+def test_ctrl_c_in_a_crawl_that_hangs_stops_soon_and_resumes(
+    server: HostileServer, twelve_people: Path, tmp_path: Path
+) -> None:
+    extra = tuple((f"person_{number:02d}", f"/hang?{number}") for number in range(12))
+    table = write_list(tmp_path / "list.jsonl", server, twelve_people, extra)
+    out = tmp_path / "out"
+    slow = ("fetch.read_timeout_s=60", "fetch.total_timeout_s=60")
+    source = f"source={{kind: url_table, path: {table}, columns: {{identity: person, url: url}}}}"
+    command = [sys.executable, "-m", "hifidata.cli", "run", str(PROJECT_ROOT / "pipelines" / "folder.yaml")]
+    command += ["--out", str(out)]
+    for override in (source, *QUICK_RECIPE, *LOOPBACK, *slow):
+        command += ["--set", override]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while sum(seen.path == "/hang" for seen in server.seen) < 4 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGINT)
+    began = time.monotonic()
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert time.monotonic() - began < 10
+    assert not (out / "dataset.json").exists()
