@@ -201,9 +201,7 @@ def test_values_of_other_types_are_text_or_a_bad_row(tmp_path: Path) -> None:
         {"who": "\ud800", "link": "u"}, {"who": None, "link": "u"},
     ]  # fmt: skip
     path.write_text("\n".join(map(json.dumps, lines)))
-    found = {
-        name: [outcome(c)[1] for c in t.candidates] for name, t in people(UrlTableSource(path, WHO_LINK)).items()
-    }
+    found = {name: [outcome(c)[1] for c in t.candidates] for name, t in people(UrlTableSource(path, WHO_LINK)).items()}
     assert found == {
         "7": [""], "7.5": [""], "a": ["line 4: url: expected a text, got dict"],
         "(no identity)": [
@@ -345,7 +343,7 @@ def test_imdb_face_of_another_shape_says_what_it_lacks(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"no column 'rect' \(face.box\); .*it has: 'name', 'index', 'url'"):
         list(imdb_face_source(path).identities())
     recipe = load_recipe(PROJECT_ROOT / "pipelines" / "imdb_face.yaml")
-    with pytest.raises(SourceError, match="source.path is missing; pass --set source.path=TABLE"):
+    with pytest.raises(SourceError, match=r"source\.path is missing; pass --set source\.path=TABLE"):
         make_plan(recipe)
 
 
@@ -362,7 +360,14 @@ print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 def test_memory_does_not_grow_with_the_table(tmp_path: Path) -> None:
     def peak_mib(n_rows: int) -> int:
         rows = (
-            (f"First{n % 997}", f"nm{n % 997:07d}", f"{n}.jpg", "143 246 608 719", "999 799", f"https://e.org/{n:0100d}")
+            (
+                f"First{n % 997}",
+                f"nm{n % 997:07d}",
+                f"{n}.jpg",
+                "143 246 608 719",
+                "999 799",
+                f"https://e.org/{n:0100d}",
+            )
             for n in range(n_rows)
         )
         path = table(tmp_path / f"{n_rows}.csv", [IMDB_HEADER, *rows])
