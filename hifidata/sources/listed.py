@@ -39,6 +39,10 @@ class Listed(NamedTuple):
     problem: str = ""
 
 
+TEXTS = ("identity", "url", "name", "licence", "landing_page", "author", "sha256")
+"""Keys of ``Columns`` that hold texts, in the order of ``Columns.named()`` and of ``Listed``."""
+
+
 class _BadCell(ValueError):
     """A cell does not hold what its column is for."""
 
@@ -50,12 +54,10 @@ def read_listed(rows: Iterator[TableRow], columns: Columns) -> Iterator[Listed]:
         rows: cells in the order of ``columns.named()``.
         columns: what they hold.
     """
-    keys = [key for key, _ in columns.named()]
-    n_texts = sum(not key.startswith("face.") for key in keys)
-    fields = keys[:n_texts]
+    places = [TEXTS.index(key) for key, _ in columns.named() if key in TEXTS]
     n_nobody = 0
     for row in rows:
-        listed = Listed(row.number, "", problem=row.problem) if row.problem else _listed(row, fields, columns.face)
+        listed = Listed(row.number, "", problem=row.problem) if row.problem else _listed(row, places, columns.face)
         if not listed.identity:
             part, n_nobody = n_nobody // MAX_WITHOUT_IDENTITY, n_nobody + 1
             nobody = f"{NO_IDENTITY} {part + 1}" if part else NO_IDENTITY
@@ -63,29 +65,27 @@ def read_listed(rows: Iterator[TableRow], columns: Columns) -> Iterator[Listed]:
         yield listed
 
 
-def _listed(row: TableRow, fields: Sequence[str], face: FaceColumns | None) -> Listed:
-    texts: dict[str, str] = {}
+def _listed(row: TableRow, places: Sequence[int], face: FaceColumns | None) -> Listed:
+    texts = [""] * len(TEXTS)
     problem = ""
-    for field, cell in zip(fields, row.cells, strict=False):
+    for place, cell in zip(places, row.cells, strict=False):  # the face's cells come after them
         try:
-            texts[field] = _text(cell)
+            texts[place] = _text(cell)
         except _BadCell as error:
-            problem = problem or f"{field}: {error}"
-    texts.setdefault("identity", "")
-    if sha256 := texts.get("sha256", ""):
-        texts["sha256"] = sha256.lower()
-        if not _SHA256.fullmatch(texts["sha256"]):
-            problem = problem or "sha256: not 64 hex digits"
-            texts["sha256"] = ""
-    if not texts.get("url"):
+            problem = problem or f"{TEXTS[place]}: {error}"
+    if texts[-1]:
+        texts[-1] = texts[-1].lower()
+        if not _SHA256.fullmatch(texts[-1]):
+            problem, texts[-1] = problem or "sha256: not 64 hex digits", ""
+    if not texts[1]:
         problem = problem or "no URL"
     listed_face = None
     if face is not None:
         try:
-            listed_face = _face(row.cells[len(fields) :], face)
+            listed_face = _face(row.cells[len(places) :], face)
         except _BadCell as error:
             problem = problem or f"face: {error}"
-    return Listed(row.number, listed_face=listed_face, problem=problem, **texts)
+    return Listed._make((row.number, *texts, listed_face, problem))
 
 
 def _text(cell: Any) -> str:
