@@ -21,6 +21,7 @@ from hifidata import backends
 from hifidata.errors import RecipeError
 from hifidata.fetch.settings import FetchSettings
 from hifidata.image.decode import Limits
+from hifidata.sources.search.settings import SearchSettings
 
 STAGE_NAMES = (
     "intake", "detect", "crop", "quality", "watermark", "occlusion", "embed",
@@ -53,8 +54,19 @@ class ShardsSource(Section):
     licence: str | None = None
 
 
-SOURCE_KINDS: Mapping[str, type[Section]] = {"folder": FolderSource, "shards": ShardsSource}
-Source = Annotated[Union[FolderSource, ShardsSource], Field(discriminator="kind")]  # noqa: UP007
+class NamesSource(SearchSettings, Section):
+    """People's names; search providers find pictures of each on the web."""
+
+    kind: Literal["names"]
+
+    @property
+    def path(self) -> str:
+        """The file, as other sources call it."""
+        return self.names
+
+
+SOURCE_KINDS: Mapping[str, type[Section]] = {"folder": FolderSource, "shards": ShardsSource, "names": NamesSource}
+Source = Annotated[Union[FolderSource, ShardsSource, NamesSource], Field(discriminator="kind")]  # noqa: UP007
 
 
 class Fetch(FetchSettings):
@@ -255,7 +267,9 @@ class Recipe(Section):
     @property
     def hash(self) -> str:
         """Hex sha256 of what the output is made by; where it runs, how it is fetched and how many may fail are not."""
-        content = self.model_dump(mode="json", exclude={"executor", "fetch", "failures", "groups", "description"})
+        left_out = dict.fromkeys(("executor", "fetch", "failures", "groups", "description"), True)
+        manners = {"source": {"pause_s", "key_env", "base_urls"}}
+        content = self.model_dump(mode="json", exclude={**left_out, **manners})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

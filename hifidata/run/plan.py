@@ -7,6 +7,7 @@ Read this file to see the main flow: a source lists identities, worker groups ru
 from __future__ import annotations
 
 import importlib.metadata
+import os
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,11 @@ from hifidata import backends
 from hifidata.errors import SourceError
 from hifidata.recipe import STAGE_NAMES, Recipe
 from hifidata.recipe import FolderSource as FolderSettings
+from hifidata.recipe import NamesSource as NamesSettings
 from hifidata.schema import IdentityTask
 from hifidata.sources.base import Source
 from hifidata.sources.folder import FolderSource
+from hifidata.sources.names import NamesSource
 from hifidata.sources.shards import ShardsSource
 from hifidata.stages import STAGES
 
@@ -88,6 +91,8 @@ def list_tasks(recipe: Recipe, wanted: Container[str]) -> Iterator[IdentityTask]
 def open_source(recipe: Recipe) -> Source:
     """The recipe's source."""
     settings, max_bytes = recipe.source, recipe.intake.max_bytes
+    if isinstance(settings, NamesSettings):
+        return NamesSource(settings, recipe.fetch, os.environ)  # type: ignore[return-value]  # a RemoteSource
     if not settings.path:
         raise SourceError("source.path is missing; pass --set source.path=PHOTOS")
     if isinstance(settings, FolderSettings):
