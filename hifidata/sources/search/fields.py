@@ -58,20 +58,22 @@ def without_tags(value: Any) -> str | None:
     """The text of a piece of HTML, as ``text`` returns it."""
     if not isinstance(value, str):
         return None
-    reader = _TextOnly(convert_charrefs=True)
+    reader = _TextOnly()
     reader.feed(value[:20_000])
     reader.close()
-    return text(" ".join(reader.pieces))
+    return text("".join(reader.pieces))
 
 
 class _TextOnly(HTMLParser):
-    def __init__(self, *, convert_charrefs: bool) -> None:
-        super().__init__(convert_charrefs=convert_charrefs)
+    def __init__(self) -> None:
+        super().__init__()
         self.pieces: list[str] = []
         self._unseen = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._unseen += tag in ("script", "style")
+        if tag in ("br", "div", "li", "p", "td"):
+            self.pieces.append(" ")
 
     def handle_endtag(self, tag: str) -> None:
         self._unseen -= tag in ("script", "style") and self._unseen > 0

@@ -27,13 +27,13 @@ def search(client: Client, query: str, only_open: bool) -> Iterator[Hit]:
 
     Source: MediaWiki Action API, ``list=search`` as a generator and ``prop=imageinfo``.
     """
-    continuation: Mapping[str, Any] = {}
-    batch: dict[Any, dict[str, Any]] = {}
+    continuation: Mapping[str, str | int] = {}
+    batch: dict[str, dict[str, Any]] = {}
     for _ in range(MAX_REQUESTS):
         answer = client.get({**_PARAMS, "gsrsearch": f"filetype:bitmap {query}", **continuation}, _check)
         for page in fields.objects(fields.mapping(answer.get("query")).get("pages")):
-            batch.setdefault(page.get("pageid"), {}).update(page)
-        before, continuation = continuation, fields.mapping(answer.get("continue"))
+            batch.setdefault(str(page.get("pageid")), {}).update(page)
+        before, continuation = continuation, _continuation(answer)
         is_last = not continuation or continuation == before
         # A long answer may come in parts: a file without its imageinfo yet is completed by the next one.
         if is_last or answer.get("batchcomplete"):
@@ -65,6 +65,12 @@ def _hit(page: Mapping[str, Any]) -> Hit | None:
         licence=licence,
         author=stated("Artist"),
     )
+
+
+def _continuation(answer: Answer) -> Mapping[str, str | int]:
+    """Parameters that ask for what comes next; none where this was all."""
+    given = fields.mapping(answer.get("continue")).items()
+    return {name: value for name, value in given if isinstance(value, (str, int)) and name not in _PARAMS}
 
 
 def _rank(page: Mapping[str, Any]) -> int:
