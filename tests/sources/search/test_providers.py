@@ -134,7 +134,10 @@ def test_requests_say_who_asks_and_carry_no_cookie(server: SearchServer, source:
     assert all("cookie" not in asked.headers for asked in server.asked)
 
 
-NONSENSE = [None, 7, "", "\ud800", [], {}, {"a": 1}, "x" * 5000, ["\x00"], "javascript:1", "https://", "\u202e", 1e999]
+NONSENSE = [
+    None, 7, 1e999, "", "\ud800", [], {}, {"a": 1}, "x" * 5000, ["\x00"], "javascript:1", "https://", "\u202e",
+    "https://a.test/\u202e1", "https://a.test/\udc80", "https://a.test/a b", "https://a.test/" + "x" * 5000,
+]  # fmt: skip
 GOOD = {
     "wikimedia_commons": commons_page(0),
     "openverse": {"url": "https://a.test/1", "foreign_landing_url": "https://a.test", "creator": "C", "license": "by",
