@@ -89,7 +89,9 @@ class SearchClient:
             return answer
 
     def _try(self, params: Mapping[str, str | int], check: Callable[[Answer], None] | None) -> Answer:
-        for attempt in range(1, self._fetch.tries + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             time.sleep(max(0.0, self._next_s - time.monotonic()))
             self._next_s = time.monotonic() + self._endpoint.pause_s
             try:
@@ -101,7 +103,6 @@ class SearchClient:
                 self._next_s = max(self._next_s, time.monotonic() + wait_s * random.uniform(1.0, 1.1))
                 if not failure.transient or wait_s > self._fetch.max_retry_after_s or attempt == self._fetch.tries:
                     raise
-        raise SearchFailure(f"{self._endpoint.name} was not asked")
 
     def _note(self, failure: SearchFailure, message: str) -> None:
         self._errors_in_row += 1
@@ -117,6 +118,7 @@ class SearchClient:
 
     def _ask(self, params: Mapping[str, str | int], check: Callable[[Answer], None] | None) -> Answer:
         name, fetch = self._endpoint.name, self._fetch
+        deadline_s = time.monotonic() + fetch.total_timeout_s
         try:
             with self._session.get(
                 self._endpoint.url,
@@ -126,7 +128,7 @@ class SearchClient:
                 stream=True,
                 allow_redirects=False,
             ) as response:
-                body = self._read(response, time.monotonic() + fetch.total_timeout_s)
+                body = self._read(response, deadline_s)
         except requests.exceptions.SSLError:
             raise SearchFailure(f"{name}: its TLS certificate was not accepted") from None
         except (requests.Timeout, urllib3.exceptions.TimeoutError):
