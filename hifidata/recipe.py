@@ -22,6 +22,7 @@ from hifidata.errors import RecipeError
 from hifidata.fetch.settings import FetchSettings
 from hifidata.image.decode import Limits
 from hifidata.sources.columns import Columns, TableFormat
+from hifidata.sources.search.settings import SearchSettings
 
 STAGE_NAMES = (
     "intake", "detect", "crop", "quality", "watermark", "occlusion", "embed",
@@ -72,11 +73,18 @@ class ImdbFaceSource(Section):
     licence: str | None = Field(None, description="recorded for every picture; the list names none")
 
 
+class NamesSource(SearchSettings, Section):
+    """People's names; search providers find pictures of each on the web."""
+
+    kind: Literal["names"]
+
+
 SOURCE_KINDS: Mapping[str, type[Section]] = {
     "folder": FolderSource, "shards": ShardsSource, "url_table": UrlTableSource, "imdb_face": ImdbFaceSource,
+    "names": NamesSource,
 }  # fmt: skip
 Source = Annotated[
-    Union[FolderSource, ShardsSource, UrlTableSource, ImdbFaceSource],  # noqa: UP007
+    Union[FolderSource, ShardsSource, UrlTableSource, ImdbFaceSource, NamesSource],  # noqa: UP007
     Field(discriminator="kind"),
 ]
 
@@ -279,7 +287,9 @@ class Recipe(Section):
     @property
     def hash(self) -> str:
         """Hex sha256 of what the output is made by; where it runs, how it is fetched and how many may fail are not."""
-        content = self.model_dump(mode="json", exclude={"executor", "fetch", "failures", "groups", "description"})
+        left_out = dict.fromkeys(("executor", "fetch", "failures", "groups", "description"), True)
+        manners = {"source": {"pause_s", "key_env", "base_urls"}}
+        content = self.model_dump(mode="json", exclude={**left_out, **manners})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -7,6 +7,7 @@ Read this file to see the main flow: a source lists identities, worker groups ru
 from __future__ import annotations
 
 import importlib.metadata
+import os
 from collections.abc import Container, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,14 @@ from hifidata.errors import SourceError
 from hifidata.recipe import STAGE_NAMES, Recipe
 from hifidata.recipe import FolderSource as FolderSettings
 from hifidata.recipe import ImdbFaceSource as ImdbFaceSettings
+from hifidata.recipe import NamesSource as NamesSettings
 from hifidata.recipe import ShardsSource as ShardsSettings
 from hifidata.recipe import UrlTableSource as UrlTableSettings
 from hifidata.schema import IdentityTask
 from hifidata.sources.base import Reader, RemoteSource, Source
 from hifidata.sources.folder import FolderSource
 from hifidata.sources.imdb_face import imdb_face_source
+from hifidata.sources.names import NamesSource
 from hifidata.sources.shards import ShardsSource
 from hifidata.sources.url_table import UrlTableSource
 from hifidata.stages import STAGES
@@ -138,7 +141,7 @@ def open_reader(recipe: Recipe, out: Path) -> Reader:
 def open_source(recipe: Recipe) -> Source:
     """The recipe's source, where the bytes are at hand."""
     settings, max_bytes = recipe.source, recipe.intake.max_bytes
-    if not settings.path:
+    if isinstance(settings, (FolderSettings, ShardsSettings)) and not settings.path:
         raise SourceError("source.path is missing; pass --set source.path=PHOTOS")
     if isinstance(settings, FolderSettings):
         return FolderSource(Path(settings.path), settings.licence, max_bytes)
@@ -154,6 +157,8 @@ def open_remote(recipe: Recipe, out: Path | None = None) -> RemoteSource:
         recipe: resolved.
         out: the dataset folder, where the source may keep its index for the next listing; None: nowhere.
     """
+    if isinstance(recipe.source, NamesSettings):
+        return NamesSource(recipe.source, recipe.fetch, os.environ)
     settings, cache = recipe.source, DatasetFolder(out).source_index if out else None
     if isinstance(settings, (UrlTableSettings, ImdbFaceSettings)) and not settings.path:
         raise SourceError("source.path is missing; pass --set source.path=TABLE")

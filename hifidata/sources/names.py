@@ -1,0 +1,143 @@
+"""People's names as a source: image search providers are asked for each, the crawl fetches what they name."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from hifidata.errors import SourceError
+from hifidata.fetch.settings import FetchSettings
+from hifidata.schema import Candidate, IdentityTask, Reason, Status, identity_id_of
+from hifidata.sources.search.base import Hit, SearchFailure
+from hifidata.sources.search.fields import one_line
+from hifidata.sources.search.providers import open_providers
+from hifidata.sources.search.settings import SearchSettings
+
+MAX_NAME_CHARS = 200
+MAX_QUERY_CHARS = 200
+"""Openverse cuts a longer query, others refuse it."""
+
+
+class NamesSource:
+    """Lists the names of a text file, and searches for one person's pictures at a time.
+
+    A line is a name, or a name, a tab and the query to use for it in place of the recipe's. Blank lines and lines that
+    start with ``#`` mean nothing. Names are brought to Unicode's NFC with single spaces; a name that comes again is the
+    same person, and its first line holds.
+
+    Args:
+        settings: names, providers and what to ask for.
+        fetch: User-Agent, timeouts and tries are those of the crawl.
+        environment: holds the keys.
+
+    Raises:
+        SourceError: no file named, or a key is missing.
+        RecipeError: no ``fetch.contact``, or ``licences: open`` of a provider that states none.
+    """
+
+    def __init__(self, settings: SearchSettings, fetch: FetchSettings, environment: Mapping[str, str]) -> None:
+        if not settings.names:
+            raise SourceError("source.names is missing; pass --set source.names=names.txt")
+        self._settings = settings
+        self._providers = open_providers(settings, fetch, environment)
+
+    def identities(self) -> Iterator[IdentityTask]:
+        """One task per name, in the file's order, with a query and no candidates. Raises SourceError, with the line."""
+        asked = {
+            "licences": self._settings.licences,
+            "per_name": self._settings.per_name,
+            "providers": list(self._settings.providers),
+        }
+        seen: set[str] = set()
+        for name, text in self._lines():
+            identity_id = identity_id_of(name)
+            if identity_id not in seen:
+                seen.add(identity_id)
+                query = json.dumps({**asked, "query": text}, ensure_ascii=False, sort_keys=True)
+                yield IdentityTask(identity_id, name, "names", (), query)
+        if not seen:
+            raise SourceError(f"source.names: {self._settings.names}: no name in it; expected one per line")
+
+    def expand(self, task: IdentityTask) -> IdentityTask:
+        """The task with what the providers name for it, at most ``per_name`` pictures; each URL once.
+
+        Blocks for as long as the providers take. A provider that fails leaves a candidate that is judged already, and the
+        next one fills up; so does a search without any hit.
+        """
+        text = json.loads(task.query)["query"]
+        found: dict[str, Candidate] = {}
+        failed: list[Candidate] = []
+        for provider in self._providers:
+            if len(found) == self._settings.per_name:
+                break
+            try:
+                for hit in provider.search(text):
+                    found.setdefault(hit.url, _candidate(hit, provider.name, text))
+                    if len(found) == self._settings.per_name:
+                        break
+            except SearchFailure as failure:
+                failed.append(_judged(provider.name, text, Reason.SEARCH_ERROR, str(failure)))
+        if not found and not failed:
+            names = ", ".join(provider.name for provider in self._providers)
+            failed.append(_judged(names, text, Reason.NO_HITS, f"nothing found by {names}"))
+        return replace(task, candidates=(*found.values(), *failed))
+
+    def _lines(self) -> Iterator[tuple[str, str]]:
+        """Names and their queries."""
+        path = Path(self._settings.names)
+        try:
+            with path.open(encoding="utf-8-sig") as file:
+                for number, line in enumerate(file, start=1):
+                    if line.strip() and not line.lstrip().startswith("#"):
+                        yield self._parsed(line, f"source.names: {path} line {number}")
+        except FileNotFoundError:
+            raise SourceError(f"source.names: {path}: no such file; pass --set source.names=names.txt") from None
+        except OSError as error:
+            raise SourceError(f"source.names: {path}: cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise SourceError(f"source.names: {path}: not UTF-8 ({error.reason}); save it as UTF-8 text") from error
+
+    def _parsed(self, line: str, where: str) -> tuple[str, str]:
+        first, _, rest = line.partition("\t")
+        name, query = _normal(first), _normal(rest)
+        if not name:
+            raise SourceError(f"{where}: a query without a name; expected name, tab, query")
+        if len(name) > MAX_NAME_CHARS:
+            raise SourceError(f"{where}: a name of {len(name)} characters; expected at most {MAX_NAME_CHARS}")
+        query = query or self._settings.query.replace("{name}", name)
+        if len(query) > MAX_QUERY_CHARS:
+            raise SourceError(f"{where}: a query of {len(query)} characters; expected at most {MAX_QUERY_CHARS}")
+        return name, query
+
+
+def _normal(text: str) -> str:
+    return one_line(unicodedata.normalize("NFC", text))
+
+
+def _candidate(hit: Hit, provider: str, query: str) -> Candidate:
+    facts = {
+        "provider": provider,
+        "author": hit.author,
+        "licence": hit.licence,
+        "landing_page_uri": hit.landing_page_uri,
+        "search_query": query,
+    }
+    return Candidate(hit.url, hit.url, "", hit.url, {name: fact for name, fact in facts.items() if fact is not None})
+
+
+def _judged(provider: str, query: str, reason: Reason, message: str) -> Candidate:
+    is_failure = reason is Reason.SEARCH_ERROR
+    place = f"search:{provider}" if is_failure else "search:"
+    facts = {
+        "status": str(Status.FAILED if is_failure else Status.DROPPED),
+        "stage": "fetch",
+        "reason": str(reason),
+        "message": message,
+        "retryable": is_failure,
+        "provider": provider,
+        "search_query": query,
+    }
+    return Candidate(place, place, "", "", facts)
