@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Container, Iterator
+from asyncio import FIRST_COMPLETED as FIRST
+from collections.abc import Callable, Container, Iterator, Sized
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -29,6 +30,8 @@ STAGE = "fetch"
 SEARCH_KEY = "search"
 """Key of the log entry that holds a person's search hits; no URL can be it."""
 MAX_SEARCHES = 8
+MAX_PEOPLE = 1000
+"""People begun and not yet handed out; those still to be searched for have no candidates to be counted by."""
 POLL_S = 0.2
 _COLUMNS = (
     "fetched_at", "http_status", "final_url", "attempts", "retryable", "etag", "last_modified",
@@ -95,14 +98,14 @@ class Crawl:
                 while (task := await asyncio.to_thread(next, listed, None)) is not None:
                     begun.add(asyncio.create_task(self._person(fetcher, task, searches)))
                     await asyncio.sleep(0)  # lets the person count what it has
-                    while self._n_waiting + self._on_disk(handed_out) >= self._settings.max_waiting:
-                        begun -= self._hand_out(begun, handed_out)
-                        await asyncio.wait(begun, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED) if begun else (
-                            await asyncio.sleep(POLL_S)
-                        )
                     begun -= self._hand_out(begun, handed_out)
+                    while self._is_full(begun, handed_out):
+                        await (
+                            asyncio.wait(begun, timeout=POLL_S, return_when=FIRST) if begun else asyncio.sleep(POLL_S)
+                        )
+                        begun -= self._hand_out(begun, handed_out)
                 while begun:
-                    await asyncio.wait(begun, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait(begun, return_when=FIRST)
                     begun -= self._hand_out(begun, handed_out)
             finally:
                 for person in begun:
@@ -119,6 +122,9 @@ class Crawl:
             handed_out[task.identity_id] = len(task.candidates)
             self._done.put(task)
         return ready
+
+    def _is_full(self, begun: Sized, handed_out: dict[str, int]) -> bool:
+        return len(begun) >= MAX_PEOPLE or self._n_waiting + self._on_disk(handed_out) >= self._settings.max_waiting
 
     def _on_disk(self, handed_out: dict[str, int]) -> int:
         """Candidates whose bytes still lie around because no worker has come to their person; none where they are kept."""
@@ -147,7 +153,7 @@ class Crawl:
         found = known.get(SEARCH_KEY)
         if found is not None and found["query"] == listed.query:
             return replace(listed, candidates=tuple(Candidate(**hit) for hit in found["candidates"]))
-        task = await asyncio.to_thread(self._source.expand, listed)
+        task = await _aside(self._source.expand, listed)
         hits = [asdict(candidate) for candidate in task.candidates]
         log.append({"key": SEARCH_KEY, "query": listed.query, "candidates": hits})
         return task
@@ -179,6 +185,32 @@ class Crawl:
         return not entry["is_stored"] or self._originals.holds(
             identity_id, facts["content_sha256"], facts["original_bytes"]
         )
+
+
+async def _aside(function: Callable[[IdentityTask], IdentityTask], task: IdentityTask) -> IdentityTask:
+    """``function(task)`` in a thread that nobody waits for when the crawl is stopped: a search may take its time."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[IdentityTask] = loop.create_future()
+
+    def settle(result: IdentityTask | None, error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is not None:
+            done.set_exception(error)
+        elif result is not None:
+            done.set_result(result)
+
+    def work() -> None:
+        result, error = None, None
+        try:
+            result = function(task)
+        except BaseException as caught:  # noqa: BLE001  raised again where the result is awaited
+            error = caught
+        with suppress(RuntimeError):  # the crawl has ended meanwhile
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=work, name="search", daemon=True).start()
+    return await done
 
 
 def reopen(folder: DatasetFolder, identity_id: str) -> None:
