@@ -91,7 +91,7 @@ def write_buckets(folder: Path, rows: Iterator[Listed], n_buckets: int) -> dict[
         _put_in_place(building, folder)
     except OSError as error:
         raise SourceError(
-            f"{folder.parent}: the list's index cannot be written: {error.strerror or error}; make room or choose another place"
+            f"{folder.parent}: the list's index cannot be written: {error.strerror or error}; make room there"
         ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
@@ -109,10 +109,12 @@ def remove_others(folder: Path) -> None:
 
 
 def _put_in_place(building: Path, folder: Path) -> None:
-    if Buckets(folder).summary is not None:  # another process was quicker; its index says the same
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(building, folder)
+    try:
+        os.replace(building, folder)
+    except OSError:
+        if Buckets(folder).summary is None:  # else another process was quicker, and its index says the same
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(building, folder)
 
 
 def _fill(building: Path, rows: Iterator[Listed], n_buckets: int) -> dict[str, Any]:

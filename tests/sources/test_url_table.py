@@ -268,6 +268,16 @@ def test_a_killed_build_leaves_nothing_that_is_taken_for_an_index(tmp_path: Path
     assert [entry.name for entry in cache.iterdir()] == [index.name]
 
 
+def test_of_two_builders_the_slower_one_leaves_the_index_to_its_readers(tmp_path: Path) -> None:
+    folder = tmp_path / "list-x"
+    buckets.write_buckets(folder, iter([listed.Listed(2, "a", "u")]), 1)
+    first = (folder / "index.json").stat().st_ino
+    summary = buckets.write_buckets(folder, iter([listed.Listed(2, "a", "u")]), 1)
+    assert (folder / "index.json").stat().st_ino == first
+    assert buckets.Buckets(folder).summary == summary
+    assert [entry.name for entry in tmp_path.iterdir()] == ["list-x"]
+
+
 def test_without_a_cache_the_index_goes_with_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     source = UrlTableSource(table(tmp_path / "t.csv", [("who", "link"), ("a", "u")]), WHO_LINK)
