@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from hifidata.errors import ConservationError, DatasetError
 from hifidata.recipe import Recipe, differences
+from hifidata.run.needs import OnDownload, ignore, require_weights, weights_of
 from hifidata.run.plan import Plan, is_remote, list_tasks, make_plan, models_of, package_versions, stage_table
 from hifidata.run.work import Outcome
 from hifidata.schema import FORMAT_VERSION, IdentityTask
@@ -60,6 +61,7 @@ class RunOptions:
         limit: at most so many identities of the source.
         accept_recipe_change: redo everything if the folder was made by another recipe.
         retry_failed: fetch URLs again that an earlier run could not fetch.
+        on_download: progress of weights that are fetched first, where the recipe says so.
     """
 
     out: Path
@@ -67,6 +69,7 @@ class RunOptions:
     limit: int | None = None
     accept_recipe_change: bool = False
     retry_failed: bool = False
+    on_download: OnDownload = ignore
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def run(recipe: Recipe, options: RunOptions, on_progress: Callable[[Progress], N
     """Runs or resumes a recipe on a dataset folder.
 
     Raises:
-        UsageError: the source, the folder or the recipe does not fit (exit 2).
+        UsageError: the source, the folder, the recipe or a model file does not fit (exit 2).
         FolderLockedError: another run holds the folder (exit 4).
     """
     folder = DatasetFolder(options.out)
@@ -92,6 +95,7 @@ def run(recipe: Recipe, options: RunOptions, on_progress: Callable[[Progress], N
         folder.create()  # the index of a long list goes there
     plan = make_plan(recipe, options.limit, folder.root if is_remote(recipe) else None)
     _check_out(folder, recipe)
+    require_weights(recipe, options.on_download)
     folder.create()
     with folder.lock():
         started_at = _begin(folder, recipe, options.accept_recipe_change)
@@ -322,6 +326,7 @@ def describe(recipe: Recipe, records: Sequence[CommitRecord], started_at: str) -
         "recipe_hash": recipe.hash,
         "packages": package_versions(),
         "models": models_of(recipe),
+        "weights": [{"name": row["name"], "sha256": row["sha256"]} for row in weights_of(recipe)],
         "counts": {
             "identities": len(identities),
             "identities_kept": sum(row["n_kept"] > 0 for row in identities),

@@ -21,6 +21,7 @@ from hifidata.recipe import ImdbFaceSource as ImdbFaceSettings
 from hifidata.recipe import NamesSource as NamesSettings
 from hifidata.recipe import ShardsSource as ShardsSettings
 from hifidata.recipe import UrlTableSource as UrlTableSettings
+from hifidata.run.needs import check_licences, weights_of
 from hifidata.schema import IdentityTask
 from hifidata.sources.base import Reader, RemoteSource, Source
 from hifidata.sources.folder import FolderSource
@@ -80,19 +81,25 @@ class Plan:
             ],
             "groups": [group.model_dump() for group in self.recipe.worker_groups],
             "models": models_of(self.recipe),
+            "weights": weights_of(self.recipe),
             "recipe": self.recipe.model_dump(mode="json"),
             "recipe_hash": self.recipe.hash,
         }
 
 
 def make_plan(recipe: Recipe, limit: int | None = None, out: Path | None = None) -> Plan:
-    """Lists the source once. Raises SourceError where it is missing or empty.
+    """Lists the source once.
 
     Args:
         recipe: resolved.
         limit: at most so many identities.
         out: the dataset folder, where a run may keep what listing the source has cost it.
+
+    Raises:
+        SourceError: it is missing or empty.
+        WeightsError: a model's licence does not fit the recipe's ``licence_policy``.
     """
+    check_licences(recipe)
     candidates_of: dict[str, int | None] = {}
     is_limited = False
     for task in _identities(recipe, out):
