@@ -146,4 +146,6 @@ def _load(kind: type, source: str | Path, subfolder: str | None) -> nn.Module:
     except (OSError, ValueError) as error:
         where = str(source) if subfolder is None else f"{source}, part {subfolder}"
         reason = " ".join(str(error).split())[:200]
-        raise WeightsError(f"{where}: cannot be loaded as {kind.__name__}: {reason}; check the name or folder") from error
+        raise WeightsError(
+            f"{where}: cannot be loaded as {kind.__name__}: {reason}; check the name or folder"
+        ) from error

@@ -33,10 +33,14 @@ class RefinerConfig(Section):
     dim: int = Field(2048, gt=0, description="d; must equal the UNet's cross_attention_dim")
     n_layers: int = Field(5, gt=0)
     n_heads: int = Field(32, gt=0, description="ours: 64 per head, as in SDXL")
-    ffn_dim: int = Field(8192, gt=0, description="ours: four times d, the ratio of the transformer that the paper cites")
+    ffn_dim: int = Field(
+        8192, gt=0, description="ours: four times d, the ratio of the transformer that the paper cites"
+    )
     n_learnable_tokens: int = Field(32, ge=0)
     norm_first: bool = Field(True, description="ours: pre-norm trains at a constant rate without warm-up")
-    memory_norm: bool = Field(True, description="ours: LayerNorm on keys and values; CLIP's tokens have outlier channels")
+    memory_norm: bool = Field(
+        True, description="ours: LayerNorm on keys and values; CLIP's tokens have outlier channels"
+    )
     final_norm: bool = Field(True, description="ours: keeps tokens at the scale that text-trained to_k and to_v expect")
 
     @model_validator(mode="after")
@@ -234,6 +238,8 @@ def _explain(item: Any) -> str:
             model = model.model_fields[part].annotation
         known = sorted(model.model_fields)
         close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
-        return f"{location}: unknown key; " + (f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}")
+        return f"{location}: unknown key; " + (
+            f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
+        )
     got = "" if isinstance(item.get("input"), Mapping) else f", got {item.get('input')!r}"
     return f"{location}: {item['msg'].removeprefix('Value error, ')}{got}"
