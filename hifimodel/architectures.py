@@ -140,7 +140,6 @@ CARRIER = 100.0
 SHIFT = 12.0
 
 
-@torch.no_grad()
 def averaging_vae() -> AutoencoderKL:
     """An ``AutoencoderKL`` with weights set by hand: latents are block means of R, G, B and of their average.
 
@@ -148,7 +147,7 @@ def averaging_vae() -> AutoencoderKL:
     +-CARRIER, so that its variance is theirs whatever the picture is. That makes the norm nearly linear, and the shift keeps
     SiLU in its straight part. Residual branches are zero. Decoding repeats and blurs.
     """
-    vae = AutoencoderKL(**TINY_VAE)
+    vae = AutoencoderKL(**TINY_VAE).eval().requires_grad_(False)
     for parameter in vae.parameters():
         parameter.zero_()
     channels = TINY_VAE["block_out_channels"][0]

@@ -56,9 +56,10 @@ class FaceEmbedder(nn.Module):
         super().__init__()
         spec = EMBEDDERS[name]
         self.name, self.dim = name, spec.dim
-        self.net = net.eval().requires_grad_(False)
+        self.net = net.requires_grad_(False)
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
+        self.eval()
 
     def forward(self, faces: Tensor) -> Tensor:
         """Embeddings with L2 norm 1; differentiable where ``faces`` is.

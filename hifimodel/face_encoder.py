@@ -29,10 +29,11 @@ class FaceEncoder(nn.Module):
         n_layers = vision.config.num_hidden_layers
         if not -n_layers <= layer <= -1:
             raise ConditionError(f"model.clip_layer: {layer}, expected -{n_layers} to -1 for this image encoder")
-        self.vision = vision.eval().requires_grad_(False)
+        self.vision = vision.requires_grad_(False)
         self.layer = layer
         self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(CLIP_STD).view(1, 3, 1, 1), persistent=False)
+        self.eval()
 
     @property
     def dim(self) -> int:

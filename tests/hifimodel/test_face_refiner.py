@@ -87,9 +87,7 @@ def test_packing_repeats_every_reference_equally_often() -> None:
 
 
 def test_packing_to_a_fixed_length_keeps_shapes_static() -> None:
-    shapes = {
-        pack_references(torch.zeros(sum(c), 9, 4), c, tile_to=12).shape for c in ([1, 1], [4, 3], [2, 1], [3, 3])
-    }
+    shapes = {pack_references(torch.zeros(sum(c), 9, 4), c, tile_to=12).shape for c in ([1, 1], [4, 3], [2, 1], [3, 3])}
     assert shapes == {(2, 108, 4)}
 
 
