@@ -1,0 +1,151 @@
+"""Puts the parts together: frozen base, frozen encoders, and the two nets that are trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from torch import nn
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModel
+
+from hifimodel import architectures
+from hifimodel.config import ModelConfig
+from hifimodel.errors import WeightsError
+from hifimodel.face_encoder import FaceEncoder
+from hifimodel.face_refiner import FaceRefiner
+from hifimodel.hifinet import HiFiNet
+
+RANDOM = "random"
+"""Instead of a base: SDXL's shapes with random weights, for counting and timing."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """The frozen text-to-image model; every part in eval mode and without gradients."""
+
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    tokenizer: CLIPTokenizer
+    tokenizer_2: CLIPTokenizer
+    text_encoder: CLIPTextModel
+    text_encoder_2: CLIPTextModelWithProjection
+    scheduler: DDPMScheduler
+
+
+@dataclass(frozen=True)
+class Modules:
+    """Everything a training step or a pipeline needs, except the embedder, which ``hifimodel.embedder`` loads."""
+
+    base: Base
+    face_encoder: FaceEncoder
+    refiner: FaceRefiner
+    hifinet: HiFiNet
+
+    def trainable(self) -> list[nn.Parameter]:
+        """Parameters of the refiner and HiFi-Net, the only ones the paper trains (section 3.3)."""
+        return [*self.refiner.parameters(), *self.hifinet.parameters()]
+
+
+def build_modules(model: ModelConfig, base: str | Path | None = None, seed: int = 0) -> Modules:
+    """New refiner and HiFi-Net over a frozen base.
+
+    Args:
+        model: the choices.
+        base: folder or Hub name of an SDXL model in diffusers' layout; ``random`` for SDXL's shapes with random weights. The
+            tiny architecture takes none.
+        seed: for every random weight; the same seed gives the same modules.
+
+    Raises:
+        WeightsError: no base where one is needed, or it cannot be loaded.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        frozen = load_base(model, base)
+        face_encoder = load_face_encoder(model, random_weights=str(base) == RANDOM)
+        refiner = FaceRefiner.from_model_config(model, face_encoder.dim)
+        hifinet = HiFiNet.from_unet(frozen.unet, model)
+    return Modules(frozen, face_encoder, refiner, hifinet)
+
+
+def load_trained(folder: str | Path, base: str | Path | None = None, seed: int = 0) -> Modules:
+    """The modules of a checkpoint folder that holds ``refiner/`` and ``hifinet/``, over ``base``.
+
+    Raises:
+        WeightsError: a part is missing or cannot be loaded.
+    """
+    refiner = _load(FaceRefiner, Path(folder) / "refiner", None)
+    hifinet = _load(HiFiNet, Path(folder) / "hifinet", None)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        frozen = load_base(hifinet.choices, base)
+        face_encoder = load_face_encoder(hifinet.choices, random_weights=str(base) == RANDOM)
+    return Modules(frozen, face_encoder, refiner, hifinet)
+
+
+def save_trained(modules: Modules, folder: str | Path) -> None:
+    """Writes ``refiner/`` and ``hifinet/`` as safetensors with their configs."""
+    modules.refiner.save_pretrained(Path(folder) / "refiner")
+    modules.hifinet.save_pretrained(Path(folder) / "hifinet")
+
+
+def load_base(model: ModelConfig, base: str | Path | None) -> Base:
+    """The frozen base; see ``build_modules``."""
+    if model.architecture == "tiny" and base is None:
+        return _random_base("tiny")
+    if base is None:
+        raise WeightsError(
+            "--base: none given, and this preset is SDXL's; name a folder or a Hub model, for example "
+            "stabilityai/stable-diffusion-xl-base-1.0"
+        )
+    if str(base) == RANDOM:
+        return _random_base(model.architecture)
+    return Base(
+        unet=_frozen(_load(UNet2DConditionModel, base, "unet")),
+        vae=_frozen(_load(AutoencoderKL, base, "vae")),
+        tokenizer=_load(CLIPTokenizer, base, "tokenizer"),
+        tokenizer_2=_load(CLIPTokenizer, base, "tokenizer_2"),
+        text_encoder=_frozen(_load(CLIPTextModel, base, "text_encoder")),
+        text_encoder_2=_frozen(_load(CLIPTextModelWithProjection, base, "text_encoder_2")),
+        scheduler=_load(DDPMScheduler, base, "scheduler"),
+    )
+
+
+def load_face_encoder(model: ModelConfig, random_weights: bool = False) -> FaceEncoder:
+    """The CLIP vision tower that the config names."""
+    if model.image_encoder == "tiny-random":
+        vision = CLIPVisionModel(architectures.vision_config("tiny"))
+    elif random_weights:
+        vision = CLIPVisionModel(architectures.vision_config("sdxl"))
+    else:
+        vision = _load(CLIPVisionModel, model.image_encoder, None)
+    return FaceEncoder(vision, model.clip_layer)
+
+
+def _random_base(architecture: str) -> Base:
+    return Base(
+        unet=_frozen(architectures.random_unet(architecture)),
+        vae=_frozen(architectures.random_vae(architecture)),
+        tokenizer=architectures.byte_tokenizer(),
+        tokenizer_2=architectures.byte_tokenizer(),
+        text_encoder=_frozen(CLIPTextModel(architectures.text_config(architecture, second=False))),
+        text_encoder_2=_frozen(CLIPTextModelWithProjection(architectures.text_config(architecture, second=True))),
+        scheduler=DDPMScheduler(**architectures.SCHEDULER),
+    )
+
+
+def _frozen(module: nn.Module) -> nn.Module:
+    return module.eval().requires_grad_(False)
+
+
+def _load(kind: type, source: str | Path, subfolder: str | None) -> nn.Module:
+    place = {} if subfolder is None else {"subfolder": subfolder}
+    try:
+        return kind.from_pretrained(str(source), **place)
+    except (OSError, ValueError) as error:
+        where = str(source) if subfolder is None else f"{source}, part {subfolder}"
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(
+            f"{where}: cannot be loaded as {kind.__name__}: {reason}; check the name or folder"
+        ) from error

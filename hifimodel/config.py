@@ -1,0 +1,245 @@
+"""Presets: every number of the paper, and every choice it leaves open, by name.
+
+A preset is a YAML file with the sections ``model`` (what a checkpoint is; stored inside it) and ``train`` (how it came
+to be). Both are frozen and refuse unknown keys. Defaults are the paper's, or ours where the paper is silent; the
+comments in ``presets/sdxl.yaml`` say which.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hifimodel.errors import CheckpointError, ConfigError
+
+
+class Section(BaseModel):
+    """A part of a preset: immutable, and strict about its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+
+class RefinerConfig(Section):
+    """The face refiner (Eq. 2-4); the paper fixes ``dim``, ``n_layers`` and ``n_learnable_tokens``."""
+
+    dim: int = Field(2048, gt=0, description="d; must equal the UNet's cross_attention_dim")
+    n_layers: int = Field(5, gt=0)
+    n_heads: int = Field(32, gt=0, description="ours: 64 per head, as in SDXL")
+    ffn_dim: int = Field(
+        8192, gt=0, description="ours: four times d, the ratio of the transformer that the paper cites"
+    )
+    n_learnable_tokens: int = Field(32, ge=0)
+    norm_first: bool = Field(True, description="ours: pre-norm trains at a constant rate without warm-up")
+    memory_norm: bool = Field(
+        True, description="ours: LayerNorm on keys and values; CLIP's tokens have outlier channels"
+    )
+    final_norm: bool = Field(True, description="ours: keeps tokens at the scale that text-trained to_k and to_v expect")
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> RefinerConfig:
+        if self.dim % self.n_heads:
+            raise ValueError(f"dim {self.dim} is not a multiple of n_heads {self.n_heads}")
+        return self
+
+
+class ModelConfig(Section):
+    """What a checkpoint is; two checkpoints are interchangeable only if this is equal."""
+
+    architecture: Literal["sdxl", "tiny"] = "sdxl"
+    image_px: int = Field(1024, ge=64, multiple_of=8, description="side of the training pictures")
+    image_encoder: str = Field("openai/clip-vit-large-patch14", description="CLIP vision tower: Hub name or folder")
+    clip_layer: int = Field(-2, le=-1, description="which hidden state is F_local; -1 is the last")
+    embedder: str = Field("w600k_r50", description="E_id, a name of hifimodel.embedder.EMBEDDERS")
+    embedder_dim: int = Field(512, gt=0, description="d2")
+    refiner: RefinerConfig = RefinerConfig()
+    landmark_style: str = Field("polyline-1", description="version of the drawing of I_lmk")
+    pooled_text: Literal["prompt", "zeros"] = Field("prompt", description="what HiFi-Net sees as pooled text")
+    empty_text: Literal["zeros", "encode"] = Field("zeros", description="dropped text: SDXL's zeros, or an encoded ''")
+    face_drop_rate: float = Field(0.0, ge=0, lt=1, description="share of training samples without any face tokens")
+    face_in_uncond: Literal["same", "zeros", "learned"] = Field(
+        "same", description="faces in the unconditional half of guidance: the same, encoded zeros, or learned tokens"
+    )
+
+    @model_validator(mode="after")
+    def _unconditional_faces_were_trained(self) -> ModelConfig:
+        if self.face_in_uncond != "same" and self.face_drop_rate == 0:
+            raise ValueError(
+                f"face_in_uncond {self.face_in_uncond} needs face_drop_rate above 0, or guidance meets an untrained state"
+            )
+        return self
+
+
+class TrainConfig(Section):
+    """How a checkpoint is trained (section 4.1)."""
+
+    seed: int = 0
+    steps: int = Field(800_000, gt=0)
+    batch_size: int = Field(24, gt=0, description="over all processes and accumulated steps")
+    gradient_accumulation: int = Field(1, gt=0)
+    optimizer: Literal["adam", "adam8bit"] = "adam"
+    learning_rate: float = Field(2e-5, gt=0)
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    adam_beta2: float = Field(0.999, ge=0, lt=1)
+    max_grad_norm: float | None = Field(1.0, gt=0)
+    text_drop: float = Field(0.1, ge=0, lt=1)
+    min_references: int = Field(1, ge=1)
+    max_references: int = Field(4, ge=1)
+    min_images_per_identity: int = Field(5, ge=2)
+    static_shapes: bool = Field(False, description="tile references to lcm(min..max), so that shapes never change")
+    id_weight: float = Field(0.1, ge=0, description="alpha of Eq. 8; 0 turns the identity loss off")
+    id_gate: Literal["detector", "timestep", "target_kps"] = "detector"
+    id_max_timestep: int = Field(500, ge=0, le=1000, description="used by the timestep gate")
+    id_timestep_weight: Literal["none", "error"] = Field("none", description="error: undo what predicting x0 amplifies")
+    id_margin: float = Field(0.5, ge=0, description="border around the aligned face that is decoded, over its side")
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    mixed_precision: Literal["no", "fp16", "bf16"] = "bf16"
+    gradient_checkpointing: bool = True
+    channels_last: bool = True
+    compile: bool = False
+    latent_cache: bool = Field(False, description="keep the target's latents on disk: 131 kB per 1024 px picture")
+    log_every: int = Field(50, gt=0)
+    sample_every: int = Field(2000, gt=0)
+    checkpoint_every: int = Field(2000, gt=0)
+    keep_checkpoints: int = Field(3, gt=0)
+    metrics: Literal["csv", "tensorboard"] = "csv"
+
+    @model_validator(mode="after")
+    def _references_fit(self) -> TrainConfig:
+        if self.min_references > self.max_references:
+            raise ValueError(f"min_references {self.min_references} is above max_references {self.max_references}")
+        if self.min_images_per_identity <= self.max_references:
+            raise ValueError(
+                f"min_images_per_identity {self.min_images_per_identity} must exceed max_references {self.max_references}"
+            )
+        return self
+
+    def micro_batch(self, n_processes: int) -> int:
+        """Samples per process and forward pass; raises ConfigError where the global batch does not divide."""
+        parts = n_processes * self.gradient_accumulation
+        if self.batch_size % parts:
+            raise ConfigError(
+                f"train.batch_size: {self.batch_size} does not divide over {n_processes} processes x "
+                f"{self.gradient_accumulation} accumulated steps; set it to a multiple of {parts}"
+            )
+        return self.batch_size // parts
+
+    @property
+    def tile_to(self) -> int | None:
+        """Number of references every sample is tiled to, or None for the least that the batch needs."""
+        return math.lcm(*range(self.min_references, self.max_references + 1)) if self.static_shapes else None
+
+
+class Preset(Section):
+    """A whole preset file."""
+
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that come with the package."""
+    folder = resources.files("hifimodel") / "presets"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_preset(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Preset:
+    """Reads a preset by name or file.
+
+    Args:
+        name_or_path: ``tiny``, ``sdxl``, ``sdxl-ablation``, or a YAML file. ``extends: NAME`` in a file starts from
+            another preset, so that the file says only what differs.
+        overrides: ``section.key=value`` strings; the value is read as YAML.
+
+    Raises:
+        ConfigError: no such preset, not YAML, or a key or value is wrong; names the nearest valid key.
+    """
+    data = _read(str(name_or_path))
+    for override in overrides:
+        _set(data, override)
+    try:
+        return Preset.model_validate(data)
+    except ValidationError as error:
+        problems = "; ".join(_explain(item) for item in error.errors())
+        raise ConfigError(f"preset {name_or_path}: {problems}") from None
+
+
+def require_same_model(checkpoint: ModelConfig, wanted: ModelConfig, where: str) -> None:
+    """Raises CheckpointError, naming every difference, unless both describe the same model."""
+    before, after = dict(_leaves(checkpoint.model_dump())), dict(_leaves(wanted.model_dump()))
+    changed = [f"{key}: {before[key]} there, {after[key]} asked for" for key in before if before[key] != after[key]]
+    if changed:
+        raise CheckpointError(
+            f"{where}: trained as another model ({'; '.join(changed)}); use its own preset, or start a new folder"
+        )
+
+
+def _read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    if name in seen:
+        raise ConfigError(f"preset {name}: extends itself through {' -> '.join(seen)}; remove one `extends`")
+    packaged = name in preset_names()
+    source = resources.files("hifimodel") / "presets" / f"{name}.yaml" if packaged else Path(name)
+    try:
+        data = yaml.safe_load(source.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(preset_names())
+        raise ConfigError(f"preset {name}: no such name or file; presets are {known}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"preset {name}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"preset {name}: expected the sections model and train, got {type(data).__name__}")
+    parent = data.pop("extends", None)
+    return data if parent is None else _merged(_read(str(parent), (*seen, name)), data)
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    result = copy.deepcopy(dict(below))
+    for key, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = _merged(result[key], value) if both else value
+    return result
+
+
+def _set(data: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {override}: expected section.key=value, for example train.steps=1000")
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        data = data.setdefault(parent, {})
+        if not isinstance(data, dict):
+            raise ConfigError(f"--set {override}: {parent} is a value, not a section")
+    try:
+        data[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: value is not YAML: {' '.join(str(error).split())}") from error
+
+
+def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _explain(item: Any) -> str:
+    location = ".".join(str(part) for part in item["loc"]) or "preset"
+    if item["type"] == "extra_forbidden":
+        model: Any = Preset
+        for part in item["loc"][:-1]:
+            model = model.model_fields[part].annotation
+        known = sorted(model.model_fields)
+        close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
+        return f"{location}: unknown key; " + (
+            f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
+        )
+    got = "" if isinstance(item.get("input"), Mapping) else f", got {item.get('input')!r}"
+    return f"{location}: {item['msg'].removeprefix('Value error, ')}{got}"

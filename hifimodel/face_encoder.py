@@ -1,0 +1,72 @@
+"""The frozen CLIP vision tower that gives a reference's local features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import CLIPVisionModel
+
+from hifimodel.errors import ConditionError
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class FaceEncoder(nn.Module):
+    """CLIP tokens of face crops, from one chosen layer.
+
+    Args:
+        vision: the vision tower; frozen here.
+        layer: index into its hidden states, -2 for the last but one.
+
+    Source: section 3.2, F_local. The paper names neither the layer nor whether the class token counts; 257 = 256 patches +
+    1 says that it does.
+    """
+
+    def __init__(self, vision: CLIPVisionModel, layer: int) -> None:
+        super().__init__()
+        n_layers = vision.config.num_hidden_layers
+        if not -n_layers <= layer <= -1:
+            raise ConditionError(f"model.clip_layer: {layer}, expected -{n_layers} to -1 for this image encoder")
+        self.vision = vision.requires_grad_(False)
+        self.layer = layer
+        self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(CLIP_STD).view(1, 3, 1, 1), persistent=False)
+        self.eval()
+
+    @property
+    def dim(self) -> int:
+        """d1."""
+        return self.vision.config.hidden_size
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens per picture, 257 for 224 px and patches of 14."""
+        return 1 + (self.vision.config.image_size // self.vision.config.patch_size) ** 2
+
+    @torch.no_grad()
+    def forward(self, crops: Tensor) -> Tensor:
+        """F_local.
+
+        Args:
+            crops: (R, 3, H, W) uint8, square face crops, RGB. Other sizes than the tower's own are resized.
+
+        Returns:
+            (R, 257, d1) in the tower's dtype.
+
+        Raises:
+            ConditionError: the crops are not uint8, so that their range would be a guess.
+        """
+        if crops.dtype != torch.uint8 or crops.ndim != 4 or crops.shape[1] != 3:
+            raise ConditionError(
+                f"face crops: got {crops.dtype} of shape {tuple(crops.shape)}, expected uint8 (R, 3, H, W) in RGB"
+            )
+        pictures = crops.to(self.vision.device, torch.float32) / 255.0
+        side_px = self.vision.config.image_size
+        if pictures.shape[-2:] != (side_px, side_px):
+            size = (side_px, side_px)
+            pictures = functional.interpolate(pictures, size, mode="bicubic", antialias=True).clamp(0, 1)
+        normalised = (pictures - self.mean) / self.std  # (R, 3, 224, 224)
+        output = self.vision(pixel_values=normalised.to(self.vision.dtype), output_hidden_states=True)
+        return output.hidden_states[self.layer]

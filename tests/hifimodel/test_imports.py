@@ -1,0 +1,32 @@
+"""The two packages stay apart, and torchvision stays out."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT_ROOT
+
+FILES = [path for package in ("hifidata", "hifimodel") for path in sorted((PROJECT_ROOT / package).rglob("*.py"))]
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PROJECT_ROOT).as_posix())
+def test_packages_stay_apart_and_torchvision_stays_out(path: Path) -> None:
+    names = set(imported(path))
+    assert not {name for name in names if name.split(".")[0] == "torchvision"}
+    if path.is_relative_to(PROJECT_ROOT / "hifidata"):
+        assert not {name for name in names if name.split(".")[0] == "hifimodel"}
+    else:
+        internals = {name for name in names if name.split(".")[0] == "hifidata"}
+        assert not {name for name in internals if not name.startswith("hifidata.backends")}
