@@ -10,6 +10,10 @@ import numpy as np
 from hifidata.backends.base import F32, RgbU8
 from hifidata.backends.face3d import PARTS, FaceShape, face_from_arrays
 
+__all__ = [
+    "N_POINTS", "FaceShape", "LandmarkBackend", "LandmarkError", "checked_landmarks", "stored_face", "swapped",
+]  # fmt: skip
+
 N_POINTS = 68
 
 

@@ -7,6 +7,8 @@ between the outer corners of the eyes.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -137,16 +139,16 @@ def identity_share() -> F64:
     identity, expression = (modes.reshape(len(modes), 136) for modes in (identity_modes_mm(), expression_modes_mm()))
     between = identity.T @ identity + UNNAMED_MM**2 * np.eye(136)
     within = expression.T @ expression + np.diag(noise.ravel() ** 2)
-    return np.linalg.solve((between + within).T, between.T).T
+    return np.asarray(np.linalg.solve((between + within).T, between.T).T)
 
 
-def _x(points: slice | list[int], shift_mm: F64 | float) -> F64:
+def _x(points: slice | list[int], shift_mm: NDArray[Any] | float) -> F64:
     moved = np.zeros((68, 2))
     moved[points, 0] = shift_mm
     return moved
 
 
-def _y(points: slice | list[int], shift_mm: F64 | float) -> F64:
+def _y(points: slice | list[int], shift_mm: NDArray[Any] | float) -> F64:
     moved = np.zeros((68, 2))
     moved[points, 1] = shift_mm
     return moved

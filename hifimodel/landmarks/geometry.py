@@ -39,7 +39,7 @@ def similarity(source: NDArray[Any], destination: NDArray[Any]) -> F64:
     signs = np.ones(source.shape[1])
     signs[-1] = np.sign(np.linalg.det(left) * np.linalg.det(right))
     linear = (stretch @ signs / spread) * (left * signs) @ right
-    return np.c_[linear, to_mean - linear @ from_mean]
+    return np.asarray(np.c_[linear, to_mean - linear @ from_mean])
 
 
 def apply(matrix: NDArray[Any], points: NDArray[Any]) -> F64:
