@@ -73,7 +73,8 @@ class DecaBackend:
         corner = (low + high - side_px) / 2
         into_picture = np.array([[step, 0, corner[0]], [0, step, corner[1]]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        crop = cv2.warpAffine(rgb_u8.astype(np.float32) / 255, into_picture, (INPUT_PX, INPUT_PX), flags=flags)
+        rgb = rgb_u8.astype(np.float32) / 255
+        crop = np.asarray(cv2.warpAffine(rgb, into_picture, (INPUT_PX, INPUT_PX), flags=flags), np.float32)
         cuts = np.cumsum(list(_CODES.values()))[:-1]
         parts = dict(zip(_CODES, np.split(self._encoder(crop), cuts), strict=True))
         scale, x, y = parts["camera"].astype(np.float64)

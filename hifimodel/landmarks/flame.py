@@ -102,7 +102,7 @@ class FlameLandmarks:
             placed[joint] = step if parent < 0 else placed[parent] @ step
         bones = placed[:, :3].copy()
         bones[:, :, 3] -= np.einsum("jrc,jc->jr", placed[:, :3, :3], joints)
-        return bones
+        return np.asarray(bones)
 
 
 def axis_angle(vector: NDArray[Any]) -> F64:

@@ -26,6 +26,7 @@ PHOTOS = (
     "photomaker/[sy]*/*_[01]*.jp*g",
 )
 """Patterns of photos with one face."""
+LONG_SIDE_PX = 1024
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,9 @@ def portraits(assets: Path, scrfd: Scrfd) -> Sequence[Portrait]:
     found = []
     for path in (path for pattern in PHOTOS for path in sorted((assets / "faces").glob(pattern))):
         with Image.open(path) as image:
-            rgb_u8 = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+        upright.thumbnail((LONG_SIDE_PX, LONG_SIDE_PX))
+        rgb_u8 = np.asarray(upright)
         faces = scrfd.detect([rgb_u8])[0]
         landmarks_px = predictor.predict(rgb_u8, faces.xyxy_px[0])
         found.append(Portrait(path.name, rgb_u8, faces.kps_px[0], landmarks_px))

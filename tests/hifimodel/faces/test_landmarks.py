@@ -146,7 +146,7 @@ def test_training_from_shards_reads_the_basis_and_not_the_network(weights: Path,
     for file in (weights / "3ddfa").glob("*base.txt"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     backend = load_backend("tddfa", tmp_path)
-    with pytest.raises(WeightsError, match="mb05_120x120.onnx is missing"):
+    with pytest.raises(WeightsError, match=r"mb05_120x120\.onnx is missing"):
         backend.encode(np.zeros((9, 9, 3), np.uint8), np.zeros((5, 2), np.float32), None)
 
 
