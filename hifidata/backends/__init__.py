@@ -23,19 +23,30 @@ class Backend:
         licence: of the weights.
         defaults: recipe values that belong to this model, for keys the recipe leaves null.
         origin: where those numbers come from.
+        weights: entries of the weights catalogue that it loads.
+        commercial: whether the licence of what a package brings along allows commercial use; entries of the catalogue
+            say it for themselves. None: not known.
     """
 
     path: str
     licence: str
     defaults: Mapping[str, float | int] | None = None
     origin: str = ""
+    weights: tuple[str, ...] = ()
+    commercial: bool | None = None
 
 
 DETECTORS: Mapping[str, Backend] = {
     "dlib_mmod": Backend(
-        "dlib_faces:DlibMmodDetector", "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only"
+        "dlib_faces:DlibMmodDetector",
+        "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only",
+        commercial=False,
     ),
-    "dlib_hog": Backend("dlib_faces:DlibDetector", "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only"),
+    "dlib_hog": Backend(
+        "dlib_faces:DlibDetector",
+        "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only",
+        commercial=False,
+    ),
 }
 EMBEDDERS: Mapping[str, Backend] = {
     "dlib_resnet": Backend(
@@ -43,6 +54,7 @@ EMBEDDERS: Mapping[str, Backend] = {
         "CC0-1.0",
         {"k": 2, "min_similarity": 0.93},
         "tuned on half of the people of a private test set, see docs/quality.md",
+        commercial=True,
     ),
 }
 SCORERS: Mapping[str, Backend] = {
@@ -51,13 +63,14 @@ SCORERS: Mapping[str, Backend] = {
         "Apache-2.0 (ours)",
         {"min_score": 0.60},
         "see docs/quality.md; the paper's 0.45 is FQA's",
+        commercial=True,
     ),
 }
 RECOGNIZERS: Mapping[str, Backend] = {
-    "rapidocr": Backend("rapidocr_text:RapidOcrText", "Apache-2.0 (PP-OCRv6)"),
+    "rapidocr": Backend("rapidocr_text:RapidOcrText", "Apache-2.0 (PP-OCRv6)", commercial=True),
 }
 CAPTIONERS: Mapping[str, Backend] = {
-    "attributes": Backend("attribute_caption:AttributeCaptioner", "Apache-2.0 (ours)"),
+    "attributes": Backend("attribute_caption:AttributeCaptioner", "Apache-2.0 (ours)", commercial=True),
 }
 BY_STAGE: Mapping[str, Mapping[str, Backend]] = {
     "detect": DETECTORS,
