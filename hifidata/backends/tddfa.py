@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hifidata import weights
 from hifidata.backends.base import F32, RgbU8
 from hifidata.backends.face3d import FaceShape, roll_rad, to_pixels
 from hifidata.backends.onnx_model import OnnxModel
@@ -25,15 +24,6 @@ from hifidata.errors import ModelError, WeightsError
 INPUT_PX = 120
 N_POSE, N_SHAPE, N_EXPRESSION, N_POINTS = 12, 40, 10, 68
 N_PARAMETERS = N_POSE + N_SHAPE + N_EXPRESSION
-FILES = {
-    "3ddfa_mb05": "mb05_120x120.onnx",
-    "3ddfa_mean_std": "param_mean_std_62d_120x120.npz",
-    "3ddfa_bfm_u_base": "u_base.txt",
-    "3ddfa_bfm_w_shp_base": "w_shp_base.txt",
-    "3ddfa_bfm_w_exp_base": "w_exp_base.txt",
-}
-"""File by name in the weights catalogue: network, its scaling, and the basis' mean, shape and expression."""
-
 REGION_OVER_LANDMARKS = float(np.sqrt(2))
 """Side of the region over the longer side of the landmarks' box: the authors' rule for landmarks."""
 REGION_OVER_KPS, REGION_CENTRE_DOWN = 3.6, 0.8
@@ -44,25 +34,18 @@ class Morphable:
     """The sparse basis: 68 points as a linear function of shape and expression. Needs no network.
 
     Args:
-        folder: holds the basis' three files: (204,), (204, 40) and (204, 10) numbers as text, x, y, z by point; None: they
-            are looked for by their names in the weights catalogue.
+        mean: ``u_base.txt``, 204 numbers: x, y, z by point.
+        shapes: ``w_shp_base.txt``, (204, 40).
+        expressions: ``w_exp_base.txt``, (204, 10).
 
     Raises:
-        WeightsError: a file is missing or does not hold what its name says.
+        WeightsError: a file does not hold what its name says.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        mean, shapes, expressions = (
-            _table(_file(folder, f"3ddfa_bfm_{part}")) for part in ("u_base", "w_shp_base", "w_exp_base")
-        )
-        if (mean.shape, shapes.shape, expressions.shape) != ((204,), (204, N_SHAPE), (204, N_EXPRESSION)):
-            raise WeightsError(
-                f"3DDFA basis: {folder or 'weights'} holds tables of {mean.shape}, {shapes.shape}, {expressions.shape}, "
-                "expected (204,), (204, 40), (204, 10); get u_base.txt, w_shp_base.txt and w_exp_base.txt again"
-            )
-        self._mean = mean.reshape(N_POINTS, 3)
-        self._shapes = shapes.reshape(N_POINTS, 3, N_SHAPE)
-        self._expressions = expressions.reshape(N_POINTS, 3, N_EXPRESSION)
+    def __init__(self, mean: Path, shapes: Path, expressions: Path) -> None:
+        self._mean = _table(mean, (N_POINTS * 3,)).reshape(N_POINTS, 3)
+        self._shapes = _table(shapes, (N_POINTS * 3, N_SHAPE)).reshape(N_POINTS, 3, N_SHAPE)
+        self._expressions = _table(expressions, (N_POINTS * 3, N_EXPRESSION)).reshape(N_POINTS, 3, N_EXPRESSION)
 
     def points(self, face: FaceShape) -> NDArray[np.float64]:
         """(68, 3) posed points in the model's units, one of which is ``camera[0]`` pixels."""
@@ -80,18 +63,19 @@ class TddfaFitter:
     """Fits shape (40), expression (10) and pose (3 x 4 scaled rotation and offset, flattened) to a picture.
 
     Args:
-        folder: holds ``FILES``; None: they are looked for by their names in the weights catalogue.
+        network: ``mb05_120x120.onnx``.
+        scaling: ``param_mean_std_62d_120x120.npz``.
+        mean, shapes, expressions: see ``Morphable``.
 
     Raises:
-        WeightsError: a file is missing or does not hold what its name says.
+        WeightsError: a file does not hold what its name says.
     """
 
     name = "tddfa"
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self._basis = Morphable(folder)
-        self._network = OnnxModel(_file(folder, "3ddfa_mb05"), [(None, 3, INPUT_PX, INPUT_PX)])
-        scaling = _file(folder, "3ddfa_mean_std")
+    def __init__(self, network: Path, scaling: Path, mean: Path, shapes: Path, expressions: Path) -> None:
+        self._basis = Morphable(mean, shapes, expressions)
+        self._network = OnnxModel(network, [(None, 3, INPUT_PX, INPUT_PX)])
         try:
             with np.load(scaling, allow_pickle=False) as stored:
                 self._mean, self._std = (stored[part].astype(np.float64) for part in ("mean", "std"))
@@ -174,20 +158,14 @@ def _region_from_kps(kps_px: F32) -> tuple[NDArray[Any], float]:
     return eyes + REGION_CENTRE_DOWN * (mouth - eyes), float(longer_px) * REGION_OVER_KPS
 
 
-def _file(folder: Path | None, name: str) -> Path:
-    if folder is None:
-        return weights.find(name)
-    path = folder / FILES[name]
-    if not path.is_file():
-        raise WeightsError(f"3DDFA: {path} is missing; {folder} must hold {', '.join(FILES.values())}")
-    return path
-
-
-def _table(path: Path) -> NDArray[np.float64]:
+def _table(path: Path, shape: tuple[int, ...]) -> NDArray[np.float64]:
     try:
-        return np.loadtxt(path, dtype=np.float64)
-    except ValueError as error:
+        table = np.loadtxt(path, dtype=np.float64)
+    except (ValueError, OSError) as error:
         raise WeightsError(f"{path}: not a table of numbers ({_line(error)}); get the file again") from error
+    if table.shape != shape:
+        raise WeightsError(f"{path}: a table of {table.shape}, expected {shape}; get the file again")
+    return table
 
 
 def _line(error: Exception) -> str:

@@ -7,11 +7,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from hifidata import weights as catalogue
 from hifidata.backends import tddfa
 from hifidata.backends.base import F32, RgbU8
 from hifidata.backends.face3d import angles_deg
-from hifidata.errors import ModelError
+from hifidata.errors import ModelError, WeightsError
 from hifimodel.landmarks.base import FaceShape, LandmarkError, stored_face, swapped
+
+BASIS = {
+    "3ddfa_bfm_u_base": "u_base.txt",
+    "3ddfa_bfm_w_shp_base": "w_shp_base.txt",
+    "3ddfa_bfm_w_exp_base": "w_exp_base.txt",
+}
+NETWORK = {"3ddfa_mb05": "mb05_120x120.onnx", "3ddfa_mean_std": "param_mean_std_62d_120x120.npz"}
+"""Files by their names in hifidata's weights catalogue."""
 
 
 class TddfaBackend:
@@ -32,11 +41,21 @@ class TddfaBackend:
 
     def __init__(self, weights: Path | None = None) -> None:
         self._folder = weights
-        self._basis = tddfa.Morphable(weights)
+        self._basis = tddfa.Morphable(*self._files(BASIS))
 
     @cached_property
     def _fitter(self) -> tddfa.TddfaFitter:
-        return tddfa.TddfaFitter(self._folder)
+        return tddfa.TddfaFitter(*self._files(NETWORK), *self._files(BASIS))
+
+    def _files(self, names: Mapping[str, str]) -> list[Path]:
+        if self._folder is None:
+            return [catalogue.find(name) for name in names]
+        paths = [self._folder / file for file in names.values()]
+        for path in paths:
+            if not path.is_file():
+                wanted = ", ".join([*BASIS.values(), *NETWORK.values()])
+                raise WeightsError(f"{path} is missing; put 3DDFA's files into that folder: {wanted}")
+        return paths
 
     def encode(self, rgb_u8: RgbU8, kps_px: F32, landmarks_px: F32 | None) -> FaceShape:
         """See LandmarkBackend; landmarks only place the region that the network looks at."""

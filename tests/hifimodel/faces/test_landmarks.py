@@ -175,3 +175,14 @@ def test_bad_input_is_named(tddfa: LandmarkBackend, points: LandmarkBackend, fit
 def test_landmarks_import_no_torch() -> None:
     code = "import sys, hifimodel.landmarks.points, hifimodel.landmarks.tddfa, hifimodel.landmarks.deca; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_mesh_lands_on_the_detectors_five_points(weights: Path, portraits: Sequence[Portrait]) -> None:
+    from hifidata.backends.mesh import MeshFitter
+
+    mesh = MeshFitter(weights / "mediapipe" / "face_landmark.onnx")
+    errors = []
+    for photo in portraits:
+        points_px = mesh.points_px(mesh.fit(photo.rgb_u8, photo.kps_px, None))
+        errors.append(distance(kps_from_landmarks(points_px[None])[0], photo.kps_px) / photo.inter_ocular_px)
+    assert np.median(errors) < 0.05
