@@ -26,7 +26,7 @@ from hifidata.sources.search.settings import SearchSettings
 
 STAGE_NAMES = (
     "intake", "detect", "crop", "quality", "watermark", "occlusion", "embed",
-    "dedup", "verify", "restore", "landmarks", "attributes", "caption",
+    "dedup", "verify", "restore", "face3d", "landmarks", "attributes", "caption",
 )  # fmt: skip
 """Stages in the order in which they run: the paper's, except that near-duplicates are judged before the identity, and only
 verified pictures are restored (identity is judged on the unrestored face either way)."""
@@ -191,10 +191,18 @@ class Verify(Section):
     min_images: int = Field(5, ge=1, description="paper: 1 target and 4 references")
 
 
+class Face3D(Section):
+    """Shape, expression, pose and camera of a 3D face model. No embedded model."""
+
+    model: str | None = Field(None, description="tddfa, or mesh: 468 points, no expression of their own")
+
+
 class Landmarks(Section):
     """68 points in the pixels of the written picture."""
 
-    model: Literal["detector"] | None = "detector"
+    model: Literal["detector", "face3d"] | None = Field(
+        "detector", description="face3d: the 3D model's points, for detectors that give five"
+    )
 
 
 class Attributes(Section):
@@ -271,6 +279,7 @@ class Recipe(Section):
     restore: Restore = Restore()
     dedup: Dedup = Dedup()
     verify: Verify = Verify()
+    face3d: Face3D = Face3D()
     landmarks: Landmarks = Landmarks()
     attributes: Attributes = Attributes()
     caption: Caption = Caption()
@@ -288,6 +297,12 @@ class Recipe(Section):
         listed = tuple(stage for group in self.groups for stage in group.stages)
         if self.groups and listed != STAGE_NAMES:
             raise ValueError(f"groups must list every stage once and in order: {', '.join(STAGE_NAMES)}; got {listed}")
+        return self
+
+    @model_validator(mode="after")
+    def _landmarks_have_a_source(self) -> Recipe:
+        if self.landmarks.model == "face3d" and self.face3d.model is None:
+            raise ValueError("landmarks.model is face3d, but face3d.model is null; set it to tddfa or mesh")
         return self
 
     @property

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hifidata import weights
 from hifidata.errors import RecipeError
 
 
@@ -23,7 +24,7 @@ class Backend:
         licence: of the weights.
         defaults: recipe values that belong to this model, for keys the recipe leaves null.
         origin: where those numbers come from.
-        weights: entries of the weights catalogue that it loads.
+        weights: entries of the weights catalogue; the class is constructed with their paths, in this order.
         commercial: whether the licence of what a package brings along allows commercial use; entries of the catalogue
             say it for themselves. None: not known.
     """
@@ -72,6 +73,16 @@ RECOGNIZERS: Mapping[str, Backend] = {
 CAPTIONERS: Mapping[str, Backend] = {
     "attributes": Backend("attribute_caption:AttributeCaptioner", "Apache-2.0 (ours)", commercial=True),
 }
+FACE3D_MODELS: Mapping[str, Backend] = {
+    "tddfa": Backend(
+        "tddfa:TddfaFitter",
+        "MIT (3DDFA_V2); basis from BFM 2009: academic use only",
+        weights=(
+            "3ddfa_mb05", "3ddfa_mean_std", "3ddfa_bfm_u_base", "3ddfa_bfm_w_shp_base", "3ddfa_bfm_w_exp_base",
+        ),
+    ),
+    "mesh": Backend("mesh:MeshFitter", "Apache-2.0 (MediaPipe)", weights=("mediapipe_mesh",)),
+}  # fmt: skip
 BY_STAGE: Mapping[str, Mapping[str, Backend]] = {
     "detect": DETECTORS,
     "quality": SCORERS,
@@ -80,6 +91,7 @@ BY_STAGE: Mapping[str, Mapping[str, Backend]] = {
     "restore": {},
     "verify": EMBEDDERS,
     "caption": CAPTIONERS,
+    "face3d": FACE3D_MODELS,
 }
 
 
@@ -93,6 +105,8 @@ def find(stage: str, model: str) -> Backend:
 
 
 def load(stage: str, model: str) -> Any:
-    """Imports the backend's module and constructs it: this is where weights are read."""
-    module, _, name = find(stage, model).path.partition(":")
-    return getattr(importlib.import_module(f"hifidata.backends.{module}"), name)()
+    """Imports the backend's module and constructs it: this is where weights are read. Raises WeightsError."""
+    backend = find(stage, model)
+    module, _, name = backend.path.partition(":")
+    paths = [weights.find(entry) for entry in backend.weights]
+    return getattr(importlib.import_module(f"hifidata.backends.{module}"), name)(*paths)

@@ -8,6 +8,7 @@ from hifidata.stages.caption import Caption
 from hifidata.stages.crop import Crop
 from hifidata.stages.dedup import Dedup
 from hifidata.stages.detect import Detect
+from hifidata.stages.face3d import Face3D
 from hifidata.stages.intake import Intake
 from hifidata.stages.landmarks import Landmarks
 from hifidata.stages.quality import Quality
@@ -15,5 +16,5 @@ from hifidata.stages.verify import Embed, Verify
 from hifidata.stages.watermark import Watermark
 
 STAGES: tuple[type[Stage], ...] = (
-    Intake, Detect, Crop, Quality, Watermark, Embed, Dedup, Verify, Landmarks, Attributes, Caption,
+    Intake, Detect, Crop, Quality, Watermark, Embed, Dedup, Verify, Face3D, Landmarks, Attributes, Caption,
 )  # fmt: skip

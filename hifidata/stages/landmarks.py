@@ -17,6 +17,8 @@ class Landmarks(Stage):
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
         """(68, 2) points flattened; null where the detector gives none."""
+        if self.recipe.landmarks.model != "detector":  # the face3d stage wrote them
+            return {}
         return {"portrait_landmarks": [self._mapped(sample) for sample in samples]}
 
     def _mapped(self, sample: Sample) -> list[float] | None:

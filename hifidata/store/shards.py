@@ -50,6 +50,8 @@ def members_of(row: Row, portrait_jpeg: bytes) -> dict[str, bytes]:
         members["embedding.npy"] = _npy(np.asarray(row["embedding"], np.float32))
     if row.get("portrait_landmarks") is not None:
         members["landmarks.npy"] = _npy(np.asarray(row["portrait_landmarks"], np.float32).reshape(-1, 2))
+    if row.get("face3d_model") is not None:
+        members["face3d.npz"] = _npz(row)
     return members
 
 
@@ -146,6 +148,16 @@ def _digest(path: Path) -> tuple[str, int]:
 def _npy(array: np.ndarray[Any, Any]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _npz(row: Row) -> bytes:
+    """The 3D face of a row. NumPy dates the members of an npz 1980, so the bytes depend on the numbers alone."""
+    shape, expression, pose, camera = (
+        np.asarray(row[f"face3d_{part}"], np.float32) for part in ("shape", "expression", "pose", "camera")
+    )
+    buffer, model = io.BytesIO(), np.array(row["face3d_model"])
+    np.savez(buffer, shape=shape, expression=expression, pose=pose, camera=camera, model=model)
     return buffer.getvalue()
 
 

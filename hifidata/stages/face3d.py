@@ -1,0 +1,41 @@
+"""Coefficients of a 3D face for every written picture: the training package swaps faces with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hifidata import backends
+from hifidata.backends.face3d import PARTS, Face3DModel
+from hifidata.image.crop import map_points
+from hifidata.recipe import Recipe
+from hifidata.stages.base import Columns, Sample, Stage, main_face
+
+
+class Face3D(Stage):
+    """Fits a face model to the written picture, so that its camera is in that picture's pixels. Nothing is dropped.
+
+    Where the recipe says ``landmarks.model: face3d``, the model's 68 points become the sample's landmarks: detectors with
+    five points give none.
+    """
+
+    name = "face3d"
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        self._model: Face3DModel = backends.load(self.name, str(recipe.face3d.model))
+
+    def measure(self, samples: Sequence[Sample]) -> Columns:
+        """Shape, expression, pose, camera and the model's name."""
+        rows = [self._fitted(sample) for sample in samples]
+        return {name: [row[name] for row in rows] for name in rows[0]}
+
+    def _fitted(self, sample: Sample) -> dict[str, Any]:
+        face, window, side_px = main_face(sample.row), sample.window, self.recipe.crop.output_px
+        landmarks_px = None if face.landmarks_px is None else map_points(face.landmarks_px, window, side_px)
+        fitted = self._model.fit(sample.portrait_u8, map_points(face.kps_px, window, side_px), landmarks_px)
+        columns: dict[str, Any] = {f"face3d_{part}": fitted.arrays()[part].tolist() for part in PARTS}
+        columns["face3d_model"] = fitted.model
+        if self.recipe.landmarks.model == self.name:
+            columns["portrait_landmarks"] = self._model.points_px(fitted).ravel().tolist()
+        return columns

@@ -1,0 +1,123 @@
+"""From a photo to what the nets see of it, on real photos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from hifidata.backends.base import Faces
+from hifidata.errors import WeightsError
+from hifimodel.matting import SelfieMatting, on_ground
+from hifimodel.references import (
+    ARCFACE_KPS_PX,
+    PhotoError,
+    Preparation,
+    prepare_reference,
+    prepare_target,
+    read_photo,
+    square_crop,
+)
+from tests.hifimodel.faces.conftest import Portrait
+from tests.hifimodel.faces.scrfd import Scrfd
+
+MATTING_FILE = "selfiesegmentation_mlkit-256x256-2021_01_19-v1215.f16.tflite"
+
+
+@pytest.fixture(scope="module")
+def matting(weights: Path) -> SelfieMatting:
+    return SelfieMatting(weights / "matting" / MATTING_FILE)
+
+
+def test_the_aligned_face_has_its_points_where_recognisers_expect_them(
+    portraits: Sequence[Portrait], scrfd: Scrfd
+) -> None:
+    found = []
+    for photo in portraits[::3]:
+        aligned = prepare_reference(photo.name, photo.rgb_u8, scrfd).aligned_rgb_u8
+        assert aligned.shape == (112, 112, 3)
+        faces = scrfd.detect([aligned])[0]
+        if len(faces.scores):
+            found.append(np.linalg.norm(faces.kps_px[0] - ARCFACE_KPS_PX, axis=1).mean())
+    assert len(found) >= 6
+    assert np.median(found) < 3
+
+
+def test_matting_keeps_the_face_and_whitens_the_background(
+    portraits: Sequence[Portrait], scrfd: Scrfd, matting: SelfieMatting
+) -> None:
+    for photo in portraits[:6]:
+        plain = prepare_reference(photo.name, photo.rgb_u8, scrfd)
+        matted = prepare_reference(photo.name, photo.rgb_u8, scrfd, Preparation(alpha=matting.alpha))
+        assert matted.is_matted
+        assert not plain.is_matted
+        face = np.zeros(photo.rgb_u8.shape[:2], np.uint8)
+        cv2.fillConvexPoly(face, cv2.convexHull(photo.landmarks_px.astype(np.int32)), 1)
+        changed = np.abs(matted.face.rgb_u8.astype(int) - plain.face.rgb_u8).mean(axis=2)
+        assert changed[face > 0].mean() < 5
+        assert (matted.face.rgb_u8 == 255).all(axis=2).mean() > 0.1
+        assert matted.clip_rgb_u8.shape == (224, 224, 3)
+
+
+def test_a_matte_that_loses_the_face_is_not_used(portraits: Sequence[Portrait], scrfd: Scrfd) -> None:
+    photo = portraits[0]
+    lost = prepare_reference(
+        photo.name, photo.rgb_u8, scrfd, Preparation(alpha=lambda rgb: rgb[:, :, 0] * np.float32(0))
+    )
+    assert not lost.is_matted
+    assert np.array_equal(lost.face.rgb_u8, photo.rgb_u8)
+
+
+def test_ground_shows_where_alpha_is_zero() -> None:
+    picture, alpha = np.full((2, 2, 3), 100, np.uint8), np.float32([[1, 0], [0.5, 0]])
+    assert on_ground(picture, alpha, (200, 0, 50))[:, :, 0].tolist() == [[100, 200], [150, 200]]
+
+
+def test_the_highest_scoring_face_of_a_reference_is_taken_not_the_largest() -> None:
+    class Two:
+        name = "two"
+
+        def detect(self, pictures: object) -> list[Faces]:
+            boxes = np.float32([[0, 0, 60, 60], [70, 70, 90, 90]])
+            kps = np.stack([ARCFACE_KPS_PX / 2, ARCFACE_KPS_PX / 5 + 70])
+            return [Faces(boxes, np.float32([0.6, 0.9]), kps, None)]
+
+    picture = np.zeros((100, 100, 3), np.uint8)
+    assert prepare_reference("a.jpg", picture, Two()).face.xyxy_px.tolist() == [70, 70, 90, 90]
+    assert prepare_target("a.jpg", picture, Two()).score == pytest.approx(0.6)  # a ninth of the main face's area
+    with pytest.raises(PhotoError, match=r"target a\.jpg: two finds 2 faces that count, expected 1; crop"):
+        prepare_target("a.jpg", picture, Two(), Preparation(other_face_min_area_ratio=0.0))
+
+
+def test_a_square_that_leaves_the_photo_is_filled_and_keeps_the_face_central() -> None:
+    picture = np.full((50, 50, 3), 10, np.uint8)
+    picture[:10, :10] = 90
+    crop = square_crop(picture, np.float32([0, 0, 10, 10]), 2.0, (255, 255, 255))
+    assert (crop[:30] == 255).all()
+    assert crop[112, 112, 0] == 90
+    assert crop[-10, -10, 0] == 10
+
+
+def test_photos_that_cannot_be_used_are_named(assets: Path, scrfd: Scrfd, tmp_path: Path) -> None:
+    no_face = sorted((assets / "edge" / "no-face").iterdir())[0]
+    two = assets / "faces" / "face_recognition" / "examples__two_people.jpg"
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff not a jpeg")
+    for fails, message in (
+        (
+            lambda: prepare_reference(no_face.name, np.zeros((90, 90, 3), np.uint8), scrfd),
+            f"reference {no_face.name}.*no face",
+        ),
+        (lambda: prepare_target("t.jpg", np.zeros((90, 90, 3), np.uint8), scrfd), r"target t\.jpg: .*no face"),
+        (lambda: prepare_target(two.name, read_photo(two), scrfd), "2 faces that count, expected 1; crop it"),
+        (lambda: read_photo(broken), r"broken\.jpg: not a readable picture"),
+        (lambda: read_photo(tmp_path / "none.jpg"), "no such file"),
+    ):
+        with pytest.raises(PhotoError, match=message) as caught:
+            fails()
+        assert "\n" not in str(caught.value)
+    with pytest.raises(WeightsError, match="no TFLite network"):
+        SelfieMatting(broken)
