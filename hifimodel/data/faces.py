@@ -87,7 +87,7 @@ def clip_crop(rgb_u8: RgbU8, face_xyxy_px: F32, margin: float, side_px: int) -> 
 
     Args:
         rgb_u8: (H, W, 3) uint8.
-        face_xyxy_px: (4,) box.
+        face_xyxy_px: (4,) edges of the box; a picture's own are 0, 0, W, H.
         margin: side of the square over the longer side of the box.
         side_px: side of the result.
 
@@ -96,7 +96,7 @@ def clip_crop(rgb_u8: RgbU8, face_xyxy_px: F32, margin: float, side_px: int) -> 
     """
     square_px = face_square_px(face_xyxy_px) * margin
     scale = side_px / square_px
-    centre = (face_xyxy_px[:2].astype(np.float64) + face_xyxy_px[2:]) / 2
+    centre = (face_xyxy_px[:2].astype(np.float64) + face_xyxy_px[2:]) / 2 - 0.5  # in pixel centres, as points are
     shift = (side_px - 1) / 2 - scale * centre
     return _warp(rgb_u8, np.column_stack([np.eye(2) * scale, shift]), side_px, cv2.BORDER_REPLICATE)
 

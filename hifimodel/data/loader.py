@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
+import cv2
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from hifimodel.data.batch import Batch, collate
@@ -90,6 +93,7 @@ class Loader:
             num_workers=config.workers,
             prefetch_factor=config.prefetch_batches if config.workers else None,
             pin_memory=config.pin_memory,
+            multiprocessing_context=_fresh_processes() if config.workers else None,
             collate_fn=_as_it_is,  # type: ignore[arg-type]  # the stubs know only lists of samples
         )
         for delivery in batches:
@@ -99,10 +103,11 @@ class Loader:
             self._next = (delivery.reader + 1) % config.readers
             self._judge()
             yield replace(delivery.batch, position=self.state)
+        self._judge(at_end=True)
 
-    def _judge(self) -> None:
+    def _judge(self, at_end: bool = False) -> None:
         counts = self.counts
-        if counts.samples < JUDGED_FROM and min(position.epoch for position in self._positions) == 0:
+        if not at_end and counts.samples < JUDGED_FROM and min(position.epoch for position in self._positions) == 0:
             return
         limit = self._config.max_bad_share
         if counts.corrupt.total() > limit * counts.samples or counts.damaged_shards > limit * counts.shards:
@@ -148,8 +153,9 @@ class _Batches(IterableDataset[_Delivery]):
         self._first = first
 
     def __iter__(self) -> Iterator[_Delivery]:
-        info = get_worker_info()
-        config = self._config
+        config, info = self._config, get_worker_info()
+        if info is not None:
+            cv2.setNumThreads(1)  # the workers are the parallelism
         reader = (self._first + (info.id if info else 0)) % config.readers
         stream = GroupStream(config, self._shards, config.rank * config.readers + reader, self._paint)
         gathered: list[Group] = []
@@ -166,6 +172,14 @@ class _Batches(IterableDataset[_Delivery]):
         else:
             if gathered:  # the short batch at the end of the last epoch
                 yield _Delivery(reader, after, collate(gathered))
+
+
+def _fresh_processes() -> BaseContext:
+    # A forked trainer would hand its workers locked locks: torch, OpenCV and CUDA all keep threads. The server that
+    # workers are forked from has none, and imports torch once for all of them.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["hifimodel.data"])
+    return context
 
 
 def _as_it_is(delivery: _Delivery) -> _Delivery:

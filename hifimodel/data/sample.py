@@ -54,7 +54,7 @@ class Sample:
         landmarks_px: (68, 2) float32, pixels of the stored picture (the centre of its first pixel is 0, 0).
         face3d: arrays of a 3D face model, or None where none ran.
         kps_px: (5, 2) float32: eyes, nose tip, mouth corners; pixels of the stored picture.
-        face_xyxy_px: (4,) float32 face box; pixels of the stored picture.
+        face_xyxy_px: (4,) float32 face box, stored picture; its edges, so half a pixel outside the first and last pixel.
         side_px: side of the stored picture.
         original_hw_px: size of the photo it was cut from.
         crop_yx_px: where the cut began in that photo, enlarged by as much as the cut was.
@@ -97,7 +97,12 @@ def parse_sample(key: str, members: Mapping[str, bytes]) -> Sample:
         raise CorruptSample("npy of another shape")
     corner, scale = _window(facts, side_px)
     box = _numbers(facts, "face_x1_px", "face_y1_px", "face_x2_px", "face_y2_px").reshape(2, 2)
+    face_xyxy_px = ((box - corner) * scale).astype(np.float32).ravel()
     kps = facts.get("face_kps")
+    kps_px = _five_points(landmarks_px) if kps is None else _moved(_points(kps), corner, scale)
+    for points in (landmarks_px, kps_px, face_xyxy_px):
+        if points.min() < -side_px or points.max() > 2 * side_px:
+            raise CorruptSample("face far outside the picture")
     return Sample(
         key=key,
         jpeg=members["jpg"],
@@ -107,8 +112,8 @@ def parse_sample(key: str, members: Mapping[str, bytes]) -> Sample:
         embedding_model=str(facts.get("embedding_model")),
         landmarks_px=landmarks_px,
         face3d=_face3d(members),
-        kps_px=_five_points(landmarks_px) if kps is None else _moved(_points(kps), corner, scale),
-        face_xyxy_px=_moved(box, corner, scale).ravel(),
+        kps_px=kps_px,
+        face_xyxy_px=face_xyxy_px,
         side_px=side_px,
         original_hw_px=(float(facts["height_px"]), float(facts["width_px"])),
         crop_yx_px=(float(corner[1]) * scale, float(corner[0]) * scale),
