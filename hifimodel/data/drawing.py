@@ -45,7 +45,7 @@ class DrawLandmarks(Protocol):
 class StoredLandmarks:
     """``DrawLandmarks`` from what the shards store, through a backend of ``hifimodel.landmarks``.
 
-    The backend is loaded at the first call, so that each worker process loads its own.
+    Only its name travels to worker processes; each loads its own backend at the first call.
 
     Args:
         backend: its name, for example ``points``.
@@ -54,6 +54,16 @@ class StoredLandmarks:
     def __init__(self, backend: str) -> None:
         self._name = backend
         self._backend: Any = None
+
+    def __reduce__(self) -> tuple[type[StoredLandmarks], tuple[str]]:
+        return StoredLandmarks, (self._name,)
+
+    def load(self) -> None:
+        """Loads the backend now, so that what it lacks is told before any worker starts."""
+        from hifimodel.landmarks import load_backend
+
+        if self._backend is None:
+            self._backend = load_backend(self._name)
 
     def __call__(
         self,
@@ -65,11 +75,9 @@ class StoredLandmarks:
         size_px: int,
     ) -> NDArray[np.uint8]:
         """As ``DrawLandmarks``. Source: paper section 3.2, landmark generator."""
-        from hifimodel.landmarks import load_backend
         from hifimodel.landmarks.draw import draw
 
-        if self._backend is None:
-            self._backend = load_backend(self._name)
+        self.load()
         reference = self._backend.from_stored(ref_lm, ref_face3d)
         target = self._backend.from_stored(target_lm, target_face3d)
         points_px = self._backend.project(self._backend.swap(reference=reference, target=target))  # (68, 2)

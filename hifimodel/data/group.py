@@ -153,7 +153,7 @@ def make_reference(sample: Sample, config: DataConfig) -> Reference:
     if sample.alpha_png is not None:
         rgb_u8 = matted(rgb_u8, sample.alpha_png, config.matte_u8)
     return Reference(
-        clip_u8=clip_crop(rgb_u8, sample.face_xyxy_px / factor, config.clip_face_margin, config.clip_px),
+        clip_u8=clip_crop(rgb_u8, sample.face_xyxy_px / np.float32(factor), config.clip_face_margin, config.clip_px),
         face_u8=align_face(rgb_u8, scaled_points(sample.kps_px, 1 / factor), config.align_px),
     )
 

@@ -18,7 +18,7 @@ from hifimodel.data.drawing import DrawLandmarks, StoredLandmarks
 from hifimodel.data.group import Group
 from hifimodel.data.shards import digest, find_shards
 from hifimodel.data.stream import GroupStream, Position
-from hifimodel.errors import DataError
+from hifimodel.errors import DataError, ModelPackageError
 
 STATE_VERSION = 1
 JUDGED_FROM = 1000
@@ -62,7 +62,10 @@ class Loader:
     ) -> None:
         self._config = config
         self._shards = find_shards(config.shards)
-        self._paint = paint or StoredLandmarks(config.landmarks)
+        if paint is None:
+            paint = StoredLandmarks(config.landmarks)
+            paint.load()
+        self._paint = paint
         self._digest = digest(self._shards)
         self._positions = [Position() for _ in range(config.readers)]
         self._next = 0
@@ -167,7 +170,7 @@ class _Batches(IterableDataset[_Delivery]):
                 if len(gathered) == config.batch_size:
                     yield _Delivery(reader, after, collate(gathered))
                     gathered = []
-        except DataError as error:
+        except ModelPackageError as error:
             yield _Delivery(reader, failure=str(error))
         else:
             if gathered:  # the short batch at the end of the last epoch

@@ -170,8 +170,8 @@ class GroupStream:
 
     def _nobody(self, counts: Counts) -> str:
         met = f"{counts}{'; last: ' if self._cause else ''}{self._cause}"
-        if self._readers > 1 and counts.identities - counts.too_few < EMPTY_EPOCHS:
-            remedy = f"the shards may be too few for {self._readers} readers (ranks x workers): take fewer"
+        if self._readers > 1 and not counts.identities:
+            remedy = f"the identities are too few for {self._readers} readers (ranks x workers): take fewer"
         else:
             remedy = f"lower min_images (now {self._config.min_images}), or mend what is named"
         return f"shards: no usable identity for reader {self._reader} in {EMPTY_EPOCHS} epochs; met {met}; {remedy}"

@@ -182,6 +182,14 @@ def test_too_many_corrupt_samples_stop_the_run_in_one_line_with_the_numbers(tmp_
     assert "\n" not in str(error.value)
 
 
+def test_a_run_of_one_epoch_is_judged_at_its_end(one_person: Path) -> None:
+    samples = person(2, 8)
+    samples[0][1].pop("txt")
+    write_shard(one_person / "b.tar", samples)
+    with pytest.raises(DataError, match=r"over max_bad_share 0\.05"):
+        list(Loader(quick(one_person), paint=paint))
+
+
 def test_too_many_damaged_tars_stop_the_run(tmp_path: Path) -> None:
     for number in range(1, 11):
         write_shard(tmp_path / f"{number}.tar", person(number, 5))

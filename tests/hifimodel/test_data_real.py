@@ -45,7 +45,13 @@ def test_eyes_of_real_faces_lie_on_the_recognisers_template(dataset: Path) -> No
         return np.zeros((arguments[-1], arguments[-1], 3), np.uint8)
 
     detector = load("detect", "dlib_hog")
-    batch = next(iter(Loader(DataConfig(dataset, size_px=64, batch_size=2, min_references=2, max_references=2, epochs=1), paint=black)))
+    batch = next(
+        iter(
+            Loader(
+                DataConfig(dataset, size_px=64, batch_size=2, min_references=2, max_references=2, epochs=1), paint=black
+            )
+        )
+    )
     errors = []
     for chip in batch.reference_faces.permute(0, 2, 3, 1).numpy():
         large = cv2.copyMakeBorder(cv2.resize(chip, (448, 448)), 112, 112, 112, 112, cv2.BORDER_REPLICATE)

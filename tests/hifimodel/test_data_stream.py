@@ -60,6 +60,13 @@ def test_however_many_ranks_share_the_shards_every_epoch_is_whole(shards: Path, 
     assert keys == dict.fromkeys(TARGETS, 2)
 
 
+def test_a_few_tars_of_one_person_each_are_spread_over_more_readers(tmp_path: Path) -> None:
+    for number in range(4):
+        write_shard(tmp_path / f"{number}.tar", person(number, 5))
+    streams = [Loader(quick(tmp_path, rank=rank, world_size=6), paint=paint) for rank in range(6)]
+    assert sorted(len(list(stream)) for stream in streams) == [0, 0, 5, 5, 5, 5]
+
+
 def test_references_are_other_pictures_of_the_same_person_and_one_to_four(shards: Path) -> None:
     numbers = Counter[int]()
     for batch in Loader(quick(shards, epochs=12), paint=paint):
