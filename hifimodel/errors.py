@@ -6,6 +6,7 @@
     |   +-- WeightsError           a model file is missing, unreadable or of another kind than its name says
     |   +-- CheckpointError        a checkpoint was trained with other choices than the ones asked for
     |   +-- ConditionError         a picture, an embedding or a number of references does not fit the model
+    |   +-- DataError              shards are missing, of another format version, unusable or too damaged
 
 Anything else is a bug and stops the run.
 """
@@ -39,3 +40,7 @@ class CheckpointError(UsageError):
 
 class ConditionError(UsageError):
     """An input to the nets has the wrong range, shape or count."""
+
+
+class DataError(UsageError):
+    """Shards are missing, of another format version, without a usable identity, or too damaged; or a resume does not fit."""

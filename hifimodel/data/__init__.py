@@ -1,0 +1,17 @@
+"""Training batches from dataset shards, streamed, resumable to the sample.
+
+The flow, one file each: ``config`` (what is asked for) -> ``shards`` (identities from tars) -> ``sample`` (one picture's
+members, checked) -> ``stream`` (which target, which references, in which order) -> ``group`` (pixels of one training
+sample) -> ``batch`` (tensors) -> ``loader`` (worker processes, position, limits).
+"""
+
+from hifimodel.data.batch import Batch
+from hifimodel.data.config import DataConfig
+from hifimodel.data.drawing import DrawLandmarks, StoredLandmarks
+from hifimodel.data.loader import Loader
+from hifimodel.data.shards import find_shards
+from hifimodel.data.stream import ShardFacts, describe_shards
+
+__all__ = [
+    "Batch", "DataConfig", "DrawLandmarks", "Loader", "ShardFacts", "StoredLandmarks", "describe_shards", "find_shards",
+]  # fmt: skip

@@ -1,0 +1,137 @@
+"""What the loader is asked for, and what it counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hifimodel.errors import DataError
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Settings of the training data.
+
+    Attributes:
+        shards: a dataset folder, a folder of tars, a tar, a glob pattern, or a list of these.
+        size_px: side of the training pictures.
+        batch_size: samples per batch of this rank.
+        min_references, max_references: N is drawn evenly from these, both included.
+        text_drop: share of captions replaced by "", drawn anew each time.
+        min_images: identities with fewer usable pictures are skipped and counted.
+        seed: everything random follows from it, the epoch and the sample's key.
+        rank, world_size: this process among those that share the shards.
+        workers: decoding processes; 0 decodes in the calling process.
+        epochs: the stream ends after so many; None never ends, which is what ranks that train together need.
+        clip_px, align_px: sides of the two reference crops.
+        clip_face_margin: side of the CLIP crop over the longer side of the face box.
+        matte_u8: grey value behind the person in references where the sample has ``.alpha.png``.
+        landmarks: name of the landmark backend.
+        max_bad_share: more corrupt samples, or damaged shards, than this share of those read stops the run.
+        window_identities: so many identities are in memory at once per worker, and their samples are shuffled together.
+        prefetch_batches: batches that each worker prepares ahead.
+        pin_memory: page-locked batches, for a GPU.
+
+    Source: paper section 4.1 (1 target, N of 1 to 4 references, 10 % empty text); an identity's pictures each serve as
+    target once per epoch, which the paper leaves open.
+    """
+
+    shards: str | Path | Sequence[str | Path]
+    size_px: int = 1024
+    batch_size: int = 6
+    min_references: int = 1
+    max_references: int = 4
+    text_drop: float = 0.1
+    min_images: int = 5
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
+    workers: int = 0
+    epochs: int | None = None
+    clip_px: int = 224
+    align_px: int = 112
+    clip_face_margin: float = 1.3
+    matte_u8: int = 255
+    landmarks: str = "points"
+    max_bad_share: float = 0.05
+    window_identities: int = 16
+    prefetch_batches: int = 2
+    pin_memory: bool = False
+
+    def __post_init__(self) -> None:
+        rules = {
+            "size_px must be at least 8": self.size_px >= 8,
+            "batch_size must be at least 1": self.batch_size >= 1,
+            "min_references must be at least 1 and at most max_references": 1
+            <= self.min_references
+            <= self.max_references,
+            "min_images must exceed max_references, or the target would be among them": self.min_images
+            > self.max_references,
+            "text_drop must be from 0 to 1": 0 <= self.text_drop <= 1,
+            "max_bad_share must be from 0 to 1": 0 <= self.max_bad_share <= 1,
+            "rank must be from 0 to world_size - 1": 0 <= self.rank < self.world_size,
+            "workers must not be negative": self.workers >= 0,
+            "window_identities and prefetch_batches must be at least 1": min(
+                self.window_identities, self.prefetch_batches
+            )
+            >= 1,
+            "clip_px and align_px must be at least 8": min(self.clip_px, self.align_px) >= 8,
+            "clip_face_margin must be positive": self.clip_face_margin > 0,
+            "matte_u8 must be from 0 to 255": 0 <= self.matte_u8 <= 255,
+        }
+        broken = [rule for rule, kept in rules.items() if not kept]
+        if broken:
+            raise DataError(f"DataConfig: {'; '.join(broken)}; got {self._numbers()}")
+
+    @property
+    def readers(self) -> int:
+        """Streams of this rank."""
+        return max(1, self.workers)
+
+    def _numbers(self) -> str:
+        return ", ".join(f"{name}={value}" for name, value in vars(self).items() if name != "shards")
+
+
+@dataclass
+class Counts:
+    """What a stream met since it began, over all epochs.
+
+    Attributes:
+        shards, damaged_shards: tars opened, and those cut off, unreadable or overwritten in part.
+        identities, too_few: identities read, and those skipped because fewer than ``min_images`` pictures are usable.
+        samples: pictures read.
+        corrupt: pictures skipped, by what was wrong with them.
+    """
+
+    shards: int = 0
+    damaged_shards: int = 0
+    identities: int = 0
+    too_few: int = 0
+    samples: int = 0
+    corrupt: Counter[str] = field(default_factory=Counter)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return vars(self) | {"corrupt": dict(self.corrupt)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Counts:
+        """The inverse of ``as_json``."""
+        return cls(**{**data, "corrupt": Counter(data["corrupt"])})
+
+    def set_to(self, data: Mapping[str, Any]) -> None:
+        """Takes over the values of another ``as_json``."""
+        vars(self).update(vars(Counts.from_json(data)))
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{reason} {number}" for reason, number in self.corrupt.most_common(4))
+        return (
+            f"{self.shards} shards ({self.damaged_shards} damaged), {self.identities} identities ({self.too_few} with "
+            f"too few pictures), {self.samples} samples ({self.corrupt.total()} corrupt{': ' + reasons if reasons else ''})"
+        )

@@ -1,0 +1,179 @@
+"""One training sample: a target, other pictures of the same person, and the landmark picture."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hifimodel.data.config import DataConfig
+from hifimodel.data.drawing import DrawLandmarks
+from hifimodel.data.faces import (
+    CHIP_PX,
+    align_face,
+    clip_crop,
+    decode_jpeg,
+    face_square_px,
+    matted,
+    reduction,
+    resize_square,
+    scaled_points,
+)
+from hifimodel.data.sample import CorruptSample, Sample
+
+F32 = NDArray[np.float32]
+RgbU8 = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What is needed of a reference: its two crops."""
+
+    clip_u8: RgbU8  # (clip_px, clip_px, 3)
+    face_u8: RgbU8  # (align_px, align_px, 3)
+
+
+@dataclass(eq=False)
+class Person:
+    """An identity in memory.
+
+    Attributes:
+        samples: usable pictures, in the order of the shard.
+        crops: reference crops made so far, by place; None for a picture that does not decode.
+    """
+
+    identity_id: str
+    samples: list[Sample]
+    crops: dict[int, Reference | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """One training sample as arrays.
+
+    Attributes:
+        target_u8: (S, S, 3) uint8.
+        landmarks_u8: (S, S, 3) uint8.
+        target_kps: (5, 2) float32, pixels of S.
+        time_ids: (6,) float32: height and width of the photo, top and left of the cut, height and width of the target.
+        references: the crops of N other pictures.
+        embeddings: (N, d2) float32.
+    """
+
+    key: str
+    reference_keys: tuple[str, ...]
+    caption: str
+    target_u8: RgbU8
+    landmarks_u8: RgbU8
+    target_kps: F32
+    time_ids: F32
+    references: tuple[Reference, ...]
+    embeddings: F32
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What chance decided for one target in one epoch.
+
+    Attributes:
+        order: places of all other pictures; the first ``n_references`` that decode are the references.
+        shape_share: from 0 to 1, which of the references gives the face shape.
+    """
+
+    n_references: int
+    order: tuple[int, ...]
+    shape_share: float
+    drop_text: bool
+
+
+def draw_of(person: Person, target: int, epoch: int, config: DataConfig) -> Draw:
+    """The draw for a target: it depends on the seed, the epoch and the sample's key, and on nothing that came before.
+
+    Source: paper section 4.1 (N from 1 to 4, 10 % empty text) and 3.3 (one random reference gives the identity).
+    """
+    rng = np.random.default_rng([config.seed, epoch, number_of(person.samples[target].key)])
+    n_references = int(rng.integers(config.min_references, config.max_references + 1))
+    others = [place for place in range(len(person.samples)) if place != target]
+    order = tuple(int(place) for place in rng.permutation(others))
+    return Draw(n_references, order, float(rng.random()), bool(rng.random() < config.text_drop))
+
+
+def make_group(person: Person, target: int, draw: Draw, config: DataConfig, paint: DrawLandmarks) -> Group:
+    """Decodes, crops and draws.
+
+    Raises:
+        CorruptSample: the target does not decode, or no other picture does, or the landmarks cannot be drawn.
+    """
+    sample = person.samples[target]
+    size_px = config.size_px
+    target_u8 = resize_square(decode_jpeg(sample.jpeg, reduction(sample.side_px / size_px)), size_px)
+    places = _usable(person, draw, config)
+    if not places:
+        raise CorruptSample("no reference decodes")
+    shape = person.samples[places[int(draw.shape_share * len(places))]]
+    try:
+        landmarks_u8 = paint(
+            sample.landmarks_px, sample.face3d, shape.landmarks_px, shape.face3d, sample.side_px, size_px
+        )
+    except ValueError as error:
+        raise CorruptSample("landmarks cannot be drawn") from error
+    return Group(
+        key=sample.key,
+        reference_keys=tuple(person.samples[place].key for place in places),
+        caption="" if draw.drop_text else sample.caption,
+        target_u8=target_u8,
+        landmarks_u8=landmarks_u8,
+        target_kps=scaled_points(sample.kps_px, size_px / sample.side_px),
+        time_ids=time_ids(sample, size_px),
+        references=tuple(crops for place in places if (crops := person.crops[place])),
+        embeddings=np.stack([person.samples[place].embedding for place in places]),
+    )
+
+
+def time_ids(sample: Sample, size_px: int) -> F32:
+    """(6,) SDXL's size conditions: the photo's height and width; top and left of the cut, in the photo enlarged so that the
+    cut has the target's size; height and width of the target.
+
+    Source: SDXL, arXiv:2307.01952, section 2.2.
+    """
+    scale = size_px / sample.side_px
+    top, left = (max(0.0, round(offset * scale)) for offset in sample.crop_yx_px)
+    return np.array([*sample.original_hw_px, top, left, size_px, size_px], np.float32)
+
+
+def make_reference(sample: Sample, config: DataConfig) -> Reference:
+    """Both crops of a reference, from the smallest decode that they allow. Raises CorruptSample."""
+    square_px = face_square_px(sample.face_xyxy_px) * config.clip_face_margin
+    # An aligned chip shows roughly the face box, so it needs about its side in pixels.
+    spare = min(square_px / config.clip_px, square_px / config.clip_face_margin / max(config.align_px, CHIP_PX))
+    factor = reduction(spare)
+    rgb_u8 = decode_jpeg(sample.jpeg, factor)
+    if sample.alpha_png is not None:
+        rgb_u8 = matted(rgb_u8, sample.alpha_png, config.matte_u8)
+    return Reference(
+        clip_u8=clip_crop(rgb_u8, sample.face_xyxy_px / np.float32(factor), config.clip_face_margin, config.clip_px),
+        face_u8=align_face(rgb_u8, scaled_points(sample.kps_px, 1 / factor), config.align_px),
+    )
+
+
+def number_of(text: str) -> int:
+    """A number that seeds a generator, the same in every process."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def _usable(person: Person, draw: Draw, config: DataConfig) -> list[int]:
+    """The first places of the draw whose crops can be made; a broken picture is replaced by the next."""
+    places: list[int] = []
+    for place in draw.order:
+        if place not in person.crops:
+            try:
+                person.crops[place] = make_reference(person.samples[place], config)
+            except CorruptSample:  # counted when its turn as target comes
+                person.crops[place] = None
+        if person.crops[place] is not None:
+            places.append(place)
+        if len(places) == draw.n_references:
+            break
+    return places

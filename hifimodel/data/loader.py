@@ -1,0 +1,189 @@
+"""Batches from worker processes, with one position for all of them."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from multiprocessing.context import BaseContext
+from pathlib import Path
+from typing import Any
+
+import cv2
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from hifimodel.data.batch import Batch, collate
+from hifimodel.data.config import Counts, DataConfig
+from hifimodel.data.drawing import DrawLandmarks, StoredLandmarks
+from hifimodel.data.group import Group
+from hifimodel.data.shards import digest, find_shards
+from hifimodel.data.stream import GroupStream, Position
+from hifimodel.errors import DataError, ModelPackageError
+
+STATE_VERSION = 1
+JUDGED_FROM = 1000
+"""Before so many samples or the first epoch's end, a share says little and stops nothing."""
+BOUND = ("seed", "rank", "world_size", "workers", "batch_size", "min_references", "max_references", "text_drop",
+         "min_images", "window_identities", "epochs")  # fmt: skip
+"""Settings that a position is bound to: with another value it would mean another sample."""
+
+
+@dataclass(frozen=True)
+class _Delivery:
+    """What a worker hands over: a batch, or the line it failed with (an exception would arrive as a page of text)."""
+
+    reader: int
+    after: Position | None = None
+    batch: Batch | None = None
+    failure: str | None = None
+
+
+class Loader:
+    """An endless stream of training batches of one rank (or ``config.epochs`` long).
+
+    Iterating goes on where the last iteration ended. The stream is a function of the settings, the shards and the rank;
+    ``state`` after a batch, or that batch's ``position``, continues it bit for bit in another process.
+
+    Not to be wrapped by ``accelerator.prepare``: shards are already split over ranks. Ranks that train together take
+    endless streams, since their epochs differ in length.
+
+    Args:
+        config: settings.
+        state: a position to go on from; None begins.
+        paint: draws the landmark picture; by default from the stored landmarks with ``config.landmarks``.
+
+    Raises:
+        DataError: no shards, another format version, or a state that belongs to other settings or shards. While
+            iterating: no usable identity, or too many corrupt samples.
+    """
+
+    def __init__(
+        self, config: DataConfig, state: Mapping[str, Any] | None = None, paint: DrawLandmarks | None = None
+    ) -> None:
+        self._config = config
+        self._shards = find_shards(config.shards)
+        if paint is None:
+            paint = StoredLandmarks(config.landmarks)
+            paint.load()
+        self._paint = paint
+        self._digest = digest(self._shards)
+        self._positions = [Position() for _ in range(config.readers)]
+        self._next = 0
+        if state is not None:
+            self._restore(state)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Where the stream stands: a few hundred bytes per worker, fit for JSON."""
+        return {
+            "version": STATE_VERSION,
+            "shards": self._digest,
+            "settings": self._bound_settings(),
+            "next": self._next,
+            "readers": [position.as_json() for position in self._positions],
+        }
+
+    @property
+    def counts(self) -> Counts:
+        """What this rank has met so far."""
+        return sum((Counts.from_json(position.counts) for position in self._positions), Counts())
+
+    def __iter__(self) -> Iterator[Batch]:
+        config = self._config
+        batches = DataLoader(
+            _Batches(self._config, self._shards, self._paint, tuple(self._positions), self._next),
+            batch_size=None,
+            num_workers=config.workers,
+            prefetch_factor=config.prefetch_batches if config.workers else None,
+            pin_memory=config.pin_memory,
+            multiprocessing_context=_fresh_processes() if config.workers else None,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]  # the stubs know only lists of samples
+        )
+        for delivery in batches:
+            if delivery.failure is not None or delivery.batch is None or delivery.after is None:
+                raise DataError(delivery.failure or "loader: a worker sent nothing; this is a bug")
+            self._positions[delivery.reader] = delivery.after
+            self._next = (delivery.reader + 1) % config.readers
+            self._judge()
+            yield replace(delivery.batch, position=self.state)
+        self._judge(at_end=True)
+
+    def _judge(self, at_end: bool = False) -> None:
+        counts = self.counts
+        if not at_end and counts.samples < JUDGED_FROM and min(position.epoch for position in self._positions) == 0:
+            return
+        limit = self._config.max_bad_share
+        if counts.corrupt.total() > limit * counts.samples or counts.damaged_shards > limit * counts.shards:
+            raise DataError(
+                f"shards: over max_bad_share {limit:g}: met {counts}; run `hifidata inspect` on the dataset, make it again, "
+                "or raise max_bad_share"
+            )
+
+    def _bound_settings(self) -> dict[str, Any]:
+        return {name: getattr(self._config, name) for name in BOUND}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        if state.get("version") != STATE_VERSION:
+            raise DataError(
+                f"loader state: version {state.get('version')}, expected {STATE_VERSION}; start a new epoch"
+            )
+        now, then = self._bound_settings(), state.get("settings", {})
+        changed = [f"{name} was {then.get(name)}, is {now[name]}" for name in BOUND if then.get(name) != now[name]]
+        if state.get("shards") != self._digest:
+            changed.append("the shards' names or sizes changed")
+        if changed:
+            raise DataError(f"loader state: {'; '.join(changed)}; resume with what it was, or begin without a state")
+        self._positions = [Position(**position) for position in state["readers"]]
+        self._next = int(state["next"])
+
+
+class _Batches(IterableDataset[_Delivery]):
+    """What a worker process runs. Worker 0 plays the reader whose turn it is, so that batches come in the old order."""
+
+    def __init__(
+        self,
+        config: DataConfig,
+        shards: list[Path],
+        paint: DrawLandmarks,
+        positions: tuple[Position, ...],
+        first: int,
+    ) -> None:
+        super().__init__()
+        self._config = config
+        self._shards = shards
+        self._paint = paint
+        self._positions = positions
+        self._first = first
+
+    def __iter__(self) -> Iterator[_Delivery]:
+        config, info = self._config, get_worker_info()
+        if info is not None:
+            cv2.setNumThreads(1)  # the workers are the parallelism
+        reader = (self._first + (info.id if info else 0)) % config.readers
+        stream = GroupStream(config, self._shards, config.rank * config.readers + reader, self._paint)
+        gathered: list[Group] = []
+        after = self._positions[reader]
+        try:
+            for group, position in stream.groups(after):
+                gathered.append(group)
+                after = position
+                if len(gathered) == config.batch_size:
+                    yield _Delivery(reader, after, collate(gathered))
+                    gathered = []
+        except ModelPackageError as error:
+            yield _Delivery(reader, failure=str(error))
+        else:
+            if gathered:  # the short batch at the end of the last epoch
+                yield _Delivery(reader, after, collate(gathered))
+
+
+def _fresh_processes() -> BaseContext:
+    # A forked trainer would hand its workers locked locks: torch, OpenCV and CUDA all keep threads. The server that
+    # workers are forked from has none, and imports torch once for all of them.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["hifimodel.data"])
+    return context
+
+
+def _as_it_is(delivery: _Delivery) -> _Delivery:
+    return delivery

@@ -1,0 +1,214 @@
+"""One picture's members, checked and brought to one coordinate system: pixels of the stored picture."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import tokenize
+import warnings
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from hifimodel.data.shards import require_version
+
+F32 = NDArray[np.float32]
+
+N_LANDMARKS = 68
+MAX_SIDE_PX = 8192
+MAX_ARRAY_BYTES = 2**20
+KPS_OF_LANDMARKS = (range(36, 42), range(42, 48), range(30, 31), range(48, 49), range(54, 55))
+"""Which of the 68 points make up the left eye, right eye, nose tip and mouth corners."""
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+UNREADABLE_ARRAY = (
+    ValueError,
+    EOFError,
+    OSError,
+    KeyError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+)
+
+
+class CorruptSample(Exception):
+    """A member is missing or broken; the message is the reason that is counted, a few words without any value."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A usable picture of a person.
+
+    Attributes:
+        jpeg: encoded picture, square, not decoded yet.
+        alpha_png: encoded matte, or None.
+        embedding: (d2,) float32.
+        landmarks_px: (68, 2) float32, pixels of the stored picture (the centre of its first pixel is 0, 0).
+        face3d: arrays of a 3D face model, or None where none ran.
+        kps_px: (5, 2) float32: eyes, nose tip, mouth corners; pixels of the stored picture.
+        face_xyxy_px: (4,) float32 face box, stored picture; its edges, so half a pixel outside the first and last pixel.
+        side_px: side of the stored picture.
+        original_hw_px: size of the photo it was cut from.
+        crop_yx_px: where the cut began in that photo, enlarged by as much as the cut was.
+    """
+
+    key: str
+    jpeg: bytes
+    alpha_png: bytes | None
+    caption: str
+    embedding: F32
+    embedding_model: str
+    landmarks_px: F32
+    face3d: Mapping[str, Any] | None
+    kps_px: F32
+    face_xyxy_px: F32
+    side_px: int
+    original_hw_px: tuple[float, float]
+    crop_yx_px: tuple[float, float]
+
+
+def parse_sample(key: str, members: Mapping[str, bytes]) -> Sample:
+    """Checks and reads everything but the pixels.
+
+    Args:
+        key: names the sample in errors.
+        members: bytes by suffix.
+
+    Raises:
+        CorruptSample: a member is missing, cut off or makes no sense.
+        DataError: the sample says that it is of another format version.
+    """
+    for suffix in ("json", "jpg", "txt", "embedding.npy", "landmarks.npy"):
+        if suffix not in members:
+            raise CorruptSample(f"{suffix} missing")
+    facts = _facts(key, members["json"])
+    side_px = _side_px(members["jpg"])
+    landmarks_px = _array(members, "landmarks.npy")
+    embedding = _array(members, "embedding.npy")
+    if landmarks_px.shape != (N_LANDMARKS, 2) or embedding.ndim != 1 or not embedding.size:
+        raise CorruptSample("npy of another shape")
+    corner, scale = _window(facts, side_px)
+    box = _numbers(facts, "face_x1_px", "face_y1_px", "face_x2_px", "face_y2_px").reshape(2, 2)
+    face_xyxy_px = ((box - corner) * scale).astype(np.float32).ravel()
+    kps = facts.get("face_kps")
+    kps_px = _five_points(landmarks_px) if kps is None else _moved(_points(kps), corner, scale)
+    for points in (landmarks_px, kps_px, face_xyxy_px):
+        if points.min() < -side_px or points.max() > 2 * side_px:
+            raise CorruptSample("face far outside the picture")
+    return Sample(
+        key=key,
+        jpeg=members["jpg"],
+        alpha_png=members.get("alpha.png"),
+        caption=_caption(members["txt"]),
+        embedding=embedding,
+        embedding_model=str(facts.get("embedding_model")),
+        landmarks_px=landmarks_px,
+        face3d=_face3d(members),
+        kps_px=kps_px,
+        face_xyxy_px=face_xyxy_px,
+        side_px=side_px,
+        original_hw_px=(float(facts["height_px"]), float(facts["width_px"])),
+        crop_yx_px=(float(corner[1]) * scale, float(corner[0]) * scale),
+    )
+
+
+def _facts(key: str, data: bytes) -> dict[str, Any]:
+    try:
+        facts = json.loads(data)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        raise CorruptSample("json unreadable") from error
+    if not isinstance(facts, dict):
+        raise CorruptSample("json is no object")
+    require_version(facts.get("format_version"), f"sample {key}")
+    return facts
+
+
+def _caption(data: bytes) -> str:
+    try:
+        return data.decode().strip()
+    except UnicodeDecodeError as error:
+        raise CorruptSample("txt is not UTF-8") from error
+
+
+def _side_px(jpeg: bytes) -> int:
+    if not jpeg.startswith(JPEG_START) or not jpeg.endswith(JPEG_END):
+        raise CorruptSample("jpg cut off")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as picture:
+                width_px, height_px = picture.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise CorruptSample("jpg header unreadable") from error
+    if width_px != height_px or width_px > MAX_SIDE_PX:
+        raise CorruptSample("jpg not square" if width_px != height_px else "jpg too large")
+    return int(width_px)
+
+
+def _array(members: Mapping[str, bytes], suffix: str) -> F32:
+    data = members[suffix]
+    try:
+        if len(data) > MAX_ARRAY_BYTES:
+            raise ValueError("too large")
+        array = np.asarray(np.load(io.BytesIO(data), allow_pickle=False), np.float32)
+    except UNREADABLE_ARRAY as error:
+        raise CorruptSample(f"{suffix} unreadable") from error
+    if not np.isfinite(array).all():
+        raise CorruptSample(f"{suffix} not finite")
+    return array
+
+
+def _face3d(members: Mapping[str, bytes]) -> dict[str, Any] | None:
+    data = members.get("face3d.npz")
+    if data is None:
+        return None
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > MAX_ARRAY_BYTES:
+                raise ValueError("too large")
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except UNREADABLE_ARRAY as error:
+        raise CorruptSample("face3d.npz unreadable") from error
+
+
+def _numbers(facts: Mapping[str, Any], *names: str) -> NDArray[np.float64]:
+    values = [facts.get(name) for name in names]
+    if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in values):
+        raise CorruptSample("json lacks numbers")
+    return np.array(values, np.float64)
+
+
+def _points(values: Any) -> NDArray[np.float64]:
+    try:
+        points = np.asarray(values, np.float64).reshape(5, 2)
+    except (TypeError, ValueError) as error:
+        raise CorruptSample("json lacks numbers") from error
+    if not np.isfinite(points).all():
+        raise CorruptSample("json lacks numbers")
+    return points
+
+
+def _window(facts: Mapping[str, Any], side_px: int) -> tuple[NDArray[np.float64], float]:
+    """(corner of the cut in the photo, stored pixels per photo pixel)."""
+    x1, y1, x2, width_px, height_px = _numbers(facts, "crop_x1_px", "crop_y1_px", "crop_x2_px", "width_px", "height_px")
+    if x2 <= x1 or min(width_px, height_px) < 1:
+        raise CorruptSample("json of an empty crop")
+    return np.array([x1, y1]), float(side_px / (x2 - x1))
+
+
+def _moved(points: NDArray[np.float64], corner: NDArray[np.float64], scale: float) -> F32:
+    # Pixel centres are whole numbers on both sides, the edges that the resize keeps lie half a pixel further out.
+    return ((points - corner + 0.5) * scale - 0.5).astype(np.float32)
+
+
+def _five_points(landmarks_px: F32) -> F32:
+    return np.stack([landmarks_px[list(part)].mean(axis=0) for part in KPS_OF_LANDMARKS]).astype(np.float32)

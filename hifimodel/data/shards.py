@@ -1,0 +1,167 @@
+"""Identities from tars: which tars there are, and whose turn they are.
+
+webdataset reads tars as one forward stream. Resuming inside a pack and sharing a pack between workers both need to jump
+over whole identities without reading their pictures, so the headers are walked with ``tarfile`` here. That also leaves out
+webdataset's ``pipe:`` addresses and its unpickling of members.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from hifimodel.data.config import Counts
+from hifimodel.errors import DataError
+
+FORMAT_VERSION = 1
+"""Version of the shard contract that this package reads."""
+WANTED = frozenset({"jpg", "txt", "json", "embedding.npy", "landmarks.npy", "face3d.npz", "alpha.png"})
+MAX_MEMBER_BYTES = 64 * 2**20
+BLOCK_BYTES = 512
+DAMAGE = (tarfile.TarError, EOFError, OSError, ValueError, OverflowError)
+"""What tarfile raises on scrambled bytes; the last two come from numbers in a header."""
+
+
+@dataclass(frozen=True)
+class RawIdentity:
+    """One person's samples as they lie in the tar.
+
+    Attributes:
+        ordinal: its place among the tar's identities.
+        samples: (key, member bytes by suffix), in order.
+    """
+
+    identity_id: str
+    ordinal: int
+    samples: list[tuple[str, dict[str, bytes]]]
+
+
+def find_shards(where: str | Path | Sequence[str | Path]) -> list[Path]:
+    """All tars under the given places, sorted, each once.
+
+    Raises:
+        DataError: nothing there, or a dataset of another format version.
+    """
+    places = [where] if isinstance(where, (str, Path)) else list(where)
+    found = sorted({path.absolute() for place in places for path in _tars(Path(place))})
+    if not found:
+        shown = ", ".join(str(place) for place in places) or "an empty list"
+        raise DataError(
+            f"shards: {shown}: no tar there; give a dataset folder, a folder of tars, or a quoted pattern such as "
+            "'datasets/demo/shards/**/*.tar'"
+        )
+    for folder in sorted({parent for path in found for parent in list(path.parents)[:3]}):
+        _check_version(folder / "dataset.json")
+    return found
+
+
+def digest(shards: Sequence[Path]) -> str:
+    """Short hex digest of the tars' names and sizes: two equal ones make the same stream."""
+    base = Path(os.path.commonpath([path.parent for path in shards]))
+    lines = [f"{path.relative_to(base).as_posix()} {path.stat().st_size}" for path in shards]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def read_identities(
+    shard: Path, start: int = 0, share: tuple[int, int] = (0, 1), counts: Counts | None = None
+) -> Iterator[RawIdentity]:
+    """The identities of a tar, one in memory at a time.
+
+    Args:
+        shard: a tar in which each identity's samples, and each sample's members, are neighbours.
+        start: identities before this ordinal are passed over.
+        share: (part, parts): only identities whose ordinal leaves the remainder ``part`` are read.
+        counts: gets the shard, and whether it is damaged. What can be read of a damaged tar is still returned.
+    """
+    part, parts = share
+    counts = Counts() if counts is None else counts
+    counts.shards += 1
+    try:
+        with open(shard, "rb") as file:
+            for ordinal, (identity_id, members) in enumerate(_headers(file)):
+                if ordinal >= start and ordinal % parts == part:
+                    yield RawIdentity(identity_id, ordinal, _read(file, members))
+    except DAMAGE:
+        counts.damaged_shards += 1
+
+
+def _tars(place: Path) -> list[Path]:
+    if place.is_dir():
+        inside = place / "shards"
+        found = (inside if inside.is_dir() else place).rglob("*.tar")
+        return [path for path in found if path.is_file() and not path.name.startswith(".")]
+    return [path for name in glob.glob(str(place), recursive=True) if (path := Path(name)).is_file()]
+
+
+def _check_version(path: Path) -> None:
+    try:
+        version = json.loads(path.read_text(encoding="utf-8"))["format_version"]
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: cannot be read as a dataset's description ({error}); run `hifidata run` again"
+        ) from error
+    require_version(version, str(path))
+
+
+def require_version(version: object, where: str) -> None:
+    """Raises DataError unless the version is the one this package reads."""
+    if version != FORMAT_VERSION:
+        raise DataError(
+            f"{where}: format version {version}, this hifimodel reads {FORMAT_VERSION}; make the dataset with the hifidata "
+            "of this release, or use the hifimodel of that one"
+        )
+
+
+def _headers(file: BinaryIO) -> Iterator[tuple[str, list[tarfile.TarInfo]]]:
+    """(identity id, its wanted members) for each run of members of one identity; raises after the last readable one."""
+    current, members = "", list[tarfile.TarInfo]()
+    damage: Exception | None = None
+    with tarfile.open(fileobj=file, mode="r:") as tar:
+        try:
+            while member := tar.next():
+                if member.size < 0:
+                    raise tarfile.ReadError("negative size")  # an older tarfile would walk backwards, for ever
+                key, _, suffix = _split(member)
+                identity_id = key.rpartition("_")[0]
+                if not identity_id or suffix not in WANTED or not member.isreg():
+                    continue
+                if identity_id != current and members:
+                    yield current, members
+                    members = []
+                current = identity_id
+                members.append(member)
+        except DAMAGE as error:
+            damage = error
+        if members:
+            yield current, members
+        # tarfile takes a scrambled or missing header for the end of the archive; the real end is a block of zeros.
+        file.seek(tar.offset)
+        if damage or file.read(BLOCK_BYTES) != bytes(BLOCK_BYTES):
+            raise damage or tarfile.ReadError("no end of archive")
+
+
+def _split(member: tarfile.TarInfo) -> tuple[str, str, str]:
+    """(key, dot, suffix), parted at the first dot as webdataset does."""
+    return member.name.rpartition("/")[2].partition(".")
+
+
+def _read(file: BinaryIO, members: Sequence[tarfile.TarInfo]) -> list[tuple[str, dict[str, bytes]]]:
+    samples: dict[str, dict[str, bytes]] = {}
+    for member in members:
+        key, _, suffix = _split(member)
+        parts = samples.setdefault(key, {})
+        if member.size <= MAX_MEMBER_BYTES:
+            file.seek(member.offset_data)
+            data = file.read(member.size)
+            if len(data) == member.size:  # else cut off: the sample misses this member, and says so
+                parts[suffix] = data
+    return list(samples.items())

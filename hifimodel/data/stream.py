@@ -1,0 +1,194 @@
+"""Which target comes when: a stream that can start again at any sample.
+
+Readers (all workers of all ranks) share the tars of an epoch in a drawn order. Each loads ``window_identities`` people at
+a time, shuffles all their pictures as targets, hands them out, and goes on to the next people. A position is therefore a
+place among the tars and a place in the window; nothing random is carried along.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hifimodel.data.config import Counts, DataConfig
+from hifimodel.data.drawing import DrawLandmarks
+from hifimodel.data.group import Group, Person, draw_of, make_group, number_of
+from hifimodel.data.sample import CorruptSample, Sample, parse_sample
+from hifimodel.data.shards import find_shards, read_identities
+from hifimodel.errors import DataError
+
+EMPTY_EPOCHS = 3
+"""A reader that found nobody in so many epochs in a row gives up; the order of the tars is another in each."""
+SHARD_ORDER, WINDOW_ORDER = 1, 2  # keep the generators of the two shuffles apart
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a reader stands, after a sample.
+
+    Attributes:
+        shard: place of the window's first tar in the reader's list for this epoch.
+        ordinal: the window's first identity within that tar.
+        done: targets of the window that were handed out or skipped.
+        counts: ``Counts.as_json`` at that moment.
+    """
+
+    epoch: int = 0
+    shard: int = 0
+    ordinal: int = 0
+    done: int = 0
+    counts: Mapping[str, Any] = field(default_factory=lambda: Counts().as_json())
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ShardFacts:
+    """What a model must know of a dataset before training.
+
+    Attributes:
+        embedding_model: what made the stored embeddings.
+        embedding_dim: d2.
+        picture_px: side of the stored pictures.
+    """
+
+    embedding_model: str
+    embedding_dim: int
+    picture_px: int
+
+
+class GroupStream:
+    """The samples of one reader.
+
+    Args:
+        config: settings.
+        shards: all tars, the same list for every reader.
+        reader: this reader's number among all workers of all ranks.
+        paint: draws the landmark picture.
+    """
+
+    def __init__(self, config: DataConfig, shards: Sequence[Path], reader: int, paint: DrawLandmarks) -> None:
+        self._config = config
+        self._shards = shards
+        self._reader = reader
+        self._readers = config.world_size * config.readers
+        self._paint = paint
+        self._embedder: tuple[str, int] | None = None
+        self._cause = ""
+
+    def groups(self, position: Position) -> Iterator[tuple[Group, Position]]:
+        """(sample, position after it), from a position on.
+
+        Raises:
+            DataError: this reader found no usable identity, or the shards do not fit together.
+        """
+        counts = Counts.from_json(position.counts)
+        empty = 0
+        for epoch in itertools.count(position.epoch):
+            if self._config.epochs is not None and epoch >= self._config.epochs:
+                return
+            found = False
+            start = position if epoch == position.epoch else Position(epoch)
+            for group, after in self._epoch(start, counts):
+                found = True
+                yield group, after
+            empty = 0 if found or start.done else empty + 1
+            if empty == EMPTY_EPOCHS:
+                raise DataError(self._nobody(counts))
+
+    def people(self, start: Position, counts: Counts) -> Iterator[tuple[Person, Position]]:
+        """This reader's usable identities of an epoch from a position on, each with the position that begins with it."""
+        config, n_shards = self._config, len(self._shards)
+        drawn = np.random.default_rng([config.seed, start.epoch, SHARD_ORDER]).permutation(n_shards)
+        # Enough tars: each has one reader. Fewer tars than readers: every reader takes its share of each.
+        mine = drawn[self._reader :: self._readers] if n_shards >= self._readers else drawn
+        for place in range(start.shard, len(mine)):
+            share = (0, 1) if n_shards >= self._readers else ((self._reader - place) % self._readers, self._readers)
+            first = start.ordinal if place == start.shard else 0
+            for raw in read_identities(self._shards[mine[place]], first, share, counts):
+                counts.identities += 1
+                person = Person(raw.identity_id, list(self._usable(raw.samples, counts)))
+                if len(person.samples) >= config.min_images:
+                    yield person, Position(start.epoch, place, raw.ordinal)
+                else:
+                    counts.too_few += 1
+
+    def _epoch(self, start: Position, counts: Counts) -> Iterator[tuple[Group, Position]]:
+        people, done = self.people(start, counts), start.done
+        while window := list(itertools.islice(people, self._config.window_identities)):
+            if done:
+                counts.set_to(start.counts)  # a window begun before the stop is read again, but was counted then
+            yield from self._window([person for person, _ in window], replace(window[0][1], done=done), counts)
+            window.clear()  # or it would stay in memory while the next is read
+            done = 0
+
+    def _window(self, people: Sequence[Person], begin: Position, counts: Counts) -> Iterator[tuple[Group, Position]]:
+        targets = [(person, place) for person in people for place in range(len(person.samples))]
+        seed = [self._config.seed, begin.epoch, WINDOW_ORDER, number_of(people[0].identity_id)]
+        order = np.random.default_rng(seed).permutation(len(targets))
+        for number in range(begin.done, len(targets)):
+            person, place = targets[order[number]]
+            group = self._group(person, place, begin.epoch, counts)
+            if group is not None:
+                yield group, replace(begin, done=number + 1, counts=counts.as_json())
+
+    def _group(self, person: Person, place: int, epoch: int, counts: Counts) -> Group | None:
+        try:
+            draw = draw_of(person, place, epoch, self._config)
+            return make_group(person, place, draw, self._config, self._paint)
+        except CorruptSample as error:
+            counts.corrupt[str(error)] += 1
+            self._cause = str(error.__cause__ or error)
+            return None
+
+    def _usable(self, raw: Sequence[tuple[str, dict[str, bytes]]], counts: Counts) -> Iterator[Sample]:
+        for key, members in raw:
+            counts.samples += 1
+            try:
+                sample = parse_sample(key, members)
+            except CorruptSample as error:
+                counts.corrupt[str(error)] += 1
+                continue
+            self._require_same_embedder(sample)
+            yield sample
+
+    def _require_same_embedder(self, sample: Sample) -> None:
+        embedder = sample.embedding_model, len(sample.embedding)
+        self._embedder = self._embedder or embedder
+        if embedder != self._embedder:
+            raise DataError(
+                f"shards: embeddings of {embedder[1]} numbers by {embedder[0]} (sample {sample.key}) and of "
+                f"{self._embedder[1]} by {self._embedder[0]}; train on datasets made with one `verify.model`"
+            )
+
+    def _nobody(self, counts: Counts) -> str:
+        met = f"{counts}{'; last: ' if self._cause else ''}{self._cause}"
+        if self._readers > 1 and not counts.identities:
+            remedy = f"the identities are too few for {self._readers} readers (ranks x workers): take fewer"
+        else:
+            remedy = f"lower min_images (now {self._config.min_images}), or mend what is named"
+        return f"shards: no usable identity for reader {self._reader} in {EMPTY_EPOCHS} epochs; met {met}; {remedy}"
+
+
+def describe_shards(config: DataConfig) -> ShardFacts:
+    """What the first usable picture says of the whole dataset. Raises DataError where there is none."""
+    counts = Counts()
+    for shard in find_shards(config.shards):
+        for raw in read_identities(shard, counts=counts):
+            counts.identities += 1
+            for key, members in raw.samples:
+                counts.samples += 1
+                try:
+                    sample = parse_sample(key, members)
+                except CorruptSample as error:
+                    counts.corrupt[str(error)] += 1
+                    continue
+                return ShardFacts(sample.embedding_model, len(sample.embedding), sample.side_px)
+    raise DataError(f"shards: no usable picture; met {counts}; run `hifidata inspect` on the dataset")

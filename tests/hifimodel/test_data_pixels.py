@@ -1,0 +1,174 @@
+"""What is in a batch: the right pixels at the right place, in the stated ranges, and at SDXL's coordinates."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import webdataset as wds
+
+from hifidata.store.shards import write_shard
+from hifimodel.data import Loader, describe_shards
+from hifimodel.data.faces import TEMPLATE_PX, align_face, clip_crop, decode_jpeg, reduction
+from hifimodel.data.group import make_reference, time_ids
+from hifimodel.data.sample import parse_sample
+from tests.hifimodel.data_shards import KPS_PX, SIDE_PX, jpeg, paint, person, picture, quick, sample
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Path:
+    write_shard(tmp_path / "a.tar", person(1, 6))
+    return tmp_path
+
+
+@pytest.mark.parametrize("size_px", [64, 100, 256, 300])
+def test_a_batch_holds_what_it_says(shard: Path, size_px: int) -> None:
+    (batch,) = Loader(quick(shard, size_px=size_px, batch_size=6, clip_px=224, align_px=112, text_drop=0), paint=paint)
+    n_references = sum(batch.counts)
+    assert batch.pixel_values.shape == batch.landmark_pixels.shape == (6, 3, size_px, size_px)
+    assert batch.pixel_values.is_contiguous()
+    assert batch.pixel_values.dtype == torch.float32
+    assert -1 <= batch.pixel_values.min() < batch.pixel_values.max() <= 1
+    assert batch.landmark_pixels.min() == -1  # black
+    assert batch.reference_clip.shape == (n_references, 3, 224, 224)
+    assert batch.reference_faces.shape == (n_references, 3, 112, 112)
+    assert batch.reference_clip.dtype == batch.reference_faces.dtype == torch.uint8
+    assert batch.reference_embeddings.shape == (n_references, 8)
+    assert batch.reference_embeddings.dtype == batch.time_ids.dtype == batch.target_kps.dtype == torch.float32
+    for place, key in enumerate(batch.keys):
+        image = int(key[-4:])
+        wanted = cv2.resize(picture(1, image), (size_px, size_px), interpolation=cv2.INTER_AREA)
+        got = batch.pixels_u8[place].numpy()
+        assert np.abs(got.astype(int) - wanted).mean() < 3
+        assert batch.captions[place] == f"person 1 picture {image}"
+        # the white dots lie where target_kps says
+        dots = (batch.target_kps[place] + 0.5).floor().long()
+        assert batch.pixel_values[place][:, dots[:, 1], dots[:, 0]].mean() > 0.1
+
+
+def test_target_points_follow_the_picture_into_its_new_size(shard: Path) -> None:
+    for size_px in (64, 256, 512):
+        batch = next(iter(Loader(quick(shard, size_px=size_px), paint=paint)))
+        wanted = (KPS_PX + 0.5) * size_px / SIDE_PX - 0.5
+        np.testing.assert_allclose(batch.target_kps[0], wanted, atol=1e-3)
+
+
+def test_time_ids_are_the_photo_the_cut_and_the_target_in_sdxls_order() -> None:
+    # The photo is 300 wide and 320 high; the cut of 128 px began at x 20, y 30, so in a photo enlarged 8 times at 160, 240.
+    assert time_ids(parse_sample(*sample(1, 0)), 1024).tolist() == [320, 300, 240, 160, 1024, 1024]
+
+
+def test_an_aligned_face_has_its_points_where_recognisers_expect_them() -> None:
+    for turn_deg, scale in ((0, 1.0), (25, 1.7), (-60, 0.6)):
+        matrix = cv2.getRotationMatrix2D((128, 128), turn_deg, scale)
+        points = (KPS_PX @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+        rgb = np.zeros((256, 256, 3), np.uint8)
+        for x, y in points:
+            cv2.circle(rgb, (round(float(x)), round(float(y))), max(2, round(4 * scale)), (255, 255, 255), -1)
+        chip = align_face(rgb, points)
+        # What is left of the least-squares fit is the same for every turn and size, since both are undone.
+        if turn_deg == 0:
+            upright = chip
+        assert np.abs(chip.astype(int) - upright).mean() < 6
+        for x, y in TEMPLATE_PX.round().astype(int):
+            assert chip[max(0, y - 6) : y + 7, max(0, x - 6) : x + 7].max() > 200
+
+
+def test_alignment_equals_opencvs_least_squares_on_points_without_outliers() -> None:
+    rng = np.random.default_rng(0)
+    rgb = cv2.GaussianBlur(rng.integers(0, 256, (256, 256, 3), np.uint8), (0, 0), 4)
+    points = (TEMPLATE_PX * 1.5 + 20 + rng.normal(0, 1, (5, 2))).astype(np.float32)
+    matrix, _ = cv2.estimateAffinePartial2D(points, TEMPLATE_PX.astype(np.float32), method=cv2.LMEDS, refineIters=100)
+    theirs = cv2.warpAffine(rgb, matrix, (112, 112))
+    assert np.abs(align_face(rgb, points).astype(int) - theirs).mean() < 3
+
+
+def test_the_clip_crop_is_the_square_around_the_face_box_also_beyond_the_edge() -> None:
+    rgb = np.zeros((200, 200, 3), np.uint8)
+    rgb[:100], rgb[100:, 100:] = 90, 200
+    crop = clip_crop(rgb, np.array([80, 70, 119, 129], np.float32), 1.0, 59)
+    np.testing.assert_array_equal(crop, rgb[70:129, 70:129])
+    beyond = clip_crop(rgb, np.array([160, 160, 240, 240], np.float32), 1.5, 60)
+    assert (beyond == 200).all()  # edge pixels repeat
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_crops_from_a_reduced_decode_are_those_of_the_whole_picture(factor: int) -> None:
+    config = quick("x", clip_px=128 // factor, align_px=112, clip_face_margin=1.0)
+    key, members = sample(1, 3)
+    large = cv2.resize(picture(1, 3), (1024, 1024), interpolation=cv2.INTER_CUBIC)
+    members["jpg"] = jpeg(large)
+    parsed = parse_sample(key, members)
+    assert reduction(512 / config.clip_px) >= 4
+    made = make_reference(parsed, config)
+    whole = decode_jpeg(parsed.jpeg)
+    assert np.abs(made.face_u8.astype(int) - align_face(whole, parsed.kps_px)).mean() < 2
+    whole_clip = clip_crop(whole, parsed.face_xyxy_px, 1.0, config.clip_px)
+    assert np.abs(made.clip_u8.astype(int) - whole_clip).mean() < 2
+
+
+def test_a_matte_replaces_the_background_of_references_and_leaves_targets_alone(tmp_path: Path) -> None:
+    samples = person(1, 6)
+    alpha = np.zeros((SIDE_PX, SIDE_PX), np.uint8)
+    alpha[64:192, 64:192] = 255
+    for _, members in samples:
+        members["alpha.png"] = bytes(cv2.imencode(".png", alpha)[1])
+    write_shard(tmp_path / "a.tar", samples)
+    batch = next(iter(Loader(quick(tmp_path, clip_face_margin=1.6, matte_u8=10), paint=paint)))
+    assert batch.reference_clip[0, :, :3].float().mean() == 10
+    assert abs(batch.pixels_u8[0, 0, 0].float().mean() - 128) < 3
+
+
+def test_five_points_come_from_the_landmarks_where_the_detector_gave_none() -> None:
+    key, members = sample(1, 0)
+    members["json"] = members["json"].replace(b'"face_kps": [', b'"face_kps": null, "x": [')
+    parsed = parse_sample(key, members)
+    np.testing.assert_allclose(parsed.kps_px[0], parsed.landmarks_px[36:42].mean(axis=0))
+    np.testing.assert_allclose(parsed.kps_px[2], parsed.landmarks_px[30])
+
+
+def test_a_shard_that_webdataset_wrote_reads_the_same(shard: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy" / "a.tar"
+    copy.parent.mkdir()
+    with open(copy, "wb") as file, wds.TarWriter(file) as writer:  # type: ignore[attr-defined]
+        for key, members in person(1, 6):
+            writer.write({"__key__": key, **members})
+    ours, theirs = (next(iter(Loader(quick(path), paint=paint))) for path in (shard / "a.tar", copy))
+    assert ours.keys == theirs.keys
+    assert ours.pixels_u8.equal(theirs.pixels_u8)
+
+
+def test_describe_tells_what_a_model_must_know(shard: Path) -> None:
+    facts = describe_shards(quick(shard))
+    assert (facts.embedding_model, facts.embedding_dim, facts.picture_px) == ("made_up", 8, 256)
+
+
+def test_a_batch_moves_as_a_whole(shard: Path) -> None:
+    batch = next(iter(Loader(quick(shard), paint=paint)))
+    moved = batch.to("meta")
+    tensors = [value for value in vars(moved).values() if isinstance(value, torch.Tensor)]
+    assert len(tensors) == 7
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert moved.keys == batch.keys
+
+
+def test_reading_shards_needs_nothing_of_hifidata() -> None:
+    code = "import sys, hifimodel.data\nsys.exit(any(name.startswith('hifidata') for name in sys.modules))"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_member_order_and_folders_inside_a_tar_do_not_matter(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for key, members in person(1, 6):
+            for suffix in sorted(members, reverse=True):
+                info = tarfile.TarInfo(f"train/{key}.{suffix}")
+                info.size = len(members[suffix])
+                tar.addfile(info, io.BytesIO(members[suffix]))
+    assert len(list(Loader(quick(tmp_path), paint=paint))) == 6
