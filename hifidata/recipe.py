@@ -156,6 +156,7 @@ class Attributes(Section):
     gender_from_name: bool = Field(
         True, description="guess from the person's first name; off for ids that are no names"
     )
+    model: str | None = Field(None, description="gender where the name does not tell, and age: genderage")
 
 
 class Caption(Section):

@@ -1,0 +1,65 @@
+"""Faces with five points by SCRFD, the family of insightface's packs: ``det_10g``, its vendor's "RetinaFace-10GF".
+
+One pass at 640 px as until insightface 1.0, and a second look only where a face may have been missed; the library's own
+default runs every picture twice.
+
+Source: Guo et al., Sample and Computation Redistribution for Efficient Face Detection, ICLR 2022.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hifidata.backends.base import F32, Faces, RgbU8
+from hifidata.backends.five_point import CANVAS_PX, find_faces
+from hifidata.backends.onnx_model import OnnxModel
+
+MIN_SCORE = 0.5
+STRIDES_PX = (8, 16, 32)
+ANCHORS_PER_CELL = 2
+MEAN, DEVIATION = 127.5, 128.0
+
+
+class Scrfd:
+    """Any SCRFD graph with points: nine outputs of scores, boxes and points at strides 8, 16 and 32."""
+
+    def __init__(self, name: str, weights: Path) -> None:
+        self.name = name
+        self._graph = OnnxModel(weights, [(1, 3, CANVAS_PX, CANVAS_PX)])
+        self._centres_px = [_centres_px(stride) for stride in STRIDES_PX]
+
+    def detect(self, pictures: Sequence[RgbU8]) -> list[Faces]:
+        """One ``Faces`` per picture, scores 0.5 to 1, without 68 landmarks. Raises ModelError where the model breaks."""
+        return [find_faces(picture, self._look) for picture in pictures]
+
+    def _look(self, canvas: RgbU8) -> F32:
+        pixels = (canvas.astype(np.float32) - MEAN) / DEVIATION
+        outputs = self._graph(np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]))  # (1, 3, 640, 640)
+        # older exports give (n, c), newer ones (1, n, c); either way scores, boxes, points, each at three strides
+        flat = [output.reshape(-1, output.shape[-1]) for output in outputs]
+        return np.concatenate(
+            [
+                _decoded(*flat[level::3], centres_px=centres, stride=stride)
+                for level, (centres, stride) in enumerate(zip(self._centres_px, STRIDES_PX, strict=True))
+            ]
+        )
+
+
+def _centres_px(stride: int) -> F32:
+    """(n, 2) x and y of every anchor, row by row, as often as there are anchors in a cell."""
+    steps = np.arange(CANVAS_PX // stride, dtype=np.float32) * stride
+    y, x = np.meshgrid(steps, steps, indexing="ij")
+    return np.repeat(np.stack([x.ravel(), y.ravel()], axis=1), ANCHORS_PER_CELL, axis=0)
+
+
+def _decoded(scores: F32, sides: F32, points: F32, centres_px: F32, stride: int) -> F32:
+    """(m, 15) rows above ``MIN_SCORE`` of one level: sides (n, 4) and points (n, 10) count in strides from the centres."""
+    likely = np.flatnonzero(scores[:, 0] >= MIN_SCORE)
+    centre = centres_px[likely]
+    low, high = centre - sides[likely, :2] * stride, centre + sides[likely, 2:] * stride
+    kps = np.tile(centre, 5) + points[likely] * stride
+    return np.concatenate([low, high, scores[likely], kps], axis=1)
+
