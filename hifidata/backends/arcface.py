@@ -20,18 +20,17 @@ class ArcFace:
     """An ONNX graph from (n, 3, 112, 112) RGB in -1 to 1 to (n, d): insightface's recognition models.
 
     Args:
-        name: what the recipe calls it.
-        weights: the graph.
+        weights: the graph; runs in batches where it leaves the first size open.
 
     Raises:
         WeightsError: the graph does not take faces of 112 px.
     """
 
+    name = "arcface"
     mean = np.full(3, 127.5, np.float32)
     deviation = np.full(3, 127.5, np.float32)
 
-    def __init__(self, name: str, weights: Path) -> None:
-        self.name = name
+    def __init__(self, weights: Path) -> None:
         self._graph = OnnxModel(weights, [(None, 3, CHIP_PX, CHIP_PX)])
 
     def embed(self, pictures: Sequence[RgbU8], kps_px: Sequence[F32], landmarks_px: Sequence[F32 | None]) -> F32:
@@ -56,8 +55,15 @@ class ArcFace:
         return np.asarray(vectors / lengths, np.float32)
 
 
-class MobileFaceNet(ArcFace):
-    """The same for a network that was trained with ImageNet's mean and deviation."""
+class ArcFaceGlint(ArcFace):
+    """``glintr100`` of antelopev2."""
 
+    name = "arcface_glintr100"
+
+
+class MobileFaceNet(ArcFace):
+    """A small network that was trained with ImageNet's mean and deviation."""
+
+    name = "mobilefacenet"
     mean = np.array([123.675, 116.28, 103.53], np.float32)
     deviation = np.array([58.395, 57.12, 57.375], np.float32)

@@ -26,15 +26,15 @@ class InsightGenderAge:
     """An ONNX graph from (n, 3, 96, 96) RGB in 0 to 255 to (n, 3): female, male, age / 100.
 
     Args:
-        name: what the recipe calls it.
         weights: ``genderage.onnx``.
 
     Raises:
         WeightsError: the graph does not take faces of 96 px.
     """
 
-    def __init__(self, name: str, weights: Path) -> None:
-        self.name = name
+    name = "genderage"
+
+    def __init__(self, weights: Path) -> None:
         self._graph = OnnxModel(weights, [(None, 3, SIDE_PX, SIDE_PX)])
 
     def estimate(self, pictures: Sequence[RgbU8], xyxy_px: Sequence[F32]) -> list[GenderAge]:

@@ -24,10 +24,18 @@ CENTRE_VARIANCE, SIZE_VARIANCE = 0.1, 0.2
 
 
 class RetinaFaceMnet:
-    """The network's offsets, turned into faces with the priors it was trained with."""
+    """The network's offsets, turned into faces with the priors it was trained with.
 
-    def __init__(self, name: str, weights: Path) -> None:
-        self.name = name
+    Args:
+        weights: the graph, with boxes, probabilities and points as outputs.
+
+    Raises:
+        WeightsError: the graph takes something else.
+    """
+
+    name = "retinaface_mnet"
+
+    def __init__(self, weights: Path) -> None:
         self._graph = OnnxModel(weights, [(1, 3, CANVAS_PX, CANVAS_PX)])
         self._priors = priors()
 

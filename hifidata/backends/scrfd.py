@@ -16,6 +16,7 @@ import numpy as np
 from hifidata.backends.base import F32, Faces, RgbU8
 from hifidata.backends.five_point import CANVAS_PX, find_faces
 from hifidata.backends.onnx_model import OnnxModel
+from hifidata.errors import WeightsError
 
 MIN_SCORE = 0.5
 STRIDES_PX = (8, 16, 32)
@@ -24,11 +25,24 @@ MEAN, DEVIATION = 127.5, 128.0
 
 
 class Scrfd:
-    """Any SCRFD graph with points: nine outputs of scores, boxes and points at strides 8, 16 and 32."""
+    """Any SCRFD graph with points: nine outputs of scores, boxes and points at strides 8, 16 and 32.
 
-    def __init__(self, name: str, weights: Path) -> None:
-        self.name = name
+    Args:
+        weights: the graph; its height and width are open or 640.
+
+    Raises:
+        WeightsError: the graph takes something else, or has no points.
+    """
+
+    name = "scrfd"
+
+    def __init__(self, weights: Path) -> None:
         self._graph = OnnxModel(weights, [(1, 3, CANVAS_PX, CANVAS_PX)])
+        if len(self._graph.outputs) != 3 * len(STRIDES_PX):
+            raise WeightsError(
+                f"{weights}: expected 9 outputs (scores, boxes and points at 3 strides), got {len(self._graph.outputs)}; "
+                "take an SCRFD export whose name has `kps` in it"
+            )
         self._centres_px = [_centres_px(stride) for stride in STRIDES_PX]
 
     def detect(self, pictures: Sequence[RgbU8]) -> list[Faces]:
@@ -46,6 +60,24 @@ class Scrfd:
                 for level, (centres, stride) in enumerate(zip(self._centres_px, STRIDES_PX, strict=True))
             ]
         )
+
+
+class RetinaFace(Scrfd):
+    """``det_10g`` of buffalo_l, which insightface's own model table calls RetinaFace-10GF: the paper's detector."""
+
+    name = "retinaface"
+
+
+class Scrfd2G(Scrfd):
+    """SCRFD at 2.5 billion multiplications."""
+
+    name = "scrfd_2.5g"
+
+
+class Scrfd500M(Scrfd):
+    """SCRFD at 0.5 billion multiplications."""
+
+    name = "scrfd_500m"
 
 
 def _centres_px(stride: int) -> F32:

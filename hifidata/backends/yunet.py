@@ -20,10 +20,18 @@ MAX_CANDIDATES = 5000
 
 
 class YuNet:
-    """``cv2.FaceDetectorYN`` on the canvas."""
+    """``cv2.FaceDetectorYN`` on the canvas.
 
-    def __init__(self, name: str, weights: Path) -> None:
-        self.name = name
+    Args:
+        weights: the graph.
+
+    Raises:
+        WeightsError: OpenCV cannot read it.
+    """
+
+    name = "yunet"
+
+    def __init__(self, weights: Path) -> None:
         try:
             self._net = cv2.FaceDetectorYN.create(
                 str(weights), "", (CANVAS_PX, CANVAS_PX), MIN_SCORE, NMS_IOU, MAX_CANDIDATES
