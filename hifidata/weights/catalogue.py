@@ -11,14 +11,22 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hifidata.errors import WeightsError
 
 
 @dataclass(frozen=True)
+class FileState:
+    """What a file must be; a size of None is not known."""
+
+    n_bytes: int | None
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Archive:
-    """A zip that several entries come from; fetched once, unpacked, not kept.
+    """A zip that entries come from; fetched once for all of them, unpacked, not kept.
 
     Attributes:
         url: address.
@@ -36,13 +44,15 @@ class Hub:
 
     Attributes:
         repo: ``owner/name``.
-        revision: commit, tag or branch; a branch is pinned to its commit at the first download.
-        patterns: names of the files that are needed, as in ``fnmatch``.
+        revision: commit, or a branch, which is pinned to its commit at the first download.
+        patterns: names of the files that are needed, as in ``fnmatch``; for repositories whose hashes are not known here.
+        files: the files that are needed, where their hashes are known.
     """
 
     repo: str
     revision: str
-    patterns: tuple[str, ...]
+    patterns: tuple[str, ...] = ()
+    files: Mapping[str, FileState] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ class Weight:
         needed_by: ``stage:model`` of the recipes that load it.
         origin: address of the file, the archive it lies in, or its repository; None: no public address is known.
         n_bytes, sha256: what the file must be; None: pinned at the first download.
-        member: path inside the archive; ends in "/" for a folder.
+        member: file name inside the archive; None: all of it, as a folder.
     """
 
     name: str
@@ -73,7 +83,7 @@ class Weight:
     @property
     def is_folder(self) -> bool:
         """Whether the entry is a folder of files."""
-        return isinstance(self.origin, Hub) or (self.member or "").endswith("/")
+        return isinstance(self.origin, Hub) or (isinstance(self.origin, Archive) and self.member is None)
 
 
 def _repository(path: str) -> str:
@@ -91,7 +101,8 @@ BUFFALO_L = Archive(
 )
 ANTELOPE_V2 = Archive(
     "https://github.com/deepinsight/insightface/releases/download/model-zoo/antelopev2.zip",
-    sha256="8e182f14fc6e80b3bfa375b33eb6cff7ee05d8ef7633e738d1c89021dcf0c5c5",
+    360_662_982,
+    "8e182f14fc6e80b3bfa375b33eb6cff7ee05d8ef7633e738d1c89021dcf0c5c5",
 )
 UNIFACE = "https://github.com/yakhyo/uniface/releases/download/weights"
 RAPIDOCR = "https://www.modelscope.cn/models/RapidAI/RapidOCR/resolve/v3.9.2/onnx/PP-OCRv6/det"
@@ -144,7 +155,7 @@ _IDENTITY = (
     ),
     Weight(
         "glintr100", "glintr100.onnx", INSIGHTFACE, False, ("verify:arcface_antelopev2",), ANTELOPE_V2,
-        member="antelopev2/glintr100.onnx",
+        sha256="4ab1d6435d639628a6f3e5008dd4f929edf4c4124b1a7169e1048f9fef534cdf", member="glintr100.onnx",
     ),
     Weight(
         "mobilefacenet", "MobileFaceNet.onnx", "Apache-2.0 repository; trained on MS-Celeb-1M (withdrawn): research only",
@@ -153,8 +164,8 @@ _IDENTITY = (
         3_998_070, "b7120c095d60094f28a4a54ba6a8bf51b297a6273fb40ef6350dfec1f63d9507",
     ),
     Weight(
-        "genderage", "genderage.onnx", INSIGHTFACE, False, ("attributes:genderage",), BUFFALO_L,
-        sha256="4fde69b1c810857b88c64a335084f1c3fe8f01246c9a191b48c7bb756d6652fb", member="genderage.onnx",
+        "genderage", "genderage.onnx", INSIGHTFACE, False, ("attributes:genderage",), BUFFALO_L, 1_322_532,
+        "4fde69b1c810857b88c64a335084f1c3fe8f01246c9a191b48c7bb756d6652fb", member="genderage.onnx",
     ),
 )  # fmt: skip
 
@@ -192,12 +203,25 @@ _TEXT = (
             ("medium", "92078b7355007ccfffcd4c8cd441a3afd4538904d06881b29a155e1e679907c2"),
         )
     ),
-    *(
-        Weight(
-            f"paddleocr_{part}", f"PP-OCRv6_small_{part}_onnx", "Apache-2.0", True, ("watermark:paddleocr",),
-            Hub(f"PaddlePaddle/PP-OCRv6_small_{part}_onnx", "main", ("inference.onnx", "inference.yml")),
-        )
-        for part in ("det", "rec")
+    Weight(
+        "paddleocr_det", "PP-OCRv6_small_det_onnx", "Apache-2.0", True, ("watermark:paddleocr",),
+        Hub(
+            "PaddlePaddle/PP-OCRv6_small_det_onnx", "28fe5895c24fd108c19eb3e8479f4ab385fbfc62",
+            files={
+                "inference.onnx": FileState(9_880_512, "d73e0058b7a8086bbd57f3d10b8bcd4ff95363f67e06e2762b5e814fe9c9410e"),
+                "inference.yml": FileState(885, "193f435274bf9f0b5f71a929bbfbcf148282df7e633b34e7c373e8f44741b516"),
+            },
+        ),
+    ),
+    Weight(
+        "paddleocr_rec", "PP-OCRv6_small_rec_onnx", "Apache-2.0", True, ("watermark:paddleocr",),
+        Hub(
+            "PaddlePaddle/PP-OCRv6_small_rec_onnx", "b8f84f0b80c529de40b4fbb3544b84fa7233a513",
+            files={
+                "inference.onnx": FileState(21_159_378, "5435fd747c9e0efe15a96d0b378d5bd157e9492ed8fd80edf08f30d02fa24634"),
+                "inference.yml": FileState(150_579, "ab078671bb49f06228eadccd34f1bb501e157f7a047095ffb943ba81512c77d1"),
+            },
+        ),
     ),
     Weight(
         "ppocrv3_det", "ch_PP-OCRv3_det_infer.onnx", "Apache-2.0", True, (),
@@ -212,7 +236,7 @@ _TEXT = (
 _OCCLUSION = (
     Weight(
         "blip2_flan_t5_xl", "blip2-flan-t5-xl", "MIT (model card)", True, ("occlusion:blip2",),
-        Hub("Salesforce/blip2-flan-t5-xl", "main", TRANSFORMERS_FILES),
+        Hub("Salesforce/blip2-flan-t5-xl", "2839125572785ff89d2438c8bf1550a98c7fcfcd", TRANSFORMERS_FILES),
     ),
     Weight(
         "blip2_opt_2.7b", "blip2-opt-2.7b", "MIT (model card); OPT language model: non-commercial", False,
@@ -231,7 +255,8 @@ _OCCLUSION = (
 _RESTORATION = (
     Weight(
         "gfpgan_onnx", "GFPGANv1.4.onnx", "Apache-2.0 with non-commercial parts (NVIDIA StyleGAN2, DFDNet)", False,
-        ("restore:gfpgan",), None,
+        ("restore:gfpgan",), "https://github.com/visomaster/visomaster-assets/releases/download/v0.1.0/GFPGANv1.4.onnx",
+        340_256_690, "6548e54cbcf248af385248f0c1193b359c37a0f98b836282b09cf48af4fd2b73",
     ),
     Weight(
         "gfpgan_pth", "GFPGANv1.4.pth", "Apache-2.0 with non-commercial parts (NVIDIA StyleGAN2, DFDNet)", False,
@@ -262,12 +287,11 @@ _MATTING = (
     Weight(
         "modnet", "modnet_photographic.onnx", "Apache-2.0", True, ("matting:modnet",),
         "https://github.com/yakhyo/modnet/releases/download/weights/modnet_photographic.onnx",
-        sha256="5069a5e306b9f5e9f4f2b0360264c9f8ea13b257c7c39943c7cf6a2ec3a102ae",
+        25_969_398, "5069a5e306b9f5e9f4f2b0360264c9f8ea13b257c7c39943c7cf6a2ec3a102ae",
     ),
     Weight(
         "pp_matting", "ppmatting-hrnet_w18-human_512", "Apache-2.0 (PaddleSeg)", True, ("matting:pp_matting",),
         Archive("https://paddleseg.bj.bcebos.com/matting/models/deploy/ppmatting-hrnet_w18-human_512.zip"),
-        member="ppmatting-hrnet_w18-human_512/",
     ),
     Weight(
         "selfie", "selfiesegmentation_mlkit-256x256-2021_01_19-v1215.f16.tflite", "Apache-2.0", True,

@@ -7,21 +7,25 @@ never written to, with its sub-folders; then the cache that ``hifidata weights p
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from hifidata.errors import WeightsError
-from hifidata.weights.catalogue import Weight, entry
-from hifidata.weights.pins import FileState, Pin, read_pins
+from hifidata.store.atomic import write_bytes
+from hifidata.weights.catalogue import FileState, Hub, Weight, entry
+from hifidata.weights.pins import Pin, read_pins
 
 FOLDER_VARIABLE = "HIFI_WEIGHTS"
 CACHE_VARIABLE = "HIFI_WEIGHTS_CACHE"
+REMEMBERED_BYTES = 64 * 2**20
+"""Files from this size on are hashed once per change, not once per worker."""
 _HASH_CHUNK_BYTES = 1 << 20
 
 _recipe_folder: ContextVar[Path | None] = ContextVar("recipe_folder", default=None)
@@ -83,30 +87,48 @@ def look(weight: Weight, fresh: bool = False) -> Found:
 
 def check(weight: Weight, path: Path, pin: Pin | None, fresh: bool = False) -> Found:
     """Holds one file or folder against the catalogue, or against its pin where the catalogue has no hash."""
-    if weight.is_folder:
-        if pin is None:
-            return Found("unpinned", path)
-        parts = {path / name: state for name, state in pin.files.items()}
-    elif weight.sha256 is not None:
-        parts = {path: FileState(weight.n_bytes or path.stat().st_size, weight.sha256)}
-    elif pin is not None:
-        parts = {path: pin.files[""]}
-    else:
-        return Found("unpinned", path)
-    for part, state in parts.items():
-        problem = _difference(part, state, fresh)
+    parts = expected_files(weight, pin)
+    if not parts:
+        problem = _gap(path) if weight.is_folder else ""
+        return Found("altered", path, problem) if problem else Found("unpinned", path)
+    for name, state in parts.items():
+        problem = _difference(path / name, state, fresh)  # path / "" is path
         if problem:
-            return Found("altered", path, f"{part.relative_to(path)}: {problem}" if weight.is_folder else problem)
+            return Found("altered", path, f"{name}: {problem}" if name else problem)
     return Found("present", path)
+
+
+def expected_files(weight: Weight, pin: Pin | None) -> Mapping[str, FileState]:
+    """What the parts of an entry must be, by path inside its folder ("" is a file itself); empty where nobody knows."""
+    if isinstance(weight.origin, Hub) and weight.origin.files:
+        return weight.origin.files
+    if weight.sha256 is not None and not weight.is_folder:
+        return {"": FileState(weight.n_bytes, weight.sha256)}
+    return pin.files if pin else {}
+
+
+def _gap(folder: Path) -> str:
+    """What a model folder that nobody pinned visibly lacks: parts that its own index names."""
+    for index in folder.glob("*.safetensors.index.json"):
+        try:
+            parts = set(json.loads(index.read_bytes())["weight_map"].values())
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+            return f"{index.name}: cannot be read"
+        missing = sorted(part for part in parts if not (folder / part).is_file())
+        if missing:
+            return f"lacks {', '.join(missing)}"
+    return "" if any(folder.iterdir()) else "is empty"
 
 
 def _difference(path: Path, expected: FileState, fresh: bool) -> str:
     """What is wrong with a file; "" where nothing is."""
     try:
-        stat = path.stat()
-        if stat.st_size != expected.n_bytes:
-            return f"has {stat.st_size} bytes, expected {expected.n_bytes}"
-        got = sha256_of(path)
+        n_bytes = path.stat().st_size
+        if expected.n_bytes not in (None, n_bytes):
+            return f"has {n_bytes} bytes, expected {expected.n_bytes}"
+        got = sha256_of(path) if fresh or n_bytes < REMEMBERED_BYTES else _remembered_sha256(path)
+    except FileNotFoundError:
+        return "is missing"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     return "" if got == expected.sha256 else f"has sha256 {got}, expected {expected.sha256}"
@@ -121,15 +143,31 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _remembered_sha256(path: Path) -> str:
+    """The hash of a large file, noted in the cache: every worker asks for it, and reading 16 GB takes a while.
+
+    The note holds for as long as the file's size and time of change do; ``weights verify`` does not believe it.
+    """
+    stat = path.stat()
+    stamp = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"
+    note = cache_folder() / ".hashed" / hashlib.sha256(stamp.encode()).hexdigest()[:32]
+    if note.is_file():
+        return note.read_text(encoding="ascii")
+    got = sha256_of(path)
+    with suppress(OSError):  # a cache that cannot be written costs time, nothing else
+        write_bytes(note, got.encode())
+    return got
+
+
 def places() -> list[Path]:
     """Folders to search, in order."""
     return [folder for folder in (offline_folder(), cache_folder()) if folder is not None]
 
 
 def offline_folder() -> Path | None:
-    """The folder that the recipe or ``HIFI_WEIGHTS`` names; used as it is. The environment wins: it is this machine's."""
+    """The folder that the recipe (or ``--weights``) names, else that of ``HIFI_WEIGHTS``; used as it is."""
     named = os.environ.get(FOLDER_VARIABLE)
-    return Path(named).expanduser() if named else _recipe_folder.get()
+    return _recipe_folder.get() or (Path(named).expanduser() if named else None)
 
 
 def cache_folder() -> Path:

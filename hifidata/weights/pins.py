@@ -12,16 +12,9 @@ from pathlib import Path
 
 from hifidata.errors import WeightsError
 from hifidata.store.atomic import write_bytes
+from hifidata.weights.catalogue import FileState
 
 PINS_FILE = "hifidata-pins.json"
-
-
-@dataclass(frozen=True)
-class FileState:
-    """What one file was when it was pinned."""
-
-    n_bytes: int
-    sha256: str
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,244 @@
+"""``hifidata weights pull``: brings entries of the catalogue into the cache, and pins what nobody published a hash for."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import quote
+
+from hifidata.errors import WeightsError
+from hifidata.store.atomic import write_bytes
+from hifidata.weights.catalogue import Archive, FileState, Hub, Weight
+from hifidata.weights.locate import cache_folder, check, expected_files, look, missing_message, sha256_of
+from hifidata.weights.pins import PINS_FILE, Pin, read_pins, write_pin
+from hifidata.weights.transfer import Patience, fetch
+
+HUB = "https://huggingface.co"
+
+OnProgress = Callable[[str, int, "int | None"], None]
+"""Called with the name of the file under way, the bytes that have arrived and the total (None: not known)."""
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What became of one entry.
+
+    Attributes:
+        was_there: nothing had to be done.
+        is_new_pin: nobody published its hash; it was noted now.
+    """
+
+    weight: Weight
+    path: Path
+    was_there: bool
+    is_new_pin: bool = False
+
+
+def pull(
+    weights: Sequence[Weight],
+    on_progress: OnProgress,
+    patience: Patience = Patience(),  # noqa: B008
+) -> list[Pulled]:
+    """Downloads what is not there yet; what lies in ``HIFI_WEIGHTS`` counts as there.
+
+    Args:
+        weights: entries; those from one archive share its download.
+        on_progress: progress.
+        patience: time-outs and attempts.
+
+    Raises:
+        WeightsError: an entry has no public address, cannot be had or is not what it must be. Entries before it are kept.
+    """
+    for weight in weights:
+        if weight.origin is None and look(weight).state in ("missing", "altered"):
+            raise WeightsError(missing_message(weight))
+    with _cache_lock() as cache:
+        puller = _Puller(cache, on_progress, patience)
+        try:
+            return [puller.pull(weight) for weight in weights]
+        finally:
+            puller.remove_archives()
+
+
+@contextmanager
+def _cache_lock() -> Iterator[Path]:
+    cache = cache_folder()
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        file = open(cache / ".lock", "a", encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        raise WeightsError(
+            f"{cache}: cannot be written ({error.strerror}); set HIFI_WEIGHTS_CACHE to a folder that can"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise WeightsError(f"{cache}: another `hifidata weights pull` is at work here; wait for it") from None
+        yield cache
+
+
+class _Puller:
+    """One ``pull``: holds the archives that are open for the entries to come."""
+
+    def __init__(self, cache: Path, on_progress: OnProgress, patience: Patience) -> None:
+        self._cache = cache
+        self._on_progress = on_progress
+        self._patience = patience
+        self._archives: dict[str, Path] = {}
+
+    def pull(self, weight: Weight) -> Pulled:
+        """One entry."""
+        found = look(weight)
+        pin = read_pins(self._cache).get(weight.name)
+        target = self._cache / weight.file
+        if found.path is not None and found.state in ("present", "unpinned"):
+            is_ours = found.path == target and found.state == "unpinned"
+            return Pulled(weight, found.path, True, is_ours and self._pin(weight, target, "found in the cache"))
+        if isinstance(weight.origin, Hub):
+            return self._pull_hub(weight, weight.origin, pin, target)
+        if isinstance(weight.origin, Archive):
+            archive = self._archive(weight.origin)
+            _remove(target)
+            _unpack(archive, weight, target)
+            problem = check(weight, target, pin).problem
+            if problem:
+                _remove(target)
+                raise WeightsError(
+                    f"{weight.origin.url}: {weight.member or weight.file} in it {problem}; nothing was kept"
+                )
+            origin = weight.origin.url
+        else:
+            origin = str(weight.origin)
+            self._fetch(weight, origin, target, expected_files(weight, pin).get(""))
+        return Pulled(weight, target, False, self._pin(weight, target, origin))
+
+    def remove_archives(self) -> None:
+        """What was unpacked is not needed twice."""
+        for path in self._archives.values():
+            path.unlink(missing_ok=True)
+
+    def _archive(self, archive: Archive) -> Path:
+        if archive.url not in self._archives:
+            target = self._cache / f".archive-{archive.url.rpartition('/')[2]}"
+            expected = FileState(archive.n_bytes, archive.sha256) if archive.sha256 else None
+            fetch(archive.url, target, expected, self._patience, self._progress_of(archive.url.rpartition("/")[2]))
+            self._archives[archive.url] = target
+        return self._archives[archive.url]
+
+    def _pull_hub(self, weight: Weight, hub: Hub, pin: Pin | None, target: Path) -> Pulled:
+        """File by file into ``<folder>.part``, which becomes the folder when the last one is there."""
+        commit, listed = (hub.revision, hub.files) if hub.files else self._list(hub, pin)
+        expected = dict(listed) | dict(pin.files if pin else {})
+        unfinished = target.with_name(f".{target.name}.part")
+        if target.is_dir() and not unfinished.exists():
+            os.replace(target, unfinished)  # something in it is wrong; what is right need not come again
+        for name, state in expected.items():
+            path = unfinished / name
+            if state and path.is_file() and sha256_of(path) == state.sha256:
+                continue
+            self._fetch(weight, f"{HUB}/{hub.repo}/resolve/{commit}/{quote(name)}", path, state)
+        _remove(target)
+        os.replace(unfinished, target)
+        return Pulled(weight, target, False, self._pin(weight, target, f"{HUB}/{hub.repo}/tree/{commit}"))
+
+    def _fetch(self, weight: Weight, url: str, target: Path, expected: FileState | None) -> None:
+        name = weight.file if target.name == weight.file else f"{weight.file}/{target.name}"
+        try:
+            fetch(url, target, expected, self._patience, self._progress_of(name))
+        except WeightsError as error:
+            if weight.name in read_pins(self._cache) and "expected" in str(error):
+                raise WeightsError(
+                    f"{error}; that was pinned at the first download: remove {weight.name!r} from "
+                    f"{self._cache / PINS_FILE} to accept another file"
+                ) from None
+            raise
+
+    def _list(self, hub: Hub, pin: Pin | None) -> tuple[str, dict[str, FileState | None]]:
+        """The commit of a repository and its files, with the hashes that it publishes (those of large files)."""
+        revision = pin.origin.rpartition("/")[2] if pin else hub.revision
+        url = f"{HUB}/api/models/{hub.repo}/revision/{revision}"
+        answer = self._json(f"{url}?blobs=true")
+        try:
+            commit, files = str(answer["sha"]), {str(item["rfilename"]): item.get("lfs") for item in answer["siblings"]}
+            wanted = {
+                name: FileState(int(lfs["size"]), str(lfs["sha256"])) if lfs else None
+                for name, lfs in files.items()
+                if any(fnmatch(name, pattern) for pattern in hub.patterns) and _is_inside(name)
+            }
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise WeightsError(
+                f"{url}: not a list of a repository's files ({type(error).__name__}: {error})"
+            ) from error
+        if not wanted:
+            raise WeightsError(f"{url}: lists no file that fits {', '.join(hub.patterns)}; got {len(files)} files")
+        return commit, wanted
+
+    def _json(self, url: str) -> Any:
+        listing = self._cache / ".listing.json"
+        fetch(url, listing, None, self._patience, lambda done, total: None)
+        try:
+            return json.loads(listing.read_bytes())
+        except ValueError as error:
+            raise WeightsError(
+                f"{url}: expected JSON, got something else; is the mirror one of Hugging Face?"
+            ) from error
+        finally:
+            listing.unlink(missing_ok=True)
+
+    def _pin(self, weight: Weight, path: Path, origin: str) -> bool:
+        """Notes what a file is, where neither the catalogue nor an earlier download says it; returns whether it did."""
+        if expected_files(weight, read_pins(self._cache).get(weight.name)):
+            return False
+        parts = sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
+        files = {
+            part.relative_to(path).as_posix() if part != path else "": FileState(part.stat().st_size, sha256_of(part))
+            for part in parts
+        }
+        write_pin(self._cache, weight.name, Pin(origin, files))
+        return True
+
+    def _progress_of(self, name: str) -> Callable[[int, int | None], None]:
+        return lambda done, total: self._on_progress(name, done, total)
+
+
+def _unpack(archive: Path, weight: Weight, target: Path) -> None:
+    """One member of a zip as a file, or all of it as a folder without the zip's own top folder."""
+    try:
+        with zipfile.ZipFile(archive) as bundle:
+            names = [name for name in bundle.namelist() if not name.endswith("/")]
+            if weight.member is None:
+                unfinished = target.with_name(f".{target.name}.part")
+                _remove(unfinished)
+                bundle.extractall(unfinished)  # keeps every member inside: zipfile drops drive letters and ".."
+                inner = list(unfinished.iterdir())
+                os.replace(inner[0] if len(inner) == 1 and inner[0].is_dir() else unfinished, target)
+                _remove(unfinished)
+                return
+            matches = [name for name in names if PurePosixPath(name).name == weight.member]
+            if not matches:
+                raise WeightsError(f"{archive.name}: holds no {weight.member}; it holds {', '.join(sorted(names)[:8])}")
+            write_bytes(target, bundle.read(matches[0]))
+    except (zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+        raise WeightsError(f"{archive.name}: not a complete zip ({error}); nothing was kept, pull again") from error
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

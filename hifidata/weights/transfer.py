@@ -1,0 +1,239 @@
+"""One file from one address: resumed where it broke off, checked before it gets its name.
+
+What has arrived lies beside the target as ``.<name>.part``, with ``.<name>.part.json`` saying which version of the file it
+is (the server's ETag or Last-Modified), so that a later attempt, or a later command, goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+from hifidata.errors import WeightsError
+from hifidata.store.atomic import write_bytes
+from hifidata.weights.catalogue import FileState
+from hifidata.weights.locate import sha256_of
+
+MIRROR_VARIABLE = "HIFI_WEIGHTS_MIRROR"
+RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+OnBytes = Callable[[int, "int | None"], None]
+"""Called with the bytes that have arrived and the total, None where the server does not say."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to try.
+
+    Attributes:
+        timeout_s: for connecting, and between two pieces of a body.
+        attempts: in a row that brought nothing new.
+        pause_s: before the second attempt; doubled before each further one, at most ``max_pause_s``.
+    """
+
+    timeout_s: float = 30.0
+    attempts: int = 5
+    pause_s: float = 1.0
+    max_pause_s: float = 60.0
+    chunk_bytes: int = 1 << 20
+
+
+class _TryAgainError(Exception):
+    """The attempt failed in a way that another one may mend."""
+
+    def __init__(self, why: str, pause_s: float = 0.0) -> None:
+        super().__init__(why)
+        self.pause_s = pause_s
+
+
+def mirrored(url: str) -> str:
+    """The address to ask instead: ``HIFI_WEIGHTS_MIRROR`` is a comma-separated list, the first item that fits counts.
+
+    ``https://mirror/prefix`` takes every file as ``https://mirror/prefix/<host>/<path>``;
+    ``https://huggingface.co=https://mirror`` replaces one prefix by another.
+    """
+    for item in filter(None, (part.strip() for part in os.environ.get(MIRROR_VARIABLE, "").split(","))):
+        source, equals, replacement = item.partition("=")
+        source = source.rstrip("/")
+        if not equals:
+            return f"{source}/{url.partition('://')[2]}"
+        if url == source or url.startswith(f"{source}/"):
+            return replacement.rstrip("/") + url[len(source) :]
+    return url
+
+
+def fetch(url: str, target: Path, expected: FileState | None, patience: Patience, on_bytes: OnBytes) -> FileState:
+    """Downloads a file that appears under its name only when it is whole and right.
+
+    Args:
+        url: its published address; ``HIFI_WEIGHTS_MIRROR`` may send the request elsewhere.
+        target: where it shall lie.
+        expected: what it must be; None where nobody knows.
+        patience: time-outs and attempts.
+        on_bytes: progress.
+
+    Returns:
+        What it is.
+
+    Raises:
+        WeightsError: it cannot be had, or is not what it must be; one line.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    address = mirrored(url)
+    was_resumed = _download(address, part, expected, patience, on_bytes)
+    state = FileState(part.stat().st_size, sha256_of(part))
+    if expected and was_resumed and state.sha256 != expected.sha256:
+        _discard(part)  # pieces of two versions, perhaps: once more, from the start
+        _download(address, part, expected, patience, on_bytes)
+        state = FileState(part.stat().st_size, sha256_of(part))
+    if expected and state.sha256 != expected.sha256:
+        _discard(part)
+        raise WeightsError(
+            f"{address}: has sha256 {state.sha256}, expected {expected.sha256}; the file there was changed or is damaged, "
+            f"nothing was kept: try another mirror ({MIRROR_VARIABLE}) or bring the right file by hand"
+        )
+    with open(part, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(part, target)
+    _discard(part)
+    return state
+
+
+def _download(address: str, part: Path, expected: FileState | None, patience: Patience, on_bytes: OnBytes) -> bool:
+    """Fills ``part``; returns whether it was put together from several answers."""
+    was_resumed, failures = False, 0
+    while True:
+        before = part.stat().st_size if part.exists() else 0
+        try:
+            resumed = _attempt(address, part, expected, patience, on_bytes)
+        except _TryAgainError as error:
+            after = part.stat().st_size if part.exists() else 0
+            was_resumed = was_resumed or after > 0
+            failures = 1 if after > before else failures + 1
+            if failures >= patience.attempts:
+                kept = (
+                    f"; {after} bytes are kept, the same command goes on from there" if after else "; try again later"
+                )
+                raise WeightsError(f"{address}: {error}, {failures} times in a row{kept}") from None
+            time.sleep(min(max(patience.pause_s * 2 ** (failures - 1), error.pause_s), patience.max_pause_s))
+        else:
+            return was_resumed or resumed
+
+
+def _attempt(address: str, part: Path, expected: FileState | None, patience: Patience, on_bytes: OnBytes) -> bool:
+    """One request; returns whether it continued an earlier one. Raises _TryAgainError or WeightsError."""
+    offset, validator = _resume_point(part, address)
+    headers = {"Accept-Encoding": "identity", "User-Agent": "hifidata"}
+    if offset:
+        headers |= {"Range": f"bytes={offset}-", "If-Range": validator}
+    try:
+        with requests.get(address, headers=headers, stream=True, timeout=patience.timeout_s) as answer:
+            _refuse(answer, address, part)
+            resumes = answer.status_code == 206 and _starts_at(answer, offset)
+            offset = offset if resumes else 0
+            total = _total(answer, offset)
+            if expected and total and expected.n_bytes not in (None, total):
+                _discard(part)
+                raise WeightsError(
+                    f"{address}: has {total} bytes, expected {expected.n_bytes}; the file there is another one: try another "
+                    f"mirror ({MIRROR_VARIABLE}) or bring the right file by hand"
+                )
+            _note_version(part, address, answer)
+            _write_body(answer, part, offset, total, patience, on_bytes)
+    except requests.exceptions.InvalidURL as error:
+        raise WeightsError(f"{address}: not an address ({error}); check {MIRROR_VARIABLE}") from error
+    except requests.exceptions.RequestException as error:
+        raise _TryAgainError(_why(error)) from error
+    return resumes
+
+
+def _write_body(
+    answer: requests.Response, part: Path, offset: int, total: int | None, patience: Patience, on_bytes: OnBytes
+) -> None:
+    with open(part, "r+b" if offset else "wb") as file:
+        file.seek(offset)
+        file.truncate()
+        n_bytes = offset
+        on_bytes(n_bytes, total)
+        for chunk in answer.iter_content(patience.chunk_bytes):
+            file.write(chunk)
+            n_bytes += len(chunk)
+            on_bytes(n_bytes, total)
+        file.flush()
+    if total is not None and n_bytes != total:
+        raise _TryAgainError(f"the connection ended after {n_bytes} of {total} bytes")
+
+
+def _refuse(answer: requests.Response, address: str, part: Path) -> None:
+    """Raises where the answer is not (a part of) the file."""
+    status = answer.status_code
+    if status in (200, 206):
+        return
+    if status == 416:  # what we hold is not a beginning of what lies there
+        _discard(part)
+        raise _TryAgainError("the server refused to resume")
+    if status in RETRIED_STATUSES:
+        wait = answer.headers.get("Retry-After", "")
+        raise _TryAgainError(f"the server answered {status} {answer.reason}", float(wait) if wait.isdigit() else 0.0)
+    raise WeightsError(
+        f"{address}: the server answered {status} {answer.reason}; try a mirror ({MIRROR_VARIABLE}), or bring the file by "
+        "hand into a folder that HIFI_WEIGHTS names"
+    )
+
+
+def _starts_at(answer: requests.Response, offset: int) -> bool:
+    """Whether a 206 continues at the asked byte; else what it brings cannot be put anywhere."""
+    if not answer.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
+        raise _TryAgainError("the server resumed at another byte than asked")
+    return True
+
+
+def _total(answer: requests.Response, offset: int) -> int | None:
+    """Size of the whole file, where the server says it."""
+    whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
+    if answer.status_code == 206 and whole.isdigit():
+        return int(whole)
+    length = answer.headers.get("Content-Length", "")
+    return offset + int(length) if length.isdigit() else None
+
+
+def _resume_point(part: Path, address: str) -> tuple[int, str]:
+    """From which byte on to ask, and for which version; (0, "") where nothing can be resumed safely."""
+    try:
+        note = json.loads(_note(part).read_text(encoding="utf-8"))
+        size = part.stat().st_size
+    except (OSError, ValueError):
+        return 0, ""
+    resumable = isinstance(note, dict) and note.get("url") == address and note.get("version")
+    return (size, str(note["version"])) if resumable and size else (0, "")
+
+
+def _note_version(part: Path, address: str, answer: requests.Response) -> None:
+    version = answer.headers.get("ETag", "")
+    if version.startswith("W/") or not version:  # a weak tag does not promise the same bytes
+        version = answer.headers.get("Last-Modified", "")
+    write_bytes(_note(part), json.dumps({"url": address, "version": version}).encode())
+
+
+def _note(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _discard(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _note(part).unlink(missing_ok=True)
+
+
+def _why(error: requests.exceptions.RequestException) -> str:
+    if isinstance(error, requests.exceptions.Timeout):
+        return "the server did not answer in time"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection broke off"
+    return f"no connection ({type(error).__name__})"
