@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from hifidata import console
+from hifidata import cli_weights, console
 from hifidata.errors import HifiError
 
 app = typer.Typer(
@@ -21,12 +22,18 @@ app = typer.Typer(
     "4 folder locked by another run, 130 interrupted.",
 )
 
+app.add_typer(cli_weights.app, name="weights")
+
 RecipeArg = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file, for example pipelines/folder.yaml")]
 DatasetArg = Annotated[Path, typer.Argument(metavar="DIR", help="dataset folder")]
 SetOption = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="override a recipe value; may be repeated")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="machine-readable output on stdout")]
+WeightsOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--weights", metavar="DIR", help="folder of model files, used as it is; overrides HIFI_WEIGHTS"),
+]
 LimitOption = Annotated[Optional[int], typer.Option("--limit", min=1, help="at most so many identities")]  # noqa: UP045
 
 
@@ -38,6 +45,7 @@ def run(
     executor: Annotated[Optional[str], typer.Option(help="ray or local; overrides the recipe")] = None,  # noqa: UP045
     address: Annotated[Optional[str], typer.Option(help="Ray cluster: auto or ray://host:10001")] = None,  # noqa: UP045
     limit: LimitOption = None,
+    weights: WeightsOption = None,
     accept_recipe_change: Annotated[
         bool, typer.Option("--accept-recipe-change", help="redo everything if DIR was made by another recipe")
     ] = False,
@@ -49,10 +57,10 @@ def run(
     from hifidata.run.engine import run as run_recipe
 
     extra = [f"executor.kind={executor}"] if executor else []
-    resolved = load_recipe(recipe, [*overrides, *extra])
-    options = RunOptions(out, address, limit, accept_recipe_change)
+    resolved = load_recipe(recipe, [*overrides, *extra, *_weights_override(weights)])
     try:
         with console.RunDisplay() as display:
+            options = RunOptions(out, address, limit, accept_recipe_change, display.downloads.update)
             result = run_recipe(resolved, options, display.update)
     except KeyboardInterrupt:
         console.err.print("interrupted; nothing is half-written, the same command resumes")
@@ -74,12 +82,18 @@ def run(
 
 
 @app.command()
-def plan(recipe: RecipeArg, overrides: SetOption = [], limit: LimitOption = None, json_out: JsonOption = False) -> None:  # noqa: B006
+def plan(
+    recipe: RecipeArg,
+    overrides: SetOption = [],  # noqa: B006
+    limit: LimitOption = None,
+    weights: WeightsOption = None,
+    json_out: JsonOption = False,
+) -> None:
     """Shows what would run where, on how many candidates; writes and downloads nothing."""
     from hifidata.recipe import load_recipe
     from hifidata.run.plan import make_plan
 
-    planned = make_plan(load_recipe(recipe, overrides), limit).as_dict()
+    planned = make_plan(load_recipe(recipe, [*overrides, *_weights_override(weights)]), limit).as_dict()
     if json_out:
         console.write_json(planned)
         return
@@ -96,6 +110,16 @@ def plan(recipe: RecipeArg, overrides: SetOption = [], limit: LimitOption = None
     console.table(
         "models", ("stage", "model", "licence"), [(m["stage"], m["model"], m["licence"]) for m in planned["models"]]
     )
+    if planned["weights"]:
+        rows = [(w["name"], w["state"], w["bytes"], w["path"] or w["file"], w["licence"]) for w in planned["weights"]]
+        console.table("weights", ("name", "state", "bytes", "file", "licence"), rows, right=("bytes",))
+    wrong = [w["name"] for w in planned["weights"] if w["state"] in ("missing", "altered")]
+    if wrong:
+        console.err.print(f"a run would not start; get what is missing with `hifidata weights pull {' '.join(wrong)}`")
+
+
+def _weights_override(folder: Path | None) -> list[str]:
+    return [f"weights.folder={json.dumps(str(folder))}"] if folder else []
 
 
 @app.command()

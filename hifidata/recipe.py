@@ -176,6 +176,13 @@ class Output(Section):
     thumbnail_px: int = Field(160, ge=0, le=512, description="pictures of the report; 0: none")
 
 
+class Weights(Section):
+    """Where model files come from; never changes what comes out."""
+
+    folder: str | None = Field(None, description="used as it is, offline; null: HIFI_WEIGHTS, then the user's cache")
+    download: bool = Field(False, description="fetch what is missing before the run; false: refuse to start without it")
+
+
 class Failures(Section):
     """The failure budget: over it, the run ends with exit code 3."""
 
@@ -222,6 +229,10 @@ class Recipe(Section):
     caption: Caption = Caption()
     output: Output = Output()
     failures: Failures = Failures()
+    weights: Weights = Weights()
+    licence_policy: Literal["permissive", "research"] = Field(
+        "research", description="permissive refuses models whose licence does not allow commercial use, by name"
+    )
     executor: Executor = Executor()
     groups: tuple[Group, ...] = ()
 
@@ -240,7 +251,8 @@ class Recipe(Section):
     @property
     def hash(self) -> str:
         """Hex sha256 of everything that can change the output; where it runs and how many may fail cannot."""
-        content = self.model_dump(mode="json", exclude={"executor", "failures", "groups", "description"})
+        without = {"executor", "failures", "groups", "description", "weights", "licence_policy"}
+        content = self.model_dump(mode="json", exclude=without)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -25,6 +25,8 @@ class Backend:
         defaults: recipe values that belong to this model, for keys the recipe leaves null.
         origin: where those numbers come from.
         weights: entries of the weights catalogue; the class is constructed with their paths, in this order.
+        commercial: whether the licence of what a package brings along allows commercial use; entries of the catalogue
+            say it for themselves. None: not known.
     """
 
     path: str
@@ -32,14 +34,21 @@ class Backend:
     defaults: Mapping[str, float | int] | None = None
     origin: str = ""
     weights: tuple[str, ...] = ()
+    commercial: bool | None = None
 
 
 _INSIGHTFACE = "InsightFace weights: non-commercial research only"
 DETECTORS: Mapping[str, Backend] = {
     "dlib_mmod": Backend(
-        "dlib_faces:DlibMmodDetector", "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only"
+        "dlib_faces:DlibMmodDetector",
+        "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only",
+        commercial=False,
     ),
-    "dlib_hog": Backend("dlib_faces:DlibDetector", "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only"),
+    "dlib_hog": Backend(
+        "dlib_faces:DlibDetector",
+        "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only",
+        commercial=False,
+    ),
     "retinaface": Backend("scrfd:RetinaFace", _INSIGHTFACE, weights=("det_10g",)),
     "scrfd_2.5g": Backend("scrfd:Scrfd2G", _INSIGHTFACE, weights=("scrfd_2.5g",)),
     "scrfd_500m": Backend("scrfd:Scrfd500M", _INSIGHTFACE, weights=("scrfd_500m",)),
@@ -54,6 +63,7 @@ EMBEDDERS: Mapping[str, Backend] = {
         "CC0-1.0",
         {"k": 2, "min_similarity": 0.93},
         "tuned on half of the people of a private test set, see docs/quality.md",
+        commercial=True,
     ),
     "arcface": Backend(
         "arcface:ArcFace", _INSIGHTFACE, {"k": 2, "min_similarity": 0.7},
@@ -78,13 +88,14 @@ SCORERS: Mapping[str, Backend] = {
         "Apache-2.0 (ours)",
         {"min_score": 0.60},
         "see docs/quality.md; the paper's 0.45 is FQA's",
+        commercial=True,
     ),
 }
 RECOGNIZERS: Mapping[str, Backend] = {
-    "rapidocr": Backend("rapidocr_text:RapidOcrText", "Apache-2.0 (PP-OCRv6)"),
+    "rapidocr": Backend("rapidocr_text:RapidOcrText", "Apache-2.0 (PP-OCRv6)", commercial=True),
 }
 CAPTIONERS: Mapping[str, Backend] = {
-    "attributes": Backend("attribute_caption:AttributeCaptioner", "Apache-2.0 (ours)"),
+    "attributes": Backend("attribute_caption:AttributeCaptioner", "Apache-2.0 (ours)", commercial=True),
 }
 ATTRIBUTE_MODELS: Mapping[str, Backend] = {
     "genderage": Backend("genderage:InsightGenderAge", _INSIGHTFACE, weights=("genderage",)),

@@ -72,7 +72,9 @@ class Scrfd2G(Scrfd):
     """SCRFD at 2.5 billion multiplications."""
 
     name = "scrfd_2.5g"
-    min_score = 0.55  # with 0.5 it sees a face in one of 14 pictures of animals and objects; finds the same 279 of 279 faces
+    min_score = (
+        0.55  # with 0.5 it sees a face in one of 14 pictures of animals and objects; finds the same 279 of 279 faces
+    )
 
 
 class Scrfd500M(Scrfd):

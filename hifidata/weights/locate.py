@@ -63,7 +63,7 @@ def find(name: str) -> Path:
     if found.path is None:
         raise WeightsError(missing_message(weight))
     if found.state == "altered":
-        raise WeightsError(f"weights {name}: {found.path} {found.problem}; {_remedy(weight, found.path)}")
+        raise WeightsError(f"weights {name}: {found.path} {found.problem}; {remedy(weight, found.path)}")
     return found.path
 
 
@@ -206,7 +206,8 @@ def missing_message(weight: Weight) -> str:
     return f"weights {weight.name}: {weight.file} is not in {looked}; run `hifidata weights pull {weight.name}`{named}"
 
 
-def _remedy(weight: Weight, path: Path) -> str:
+def remedy(weight: Weight, path: Path) -> str:
+    """What to do about an altered file, in words."""
     command = f"run `hifidata weights pull {weight.name}`" if weight.origin else "bring the right one"
     return f"remove it and {command}" if path.is_relative_to(cache_folder()) else f"replace it, or {command}"
 
