@@ -119,7 +119,7 @@ def plan(
 
 
 def _weights_override(folder: Path | None) -> list[str]:
-    return [f"weights.folder={json.dumps(str(folder))}"] if folder else []
+    return [f"weights.folder={json.dumps(str(folder.absolute()))}"] if folder else []
 
 
 @app.command()

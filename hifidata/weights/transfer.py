@@ -21,6 +21,11 @@ from hifidata.weights.catalogue import FileState
 from hifidata.weights.locate import sha256_of
 
 MIRROR_VARIABLE = "HIFI_WEIGHTS_MIRROR"
+NO_ADDRESS = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.InvalidSchema,
+)
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 OnBytes = Callable[[int, "int | None"], None]
@@ -147,7 +152,7 @@ def _attempt(address: str, part: Path, expected: FileState | None, patience: Pat
                 )
             _note_version(part, address, answer)
             _write_body(answer, part, offset, total, patience, on_bytes)
-    except requests.exceptions.InvalidURL as error:
+    except NO_ADDRESS as error:
         raise WeightsError(f"{address}: not an address ({error}); check {MIRROR_VARIABLE}") from error
     except requests.exceptions.RequestException as error:
         raise _TryAgainError(_why(error)) from error
@@ -232,7 +237,7 @@ def _discard(part: Path) -> None:
 
 
 def _why(error: requests.exceptions.RequestException) -> str:
-    if isinstance(error, requests.exceptions.Timeout):
+    if isinstance(error, requests.exceptions.Timeout) or "timed out" in str(error):  # in a body, requests wraps it
         return "the server did not answer in time"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the connection broke off"
