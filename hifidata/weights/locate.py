@@ -196,8 +196,10 @@ def searching(folder: str | Path | None) -> Iterator[None]:
 
 def missing_message(weight: Weight) -> str:
     """One line: the file, every place looked at, and the command that gets it."""
-    looked = " nor in ".join(str(folder) for folder in places())
-    named = "" if offline_folder() else f"; or set {FOLDER_VARIABLE} to a folder that holds it"
+    offline = offline_folder()
+    gone = offline is not None and not offline.is_dir()
+    looked = " nor in ".join(f"{folder}{' (no such folder)' * (gone and folder == offline)}" for folder in places())
+    named = "" if offline else f"; or set {FOLDER_VARIABLE} to a folder that holds it"
     if weight.origin is None:
         return (
             f"weights {weight.name}: {weight.file} is not in {looked}; no public address is known for it, bring a copy"

@@ -56,6 +56,11 @@ def test_a_missing_file_is_named_with_every_place_and_the_command(offline: Path,
     )
 
 
+def test_a_folder_that_does_not_exist_is_said_so(offline: Path) -> None:
+    offline.rmdir()
+    assert f"is not in {offline} (no such folder) nor in " in refusal("det_10g")
+
+
 def test_without_an_offline_folder_the_message_offers_one(cache: Path) -> None:
     assert refusal("det_10g").endswith("or set HIFI_WEIGHTS to a folder that holds it")
 

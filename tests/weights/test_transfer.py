@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import socket
 from collections import deque
 from pathlib import Path
@@ -62,6 +63,21 @@ def test_progress_resets_the_count_of_failures(host: FileHost, tmp_path: Path) -
     url = host.put("/a", DATA, drops=deque([20_000] * 9))  # three failures in a row would end it
     get(url, tmp_path / "a", state(DATA))
     assert len(host.asked) == 10
+
+
+def test_a_server_that_drops_at_random_and_cannot_resume_ends_the_download(host: FileHost, tmp_path: Path) -> None:
+    url = host.put("/a", DATA, drops=deque([60_000, 20_000] * 20), honours_range=False)
+    assert "3 times in a row" in refusal(url, tmp_path / "a")
+    assert len(host.asked) == 3
+
+
+def test_a_full_disk_is_known_before_the_body(host: FileHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=150_000))
+    url = host.put("/a", DATA)
+    with pytest.raises(WeightsError, match="200000 bytes are to come, 150000 are free; make room"):
+        get(url, tmp_path / "a")
+    assert nothing_half_done(tmp_path)
 
 
 def test_what_arrived_is_kept_for_the_next_command(host: FileHost, tmp_path: Path) -> None:
