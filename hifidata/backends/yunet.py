@@ -34,14 +34,17 @@ class YuNet:
     name = "yunet"
 
     def __init__(self, weights: Path) -> None:
+        size_px = (CANVAS_PX, CANVAS_PX)
+        logging = cv2.utils.logging
+        level = logging.setLogLevel(logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns about a target that nobody asked for
         try:
-            self._net = cv2.FaceDetectorYN.create(
-                str(weights), "", (CANVAS_PX, CANVAS_PX), MIN_SCORE, NMS_IOU, MAX_CANDIDATES
-            )
+            self._net = cv2.FaceDetectorYN.create(str(weights), "", size_px, MIN_SCORE, NMS_IOU, MAX_CANDIDATES)
         except cv2.error as error:
             raise WeightsError(
                 f"{weights}: OpenCV cannot read this as YuNet ({error.err}); run `hifidata weights verify`"
             ) from error
+        finally:
+            logging.setLogLevel(level)
 
     def detect(self, pictures: Sequence[RgbU8]) -> list[Faces]:
         """One ``Faces`` per picture, scores 0 to 1, without 68 landmarks. Raises ModelError where OpenCV refuses."""
