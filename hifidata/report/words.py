@@ -178,6 +178,11 @@ STAGES: dict[str, StageWords] = {
         "Faces are restored by a model; pixels of the output are then partly its invention.",
         "Faces were not restored: no model was set in the recipe. The output has the sharpness of its sources.",
     ),
+    "face3d": StageWords(
+        "3D face",
+        "A 3D face model is fitted to every portrait: shape, expression, pose and camera are stored.",
+        "No 3D face was fitted: no model was set in the recipe.",
+    ),
     "landmarks": StageWords(
         "Landmarks",
         "68 facial points are stored for every portrait.",
