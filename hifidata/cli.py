@@ -241,7 +241,9 @@ def calibrate(
         f"for {far:g} false accepts: {found.threshold:.3f}, between {found.low:.3f} and {found.high:.3f} with 95 % confidence"
     )
     first, second = found.closest
-    console.out.print(f"most alike: {first} and {second}, {found.closest_similarity:.3f}; the same person twice?")
+    console.out.print(
+        f"most alike: {first} and {second}, {found.closest_similarity:.3f}; one person under two names would be here"
+    )
 
 
 @app.command()
