@@ -49,10 +49,11 @@ class Parcel:
 
 def open_parcel(task: IdentityTask, make_sample: MakeSample) -> Parcel:
     """A parcel in which nothing is measured yet."""
-    return Parcel(task, [make_sample(task, candidate, _first_row(task, candidate)) for candidate in task.candidates])
+    return Parcel(task, [make_sample(task, candidate, first_row(task, candidate)) for candidate in task.candidates])
 
 
-def _first_row(task: IdentityTask, candidate: Candidate) -> Row:
+def first_row(task: IdentityTask, candidate: Candidate) -> Row:
+    """What is known of a candidate before any stage has seen it."""
     return {
         **candidate.facts,
         "image_id": image_id_of(task.identity_id, candidate.relative_path),
