@@ -96,7 +96,9 @@ class Fetch(FetchSettings):
         False, description="keep the bytes in OUT/originals/; without them, other settings later mean crawling again"
     )
     max_waiting: int = Field(
-        5000, ge=1, description="URLs of people whose download has begun; bounds memory, and how far a crawl runs ahead"
+        5000,
+        ge=1,
+        description="URLs of people begun and not yet taken by a worker, or not yet committed where bytes go",
     )
 
 
