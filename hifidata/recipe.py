@@ -23,7 +23,7 @@ from hifidata.image.decode import Limits
 
 STAGE_NAMES = (
     "intake", "detect", "crop", "quality", "watermark", "occlusion", "embed",
-    "dedup", "verify", "restore", "landmarks", "attributes", "caption",
+    "dedup", "verify", "restore", "matting", "landmarks", "attributes", "caption",
 )  # fmt: skip
 """Stages in the order in which they run: the paper's, except that near-duplicates are judged before the identity, and only
 verified pictures are restored (identity is judged on the unrestored face either way)."""
@@ -41,6 +41,7 @@ class FolderSource(Section):
     kind: Literal["folder"]
     path: str = Field("", description="the folder; relative paths start at the working directory")
     licence: str | None = Field(None, description="recorded for every picture")
+    already_restored: bool = Field(False, description="faces went through a restorer before; refuses restore.model")
 
 
 class ShardsSource(Section):
@@ -50,6 +51,7 @@ class ShardsSource(Section):
     path: str = Field("", description="a tar, a folder of tars, or a glob pattern")
     identity_field: str = Field("identity_id", description="key of the sample's json that names the person")
     licence: str | None = None
+    already_restored: bool = Field(False, description="faces went through a restorer before; refuses restore.model")
 
 
 SOURCE_KINDS: Mapping[str, type[Section]] = {"folder": FolderSource, "shards": ShardsSource}
@@ -118,10 +120,26 @@ class Occlusion(Section):
     """Hands, microphones and other things before the face. No embedded model."""
 
     model: str | None = None
+    terms: tuple[str, ...] = Field(
+        ("hand", "finger", "microphone", "phone", "cup", "mask"),
+        description="words of a description that drop the picture, matched whole, in singular or plural",
+    )
+    min_score: float | None = Field(
+        None, ge=0, le=1, description="where the model gives a confidence; null: the model's own"
+    )
 
 
 class Restore(Section):
-    """Face restoration. No embedded model."""
+    """Face restoration. No embedded model. What it does to the face is judged by ``verify.model``."""
+
+    model: str | None = None
+    min_cosine: float = Field(
+        0.85, ge=-1, le=1, description="of the face before and after, below it the unrestored picture stays"
+    )
+
+
+class Matting(Section):
+    """The person's outline beside the picture, for training that removes backgrounds. No embedded model."""
 
     model: str | None = None
 
@@ -215,6 +233,7 @@ class Recipe(Section):
     watermark: Watermark = Watermark()
     occlusion: Occlusion = Occlusion()
     restore: Restore = Restore()
+    matting: Matting = Matting()
     dedup: Dedup = Dedup()
     verify: Verify = Verify()
     landmarks: Landmarks = Landmarks()
@@ -230,6 +249,18 @@ class Recipe(Section):
         listed = tuple(stage for group in self.groups for stage in group.stages)
         if self.groups and listed != STAGE_NAMES:
             raise ValueError(f"groups must list every stage once and in order: {', '.join(STAGE_NAMES)}; got {listed}")
+        return self
+
+    @model_validator(mode="after")
+    def _restoration_makes_sense(self) -> Recipe:
+        if self.restore.model is None:
+            return self
+        if getattr(self.source, "already_restored", False):
+            raise ValueError(
+                "restore.model is set for a source that says already_restored: true; set restore.model to null"
+            )
+        if self.verify.model is None:
+            raise ValueError("restore.model needs verify.model: its embedder judges whether the face stayed the same")
         return self
 
     @property
