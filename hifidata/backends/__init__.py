@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hifidata import weights
 from hifidata.errors import RecipeError
 
 
@@ -23,19 +24,29 @@ class Backend:
         licence: of the weights.
         defaults: recipe values that belong to this model, for keys the recipe leaves null.
         origin: where those numbers come from.
+        weights: entries of the weights catalogue; the class is constructed with their paths, in this order.
     """
 
     path: str
     licence: str
     defaults: Mapping[str, float | int] | None = None
     origin: str = ""
+    weights: tuple[str, ...] = ()
 
 
+_INSIGHTFACE = "InsightFace weights: non-commercial research only"
 DETECTORS: Mapping[str, Backend] = {
     "dlib_mmod": Backend(
         "dlib_faces:DlibMmodDetector", "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only"
     ),
     "dlib_hog": Backend("dlib_faces:DlibDetector", "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only"),
+    "retinaface": Backend("scrfd:RetinaFace", _INSIGHTFACE, weights=("det_10g",)),
+    "scrfd_2.5g": Backend("scrfd:Scrfd2G", _INSIGHTFACE, weights=("scrfd_2.5g",)),
+    "scrfd_500m": Backend("scrfd:Scrfd500M", _INSIGHTFACE, weights=("scrfd_500m",)),
+    "retinaface_mnet": Backend(
+        "retinaface_mnet:RetinaFaceMnet", "BSD-2-Clause / MIT; trained on WIDER FACE", weights=("retinaface_mnet025",)
+    ),
+    "yunet": Backend("yunet:YuNet", "BSD-2-Clause / Apache-2.0; trained on WIDER FACE", weights=("yunet",)),
 }
 EMBEDDERS: Mapping[str, Backend] = {
     "dlib_resnet": Backend(
@@ -44,7 +55,23 @@ EMBEDDERS: Mapping[str, Backend] = {
         {"k": 2, "min_similarity": 0.93},
         "tuned on half of the people of a private test set, see docs/quality.md",
     ),
-}
+    "arcface": Backend(
+        "arcface:ArcFace", _INSIGHTFACE, {"k": 2, "min_similarity": 0.7},
+        "0.7: paper, section 3.4, for InsightFace; k is not in the paper. `hifidata calibrate` fits 0.7 to the data",
+        ("w600k_r50",),
+    ),
+    "arcface_glintr100": Backend(
+        "arcface:ArcFaceGlint", _INSIGHTFACE, {"k": 2, "min_similarity": 0.7},
+        "0.7: paper, section 3.4, for InsightFace; k is not in the paper. `hifidata calibrate` fits 0.7 to the data",
+        ("glintr100",),
+    ),
+    "mobilefacenet": Backend(
+        "arcface:MobileFaceNet", "Apache-2.0 repository; trained on MS-Celeb-1M (withdrawn): research only",
+        {"k": 2, "min_similarity": 0.5},
+        "tuned on half of the people of a private test set, see docs/quality.md",
+        ("mobilefacenet",),
+    ),
+}  # fmt: skip
 SCORERS: Mapping[str, Backend] = {
     "iso29794": Backend(
         "iso_quality:IsoQuality",
@@ -59,6 +86,9 @@ RECOGNIZERS: Mapping[str, Backend] = {
 CAPTIONERS: Mapping[str, Backend] = {
     "attributes": Backend("attribute_caption:AttributeCaptioner", "Apache-2.0 (ours)"),
 }
+ATTRIBUTE_MODELS: Mapping[str, Backend] = {
+    "genderage": Backend("genderage:InsightGenderAge", _INSIGHTFACE, weights=("genderage",)),
+}
 BY_STAGE: Mapping[str, Mapping[str, Backend]] = {
     "detect": DETECTORS,
     "quality": SCORERS,
@@ -67,6 +97,7 @@ BY_STAGE: Mapping[str, Mapping[str, Backend]] = {
     "restore": {},
     "verify": EMBEDDERS,
     "caption": CAPTIONERS,
+    "attributes": ATTRIBUTE_MODELS,
 }
 
 
@@ -80,6 +111,8 @@ def find(stage: str, model: str) -> Backend:
 
 
 def load(stage: str, model: str) -> Any:
-    """Imports the backend's module and constructs it: this is where weights are read."""
-    module, _, name = find(stage, model).path.partition(":")
-    return getattr(importlib.import_module(f"hifidata.backends.{module}"), name)()
+    """Imports the backend's module and constructs it: this is where weights are read. Raises WeightsError."""
+    backend = find(stage, model)
+    module, _, name = backend.path.partition(":")
+    paths = [weights.find(entry) for entry in backend.weights]
+    return getattr(importlib.import_module(f"hifidata.backends.{module}"), name)(*paths)

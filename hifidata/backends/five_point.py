@@ -52,7 +52,7 @@ def suppress(found: F32) -> F32:
 
 def _seen(picture: RgbU8, look: Look, margin: float) -> F32:
     canvas, scale, left, top = on_canvas(picture, margin)
-    found = look(canvas).copy()
+    found: F32 = look(canvas).copy()
     found[:, :4] = (found[:, :4] - np.array([left, top] * 2, np.float32)) / np.float32(scale)
     found[:, 5:] = (found[:, 5:] - np.array([left, top] * 5, np.float32)) / np.float32(scale)
     return found

@@ -56,7 +56,7 @@ class Scrfd:
         flat = [output.reshape(-1, output.shape[-1]) for output in outputs]
         return np.concatenate(
             [
-                _decoded(*flat[level::3], centres_px=centres, stride=stride)
+                _decoded(centres, stride, *flat[level::3])
                 for level, (centres, stride) in enumerate(zip(self._centres_px, STRIDES_PX, strict=True))
             ]
         )
@@ -87,11 +87,10 @@ def _centres_px(stride: int) -> F32:
     return np.repeat(np.stack([x.ravel(), y.ravel()], axis=1), ANCHORS_PER_CELL, axis=0)
 
 
-def _decoded(scores: F32, sides: F32, points: F32, centres_px: F32, stride: int) -> F32:
+def _decoded(centres_px: F32, stride: int, scores: F32, sides: F32, points: F32) -> F32:
     """(m, 15) rows above ``MIN_SCORE`` of one level: sides (n, 4) and points (n, 10) count in strides from the centres."""
     likely = np.flatnonzero(scores[:, 0] >= MIN_SCORE)
     centre = centres_px[likely]
     low, high = centre - sides[likely, :2] * stride, centre + sides[likely, 2:] * stride
     kps = np.tile(centre, 5) + points[likely] * stride
     return np.concatenate([low, high, scores[likely], kps], axis=1)
-
