@@ -45,7 +45,9 @@ class PpMatting:
             ) from error
         missing = [name for name in MODEL_FILES if not (weights / name).is_file()]
         if missing:
-            raise WeightsError(f"{weights}: {' and '.join(missing)} not found; get them with `hifidata weights pull pp_matting`")
+            raise WeightsError(
+                f"{weights}: {' and '.join(missing)} not found; get them with `hifidata weights pull pp_matting`"
+            )
         config = inference.Config(*(str(weights / name) for name in MODEL_FILES))
         config.disable_glog_info()
         config.disable_mkldnn()  # oneDNN's kernels fail on some graphs in paddlepaddle 3.3

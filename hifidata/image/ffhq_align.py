@@ -49,7 +49,12 @@ def align_ffhq(picture: RgbU8, kps_px: F32) -> AlignedFace:
     """
     matrix = similarity(kps_px, TEMPLATE_PX)
     square = cv2.warpAffine(
-        picture, matrix, (SIDE_PX, SIDE_PX), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=BEYOND_RGB
+        picture,
+        matrix,
+        (SIDE_PX, SIDE_PX),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=BEYOND_RGB,
     )
     return AlignedFace(np.asarray(square, np.uint8), matrix)
 

@@ -71,7 +71,8 @@ class Restore(Stage):
         return cosine, None
 
     def _embed(self, portrait: RgbU8, face: MainFace) -> F32:
-        return self._embedder.embed([portrait], [face.kps_px], [face.landmarks_px])[0]
+        embeddings: F32 = self._embedder.embed([portrait], [face.kps_px], [face.landmarks_px])
+        return np.asarray(embeddings[0], np.float32)
 
     def _face_in_portrait(self, sample: Sample) -> MainFace:
         """The main face in pixels of the portrait."""
