@@ -36,7 +36,10 @@ def make_graph(
     fixed = [
         onnx.numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in (constants or {}).items()
     ]
-    ends = [helper.make_tensor_value_info(name, kind, list(shape)) for name, shape in zip(("input", "output"), shapes)]
+    ends = [
+        helper.make_tensor_value_info(name, kind, list(shape))
+        for name, shape in zip(("input", "output"), shapes, strict=True)
+    ]
     graph = helper.make_graph(made, "made_by_a_test", ends[:1], ends[1:], fixed)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
     return path

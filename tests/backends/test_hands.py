@@ -70,7 +70,7 @@ def test_the_anchors_are_the_cell_centres_of_both_grids() -> None:
 def test_a_hand_is_turned_so_that_its_fingers_point_up(turn_deg: float) -> None:
     angle = np.deg2rad(turn_deg)
     up = np.array([np.sin(angle), -np.cos(angle)])
-    kps = np.zeros((7, 2)) + [100, 100]
+    kps = np.full((7, 2), 100.0)
     kps[2] = kps[0] + 40 * up
     matrix = hand_square(Palm(np.array([100.0, 100.0]), np.array([50.0, 50.0]), kps))
     wrist, finger = (matrix[:, :2] @ point + matrix[:, 2] for point in (kps[0], kps[2]))

@@ -5,6 +5,7 @@ The graphs have GFPGAN's input and output and do simple arithmetic on pixels; de
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -79,7 +80,7 @@ def parcel_of(recipe: Recipe, out: Path, cuts: tuple[str, ...] = ()) -> tuple[Wo
     source = open_source(recipe)
     task = next(iter(source.identities()))
     parcel = None
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         worker = Worker(recipe, STAGE_NAMES[start:end], source, out)
         if parcel is None:
             parcel = worker.run(open_parcel(task, worker.make_sample))
