@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -68,10 +69,13 @@ class GfpganTorch:
         self._torch = torch
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            described = ModelLoader(device=self._device).load_from_file(weights)
-        except (UnsupportedModelError, RuntimeError, OSError, EOFError, KeyError, ValueError) as error:
+            # not spandrel's load_from_file: its unpickler is its own
+            state = torch.load(weights, map_location="cpu", weights_only=True)
+            described = ModelLoader(device=self._device).load_from_state_dict(state["params_ema"])
+        except (UnsupportedModelError, UnpicklingError, RuntimeError, OSError, EOFError, KeyError, TypeError) as error:
             raise WeightsError(
-                f"{weights}: cannot be loaded: {' '.join(str(error).split())}; get it again with `hifidata weights pull`"
+                f"{weights}: cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())}); "
+                "get it again with `hifidata weights pull`"
             ) from error
         if described.architecture.id != "GFPGAN":
             raise WeightsError(f"{weights}: holds a {described.architecture.name} network, expected GFPGAN")
