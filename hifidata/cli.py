@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
 
-from hifidata import console
+from hifidata import cli_weights, console
 from hifidata.errors import HifiError
 
 app = typer.Typer(
@@ -21,12 +23,18 @@ app = typer.Typer(
     "4 folder locked by another run, 130 interrupted.",
 )
 
+app.add_typer(cli_weights.app, name="weights")
+
 RecipeArg = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file, for example pipelines/folder.yaml")]
 DatasetArg = Annotated[Path, typer.Argument(metavar="DIR", help="dataset folder")]
 SetOption = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="override a recipe value; may be repeated")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="machine-readable output on stdout")]
+WeightsOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--weights", metavar="DIR", help="folder of model files, used as it is; overrides HIFI_WEIGHTS"),
+]
 LimitOption = Annotated[Optional[int], typer.Option("--limit", min=1, help="at most so many identities")]  # noqa: UP045
 
 
@@ -38,6 +46,7 @@ def run(
     executor: Annotated[Optional[str], typer.Option(help="ray or local; overrides the recipe")] = None,  # noqa: UP045
     address: Annotated[Optional[str], typer.Option(help="Ray cluster: auto or ray://host:10001")] = None,  # noqa: UP045
     limit: LimitOption = None,
+    weights: WeightsOption = None,
     accept_recipe_change: Annotated[
         bool, typer.Option("--accept-recipe-change", help="redo everything if DIR was made by another recipe")
     ] = False,
@@ -49,10 +58,10 @@ def run(
     from hifidata.run.engine import run as run_recipe
 
     extra = [f"executor.kind={executor}"] if executor else []
-    resolved = load_recipe(recipe, [*overrides, *extra])
-    options = RunOptions(out, address, limit, accept_recipe_change)
+    resolved = load_recipe(recipe, [*overrides, *extra, *_weights_override(weights)])
     try:
         with console.RunDisplay() as display:
+            options = RunOptions(out, address, limit, accept_recipe_change, display.downloads.update)
             result = run_recipe(resolved, options, display.update)
     except KeyboardInterrupt:
         console.err.print("interrupted; nothing is half-written, the same command resumes")
@@ -74,12 +83,18 @@ def run(
 
 
 @app.command()
-def plan(recipe: RecipeArg, overrides: SetOption = [], limit: LimitOption = None, json_out: JsonOption = False) -> None:  # noqa: B006
+def plan(
+    recipe: RecipeArg,
+    overrides: SetOption = [],  # noqa: B006
+    limit: LimitOption = None,
+    weights: WeightsOption = None,
+    json_out: JsonOption = False,
+) -> None:
     """Shows what would run where, on how many candidates; writes and downloads nothing."""
     from hifidata.recipe import load_recipe
     from hifidata.run.plan import make_plan
 
-    planned = make_plan(load_recipe(recipe, overrides), limit).as_dict()
+    planned = make_plan(load_recipe(recipe, [*overrides, *_weights_override(weights)]), limit).as_dict()
     if json_out:
         console.write_json(planned)
         return
@@ -96,6 +111,16 @@ def plan(recipe: RecipeArg, overrides: SetOption = [], limit: LimitOption = None
     console.table(
         "models", ("stage", "model", "licence"), [(m["stage"], m["model"], m["licence"]) for m in planned["models"]]
     )
+    if planned["weights"]:
+        rows = [(w["name"], w["state"], w["bytes"], w["path"] or w["file"], w["licence"]) for w in planned["weights"]]
+        console.table("weights", ("name", "state", "bytes", "file", "licence"), rows, right=("bytes",))
+    wrong = [w["name"] for w in planned["weights"] if w["state"] in ("missing", "altered")]
+    if wrong:
+        console.err.print(f"a run would not start; get what is missing with `hifidata weights pull {' '.join(wrong)}`")
+
+
+def _weights_override(folder: Path | None) -> list[str]:
+    return [f"weights.folder={json.dumps(str(folder.absolute()))}"] if folder else []
 
 
 @app.command()
@@ -184,6 +209,35 @@ def replay(dataset: DatasetArg, overrides: SetOption = [], json_out: JsonOption 
             f"{count} images would now reach `{stage}`, but were never measured there: they had been dropped before it. "
             "Whether they would be kept, only a run can tell."
         )
+
+
+@app.command()
+def calibrate(
+    dataset: DatasetArg,
+    far: Annotated[float, typer.Option("--far", help="share of strangers that may pass for somebody")] = 0.001,
+    json_out: JsonOption = False,
+) -> None:
+    """Says which verify.min_similarity the dataset itself supports, from stored embeddings; writes nothing."""
+    from hifidata.report.calibration import calibrate as fit
+    from hifidata.store.folder import DatasetFolder
+
+    recipe = DatasetFolder(dataset).read_dataset()["recipe"]
+    found = fit(dataset, far, recipe["verify"]["min_similarity"])
+    if json_out:
+        console.write_json(asdict(found))
+        return
+    console.out.print(
+        f"{found.embedding_model}: {found.n_comparisons:,} comparisons of {found.n_pictures:,} pictures with other "
+        f"people's centres, {found.n_people:,} people"
+    )
+    rows = [(t.source, f"{t.value:.3f}", f"{t.strangers_accepted:.3%}", f"{t.own_lost:.1%}") for t in found.thresholds]
+    columns = ("threshold of", "similarity above", "strangers that pass", "own pictures lost")
+    console.table("", columns, rows, right=columns[1:])
+    console.out.print(
+        f"for {far:g} false accepts: {found.threshold:.3f}, between {found.low:.3f} and {found.high:.3f} with 95 % confidence"
+    )
+    first, second = found.closest
+    console.out.print(f"most alike: {first} and {second}, {found.closest_similarity:.3f}; the same person twice?")
 
 
 @app.command()

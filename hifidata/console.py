@@ -11,7 +11,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -59,9 +67,14 @@ def _plain(value: Any) -> str:
 
 
 class RunDisplay(AbstractContextManager["RunDisplay"]):
-    """Progress of a run: a live line on a terminal, a plain line every 30 s elsewhere."""
+    """Progress of a run: a live line on a terminal, a plain line every 30 s elsewhere.
+
+    Attributes:
+        downloads: shows what is fetched before the run.
+    """
 
     def __init__(self) -> None:
+        self.downloads = DownloadDisplay()
         self._began = self._last_line = time.monotonic()
         self._task: TaskID | None = None
         self._live = (
@@ -77,13 +90,12 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
         )
 
     def __enter__(self) -> RunDisplay:
-        if self._live:
-            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.downloads.stop()
         if self._live:
             self._live.stop()
 
@@ -97,6 +109,8 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
                 err.print(text)
             return
         if self._task is None:
+            self.downloads.stop()  # a terminal has room for one live display
+            self._live.start()
             self._task = self._live.add_task("", total=max(progress.n_images, 1), text=text)
         self._live.update(self._task, completed=progress.done_images, text=text)
 
@@ -113,6 +127,52 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
         eta_s = round((progress.n_images - done) / rate)
         clock = f"{eta_s // 3600:02d}:{eta_s // 60 % 60:02d}:{eta_s % 60:02d}"
         return f"{head}  kept {progress.kept / done:.0%}  {rate:.1f} images/s  eta {clock}"
+
+
+class DownloadDisplay(AbstractContextManager["DownloadDisplay"]):
+    """Progress of downloads on stderr: a bar per file on a terminal, elsewhere a line when one begins and every 30 s."""
+
+    def __init__(self) -> None:
+        self._name, self._last_line = "", 0.0
+        self._task: TaskID | None = None
+        self._live: Progress | None = None
+
+    def __enter__(self) -> DownloadDisplay:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Leaves the terminal to the next display."""
+        if self._live:
+            self._live.stop()
+            self._live = self._task = None
+
+    def update(self, name: str, n_bytes: int, total: int | None) -> None:
+        """Shows how much of a file has arrived."""
+        is_new, self._name = name != self._name, name
+        if err.is_terminal:
+            self._draw(name, n_bytes, total, is_new)
+        elif is_new or time.monotonic() - self._last_line >= PLAIN_INTERVAL_S:
+            self._last_line = time.monotonic()
+            err.print(f"{name}: {n_bytes / 1e6:.1f} MB" + (f" of {total / 1e6:.1f} MB" if total else ""))
+
+    def _draw(self, name: str, n_bytes: int, total: int | None, is_new: bool) -> None:
+        if self._live is None:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                DownloadColumn(),
+                TimeRemainingColumn(),
+            )
+            self._live = Progress(*columns, console=err)
+            self._live.start()
+        if is_new or self._task is None:
+            self._task = self._live.add_task(Text(name.translate(CONTROL_CHARACTERS)).plain, total=total)
+        self._live.update(self._task, completed=n_bytes, total=total)
 
 
 def closing_table(dataset: Mapping[str, Any]) -> None:

@@ -80,7 +80,9 @@ class Detect(Section):
     """Exactly one face that counts."""
 
     model: str = "dlib_hog"
-    min_score: float = Field(0.0, description="faces below it are ignored; dlib's scale, 0 is its own cut")
+    min_score: float = Field(
+        0.0, description="faces below it are ignored, on the detector's own scale; each has a cut of its own besides"
+    )
     other_face_min_area_ratio: float = Field(
         0.25, ge=0, le=1, description="another face counts from this share of the main face's area on; the paper: 0.0"
     )
@@ -194,6 +196,13 @@ class Output(Section):
     thumbnail_px: int = Field(160, ge=0, le=512, description="pictures of the report; 0: none")
 
 
+class Weights(Section):
+    """Where model files come from; never changes what comes out."""
+
+    folder: str | None = Field(None, description="used as it is, offline; null: HIFI_WEIGHTS, then the user's cache")
+    download: bool = Field(False, description="fetch what is missing before the run; false: refuse to start without it")
+
+
 class Failures(Section):
     """The failure budget: over it, the run ends with exit code 3."""
 
@@ -241,6 +250,10 @@ class Recipe(Section):
     caption: Caption = Caption()
     output: Output = Output()
     failures: Failures = Failures()
+    weights: Weights = Weights()
+    licence_policy: Literal["permissive", "research"] = Field(
+        "research", description="permissive refuses models whose licence does not allow commercial use, by name"
+    )
     executor: Executor = Executor()
     groups: tuple[Group, ...] = ()
 
@@ -271,7 +284,8 @@ class Recipe(Section):
     @property
     def hash(self) -> str:
         """Hex sha256 of everything that can change the output; where it runs and how many may fail cannot."""
-        content = self.model_dump(mode="json", exclude={"executor", "failures", "groups", "description"})
+        without = {"executor", "failures", "groups", "description", "weights", "licence_policy"}
+        content = self.model_dump(mode="json", exclude=without)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -329,6 +343,7 @@ def resolve(data: Mapping[str, Any], where: str) -> Recipe:
 def _with_model_defaults(recipe: Recipe, where: str) -> Recipe:
     """Fills thresholds left null with the named model's own; raises RecipeError for a model that does not exist."""
     filled: dict[str, Section] = {}
+    models: dict[str, str] = {}
     for stage in backends.BY_STAGE:
         section: Any = getattr(recipe, stage)
         if section.model is None:
@@ -337,9 +352,14 @@ def _with_model_defaults(recipe: Recipe, where: str) -> Recipe:
             defaults = backends.find(stage, section.model).defaults or {}
         except RecipeError as error:
             raise RecipeError(f"{where}: {error}") from None
+        models[stage] = section.model
         filled[stage] = section.model_copy(
             update={key: value for key, value in defaults.items() if getattr(section, key) is None}
         )
+    try:
+        backends.check_landmarks(models)
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {error}") from None
     return recipe.model_copy(update=filled)
 
 

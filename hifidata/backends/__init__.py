@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from hifidata import weights
 from hifidata.errors import RecipeError
@@ -25,6 +25,9 @@ class Backend:
         defaults: recipe values that belong to this model, for keys the recipe leaves null.
         origin: where those numbers come from.
         weights: entries of the weights catalogue; the class is constructed with their paths, in this order.
+        commercial: whether the licence of what a package brings along allows commercial use; entries of the catalogue
+            say it for themselves. None: not known.
+        landmarks: whether a detector ``gives`` 68 landmarks, or a later model ``needs`` them of it.
     """
 
     path: str
@@ -32,14 +35,24 @@ class Backend:
     defaults: Mapping[str, float | int] | None = None
     origin: str = ""
     weights: tuple[str, ...] = ()
+    commercial: bool | None = None
+    landmarks: Literal["gives", "needs"] | None = None
 
 
 _INSIGHTFACE = "InsightFace weights: non-commercial research only"
 DETECTORS: Mapping[str, Backend] = {
     "dlib_mmod": Backend(
-        "dlib_faces:DlibMmodDetector", "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only"
+        "dlib_faces:DlibMmodDetector",
+        "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only",
+        commercial=False,
+        landmarks="gives",
     ),
-    "dlib_hog": Backend("dlib_faces:DlibDetector", "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only"),
+    "dlib_hog": Backend(
+        "dlib_faces:DlibDetector",
+        "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only",
+        commercial=False,
+        landmarks="gives",
+    ),
     "retinaface": Backend("scrfd:RetinaFace", _INSIGHTFACE, weights=("det_10g",)),
     "scrfd_2.5g": Backend("scrfd:Scrfd2G", _INSIGHTFACE, weights=("scrfd_2.5g",)),
     "scrfd_500m": Backend("scrfd:Scrfd500M", _INSIGHTFACE, weights=("scrfd_500m",)),
@@ -54,6 +67,8 @@ EMBEDDERS: Mapping[str, Backend] = {
         "CC0-1.0",
         {"k": 2, "min_similarity": 0.93},
         "tuned on half of the people of a private test set, see docs/quality.md",
+        commercial=True,
+        landmarks="needs",
     ),
     "arcface": Backend(
         "arcface:ArcFace", _INSIGHTFACE, {"k": 2, "min_similarity": 0.7},
@@ -67,7 +82,7 @@ EMBEDDERS: Mapping[str, Backend] = {
     ),
     "mobilefacenet": Backend(
         "arcface:MobileFaceNet", "Apache-2.0 repository; trained on MS-Celeb-1M (withdrawn): research only",
-        {"k": 2, "min_similarity": 0.5},
+        {"k": 2, "min_similarity": 0.45},
         "tuned on half of the people of a private test set, see docs/quality.md",
         ("mobilefacenet",),
     ),
@@ -78,6 +93,7 @@ SCORERS: Mapping[str, Backend] = {
         "Apache-2.0 (ours)",
         {"min_score": 0.60},
         "see docs/quality.md; the paper's 0.45 is FQA's",
+        commercial=True,
     ),
     "modelscope_fqa": Backend(
         "fqa:ModelScopeFqa",
@@ -102,10 +118,10 @@ SCORERS: Mapping[str, Backend] = {
     ),
 }
 RECOGNIZERS: Mapping[str, Backend] = {
-    "rapidocr": Backend("rapidocr_text:RapidOcrText", "Apache-2.0 (PP-OCRv6)"),
+    "rapidocr": Backend("rapidocr_text:RapidOcrText", "Apache-2.0 (PP-OCRv6)", commercial=True),
 }
 CAPTIONERS: Mapping[str, Backend] = {
-    "attributes": Backend("attribute_caption:AttributeCaptioner", "Apache-2.0 (ours)"),
+    "attributes": Backend("attribute_caption:AttributeCaptioner", "Apache-2.0 (ours)", commercial=True),
 }
 ATTRIBUTE_MODELS: Mapping[str, Backend] = {
     "genderage": Backend("genderage:InsightGenderAge", _INSIGHTFACE, weights=("genderage",)),
@@ -157,3 +173,24 @@ def load(stage: str, model: str) -> Any:
     module, _, name = backend.path.partition(":")
     paths = [weights.find(entry) for entry in backend.weights]
     return getattr(importlib.import_module(f"hifidata.backends.{module}"), name)(*paths)
+
+
+def check_landmarks(models: Mapping[str, str]) -> None:
+    """Refuses a model that aligns by 68 landmarks behind a detector that gives none.
+
+    Args:
+        models: model name by stage, of the stages that run.
+
+    Raises:
+        RecipeError: names both models and what fits.
+    """
+    if find("detect", models["detect"]).landmarks == "gives":
+        return
+    givers = ", ".join(name for name, backend in DETECTORS.items() if backend.landmarks == "gives")
+    for stage, model in models.items():
+        if find(stage, model).landmarks == "needs":
+            others = ", ".join(name for name, backend in BY_STAGE[stage].items() if backend.landmarks != "needs")
+            raise RecipeError(
+                f"{stage}.model: {model} needs 68 landmarks, which detect.model {models['detect']} does not give; "
+                f"set detect.model to one of {givers}, or {stage}.model to one of {others}"
+            )

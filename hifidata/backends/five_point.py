@@ -19,9 +19,18 @@ SECOND_LOOK_MARGIN = 0.5
 """Of the picture's longer side, on every side of it."""
 
 SECOND_LOOK_BELOW = 0.6
+"""A best score under this, no face at all, or the largest face at the picture's edge call for a second look. Of 79 real faces
+cut out along their box, SCRFD-2.5G finds none at the first look and 79 with the second; with 10 % around them 1 and 79,
+with 20 % 62 and 79. Raw search results take 1.2 looks a picture, portraits and small chips 1.4."""
+
 NEAR_EDGE = 0.03
+"""Of the picture's shorter side."""
+
 LARGE_FACE = 0.35
+"""Of the picture's shorter side: smaller faces are left to the first look, which sees them larger."""
+
 NMS_IOU = 0.4
+"""insightface's own."""
 
 Look = Callable[[RgbU8], F32]
 """(CANVAS_PX, CANVAS_PX, 3) uint8 to (n, 15) float32 in its pixels: x1, y1, x2, y2, score, then five points x, y."""
@@ -68,8 +77,8 @@ def on_canvas(picture: RgbU8, margin: float) -> tuple[RgbU8, float, int, int]:
     size = max(1, round(width * scale)), max(1, round(height * scale))
     left, top = ((CANVAS_PX - side) // 2 for side in size) if margin else (0, 0)
     canvas = np.zeros((CANVAS_PX, CANVAS_PX, 3), np.uint8)
-    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    canvas[top : top + size[1], left : left + size[0]] = cv2.resize(picture, size, interpolation=way)
+    # Averaging areas finds the same faces (129 in 51 photos over 1280 px) and takes 43 ms for 12 megapixels, this 2 ms.
+    canvas[top : top + size[1], left : left + size[0]] = cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
     return canvas, scale, left, top
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from hifidata.backends.base import F32, GenderAge, RgbU8
 from hifidata.backends.onnx_model import OnnxModel
 from hifidata.errors import ModelError
-from hifidata.image.align import warp
 
 SIDE_PX = 96
 SIDE_OVER_FACE = 1.5
@@ -58,4 +58,5 @@ def face_square(picture: RgbU8, xyxy_px: F32) -> RgbU8:
         raise ModelError(f"gender and age: the face box {xyxy_px.tolist()} has no area")
     scale = SIDE_PX / (SIDE_OVER_FACE * longer_px)
     shift = SIDE_PX / 2 - scale * (low + high) / 2
-    return warp(picture, np.array([[scale, 0, shift[0]], [0, scale, shift[1]]]), SIDE_PX)
+    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    return np.asarray(cv2.warpAffine(picture, matrix, (SIDE_PX, SIDE_PX), flags=cv2.INTER_LINEAR), np.uint8)

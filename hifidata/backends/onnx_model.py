@@ -93,7 +93,10 @@ def _open(path: Path, threads: int) -> ort.InferenceSession:
     options.log_severity_level = 3  # graphs with fixed output sizes warn at every call that has another size
     providers: list[Any] = ["CPUExecutionProvider"]
     # Ray hides the GPUs from workers that asked for none; the provider would then fail, loudly, on every session.
-    if "CUDAExecutionProvider" in ort.get_available_providers() and os.environ.get("CUDA_VISIBLE_DEVICES") != "":
+    if "CUDAExecutionProvider" in ort.get_available_providers() and os.environ.get("CUDA_VISIBLE_DEVICES") not in (
+        "",
+        "-1",
+    ):
         providers.insert(0, ("CUDAExecutionProvider", CUDA_OPTIONS))
     try:
         return ort.InferenceSession(str(path), options, providers=providers)
@@ -111,9 +114,8 @@ def _fits(got: Shape, expected: Shape) -> bool:
 
 def _words(shapes: Mapping[str, Shape] | Sequence[Shape]) -> str:
     named = shapes.items() if isinstance(shapes, Mapping) else (("", shape) for shape in shapes)
-    return ", ".join(
-        f"{name}[{', '.join('?' if size is None else str(size) for size in shape)}]" for name, shape in named
-    )
+    words = (f"{name}[{', '.join('?' if size is None else str(size) for size in shape)}]" for name, shape in named)
+    return ", ".join(words) or "nothing"
 
 
 def _one_line(error: Exception) -> str:

@@ -16,6 +16,8 @@ from hifidata.backends.five_point import CANVAS_PX, find_faces
 from hifidata.backends.onnx_model import OnnxModel
 
 MIN_SCORE = 0.8
+"""Finds 279 of 279 faces, and one in a dog, as 0.9 does; at 0.5 ten portraits of 279 have a second face, here two."""
+
 MEAN_BGR = np.array([104, 117, 123], np.float32)
 PRIOR_SIDES_PX = {8: (16, 32), 16: (64, 128), 32: (256, 512)}
 """By stride."""

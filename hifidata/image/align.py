@@ -50,7 +50,8 @@ def similarity(points: F32, target: F32) -> F32:
 def norm_crop(rgb_u8: RgbU8, kps_px: F32, side_px: int = CHIP_PX) -> RgbU8:
     """The face as ArcFace-trained networks know it.
 
-    A large face is first shrunk by area average: bilinear sampling alone skips pixels when it shrinks by more than two.
+    Sampled bilinearly, as they were trained: averaging areas first where a face is shrunk by two to nine changed no
+    verification figure beyond chance on 262 photos.
 
     Args:
         rgb_u8: (H, W, 3) uint8; not modified.
@@ -64,31 +65,4 @@ def norm_crop(rgb_u8: RgbU8, kps_px: F32, side_px: int = CHIP_PX) -> RgbU8:
         ModelError: the five points coincide.
     """
     matrix = similarity(kps_px, TEMPLATE_PX * np.float32(side_px / CHIP_PX)).astype(np.float64)
-    return warp(rgb_u8, matrix, side_px)
-
-
-def warp(rgb_u8: RgbU8, matrix: NDArray[np.float64], side_px: int) -> RgbU8:
-    """(side_px, side_px, 3) uint8: the picture under a (2, 3) similarity, black where the picture ends."""
-    shrink = int(1 / max(float(np.sqrt(abs(np.linalg.det(matrix[:, :2])))), 1e-6))
-    if shrink >= 2:
-        rgb_u8, matrix = _reduced(rgb_u8, matrix, shrink, side_px)
     return np.asarray(cv2.warpAffine(rgb_u8, matrix, (side_px, side_px), flags=cv2.INTER_LINEAR), np.uint8)
-
-
-def _reduced(
-    rgb_u8: RgbU8, matrix: NDArray[np.float64], shrink: int, side_px: int
-) -> tuple[RgbU8, NDArray[np.float64]]:
-    """The part of a picture that the square shows, ``shrink`` times smaller, and the matrix for it."""
-    height, width = rgb_u8.shape[:2]
-    square = np.array([[0, 0], [side_px, 0], [0, side_px], [side_px, side_px]], np.float64)
-    seen = (square - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
-    x1, y1 = np.clip(np.floor(seen.min(axis=0) - shrink), 0, (width - 1, height - 1)).astype(int)
-    x2, y2 = np.clip(np.ceil(seen.max(axis=0) + shrink), (x1 + 1, y1 + 1), (width, height)).astype(int)
-    part = rgb_u8[y1:y2, x1:x2]
-    size = max(1, (x2 - x1) // shrink), max(1, (y2 - y1) // shrink)
-    reduced = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
-    # p = scale * q + offset takes pixel centres q of the reduced part to pixel centres p of the picture
-    scale = np.array([(x2 - x1) / size[0], (y2 - y1) / size[1]])
-    offset = np.array([x1, y1]) + (scale - 1) / 2
-    turned = matrix[:, :2] * scale
-    return reduced, np.column_stack([turned, matrix[:, :2] @ offset + matrix[:, 2]])

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from hifidata.errors import ConservationError, DatasetError
 from hifidata.recipe import Recipe, differences
+from hifidata.run.needs import OnDownload, ignore, require_weights, weights_of
 from hifidata.run.plan import Plan, list_tasks, make_plan, models_of, package_versions, stage_table
 from hifidata.run.work import Outcome
 from hifidata.schema import FORMAT_VERSION, IdentityTask
@@ -57,12 +58,14 @@ class RunOptions:
         address: Ray cluster to use instead of this machine.
         limit: at most so many identities of the source.
         accept_recipe_change: redo everything if the folder was made by another recipe.
+        on_download: progress of weights that are fetched first, where the recipe says so.
     """
 
     out: Path
     address: str | None = None
     limit: int | None = None
     accept_recipe_change: bool = False
+    on_download: OnDownload = ignore
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def run(recipe: Recipe, options: RunOptions, on_progress: Callable[[Progress], N
     """Runs or resumes a recipe on a dataset folder.
 
     Raises:
-        UsageError: the source, the folder or the recipe does not fit (exit 2).
+        UsageError: the source, the folder, the recipe or a model file does not fit (exit 2).
         FolderLockedError: another run holds the folder (exit 4).
     """
     plan = make_plan(recipe, options.limit)
@@ -89,6 +92,7 @@ def run(recipe: Recipe, options: RunOptions, on_progress: Callable[[Progress], N
         raise DatasetError(
             f"--out {folder.root}: lies inside the source {source} and would be read as photos; move it out"
         )
+    require_weights(recipe, options.on_download)
     folder.create()
     with folder.lock():
         started_at = _begin(folder, recipe, options.accept_recipe_change)
@@ -286,6 +290,7 @@ def describe(recipe: Recipe, records: Sequence[CommitRecord], started_at: str) -
         "recipe_hash": recipe.hash,
         "packages": package_versions(),
         "models": models_of(recipe),
+        "weights": [{"name": row["name"], "sha256": row["sha256"]} for row in weights_of(recipe)],
         "counts": {
             "identities": len(identities),
             "identities_kept": sum(row["n_kept"] > 0 for row in identities),

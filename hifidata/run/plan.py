@@ -16,6 +16,7 @@ from hifidata import backends
 from hifidata.errors import SourceError
 from hifidata.recipe import STAGE_NAMES, Recipe
 from hifidata.recipe import FolderSource as FolderSettings
+from hifidata.run.needs import check_licences, weights_of
 from hifidata.schema import IdentityTask
 from hifidata.sources.base import Source
 from hifidata.sources.folder import FolderSource
@@ -59,13 +60,20 @@ class Plan:
             ],
             "groups": [group.model_dump() for group in self.recipe.worker_groups],
             "models": models_of(self.recipe),
+            "weights": weights_of(self.recipe),
             "recipe": self.recipe.model_dump(mode="json"),
             "recipe_hash": self.recipe.hash,
         }
 
 
 def make_plan(recipe: Recipe, limit: int | None = None) -> Plan:
-    """Lists the source once. Raises SourceError where it is missing or empty."""
+    """Lists the source once.
+
+    Raises:
+        SourceError: it is missing or empty.
+        WeightsError: a model's licence does not fit the recipe's ``licence_policy``.
+    """
+    check_licences(recipe)
     candidates_of: dict[str, int] = {}
     is_limited = False
     for task in open_source(recipe).identities():

@@ -22,9 +22,12 @@ from hifidata.recipe import Recipe
 from hifidata.run.parcel import open_parcel, parcel_from_bytes, parcel_to_bytes, task_from_bytes, task_to_bytes
 from hifidata.run.plan import list_tasks, open_source
 from hifidata.run.work import Outcome, Worker
+from hifidata.weights.locate import CACHE_VARIABLE, FOLDER_VARIABLE
 
 COLUMN = "parcel"
 QUIET_ENV = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
+WEIGHTS_VARIABLES = (FOLDER_VARIABLE, CACHE_VARIABLE)
+"""Workers look for model files where the driver found them; on a cluster that is a folder all machines share."""
 
 
 class PendingIdentities(Datasource):
@@ -109,7 +112,8 @@ def _own_error(error: BaseException | None) -> HifiError | None:
 
 def _start(recipe: Recipe, address: str | None) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
-    runtime_env: dict[str, Any] = {"env_vars": dict(QUIET_ENV)}
+    passed_on = {name: os.environ[name] for name in WEIGHTS_VARIABLES if name in os.environ}
+    runtime_env: dict[str, Any] = {"env_vars": QUIET_ENV | passed_on}
     # Ray's processes inherit that they ignore Ctrl-C, which a terminal sends to all of them: stopping them is our part.
     on_sigint = signal.signal(signal.SIGINT, signal.SIG_IGN)
     on_sigterm = signal.getsignal(signal.SIGTERM)

@@ -24,6 +24,7 @@ from hifidata.stages.verify import target_embedding
 from hifidata.store.folder import DatasetFolder
 from hifidata.store.manifest import CommitRecord, identity_row, write_fragment
 from hifidata.store.shards import members_of, write_shard
+from hifidata.weights import searching
 
 CHUNK_PIXELS = 60_000_000
 """Pixels held at once, of pictures and their portraits (3 bytes each): one picture at the intake limit, or some dozens."""
@@ -55,7 +56,8 @@ class Worker:
         self._source = source
         self._folder = DatasetFolder(out)
         self._is_last = STAGE_NAMES[-1] in stage_names
-        self._stages = [stage(recipe) for stage in STAGES if stage.name in stage_names and stage.runs(recipe)]
+        with searching(recipe.weights.folder):
+            self._stages = [stage(recipe) for stage in STAGES if stage.name in stage_names and stage.runs(recipe)]
 
     def make_sample(self, task: IdentityTask, candidate: Candidate, row: Row) -> Sample:
         """A sample that reads its bytes from the source when asked for them."""

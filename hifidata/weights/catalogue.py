@@ -154,7 +154,7 @@ _IDENTITY = (
         "4c06341c33c2ca1f86781dab0e829f88ad5b64be9fba56e56bc9ebdefc619e43", member="w600k_r50.onnx",
     ),
     Weight(
-        "glintr100", "glintr100.onnx", INSIGHTFACE, False, ("verify:arcface_antelopev2",), ANTELOPE_V2,
+        "glintr100", "glintr100.onnx", INSIGHTFACE, False, ("verify:arcface_glintr100",), ANTELOPE_V2,
         sha256="4ab1d6435d639628a6f3e5008dd4f929edf4c4124b1a7169e1048f9fef534cdf", member="glintr100.onnx",
     ),
     Weight(

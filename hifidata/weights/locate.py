@@ -63,7 +63,7 @@ def find(name: str) -> Path:
     if found.path is None:
         raise WeightsError(missing_message(weight))
     if found.state == "altered":
-        raise WeightsError(f"weights {name}: {found.path} {found.problem}; {_remedy(weight, found.path)}")
+        raise WeightsError(f"weights {name}: {found.path} {found.problem}; {remedy(weight, found.path)}")
     return found.path
 
 
@@ -196,8 +196,10 @@ def searching(folder: str | Path | None) -> Iterator[None]:
 
 def missing_message(weight: Weight) -> str:
     """One line: the file, every place looked at, and the command that gets it."""
-    looked = " nor in ".join(str(folder) for folder in places())
-    named = "" if offline_folder() else f"; or set {FOLDER_VARIABLE} to a folder that holds it"
+    offline = offline_folder()
+    gone = offline is not None and not offline.is_dir()
+    looked = " nor in ".join(f"{folder}{' (no such folder)' * (gone and folder == offline)}" for folder in places())
+    named = "" if offline else f"; or set {FOLDER_VARIABLE} to a folder that holds it"
     if weight.origin is None:
         return (
             f"weights {weight.name}: {weight.file} is not in {looked}; no public address is known for it, bring a copy"
@@ -206,7 +208,8 @@ def missing_message(weight: Weight) -> str:
     return f"weights {weight.name}: {weight.file} is not in {looked}; run `hifidata weights pull {weight.name}`{named}"
 
 
-def _remedy(weight: Weight, path: Path) -> str:
+def remedy(weight: Weight, path: Path) -> str:
+    """What to do about an altered file, in words."""
     command = f"run `hifidata weights pull {weight.name}`" if weight.origin else "bring the right one"
     return f"remove it and {command}" if path.is_relative_to(cache_folder()) else f"replace it, or {command}"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,11 @@ from hifidata.weights.catalogue import FileState
 from hifidata.weights.locate import sha256_of
 
 MIRROR_VARIABLE = "HIFI_WEIGHTS_MIRROR"
+NO_ADDRESS = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.InvalidSchema,
+)
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 OnBytes = Callable[[int, "int | None"], None]
@@ -109,14 +115,15 @@ def fetch(url: str, target: Path, expected: FileState | None, patience: Patience
 def _download(address: str, part: Path, expected: FileState | None, patience: Patience, on_bytes: OnBytes) -> bool:
     """Fills ``part``; returns whether it was put together from several answers."""
     was_resumed, failures = False, 0
+    most = part.stat().st_size if part.exists() else 0
     while True:
-        before = part.stat().st_size if part.exists() else 0
         try:
             resumed = _attempt(address, part, expected, patience, on_bytes)
         except _TryAgainError as error:
             after = part.stat().st_size if part.exists() else 0
             was_resumed = was_resumed or after > 0
-            failures = 1 if after > before else failures + 1
+            failures = 1 if after > most else failures + 1
+            most = max(most, after)
             if failures >= patience.attempts:
                 kept = (
                     f"; {after} bytes are kept, the same command goes on from there" if after else "; try again later"
@@ -145,9 +152,10 @@ def _attempt(address: str, part: Path, expected: FileState | None, patience: Pat
                     f"{address}: has {total} bytes, expected {expected.n_bytes}; the file there is another one: try another "
                     f"mirror ({MIRROR_VARIABLE}) or bring the right file by hand"
                 )
+            _require_room(part, (total or 0) - offset)
             _note_version(part, address, answer)
             _write_body(answer, part, offset, total, patience, on_bytes)
-    except requests.exceptions.InvalidURL as error:
+    except NO_ADDRESS as error:
         raise WeightsError(f"{address}: not an address ({error}); check {MIRROR_VARIABLE}") from error
     except requests.exceptions.RequestException as error:
         raise _TryAgainError(_why(error)) from error
@@ -186,6 +194,15 @@ def _refuse(answer: requests.Response, address: str, part: Path) -> None:
         f"{address}: the server answered {status} {answer.reason}; try a mirror ({MIRROR_VARIABLE}), or bring the file by "
         "hand into a folder that HIFI_WEIGHTS names"
     )
+
+
+def _require_room(part: Path, n_bytes: int) -> None:
+    free = shutil.disk_usage(part.parent).free
+    if n_bytes > free:
+        raise WeightsError(
+            f"{part.parent}: {n_bytes} bytes are to come, {free} are free; make room, or set HIFI_WEIGHTS_CACHE to a folder "
+            "on a larger disk"
+        )
 
 
 def _starts_at(answer: requests.Response, offset: int) -> bool:
@@ -232,7 +249,7 @@ def _discard(part: Path) -> None:
 
 
 def _why(error: requests.exceptions.RequestException) -> str:
-    if isinstance(error, requests.exceptions.Timeout):
+    if isinstance(error, requests.exceptions.Timeout) or "timed out" in str(error):  # in a body, requests wraps it
         return "the server did not answer in time"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the connection broke off"

@@ -1,0 +1,112 @@
+"""Which model files a recipe needs, whether they are here and right, and whether their licences fit the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from hifidata import backends
+from hifidata.backends import Backend
+from hifidata.errors import WeightsError
+from hifidata.recipe import Recipe
+from hifidata.weights import searching
+from hifidata.weights.catalogue import Weight, entry
+from hifidata.weights.locate import expected_files, look, missing_message, places, remedy
+from hifidata.weights.pins import read_pins
+
+OnDownload = Callable[[str, int, "int | None"], None]
+
+
+def ignore(name: str, n_bytes: int, total: int | None) -> None:
+    """Progress that nobody watches."""
+
+
+def needed_weights(recipe: Recipe) -> list[Weight]:
+    """Catalogue entries of the recipe's models, each once, in the order of the stages."""
+    names = [name for _, backend in _backends(recipe) for name in backend.weights]
+    return [entry(name) for name in dict.fromkeys(names)]
+
+
+def check_licences(recipe: Recipe) -> None:
+    """Raises WeightsError where ``licence_policy: permissive`` meets a model that nobody may use commercially."""
+    if recipe.licence_policy != "permissive":
+        return
+    refused = [problem for model, backend in _backends(recipe) for problem in _restrictions(model, backend)]
+    if refused:
+        raise WeightsError(
+            f"licence_policy permissive refuses {'; '.join(refused)}: choose other models, or set licence_policy: research"
+        )
+
+
+def weights_of(recipe: Recipe) -> list[dict[str, Any]]:
+    """One row per needed file, for ``hifidata plan`` and dataset.json: what it is, where it lies, whether it is right."""
+    with searching(recipe.weights.folder):
+        return [describe(weight) for weight in needed_weights(recipe)]
+
+
+def describe(weight: Weight, fresh: bool = False) -> dict[str, Any]:
+    """An entry of the catalogue and its state on this machine.
+
+    Args:
+        weight: the entry.
+        fresh: hash its bytes even where the unchanged file was hashed before.
+    """
+    found = look(weight, fresh)
+    pins = [pin for folder in places() if (pin := read_pins(folder).get(weight.name)) is not None]
+    known = expected_files(weight, pins[0] if pins else None).values()
+    sizes = [state.n_bytes for state in known]
+    return {
+        "name": weight.name,
+        "file": weight.file,
+        "bytes": None if not sizes or None in sizes else sum(size or 0 for size in sizes),
+        "sha256": next(iter(known)).sha256 if len(sizes) == 1 else None,
+        "licence": weight.licence,
+        "commercial": weight.commercial,
+        "needed_by": list(weight.needed_by),
+        "state": found.state,
+        "path": None if found.path is None else str(found.path),
+        "problem": found.problem or None,
+    }
+
+
+def require_weights(recipe: Recipe, on_download: OnDownload = ignore) -> None:
+    """Makes sure of every needed file before any work: fetches what is missing where the recipe says so.
+
+    Raises:
+        WeightsError: a licence does not fit, or a file is missing or altered; one line for all of them.
+    """
+    check_licences(recipe)
+    with searching(recipe.weights.folder):
+        wrong = [weight for weight in needed_weights(recipe) if look(weight).state in ("missing", "altered")]
+        if wrong and recipe.weights.download:
+            from hifidata.weights.download import pull
+
+            pull(wrong, on_download)
+            return
+        problems = [_problem(weight) for weight in wrong]
+    if problems:
+        raise WeightsError("; ".join(problems))
+
+
+def _problem(weight: Weight) -> str:
+    found = look(weight)
+    if found.path is None:
+        return missing_message(weight)
+    return f"weights {weight.name}: {found.path} {found.problem}; {remedy(weight, found.path)}"
+
+
+def _backends(recipe: Recipe) -> Iterator[tuple[str, Backend]]:
+    """``stage:model`` and the table entry of every model the recipe names."""
+    for stage in backends.BY_STAGE:
+        model = getattr(recipe, stage).model
+        if model is not None:
+            yield f"{stage}:{model}", backends.find(stage, model)
+
+
+def _restrictions(model: str, backend: Backend) -> Iterator[str]:
+    if backend.commercial is False or (backend.commercial is None and not backend.weights):
+        yield f"{model} ({backend.licence})"
+    for weight in map(entry, backend.weights):
+        if weight.commercial is not True:
+            unknown = "" if weight.commercial is False else "commercial use not known: "
+            yield f"{model}'s {weight.file} ({unknown}{weight.licence})"

@@ -1,0 +1,66 @@
+"""The table is sound, and agrees with the table of backends."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+import pytest
+
+from hifidata import backends
+from hifidata.weights.catalogue import CATALOGUE, Archive, FileState, Hub, Weight
+from tests.conftest import PROJECT_ROOT
+
+
+def states(weight: Weight) -> list[FileState]:
+    found = [FileState(weight.n_bytes, weight.sha256)] if weight.sha256 else []
+    if isinstance(weight.origin, Archive) and weight.origin.sha256:
+        found.append(FileState(weight.origin.n_bytes, weight.origin.sha256))
+    return found + (list(weight.origin.files.values()) if isinstance(weight.origin, Hub) else [])
+
+
+@pytest.mark.parametrize("weight", CATALOGUE.values(), ids=CATALOGUE)
+def test_every_entry_is_well_formed(weight: Weight) -> None:
+    assert weight.licence
+    assert weight.file == weight.file.strip("/")
+    for state in states(weight):
+        assert re.fullmatch(r"[0-9a-f]{64}", state.sha256)
+        assert state.n_bytes is None or state.n_bytes > 0
+    address = weight.origin.url if isinstance(weight.origin, Archive) else weight.origin
+    if isinstance(address, str):
+        assert urlsplit(address).scheme == "https"
+        assert urlsplit(address).path.rpartition("/")[2]
+    if isinstance(weight.origin, Hub):
+        assert weight.origin.patterns or weight.origin.files
+
+
+def test_names_files_and_hashes_are_each_used_once() -> None:
+    for values in (
+        [weight.name for weight in CATALOGUE.values()],
+        [weight.file for weight in CATALOGUE.values()],
+        [weight.sha256 for weight in CATALOGUE.values() if weight.sha256],
+    ):
+        assert len(set(values)) == len(values)
+
+
+def test_non_commercial_words_in_a_licence_are_never_marked_as_commercial() -> None:
+    words = ("non-commercial", "research only", "academic use only")
+    wrong = [w.name for w in CATALOGUE.values() if w.commercial and any(word in w.licence for word in words)]
+    assert not wrong
+
+
+def test_what_a_backend_loads_is_in_the_catalogue_and_the_catalogue_says_so() -> None:
+    for stage, table in backends.BY_STAGE.items():
+        for model, backend in table.items():
+            for name in backend.weights:
+                assert f"{stage}:{model}" in CATALOGUE[name].needed_by
+
+
+def test_the_page_for_users_lists_every_entry_with_its_licence() -> None:
+    page = (PROJECT_ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    words = {True: "| yes |", False: "| no |", None: "| unknown |"}
+    assert list(rows) == list(CATALOGUE)
+    for weight in CATALOGUE.values():
+        for part in (weight.file, weight.licence, words[weight.commercial], *weight.needed_by):
+            assert part in rows[weight.name]

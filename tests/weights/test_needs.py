@@ -1,0 +1,133 @@
+"""A recipe's model files are there, right and allowed before anything else happens.
+
+No embedded model reads a file of the catalogue, so a scorer is made to say that it needs some; everything else is real.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hifidata import backends
+from hifidata.errors import WeightsError
+from hifidata.recipe import Recipe, resolve
+from hifidata.run.engine import RunOptions, run
+from hifidata.run.needs import needed_weights, require_weights, weights_of
+from hifidata.run.plan import make_plan
+from hifidata.weights.catalogue import CATALOGUE
+from tests.servers.file_host import FileHost
+
+
+@pytest.fixture
+def scorer_needs(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def set_weights(*names: str, **changes: Any) -> None:
+        entry = dataclasses.replace(backends.SCORERS["iso29794"], weights=names, **changes)
+        monkeypatch.setitem(backends.BY_STAGE, "quality", {"iso29794": entry})  # type: ignore[arg-type]
+
+    return set_weights
+
+
+@pytest.fixture
+def yunet(assets: Path) -> Path:
+    return assets / "weights" / "yunet" / "yunet_n_dynamic.onnx"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    (tmp_path / "photos" / "ann").mkdir(parents=True)
+    (tmp_path / "photos" / "ann" / "1.jpg").write_bytes(b"no picture")
+    return tmp_path / "photos"
+
+
+def recipe_of(photos: Path, **more: Any) -> Recipe:
+    source = {"kind": "folder", "path": str(photos)}
+    return resolve({"name": "t", "source": source, "executor": {"kind": "local"}, **more}, "test")
+
+
+def refusal(recipe: Recipe) -> str:
+    with pytest.raises(WeightsError) as caught:
+        require_weights(recipe)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_embedded_models_need_no_files(photos: Path) -> None:
+    assert needed_weights(recipe_of(photos)) == []
+
+
+def test_a_run_with_a_missing_file_is_refused_before_anything_is_written(
+    photos: Path, tmp_path: Path, scorer_needs: Callable[..., None]
+) -> None:
+    scorer_needs("det_10g", "fqa")
+    with pytest.raises(WeightsError, match=r"det_10g\.onnx is not in .*weights fqa: fqa\.onnx is not in"):
+        run(recipe_of(photos), RunOptions(tmp_path / "out"), lambda progress: None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_altered_file_is_refused(photos: Path, tmp_path: Path, scorer_needs: Callable[..., None]) -> None:
+    scorer_needs("yunet")
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "yunet_n_dynamic.onnx").write_bytes(b"truncated")
+    message = refusal(recipe_of(photos, weights={"folder": str(tmp_path / "w")}))
+    assert "yunet_n_dynamic.onnx has 9 bytes, expected 322906; replace it" in message
+
+
+def test_a_recipe_that_allows_downloads_fetches_first(
+    photos: Path, scorer_needs: Callable[..., None], yunet: Path, host: FileHost, cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    scorer_needs("yunet")
+    monkeypatch.setenv("HIFI_WEIGHTS_MIRROR", host.url(""))
+    host.put("/" + str(CATALOGUE["yunet"].origin).removeprefix("https://"), yunet.read_bytes())
+    seen: list[str] = []
+    require_weights(recipe_of(photos, weights={"download": True}), lambda name, n_bytes, total: seen.append(name))
+    assert (cache / yunet.name).read_bytes() == yunet.read_bytes()
+    assert set(seen) == {yunet.name}
+
+
+def test_the_plan_says_what_is_missing_and_downloads_nothing(
+    photos: Path, tmp_path: Path, scorer_needs: Callable[..., None], yunet: Path, cache: Path
+) -> None:
+    scorer_needs("yunet", "det_10g")
+    (tmp_path / "w").mkdir()
+    shutil.copy(yunet, tmp_path / "w")
+    recipe = recipe_of(photos, weights={"folder": str(tmp_path / "w"), "download": True})
+    rows = {row["name"]: row for row in make_plan(recipe).as_dict()["weights"]}
+    assert (rows["yunet"]["state"], rows["det_10g"]["state"]) == ("present", "missing")
+    assert rows["yunet"]["sha256"] == CATALOGUE["yunet"].sha256
+    assert not cache.exists()
+    assert [row["name"] for row in weights_of(recipe)] == ["yunet", "det_10g"]
+
+
+def test_where_files_come_from_does_not_change_the_recipes_hash(photos: Path) -> None:
+    assert recipe_of(photos).hash == recipe_of(photos, weights={"folder": "/x"}, licence_policy="research").hash
+
+
+@pytest.mark.parametrize(
+    ("weights", "commercial", "refused"),
+    [
+        (("w600k_r50",), None, "quality:iso29794's w600k_r50.onnx (InsightFace weights: non-commercial research only)"),
+        (("fqa",), None, "quality:iso29794's fqa.onnx (commercial use not known: not stated"),
+        ((), None, "quality:iso29794 (Apache-2.0 (ours))"),
+        ((), False, "quality:iso29794 (Apache-2.0 (ours))"),
+        (("yunet",), None, None),
+        ((), True, None),
+    ],
+)
+def test_the_permissive_policy_refuses_by_name_what_is_not_known_to_allow_commercial_use(
+    photos: Path, scorer_needs: Callable[..., None], weights: tuple[str, ...], commercial: bool | None, refused: str | None
+) -> None:  # fmt: skip
+    scorer_needs(*weights, commercial=commercial)
+    message = ""
+    try:
+        make_plan(recipe_of(photos, licence_policy="permissive"))
+    except WeightsError as error:
+        message = str(error)
+    assert "detect:dlib_hog (CC0-1.0; 68-point predictor trained on iBUG 300-W: research only)" in message
+    assert message.endswith("choose other models, or set licence_policy: research")
+    assert (refused in message) if refused else ("iso29794" not in message)

@@ -1,0 +1,244 @@
+"""Files, archives and hub repositories reach the cache whole; what nobody published a hash for is pinned."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from hifidata.errors import WeightsError
+from hifidata.weights import download
+from hifidata.weights.catalogue import Archive, FileState, Hub, Weight
+from hifidata.weights.download import Pulled, pull
+from hifidata.weights.locate import look
+from hifidata.weights.pins import PINS_FILE, read_pins
+from tests.servers.file_host import FileHost
+from tests.weights.conftest import IMPATIENT, noise, nothing_half_done
+
+DATA = noise(60_000)
+
+
+def sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def entry(name: str, origin: str | Archive | Hub | None, **more: object) -> Weight:
+    return Weight(name, f"{name}.bin", "CC0", True, (), origin, **more)  # type: ignore[arg-type]
+
+
+def bring(*weights: Weight) -> list[Pulled]:
+    return pull(weights, lambda name, done, total: None, IMPATIENT)
+
+
+def refusal(*weights: Weight) -> str:
+    with pytest.raises(WeightsError) as caught:
+        bring(*weights)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def zipped(members: Mapping[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as bundle:
+        for name, data in members.items():
+            bundle.writestr(name, data)
+    return buffer.getvalue()
+
+
+def test_a_file_with_a_published_hash_is_fetched_once(host: FileHost, cache: Path) -> None:
+    weight = entry("net", host.put("/net", DATA), n_bytes=len(DATA), sha256=sha(DATA))
+    (first,), (second,) = bring(weight), bring(weight)
+    assert (first.was_there, first.is_new_pin, second.was_there) == (False, False, True)
+    assert first.path.read_bytes() == DATA
+    assert len(host.asked) == 1
+    assert not (cache / PINS_FILE).exists()
+    assert nothing_half_done(cache)
+
+
+def test_what_lies_in_the_offline_folder_is_not_downloaded(
+    host: FileHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "net.bin").write_bytes(DATA)
+    monkeypatch.setenv("HIFI_WEIGHTS", str(tmp_path / "mine"))
+    (pulled,) = bring(entry("net", host.url("/none"), sha256=sha(DATA)))
+    assert pulled.path == tmp_path / "mine" / "net.bin"
+    assert host.asked == []
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["net.bin"]  # used as it is
+
+
+def test_an_altered_file_in_the_cache_is_replaced(host: FileHost, cache: Path) -> None:
+    weight = entry("net", host.put("/net", DATA), sha256=sha(DATA))
+    bring(weight)
+    (cache / "net.bin").write_bytes(DATA[:-1] + bytes([DATA[-1] ^ 1]))
+    assert look(weight).state == "altered"
+    bring(weight)
+    assert look(weight).state == "present"
+
+
+def test_a_file_without_a_published_hash_is_pinned_at_the_first_download(host: FileHost, cache: Path) -> None:
+    weight = entry("net", host.put("/net", DATA))
+    (pulled,) = bring(weight)
+    assert pulled.is_new_pin
+    assert read_pins(cache)["net"].files[""] == FileState(len(DATA), sha(DATA))
+    assert look(weight).state == "present"
+    (cache / "net.bin").write_bytes(DATA + b"x")
+    assert look(weight).problem == f"has {len(DATA) + 1} bytes, expected {len(DATA)}"
+
+
+def test_another_file_than_the_pinned_one_is_refused_and_the_way_out_named(host: FileHost, cache: Path) -> None:
+    weight = entry("net", host.put("/net", DATA))
+    bring(weight)
+    (cache / "net.bin").unlink()
+    host.put("/net", noise(len(DATA), seed=3))
+    message = refusal(weight)
+    assert f"expected {sha(DATA)}" in message
+    assert message.endswith(f"remove 'net' from {cache / PINS_FILE} to accept another file")
+
+
+def test_broken_pins_are_one_line(host: FileHost, cache: Path) -> None:
+    cache.mkdir()
+    (cache / PINS_FILE).write_text('{"net": {"origin": 1}}')
+    assert "pins of downloaded weights cannot be read" in refusal(entry("net", host.put("/net", DATA)))
+
+
+def test_entries_of_one_archive_share_its_download_and_it_is_not_kept(host: FileHost, cache: Path) -> None:
+    bundle = zipped({"pack/a.onnx": b"a" * 900, "pack/b.onnx": b"b" * 900, "pack/other": b"-"})
+    archive = Archive(host.put("/pack.zip", bundle), len(bundle), sha(bundle))
+    one = entry("a", archive, sha256=sha(b"a" * 900), member="a.onnx")
+    two = entry("b", archive, member="b.onnx")
+    pulled = bring(one, two)
+    assert [item.path.read_bytes()[:1] for item in pulled] == [b"a", b"b"]
+    assert [item.is_new_pin for item in pulled] == [False, True]
+    assert len(host.asked) == 1
+    assert {path.name for path in cache.iterdir()} == {"a.bin", "b.bin", PINS_FILE, ".lock"}
+
+
+def test_a_member_with_other_bytes_is_refused(host: FileHost, cache: Path) -> None:
+    archive = Archive(host.put("/pack.zip", zipped({"a.onnx": b"changed"})))
+    message = refusal(entry("a", archive, sha256=sha(b"right"), member="a.onnx"))
+    assert f"a.onnx in it has sha256 {sha(b'changed')}, expected {sha(b'right')}; nothing was kept" in message
+    assert {path.name for path in cache.iterdir()} == {".lock"}
+
+
+def test_a_member_that_is_not_there_is_named_with_what_is(host: FileHost) -> None:
+    archive = Archive(host.put("/pack.zip", zipped({"x/c.onnx": b"c"})))
+    assert "holds no a.onnx; it holds x/c.onnx" in refusal(entry("a", archive, member="a.onnx"))
+
+
+def test_a_zip_that_is_none_is_one_line(host: FileHost, cache: Path) -> None:
+    message = refusal(entry("a", Archive(host.put("/pack.zip", b"<html>")), member="a.onnx"))
+    assert "pack.zip: not a complete zip" in message
+    assert {path.name for path in cache.iterdir()} == {".lock"}
+
+
+def test_a_whole_archive_becomes_a_folder_without_its_top_and_stays_inside(host: FileHost, cache: Path) -> None:
+    bundle = zipped({"top/model.pdmodel": b"m", "top/deploy.yaml": b"d", "top/../../../evil": b"e"})
+    weight = Weight("mat", "matting-net", "CC0", True, (), Archive(host.put("/m.zip", bundle)))
+    (pulled,) = bring(weight)
+    assert (pulled.path / "model.pdmodel").read_bytes() == b"m"
+    assert pulled.is_new_pin
+    assert not (cache.parent / "evil").exists()
+    (pulled.path / "deploy.yaml").unlink()
+    assert look(weight).problem == "deploy.yaml: is missing"
+
+
+@pytest.fixture
+def hub(host: FileHost, monkeypatch: pytest.MonkeyPatch) -> FileHost:
+    """A hub with one repository of two large files (their hashes published, as for LFS) and a small one."""
+    monkeypatch.setattr(download, "HUB", host.url(""))
+    serve(host, {"model-1.safetensors": noise(9000, 1), "model-2.safetensors": noise(9000, 2), "config.json": b"{}"})
+    return host
+
+
+def serve(host: FileHost, files: Mapping[str, bytes], commit: str = "c0ffee") -> None:
+    siblings = [
+        {"rfilename": name, "lfs": {"sha256": sha(data), "size": len(data)} if len(data) > 100 else None}
+        for name, data in {**files, "pytorch_model.bin": noise(500)}.items()
+    ]
+    listing = json.dumps({"sha": commit, "siblings": [*siblings, {"rfilename": "../evil.json"}]}).encode()
+    for revision in ("main", commit):
+        host.put(f"/api/models/org/net/revision/{revision}", listing)
+    for name, data in files.items():
+        host.put(f"/org/net/resolve/{commit}/{name}", data)
+
+
+REPOSITORY = Weight("net", "net-folder", "MIT", True, (), Hub("org/net", "main", ("*.json", "*.safetensors")))
+
+
+def test_a_hub_repository_is_fetched_at_its_commit_and_pinned(hub: FileHost, cache: Path) -> None:
+    (pulled,) = bring(REPOSITORY)
+    assert sorted(path.name for path in pulled.path.iterdir()) == [
+        "config.json", "model-1.safetensors", "model-2.safetensors",
+    ]  # fmt: skip
+    pin = read_pins(cache)["net"]
+    assert pin.origin.endswith("/org/net/tree/c0ffee")
+    assert set(pin.files) == {"config.json", "model-1.safetensors", "model-2.safetensors"}
+    assert nothing_half_done(cache)
+    assert all("bin" not in asked.path and "evil" not in asked.path for asked in hub.asked)
+
+
+def test_only_the_damaged_file_of_a_repository_is_fetched_again(hub: FileHost, cache: Path) -> None:
+    bring(REPOSITORY)
+    (cache / "net-folder" / "model-2.safetensors").write_bytes(b"cut")
+    assert look(REPOSITORY).problem == "model-2.safetensors: has 3 bytes, expected 9000"
+    hub.asked.clear()
+    bring(REPOSITORY)
+    assert look(REPOSITORY).state == "present"
+    fetched = [asked.path.rpartition("/")[2] for asked in hub.asked if "/resolve/" in asked.path]
+    assert fetched == ["model-2.safetensors"]
+
+
+def test_a_repository_that_moved_on_is_still_fetched_at_the_pinned_commit(hub: FileHost, cache: Path) -> None:
+    bring(REPOSITORY)
+    (cache / "net-folder" / "config.json").unlink()
+    hub.put("/api/models/org/net/revision/main", b'{"sha": "newer", "siblings": []}')
+    bring(REPOSITORY)
+    assert look(REPOSITORY).state == "present"
+
+
+def test_a_repository_whose_hashes_are_in_the_catalogue_needs_no_listing(hub: FileHost) -> None:
+    files = {"config.json": FileState(2, sha(b"{}"))}
+    weight = dataclasses.replace(REPOSITORY, origin=Hub("org/net", "c0ffee", files=files))
+    (pulled,) = bring(weight)
+    assert not pulled.is_new_pin
+    assert [asked.path for asked in hub.asked] == ["/org/net/resolve/c0ffee/config.json"]
+
+
+@pytest.mark.parametrize(
+    ("listing", "message"),
+    [
+        (b"<html>", "expected JSON, got something else"),
+        (b'{"error": "x"}', "not a list of a repository's files"),
+        (b'{"sha": "c", "siblings": [{"rfilename": "a.bin"}]}', "lists no file that fits *.json, *.safetensors; got 1 files"),
+    ],
+)  # fmt: skip
+def test_a_hub_that_answers_nonsense_is_one_line(hub: FileHost, listing: bytes, message: str) -> None:
+    hub.put("/api/models/org/net/revision/main", listing)
+    assert message in refusal(REPOSITORY)
+
+
+def test_an_entry_without_an_address_says_what_to_bring(cache: Path) -> None:
+    message = refusal(entry("net", None, sha256=sha(DATA)))
+    assert (
+        f"net.bin is not in {cache}; no public address is known for it, bring a copy with sha256 {sha(DATA)}" in message
+    )
+
+
+def test_two_pulls_at_once_do_not_write_into_each_other(host: FileHost, cache: Path) -> None:
+    cache.mkdir()
+    with open(cache / ".lock", "a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert "another `hifidata weights pull` is at work here" in refusal(entry("net", host.put("/net", DATA)))
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(host: FileHost, cache: Path) -> None:
+    cache.write_bytes(b"a file")
+    assert "set HIFI_WEIGHTS_CACHE to a folder that can" in refusal(entry("net", host.put("/net", DATA)))

@@ -1,0 +1,150 @@
+"""``hifidata weights`` from end to end, in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hifidata.weights.catalogue import CATALOGUE
+from tests.conftest import PROJECT_ROOT
+from tests.servers.file_host import FileHost
+from tests.weights.conftest import noise
+
+NEEDY = (
+    "import dataclasses; from hifidata import backends, cli; "
+    "old = backends.SCORERS['iso29794']; "
+    "backends.SCORERS['iso29794'] = dataclasses.replace(old, weights=('yunet',)); cli.main()"
+)
+"""The command line with a scorer that says it needs a file: no embedded model does."""
+
+
+def hifidata(*args: object, code: str = "") -> subprocess.CompletedProcess[str]:
+    start = ["-c", code] if code else ["-m", "hifidata.cli"]
+    command = [sys.executable, *start, *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=PROJECT_ROOT)
+
+
+def path_of(name: str) -> str:
+    return "/" + str(CATALOGUE[name].origin).removeprefix("https://")
+
+
+@pytest.fixture
+def mirror(host: FileHost, monkeypatch: pytest.MonkeyPatch) -> FileHost:
+    monkeypatch.setenv("HIFI_WEIGHTS_MIRROR", host.url(""))
+    return host
+
+
+def test_list_knows_every_entry_and_what_is_here(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HIFI_WEIGHTS", str(assets / "weights"))
+    rows = {row["name"]: row for row in json.loads(hifidata("weights", "list", "--json").stdout)}
+    assert list(rows) == list(CATALOGUE)
+    assert rows["yunet"]["state"] == "present"
+    assert rows["det_10g"] == {
+        "name": "det_10g", "file": "det_10g.onnx", "bytes": 16_923_827, "sha256": CATALOGUE["det_10g"].sha256,
+        "licence": "InsightFace weights: non-commercial research only", "commercial": False,
+        "needed_by": ["detect:retinaface"], "state": "missing", "path": None, "problem": None,
+    }  # fmt: skip
+    assert "InsightFace weights" in hifidata("weights", "list").stdout
+
+
+def test_pull_then_verify_then_an_altered_file_is_named(mirror: FileHost, cache: Path, assets: Path) -> None:
+    file = assets / "weights" / "lightqnet" / "lightqnet-dm050.pb"
+    mirror.put(path_of("lightqnet"), file.read_bytes())
+    done = hifidata("weights", "pull", "lightqnet", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [{"name": "lightqnet", "result": "pulled", "path": str(cache / file.name)}]
+    assert "lightqnet: MIT" in done.stderr
+    assert "was here" in hifidata("weights", "pull", "lightqnet").stdout
+
+    assert hifidata("weights", "verify").returncode == 0
+    data = bytearray((cache / file.name).read_bytes())
+    data[99] ^= 1
+    (cache / file.name).write_bytes(data)
+    bad = hifidata("weights", "verify", "lightqnet")
+    assert bad.returncode == 1
+    assert bad.stderr.startswith(f"error: weights lightqnet: {cache / file.name} has sha256 ")
+    assert bad.stderr.count("\n") == 1
+
+
+def test_a_file_without_a_published_hash_is_pinned_and_said_so(mirror: FileHost, cache: Path) -> None:
+    mirror.put(path_of("fqa"), noise(5000))
+    done = hifidata("weights", "pull", "fqa")
+    assert done.returncode == 0, done.stderr
+    assert "fqa: nobody publishes its hash; what is here now was pinned" in done.stderr
+    assert (cache / "fqa.onnx").read_bytes() == noise(5000)
+    assert "hifidata-pins.json" in {path.name for path in cache.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["pull", "det_10k"], 2, "error: weights det_10k: not in the catalogue; did you mean det_10g?"),
+        (["pull", "nope.yaml"], 2, "error: recipe nope.yaml: no such file"),
+        (["pull", "selfie"], 2, "no public address is known for it, bring a copy with sha256 8d13b7fa"),
+        (["pull", "ediffiqa_t"], 2, "the server answered 404 Not Found; try a mirror"),
+        (["verify", "nope"], 2, "not in the catalogue"),
+        (["pull"], 2, "Missing argument"),
+    ],
+)
+def test_bad_requests_are_one_line(mirror: FileHost, args: list[str], code: int, message: str) -> None:
+    done = hifidata("weights", *args)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_recipe_by_name_pulls_what_its_models_need() -> None:
+    done = hifidata("weights", "pull", "folder", "--json")  # its models come with packages
+    assert (done.returncode, json.loads(done.stdout)) == (0, [])
+
+
+def test_a_killed_pull_is_resumed_by_the_same_command(mirror: FileHost, cache: Path, assets: Path) -> None:
+    file = assets / "weights" / "scrfd" / "scrfd_2.5g_bnkps.onnx"
+    hosted = path_of("scrfd_2.5g")
+    mirror.put(hosted, file.read_bytes(), stall_s=30.0)
+    part = cache / f".{file.name}.part"
+    with subprocess.Popen(
+        [sys.executable, "-m", "hifidata.cli", "weights", "pull", "scrfd_2.5g"],
+        stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=PROJECT_ROOT, env=dict(os.environ),
+    ) as process:  # fmt: skip
+        deadline = time.monotonic() + 30
+        while not (part.exists() and part.stat().st_size > 0) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.kill()
+    assert not (cache / file.name).exists()
+    arrived = part.stat().st_size
+    assert arrived > 0
+    mirror.put(hosted, file.read_bytes())
+    done = hifidata("weights", "pull", "scrfd_2.5g")
+    assert done.returncode == 0, done.stderr
+    assert mirror.asked[-1].range == f"bytes={arrived}-"
+    assert (cache / file.name).read_bytes() == file.read_bytes()
+
+
+def test_run_refuses_plan_lists_and_weights_option_mends(tmp_path: Path, assets: Path) -> None:
+    (tmp_path / "photos" / "ann").mkdir(parents=True)
+    (tmp_path / "photos" / "ann" / "1.jpg").write_bytes(b"no picture")
+    recipe = PROJECT_ROOT / "pipelines" / "folder.yaml"
+    sets = ["--set", f"source.path={tmp_path / 'photos'}"]
+    refused = hifidata("run", recipe, "--out", tmp_path / "out", *sets, code=NEEDY)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: weights yunet: yunet_n_dynamic.onnx is not in ")
+    assert refused.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+    plan = hifidata("plan", recipe, *sets, code=NEEDY)
+    assert plan.returncode == 0, plan.stderr
+    assert "hifidata weights pull yunet" in plan.stderr
+    assert "missing" in plan.stdout
+    found = hifidata("plan", recipe, *sets, "--weights", assets / "weights", "--json", code=NEEDY)
+    assert [row["state"] for row in json.loads(found.stdout)["weights"]] == ["present"]
+
+    policy = hifidata("plan", recipe, *sets, "--set", "licence_policy=permissive")
+    assert policy.returncode == 2
+    assert policy.stderr.startswith("error: licence_policy permissive refuses detect:dlib_hog (")
