@@ -131,7 +131,7 @@ OCCLUSION_CHECKERS: Mapping[str, Backend] = {
     "hands": Backend(
         "hands:HandsAtFace",
         "Apache-2.0 (MediaPipe)",
-        {"min_score": 0.6},
+        {"min_score": 0.5},
         "tuned on half of the people of a private test set, see docs/quality.md",
         ("mediapipe_palm", "mediapipe_hand"),
     ),

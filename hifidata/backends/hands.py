@@ -26,9 +26,10 @@ PALM_PX, HAND_PX = 192, 224
 ANCHOR_GRIDS = ((24, 2), (12, 6))
 """Cells per side and anchors per cell: strides 8 and, three layers together, 16."""
 
-SEARCH_SIDES = (2.0, 3.0)
-"""Squares that are searched, over the face's longer side. A palm is found within a range of sizes, and hands at a face
-differ: 2 alone misses a hand over a mouth, 3 alone a cheek in a hand, the whole picture more of both."""
+SEARCH_SIDES = (2.0, 2.5, 3.0)
+"""Squares that are searched, over the face's longer side; a hand counts where two of them show it. False alarms on plain
+faces come and go with the square, hands stay: of 357 real faces in dlib's boxes, 6 were false alarms where one square of
+two was enough, 1 where two of three must show the hand."""
 
 MIN_PALM_SCORE, MAX_OVERLAP = 0.3, 0.3
 """Proposals are cheap: the second network judges them."""
@@ -69,7 +70,7 @@ class Hand:
 
 
 class HandsAtFace:
-    """Answers for the most certain hand that has at least one of its 21 points inside the face box.
+    """Answers for the most certain hand that two squares show with at least one of its 21 points inside the face box.
 
     Args:
         palm_weights: palm detector, (1, 3, 192, 192).
@@ -95,17 +96,20 @@ class HandsAtFace:
         return [self._check_one(*pair) for pair in zip(pictures, xyxy_px, strict=True)]
 
     def _check_one(self, picture: RgbU8, box_px: F32) -> Occlusion:
-        scores = [hand.score for hand in self.hands(picture, box_px) if touches(hand.points_px, box_px)]
-        if not scores:
+        best_of_square = []
+        for side in SEARCH_SIDES:
+            at_face = [hand.score for hand in self.hands(picture, box_px, side) if touches(hand.points_px, box_px)]
+            best_of_square.append(max(at_face, default=0.0))
+        score = sorted(best_of_square)[-2]
+        if score == 0.0:
             return Occlusion("no hand at the face", (), 0.0)
-        return Occlusion(f"hand at the face: {max(scores):.2f}", ("hand",), max(scores))
+        return Occlusion(f"hand at the face: {score:.2f}", ("hand",), score)
 
-    def hands(self, picture: RgbU8, box_px: F32) -> list[Hand]:
-        """Every proposal around a face box (4,), at the face or beside it, with its score."""
+    def hands(self, picture: RgbU8, box_px: F32, side_over_face: float) -> list[Hand]:
+        """Every proposal in a square around a face box (4,), at the face or beside it, with its score."""
         centre_px = (box_px[:2] + box_px[2:]).astype(np.float64) / 2
         longer_px = max(float((box_px[2:] - box_px[:2]).max()), 1.0)
-        palms = [palm for side in SEARCH_SIDES for palm in self._palms(picture, centre_px, side * longer_px)]
-        return [self._judge(picture, palm) for palm in palms]
+        return [self._judge(picture, palm) for palm in self._palms(picture, centre_px, side_over_face * longer_px)]
 
     def _palms(self, picture: RgbU8, centre_px: F64, side_px: float) -> list[Palm]:
         """Proposals in a square of the picture."""

@@ -13,7 +13,7 @@ from hifidata.backends.dlib_faces import DlibDetector
 from hifidata.backends.hands import HAND_PX, HandsAtFace, Palm, hand_square, palm_anchors, touches
 from hifidata.errors import WeightsError
 
-FLOOR = 0.6
+FLOOR = 0.5
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,8 @@ def test_the_points_of_a_found_hand_follow_the_picture_when_it_is_shifted_and_sh
     box = faces.xyxy_px[0]
     moved = np.zeros((picture.shape[0] + 60, picture.shape[1] + 40, 3), np.uint8)
     moved[60:, 40:] = picture
-    before = max(hands.hands(picture, box), key=lambda hand: hand.score)
-    after = max(hands.hands(moved, box + np.array([40, 60, 40, 60], np.float32)), key=lambda hand: hand.score)
+    before = max(hands.hands(picture, box, 2.5), key=lambda hand: hand.score)
+    after = max(hands.hands(moved, box + np.array([40, 60, 40, 60], np.float32), 2.5), key=lambda hand: hand.score)
     size = float(np.ptp(before.points_px, axis=0).max())
     shift = np.linalg.norm(after.points_px - before.points_px - [40, 60], axis=1).mean()
     assert shift < 0.1 * size
