@@ -16,6 +16,7 @@ import yaml
 from hifidata.errors import DatasetError
 from hifidata.report import statistics as stats
 from hifidata.report.calibration import Calibration, calibrate
+from hifidata.report.downloads import FETCH, losses
 from hifidata.report.folder import Manifests
 from hifidata.report.gallery import Gallery, Limits
 from hifidata.report.near_threshold import NUMERIC_TESTS, threshold_used, with_derived
@@ -71,7 +72,9 @@ def render_report(dataset_dir: Path, run: Mapping[str, Any], limits: Limits | No
     identities = manifests.identities(stats.IDENTITY_COLUMNS_READ)
     recipe: Mapping[str, Any] = run.get("recipe") or {}
     reasons = stats.reason_counts(images)
-    sheets, people = Gallery(manifests, limits).show(images, reasons, recipe)
+    # What was lost before its bytes were here has no picture to judge a limit by.
+    judged = tuple(count for count in reasons if count.stages != (FETCH,))
+    sheets, people = Gallery(manifests, limits).show(images, judged, recipe)
     not_run = stats.stages_not_run(run)
     return _TEMPLATES.get_template("report.html.j2").render(
         name=run.get("name") or recipe.get("name") or dataset_dir.resolve().name,
@@ -85,6 +88,7 @@ def render_report(dataset_dir: Path, run: Mapping[str, Any], limits: Limits | No
         reason_words=reason_words,
         reasons=reasons,
         idle_reasons=_idle_reasons(reasons),
+        losses=losses(manifests.images(("stage", "reason", "source_uri", "retryable"))),
         sheets=sheets,
         people=people,
         limits=limits,
