@@ -10,7 +10,10 @@ from hifidata.report.downloads import losses
 def test_losses_are_counted_per_reason_with_the_hosts_where_most_lie() -> None:
     rows = [("fetch", "timeout", f"https://slow.example/{n}.jpg", True) for n in range(3)]
     rows += [("fetch", "timeout", f"https://h{n}.example/a.jpg", True) for n in range(3)]
-    rows += [("fetch", "bad_url", "http://[broken/a.jpg", False), ("detect", "no_face", "https://a.example/1.jpg", None)]
+    rows += [
+        ("fetch", "bad_url", "http://[broken/a.jpg", False),
+        ("detect", "no_face", "https://a.example/1.jpg", None),
+    ]
     rows += [(None, None, "https://a.example/2.jpg", False)]
     columns = dict(zip(("stage", "reason", "source_uri", "retryable"), map(list, zip(*rows, strict=True)), strict=True))
     timeout, bad = losses(pa.table(columns))
