@@ -122,7 +122,9 @@ class Detect(Section):
     """Exactly one face that counts."""
 
     model: str = "dlib_hog"
-    min_score: float = Field(0.0, description="faces below it are ignored; dlib's scale, 0 is its own cut")
+    min_score: float = Field(
+        0.0, description="faces below it are ignored, on the detector's own scale; each has a cut of its own besides"
+    )
     other_face_min_area_ratio: float = Field(
         0.25, ge=0, le=1, description="another face counts from this share of the main face's area on; the paper: 0.0"
     )
@@ -211,6 +213,7 @@ class Attributes(Section):
     gender_from_name: bool = Field(
         True, description="guess from the person's first name; off for ids that are no names"
     )
+    model: str | None = Field(None, description="gender where the name does not tell, and age: genderage")
 
 
 class Caption(Section):
@@ -373,6 +376,7 @@ def resolve(data: Mapping[str, Any], where: str) -> Recipe:
 def _with_model_defaults(recipe: Recipe, where: str) -> Recipe:
     """Fills thresholds left null with the named model's own; raises RecipeError for a model that does not exist."""
     filled: dict[str, Section] = {}
+    models: dict[str, str] = {}
     for stage in backends.BY_STAGE:
         section: Any = getattr(recipe, stage)
         if section.model is None:
@@ -381,9 +385,14 @@ def _with_model_defaults(recipe: Recipe, where: str) -> Recipe:
             defaults = backends.find(stage, section.model).defaults or {}
         except RecipeError as error:
             raise RecipeError(f"{where}: {error}") from None
+        models[stage] = section.model
         filled[stage] = section.model_copy(
             update={key: value for key, value in defaults.items() if getattr(section, key) is None}
         )
+    try:
+        backends.check_landmarks(models)
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {error}") from None
     return recipe.model_copy(update=filled)
 
 

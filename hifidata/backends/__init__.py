@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from hifidata import weights
 from hifidata.errors import RecipeError
@@ -27,6 +27,7 @@ class Backend:
         weights: entries of the weights catalogue; the class is constructed with their paths, in this order.
         commercial: whether the licence of what a package brings along allows commercial use; entries of the catalogue
             say it for themselves. None: not known.
+        landmarks: whether a detector ``gives`` 68 landmarks, or a later model ``needs`` them of it.
     """
 
     path: str
@@ -35,19 +36,30 @@ class Backend:
     origin: str = ""
     weights: tuple[str, ...] = ()
     commercial: bool | None = None
+    landmarks: Literal["gives", "needs"] | None = None
 
 
+_INSIGHTFACE = "InsightFace weights: non-commercial research only"
 DETECTORS: Mapping[str, Backend] = {
     "dlib_mmod": Backend(
         "dlib_faces:DlibMmodDetector",
         "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only",
         commercial=False,
+        landmarks="gives",
     ),
     "dlib_hog": Backend(
         "dlib_faces:DlibDetector",
         "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only",
         commercial=False,
+        landmarks="gives",
     ),
+    "retinaface": Backend("scrfd:RetinaFace", _INSIGHTFACE, weights=("det_10g",)),
+    "scrfd_2.5g": Backend("scrfd:Scrfd2G", _INSIGHTFACE, weights=("scrfd_2.5g",)),
+    "scrfd_500m": Backend("scrfd:Scrfd500M", _INSIGHTFACE, weights=("scrfd_500m",)),
+    "retinaface_mnet": Backend(
+        "retinaface_mnet:RetinaFaceMnet", "BSD-2-Clause / MIT; trained on WIDER FACE", weights=("retinaface_mnet025",)
+    ),
+    "yunet": Backend("yunet:YuNet", "BSD-2-Clause / Apache-2.0; trained on WIDER FACE", weights=("yunet",)),
 }
 EMBEDDERS: Mapping[str, Backend] = {
     "dlib_resnet": Backend(
@@ -56,8 +68,25 @@ EMBEDDERS: Mapping[str, Backend] = {
         {"k": 2, "min_similarity": 0.93},
         "tuned on half of the people of a private test set, see docs/quality.md",
         commercial=True,
+        landmarks="needs",
     ),
-}
+    "arcface": Backend(
+        "arcface:ArcFace", _INSIGHTFACE, {"k": 2, "min_similarity": 0.7},
+        "0.7: paper, section 3.4, for InsightFace; k is not in the paper. `hifidata calibrate` fits 0.7 to the data",
+        ("w600k_r50",),
+    ),
+    "arcface_glintr100": Backend(
+        "arcface:ArcFaceGlint", _INSIGHTFACE, {"k": 2, "min_similarity": 0.7},
+        "0.7: paper, section 3.4, for InsightFace; k is not in the paper. `hifidata calibrate` fits 0.7 to the data",
+        ("glintr100",),
+    ),
+    "mobilefacenet": Backend(
+        "arcface:MobileFaceNet", "Apache-2.0 repository; trained on MS-Celeb-1M (withdrawn): research only",
+        {"k": 2, "min_similarity": 0.45},
+        "tuned on half of the people of a private test set, see docs/quality.md",
+        ("mobilefacenet",),
+    ),
+}  # fmt: skip
 SCORERS: Mapping[str, Backend] = {
     "iso29794": Backend(
         "iso_quality:IsoQuality",
@@ -83,6 +112,9 @@ FACE3D_MODELS: Mapping[str, Backend] = {
     ),
     "mesh": Backend("mesh:MeshFitter", "Apache-2.0 (MediaPipe)", weights=("mediapipe_mesh",)),
 }  # fmt: skip
+ATTRIBUTE_MODELS: Mapping[str, Backend] = {
+    "genderage": Backend("genderage:InsightGenderAge", _INSIGHTFACE, weights=("genderage",)),
+}
 BY_STAGE: Mapping[str, Mapping[str, Backend]] = {
     "detect": DETECTORS,
     "quality": SCORERS,
@@ -92,6 +124,7 @@ BY_STAGE: Mapping[str, Mapping[str, Backend]] = {
     "verify": EMBEDDERS,
     "caption": CAPTIONERS,
     "face3d": FACE3D_MODELS,
+    "attributes": ATTRIBUTE_MODELS,
 }
 
 
@@ -110,3 +143,24 @@ def load(stage: str, model: str) -> Any:
     module, _, name = backend.path.partition(":")
     paths = [weights.find(entry) for entry in backend.weights]
     return getattr(importlib.import_module(f"hifidata.backends.{module}"), name)(*paths)
+
+
+def check_landmarks(models: Mapping[str, str]) -> None:
+    """Refuses a model that aligns by 68 landmarks behind a detector that gives none.
+
+    Args:
+        models: model name by stage, of the stages that run.
+
+    Raises:
+        RecipeError: names both models and what fits.
+    """
+    if find("detect", models["detect"]).landmarks == "gives":
+        return
+    givers = ", ".join(name for name, backend in DETECTORS.items() if backend.landmarks == "gives")
+    for stage, model in models.items():
+        if find(stage, model).landmarks == "needs":
+            others = ", ".join(name for name, backend in BY_STAGE[stage].items() if backend.landmarks != "needs")
+            raise RecipeError(
+                f"{stage}.model: {model} needs 68 landmarks, which detect.model {models['detect']} does not give; "
+                f"set detect.model to one of {givers}, or {stage}.model to one of {others}"
+            )

@@ -50,6 +50,19 @@ class TextRegions:
     scores: F32
 
 
+@dataclass(frozen=True)
+class GenderAge:
+    """A model's guess about one face.
+
+    Attributes:
+        gender: ``female`` or ``male``.
+        age: years.
+    """
+
+    gender: str
+    age: float
+
+
 class FaceDetector(Protocol):
     """Finds faces."""
 
@@ -75,6 +88,15 @@ class QualityScorer(Protocol):
 
     def score(self, picture: RgbU8, xyxy_px: F32, kps_px: F32, landmarks_px: F32 | None) -> Mapping[str, float | None]:
         """Manifest columns: always ``quality_score`` (0 to 1), and whatever components the scorer has."""
+
+
+class AttributeEstimator(Protocol):
+    """Guesses gender and age from a face."""
+
+    name: str
+
+    def estimate(self, pictures: Sequence[RgbU8], xyxy_px: Sequence[F32]) -> list[GenderAge]:
+        """One guess per picture, for the box (4,) of its main face."""
 
 
 class TextRecognizer(Protocol):

@@ -13,7 +13,9 @@ import jinja2
 import pyarrow as pa
 import yaml
 
+from hifidata.errors import DatasetError
 from hifidata.report import statistics as stats
+from hifidata.report.calibration import Calibration, calibrate
 from hifidata.report.folder import Manifests
 from hifidata.report.gallery import Gallery, Limits
 from hifidata.report.near_threshold import NUMERIC_TESTS, threshold_used, with_derived
@@ -28,6 +30,10 @@ _TEMPLATES = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+
+
+REPORTED_FAR = 0.001
+"""False-accept rate of the similarity threshold that the report sets beside the recipe's."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ def render_report(dataset_dir: Path, run: Mapping[str, Any], limits: Limits | No
         ages=stats.ages(images),
         genders=stats.genders(images),
         scores=_scores(images, recipe),
+        calibration=_calibration(dataset_dir, recipe),
         recipe_yaml=_as_yaml(recipe),
         recipe_hash=run.get("recipe_hash") or "",
         models=run.get("models") or (),
@@ -103,6 +110,14 @@ def _scores(images: pa.Table, recipe: Mapping[str, Any]) -> list[ScoreView]:
         column, cut = NUMERIC_TESTS[reason].column, threshold_used(images, reason, recipe)
         views.append(ScoreView(title, label, stats.histogram(images, column, reason, cut)))
     return views
+
+
+def _calibration(dataset_dir: Path, recipe: Mapping[str, Any]) -> Calibration | None:
+    """None where the dataset has too few people, or no embeddings, to say anything."""
+    try:
+        return calibrate(dataset_dir, REPORTED_FAR, (recipe.get("verify") or {}).get("min_similarity"))
+    except DatasetError:
+        return None
 
 
 def _idle_reasons(reasons: tuple[stats.ReasonCount, ...]) -> list[str]:

@@ -273,7 +273,8 @@ def histogram(images: pa.Table, column: str, reason: Reason, cut: float | None, 
 def _switched_off(section: Any) -> bool:
     if not isinstance(section, Mapping):
         return False
-    return any(key in section and not section[key] for key in ("model", "enabled", "gender_from_name"))
+    switches = [section[key] for key in ("model", "enabled", "gender_from_name") if key in section]
+    return bool(switches) and not any(switches)
 
 
 def _nice_widths() -> list[int]:
