@@ -67,7 +67,7 @@ def frechet_distance(first: F64, second: F64) -> float:
     """
     means = [features.mean(axis=0) for features in (first, second)]
     centred = [(x - m) / np.sqrt(len(x) - 1) for x, m in zip((first, second), means, strict=True)]
-    left, right = (np.linalg.qr(x).R if len(x) > x.shape[1] else x for x in centred)  # at most (d, d)
+    left, right = (np.asarray(np.linalg.qr(x, mode="r")) if len(x) > x.shape[1] else x for x in centred)  # at most (d, d)
     root_trace = np.linalg.svd(left @ right.T, compute_uv=False).sum()
     shift = np.square(means[0] - means[1]).sum()
     return float(shift + sum(np.square(x).sum() for x in centred) - 2 * root_trace)
