@@ -6,6 +6,7 @@ interval; the distance itself is four lines. Nothing is downloaded: the network'
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -31,7 +32,9 @@ def load_inception(path: Path) -> Callable[[RgbU8], F32]:
     import torch
 
     try:
-        layers = torch.jit.load(str(path), map_location="cpu").eval().layers
+        with warnings.catch_warnings():  # torch would like another format; this is the one that exists
+            warnings.simplefilter("ignore", DeprecationWarning)
+            layers = torch.jit.load(str(path), map_location="cpu").eval().layers
     except (RuntimeError, ValueError, OSError, AttributeError) as error:
         raise WeightsError(
             f"--inception {path}: not the TorchScript network that clean-fid and StyleGAN2 use "
@@ -67,7 +70,9 @@ def frechet_distance(first: F64, second: F64) -> float:
     """
     means = [features.mean(axis=0) for features in (first, second)]
     centred = [(x - m) / np.sqrt(len(x) - 1) for x, m in zip((first, second), means, strict=True)]
-    left, right = (np.asarray(np.linalg.qr(x, mode="r")) if len(x) > x.shape[1] else x for x in centred)  # at most (d, d)
+    left, right = (
+        np.asarray(np.linalg.qr(x, mode="r")) if len(x) > x.shape[1] else x for x in centred
+    )  # at most (d, d)
     root_trace = np.linalg.svd(left @ right.T, compute_uv=False).sum()
     shift = np.square(means[0] - means[1]).sum()
     return float(shift + sum(np.square(x).sum() for x in centred) - 2 * root_trace)

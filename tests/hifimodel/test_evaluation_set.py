@@ -82,7 +82,7 @@ def test_a_person_keeps_their_photos_whoever_else_is_drawn(shards: Path, tmp_pat
 
 
 def test_too_few_people_and_another_set_in_the_folder_are_refused(shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="5 people with 5 usable photos, expected 9; met .*ask for fewer"):
+    with pytest.raises(DataError, match=r"5 people with 5 usable photos, expected 9; met .*ask for fewer"):
         build_evalset(shards, tmp_path / "set", PROMPTS, SetSettings(identities=9))
     build_evalset(shards, tmp_path / "set", PROMPTS)
     build_evalset(shards, tmp_path / "set", PROMPTS)  # the same again is no quarrel
@@ -164,7 +164,7 @@ def test_a_generator_that_never_works_stops_the_run(shards: Path, tmp_path: Path
         asked.append(request)
         raise RuntimeError("out of memory")
 
-    with pytest.raises(ModelPackageError, match="10 cells in a row failed, the last .* out of memory"):
+    with pytest.raises(ModelPackageError, match=r"10 cells in a row failed, the last .* out of memory"):
         run_cells(evalset, never, "m", tmp_path / "out")
     assert len(asked) == 10
 

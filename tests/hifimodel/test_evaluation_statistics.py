@@ -67,7 +67,7 @@ def test_frechet_distance_equals_the_matrix_root(n_made: int, n_real: int) -> No
 
 def test_frechet_distance_of_a_shift_is_its_square() -> None:
     made = np.random.default_rng(0).normal(size=(30, 5))
-    assert frechet_distance(made, made + [3, 0, 0, 0, 4]) == pytest.approx(25)
+    assert frechet_distance(made, made + np.array([3, 0, 0, 0, 4])) == pytest.approx(25)
     assert frechet_distance(made, made) == pytest.approx(0, abs=1e-9)
 
 
