@@ -1,7 +1,7 @@
 """``python -m hifimodel.evaluate``: build an evaluation set, make a model's pictures for it, print the paper's Table 1.
 
 python -m hifimodel.evaluate build --shards 'datasets/held-out/shards/**/*.tar' --out evalset
-python -m hifimodel.evaluate run --set evalset --model runs/demo --out pictures
+python -m hifimodel.evaluate run --set evalset --model runs/demo --out pictures [-- --base DIR --steps 8 ...]
 python -m hifimodel.evaluate --set evalset --pictures pictures
 """
 
@@ -117,6 +117,10 @@ def run(
     generator: Annotated[
         str, typer.Option(metavar="MODULE:FUNCTION", help="makes a generator from --model; for other methods")
     ] = "hifimodel.evaluation.generator:load",
+    options: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(metavar="[-- OPTIONS]", help="for the generator; of ours: those of hifimodel.generate"),
+    ] = None,
     json_out: JsonOption = False,
 ) -> None:
     """Makes the picture of every prompt, person and seed; the same command again makes what is not there."""
@@ -130,7 +134,8 @@ def run(
     def update(counts: RunCounts) -> None:
         tell(counts.made + counts.skipped + counts.failed, cells)
 
-    counts = run_cells(found, load_generator(generator, model), f"{generator} {model}", folder, update)
+    made_with = " ".join([generator, model, *(options or [])])
+    counts = run_cells(found, load_generator(generator, model, options or []), made_with, folder, update)
     words = f"{cells} cells: {counts.made} made, {counts.skipped} there before, {counts.failed} failed"
     typer.echo(json.dumps(vars(counts)) if json_out else words)
     if counts.failed:

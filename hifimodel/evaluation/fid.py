@@ -70,10 +70,10 @@ def frechet_distance(first: F64, second: F64) -> float:
     """
     means = [features.mean(axis=0) for features in (first, second)]
     centred = [(x - m) / np.sqrt(len(x) - 1) for x, m in zip((first, second), means, strict=True)]
-    left, right = (
-        np.asarray(np.linalg.qr(x, mode="r")) if len(x) > x.shape[1] else x for x in centred
-    )  # at most (d, d)
-    root_trace = np.linalg.svd(left @ right.T, compute_uv=False).sum()
+    few, many = sorted(centred, key=len)
+    if len(few) > few.shape[1]:
+        few = np.asarray(np.linalg.qr(few, mode="r"))  # (d, d), the same few.T @ few
+    root_trace = np.linalg.svd(few @ many.T, compute_uv=False).sum()
     shift = np.square(means[0] - means[1]).sum()
     return float(shift + sum(np.square(x).sum() for x in centred) - 2 * root_trace)
 

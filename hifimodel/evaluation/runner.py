@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,8 +52,13 @@ class RunCounts:
     failed: int = 0
 
 
-def load_generator(name: str, model: str) -> Generate:
-    """The generator that ``module:function`` makes from a model's name or folder.
+def load_generator(name: str, model: str, options: Sequence[str] = ()) -> Generate:
+    """The generator that ``module:function`` makes.
+
+    Args:
+        name: the function; ours is ``hifimodel.evaluation.generator:load``.
+        model: name or folder of the model, for the function.
+        options: more words from the command line, for the function.
 
     Raises:
         ConfigError: there is no such function.
@@ -63,10 +68,10 @@ def load_generator(name: str, model: str) -> Generate:
         make = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
-            f"--generator {name}: cannot be imported ({error}); expected module:function, which takes --model and returns a "
-            "function from a hifimodel.evaluation.runner.Request to a picture"
+            f"--generator {name}: cannot be imported ({error}); expected module:function, which takes --model and a list of "
+            "options, and returns a function from a hifimodel.evaluation.runner.Request to a picture"
         ) from error
-    generate: Generate = make(model)
+    generate: Generate = make(model, options)
     return generate
 
 

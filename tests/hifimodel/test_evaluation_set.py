@@ -222,9 +222,9 @@ def test_a_killed_run_leaves_whole_pictures_and_goes_on(evalset: EvalSet, tmp_pa
 
 
 def test_other_methods_bring_their_own_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mine.py").write_text("def load(model):\n    return lambda request: model\n")
+    (tmp_path / "mine.py").write_text("def load(model, options):\n    return lambda request: [model, *options]\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert load_generator("mine:load", "m")(None) == "m"  # type: ignore[arg-type]
+    assert load_generator("mine:load", "m", ["--fast"])(None) == ["m", "--fast"]  # type: ignore[arg-type]
     for wrong in ("mine:nothing", "nowhere:load", "mine"):
         with pytest.raises(ConfigError, match=f"--generator {wrong}: cannot be imported"):
             load_generator(wrong, "m")
