@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,28 +30,27 @@ app = typer.Typer(
     "3 done but some cells failed, 130 interrupted.",
 )
 PROGRESS_INTERVAL_S = 10.0
-SetOption = Annotated[Optional[Path], typer.Option("--set", metavar="EVALSET", help="evaluation set, see build")]  # noqa: UP045
 JsonOption = Annotated[bool, typer.Option("--json", help="machine-readable output on stdout")]
 
 
 @app.callback(invoke_without_command=True)
 def measure(
     context: typer.Context,
-    evalset: SetOption = None,
+    evalset: Annotated[Path | None, typer.Option("--set", metavar="EVALSET", help="evaluation set, see build")] = None,
     pictures: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--pictures", metavar="DIR", help="generated pictures; without: the rows of real photos alone"),
     ] = None,
-    real: Annotated[Optional[Path], typer.Option(help="photos that FID compares with; default: the references")] = None,  # noqa: UP045
+    real: Annotated[Path | None, typer.Option(help="photos that FID compares with; default: the references")] = None,
     recognisers: Annotated[
         list[str],
         typer.Option("--recogniser", help="for Sim_f; may be repeated: give one the model was not trained against"),
     ] = ["arcface", "dlib_resnet"],  # noqa: B006
     detector: Annotated[str, typer.Option(help="finds the faces")] = "dlib_hog",
     face3d: Annotated[str, typer.Option(help="for Exp and Pose: tddfa, deca or points (needs no files)")] = "tddfa",
-    face3d_weights: Annotated[Optional[Path], typer.Option(help="folder of its files; deca needs it")] = None,  # noqa: UP045
-    clip: Annotated[Optional[Path], typer.Option(help="folder of a CLIP model, for CLIP_f")] = None,  # noqa: UP045
-    inception: Annotated[Optional[Path], typer.Option(help="inception-2015-12-05.pt, for FID")] = None,  # noqa: UP045
+    face3d_weights: Annotated[Path | None, typer.Option(help="folder of its files; deca needs it")] = None,
+    clip: Annotated[Path | None, typer.Option(help="folder of a CLIP model, for CLIP_f")] = None,
+    inception: Annotated[Path | None, typer.Option(help="inception-2015-12-05.pt, for FID")] = None,
     seed: Annotated[int, typer.Option(help="of the intervals")] = 0,
     strict: Annotated[
         bool, typer.Option("--strict", help="exit 1 where the sanity rows are in the wrong order")
@@ -61,6 +60,8 @@ def measure(
     """Prints the table; see also the commands build and run."""
     if context.invoked_subcommand:
         return
+    if evalset is None:
+        raise typer.BadParameter("--set is missing; `build` makes a set")
     from hifimodel.evaluation.evalset import read_evalset
     from hifimodel.evaluation.faces import InstrumentSettings, load_instruments
     from hifimodel.evaluation.report import evaluate
@@ -68,7 +69,7 @@ def measure(
     from hifimodel.evaluation.table import console, print_report, wrong_order
 
     settings = InstrumentSettings(tuple(recognisers), detector, face3d, face3d_weights, clip, inception)
-    found = read_evalset(_given(evalset))
+    found = read_evalset(evalset)
     instruments = load_instruments(settings)
     report = evaluate(found, pictures, instruments, Bootstrap(seed=seed), real, _progress("measured"))
     if json_out:
@@ -85,10 +86,10 @@ def measure(
 def build(
     shards: Annotated[list[str], typer.Option(help="dataset folder, or quoted pattern of tars; not the training data")],
     out: Annotated[Path, typer.Option(metavar="EVALSET", help="folder to make")],
-    identities: Annotated[Optional[int], typer.Option(min=1, help="people; default: up to 100")] = None,  # noqa: UP045
+    identities: Annotated[int | None, typer.Option(min=1, help="people; default: up to 100")] = None,
     references: Annotated[int, typer.Option(min=1, help="reference photos per person")] = 4,
-    prompts: Annotated[Optional[Path], typer.Option(help="one a line; default: manifests/prompts.txt")] = None,  # noqa: UP045
-    max_prompts: Annotated[Optional[int], typer.Option(min=1, help="only the first prompts")] = None,  # noqa: UP045
+    prompts: Annotated[Path | None, typer.Option(help="one a line; default: manifests/prompts.txt")] = None,
+    max_prompts: Annotated[int | None, typer.Option(min=1, help="only the first prompts")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="pictures per prompt and person")] = 3,
     seed: Annotated[int, typer.Option(help="of the draw")] = 0,
     json_out: JsonOption = False,
@@ -111,15 +112,15 @@ def build(
 
 @app.command()
 def run(
-    evalset: SetOption = None,
-    model: Annotated[str, typer.Option(help="a training run's folder, or what --generator takes")] = "",
-    out: Annotated[Optional[Path], typer.Option(metavar="PICTURES", help="folder for the pictures")] = None,  # noqa: UP045
+    evalset: Annotated[Path, typer.Option("--set", metavar="EVALSET", help="evaluation set, see build")],
+    model: Annotated[str, typer.Option(help="a training run's folder, or what --generator takes")],
+    out: Annotated[Path, typer.Option(metavar="PICTURES", help="folder for the pictures")],
     generator: Annotated[
         str, typer.Option(metavar="MODULE:FUNCTION", help="makes a generator from --model; for other methods")
     ] = "hifimodel.evaluation.generator:load",
     options: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Argument(metavar="[-- OPTIONS]", help="for the generator; of ours: those of hifimodel.generate"),
+        list[str] | None,
+        typer.Argument(metavar="-- OPTIONS", help="for the generator; of ours: those of hifimodel.generate"),
     ] = None,
     json_out: JsonOption = False,
 ) -> None:
@@ -127,7 +128,7 @@ def run(
     from hifimodel.evaluation.evalset import read_evalset
     from hifimodel.evaluation.runner import load_generator, run_cells
 
-    found, folder = read_evalset(_given(evalset)), _given(out, "--out")
+    found = read_evalset(evalset)
     cells = sum(1 for _ in found.cells())
     tell = _progress("pictures")
 
@@ -135,20 +136,14 @@ def run(
         tell(counts.made + counts.skipped + counts.failed, cells)
 
     made_with = " ".join([generator, model, *(options or [])])
-    counts = run_cells(found, load_generator(generator, model, options or []), made_with, folder, update)
+    counts = run_cells(found, load_generator(generator, model, options or []), made_with, out, update)
     words = f"{cells} cells: {counts.made} made, {counts.skipped} there before, {counts.failed} failed"
     typer.echo(json.dumps(vars(counts)) if json_out else words)
     if counts.failed:
         typer.echo(
-            f"{counts.failed} cells failed: see *.failed.json in {folder}; the same command tries them again", err=True
+            f"{counts.failed} cells failed: see *.failed.json in {out}; the same command tries them again", err=True
         )
         raise typer.Exit(3)
-
-
-def _given(path: Path | None, option: str = "--set") -> Path:
-    if path is None:
-        raise typer.BadParameter(f"{option} is missing")
-    return path
 
 
 def _progress(what: str) -> Callable[[int, int], None]:

@@ -129,6 +129,7 @@ def test_pictures_that_are_missing_or_faceless_are_counted_and_shown(report: Rep
     assert (row.n_expected, row.n_pictures, row.n_faces) == (20, 18, 17)
     assert "generated: 2 of 20 pictures are not there, 0 of them failed" in report.notes
     assert "generated: no usable face in 1 of 18 pictures; they count in FID alone" in report.notes
+    assert "10 people: intervals from so few are too narrow" in report.notes
     assert row.values["Exp"].n == 17  # type: ignore[union-attr]
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 
 from hifidata.store.shards import write_shard  # noqa: E402
 from hifimodel.errors import ConditionError, ConfigError, DataError, ModelPackageError  # noqa: E402
+from hifimodel.evaluate import app  # noqa: E402
 from hifimodel.evaluation.evalset import EvalSet, read_evalset  # noqa: E402
 from hifimodel.evaluation.runner import Request, load_generator, run_cells  # noqa: E402
 from hifimodel.evaluation.setbuilder import SetSettings, build_evalset, read_prompts  # noqa: E402
@@ -57,7 +59,8 @@ def test_the_same_seed_draws_the_same_bytes_and_another_seed_others(shards: Path
     sets = [build_evalset(shards, tmp_path / name, PROMPTS, settings) for name in ("a", "b")]
     assert sets[0].digest == sets[1].digest
     other = build_evalset(shards, tmp_path / "c", PROMPTS, SetSettings(identities=3, seed=1))
-    assert other.digest != sets[0].digest
+    photos = [{(made.folder / entry.target).read_bytes() for entry in made.people} for made in (sets[0], other)]
+    assert photos[0] != photos[1]
 
 
 def test_everybody_has_one_target_and_four_other_references_as_they_lie_in_the_shards(
@@ -79,6 +82,23 @@ def test_a_person_keeps_their_photos_whoever_else_is_drawn(shards: Path, tmp_pat
     few = build_evalset(shards, tmp_path / "few", PROMPTS, SetSettings(identities=2))
     for entry in few.people:
         assert (few.folder / entry.target).read_bytes() == (many.folder / entry.target).read_bytes()
+
+
+def test_the_command_builds_a_set_with_our_prompts(shards: Path, tmp_path: Path) -> None:
+    command = [
+        "build",
+        "--shards",
+        str(shards / "*.tar"),
+        "--out",
+        str(tmp_path / "set"),
+        "--identities",
+        "2",
+        "--json",
+    ]
+    facts = json.loads(CliRunner().invoke(app, command, catch_exceptions=False).stdout)
+    n_prompts = len(read_prompts())
+    assert (facts["people"], facts["prompts"], facts["seeds"], facts["cells"]) == (2, n_prompts, 3, 2 * n_prompts * 3)
+    assert read_evalset(tmp_path / "set").digest == facts["digest"]
 
 
 def test_too_few_people_and_another_set_in_the_folder_are_refused(shards: Path, tmp_path: Path) -> None:

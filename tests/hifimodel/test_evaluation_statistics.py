@@ -23,6 +23,16 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     assert 0.90 < covered / n_trials < 0.98
 
 
+def test_an_interval_of_many_people_is_the_normal_one() -> None:
+    numbers = np.random.default_rng(0).normal(size=(400, 1))
+    found = mean_estimate(numbers.tolist(), Bootstrap(resamples=8000))
+    assert found is not None
+    assert found.low is not None
+    assert found.high is not None
+    sides = np.array([found.value - found.low, found.high - found.value]) / (numbers.std() / np.sqrt(400))
+    assert sides == pytest.approx(np.full(2, 1.96), abs=0.1)
+
+
 def test_pictures_of_few_people_do_not_make_a_mean_surer() -> None:
     rng = np.random.default_rng(2)
     people = rng.normal(60, 5, (20, 1))
