@@ -1,0 +1,43 @@
+"""CLIP's image features of a face crop, for CLIP_f."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from hifidata.backends.base import F32, RgbU8
+from hifimodel.errors import WeightsError
+
+
+def load_clip(folder: Path) -> Callable[[RgbU8], F32]:
+    """CLIP's image features, after its projection: a function from a square crop (H, H, 3) uint8 to (d,) with L2 norm 1.
+
+    Raises:
+        WeightsError: the folder holds no CLIP model.
+    """
+    import torch
+    from transformers import CLIPVisionModelWithProjection
+
+    from hifimodel.face_encoder import CLIP_MEAN, CLIP_STD
+
+    try:
+        model = CLIPVisionModelWithProjection.from_pretrained(str(folder), local_files_only=True).eval()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise WeightsError(
+            f"--clip {folder}: cannot be read as a CLIP model ({' '.join(str(error).split())[:120]}); give a folder in "
+            "transformers' layout, for example a copy of openai/clip-vit-large-patch14"
+        ) from error
+    side_px = model.config.image_size
+    mean, std = (np.array(values, np.float32) for values in (CLIP_MEAN, CLIP_STD))
+
+    @torch.inference_mode()
+    def features(crop_u8: RgbU8) -> F32:
+        way = cv2.INTER_AREA if crop_u8.shape[0] > side_px else cv2.INTER_CUBIC
+        pixels = (cv2.resize(crop_u8, (side_px, side_px), interpolation=way).astype(np.float32) / 255 - mean) / std
+        found = model(pixel_values=torch.from_numpy(pixels.transpose(2, 0, 1))[None]).image_embeds[0].numpy()
+        return np.asarray(found / np.linalg.norm(found), np.float32)
+
+    return features

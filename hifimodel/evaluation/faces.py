@@ -1,0 +1,200 @@
+"""What the instruments say of one picture: who the face is, how it looks to CLIP, its expression, pose and light."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hifidata import backends
+from hifidata.backends.base import F32, FaceDetector, FaceEmbedder, RgbU8
+from hifidata.errors import ModelError, RecipeError
+from hifidata.errors import WeightsError as DataWeightsError
+from hifimodel.errors import ConfigError, WeightsError
+from hifimodel.evaluation.clip import load_clip
+from hifimodel.evaluation.fid import load_inception
+from hifimodel.landmarks import BACKENDS, LandmarkBackend, LandmarkError, load_backend
+from hifimodel.landmarks.face_statistics import EYE_CENTRES, MOUTH_CORNERS, NOSE_TIP, mean_face_mm
+from hifimodel.references import PhotoFace, align, square_crop
+
+if TYPE_CHECKING:
+    from hifidata.backends.dlib_faces import LandmarkPredictor
+
+F64 = NDArray[np.float64]
+CLIP_SIDE_OVER_FACE = 1.3
+"""The crop that the references get (see references.Preparation)."""
+LIGHT_CELLS, LIGHT_MARGIN_PX = 4, 16
+LIGHT_FLOOR = 8.0
+"""Added to a luma of 0 to 255, so that black counts five stops below white and not infinitely many."""
+
+
+@dataclass(frozen=True)
+class InstrumentSettings:
+    """What to measure with.
+
+    Attributes:
+        recognisers: names of hifidata's embedders; ``arcface`` is the paper's. The one that a model was trained against
+            flatters it: look at another one, too.
+        detector: name of hifidata's detectors.
+        face3d: name of a landmark backend (``deca`` is the paper's), which gives expression and pose.
+        face3d_folder: its files; None: hifidata's weight folders.
+        clip: folder of a CLIP model in transformers' layout.
+        inception: FID's network.
+    """
+
+    recognisers: tuple[str, ...] = ("arcface", "dlib_resnet")
+    detector: str = "dlib_hog"
+    face3d: str = "tddfa"
+    face3d_folder: Path | None = None
+    clip: Path | None = None
+    inception: Path | None = None
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face in numbers.
+
+    Attributes:
+        embeddings: by recogniser, (d,) with L2 norm 1.
+        clip: (d,) with L2 norm 1, or None.
+        expression: (n,) of the 3D face model, or None where there is none.
+        pose_rad: yaw, pitch and roll, in radians; of ``deca`` its own six numbers, the last three being the jaw's.
+        light: (16,) brightness in stops, over a 4 x 4 grid of the aligned face.
+    """
+
+    embeddings: Mapping[str, F32]
+    clip: F32 | None
+    expression: F64 | None
+    pose_rad: F64 | None
+    light: F64
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A picture in numbers; ``face`` is None where no face was found."""
+
+    face: Face | None
+    inception: F32 | None
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """Loaded models.
+
+    Attributes:
+        missing: why a column cannot be measured, in words, by column.
+    """
+
+    detector: FaceDetector
+    recognisers: Mapping[str, FaceEmbedder]
+    face3d: LandmarkBackend | None = None
+    clip: Callable[[RgbU8], F32] | None = None
+    inception: Callable[[RgbU8], F32] | None = None
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    def measure(self, rgb_u8: RgbU8) -> Measured:
+        """Everything about one picture (H, W, 3) uint8. Of several faces the largest counts."""
+        inception = None if self.inception is None else self.inception(rgb_u8)
+        try:
+            return Measured(self._face(rgb_u8), inception)
+        except (ModelError, LandmarkError):  # five points on a line and the like: no face to speak of
+            return Measured(None, inception)
+
+    def _face(self, rgb_u8: RgbU8) -> Face | None:
+        faces = self.detector.detect([rgb_u8])[0]
+        if not len(faces.scores):
+            return None
+        box, kps_px = faces.xyxy_px[0], faces.kps_px[0]
+        landmarks_px = self._predictor.predict(rgb_u8, box) if faces.landmarks_px is None else faces.landmarks_px[0]
+        aligned = align(PhotoFace("picture", rgb_u8, box, kps_px, landmarks_px, float(faces.scores[0])))
+        embeddings = {
+            name: model.embed([rgb_u8], [kps_px], [landmarks_px])[0] for name, model in self.recognisers.items()
+        }
+        shape = None if self.face3d is None else self.face3d.encode(rgb_u8, kps_px, landmarks_px)
+        pose = None
+        if self.face3d is not None and shape is not None:
+            own = shape.pose if shape.model == "deca" else np.deg2rad(self.face3d.angles_deg(shape))
+            pose = np.asarray(own, np.float64)
+        crop = square_crop(rgb_u8, box, CLIP_SIDE_OVER_FACE, (255, 255, 255))
+        return Face(
+            embeddings,
+            None if self.clip is None else self.clip(crop),
+            None if shape is None or not shape.expression.size else shape.expression.astype(np.float64),
+            pose,
+            light_stops(aligned),
+        )
+
+    @cached_property
+    def _predictor(self) -> LandmarkPredictor:
+        """Landmarks for detectors that give five points: some recognisers align by 68."""
+        from hifidata.backends.dlib_faces import LandmarkPredictor
+
+        return LandmarkPredictor()
+
+
+def light_stops(aligned_rgb_u8: RgbU8) -> F64:
+    """(16,) log2 of the mean luma in each cell of a 4 x 4 grid over an aligned face (112, 112, 3), its border left out."""
+    luma = cv2.cvtColor(np.ascontiguousarray(aligned_rgb_u8), cv2.COLOR_RGB2GRAY).astype(np.float64)
+    inner = luma[LIGHT_MARGIN_PX:-LIGHT_MARGIN_PX, LIGHT_MARGIN_PX:-LIGHT_MARGIN_PX]  # (80, 80)
+    cell_px = inner.shape[0] // LIGHT_CELLS
+    cells = inner.reshape(LIGHT_CELLS, cell_px, LIGHT_CELLS, cell_px).mean(axis=(1, 3))
+    return np.asarray(np.log2(cells + LIGHT_FLOOR).ravel())
+
+
+def load_instruments(settings: InstrumentSettings) -> Instruments:
+    """Loads what can be loaded; what lacks its weights is named in ``missing``.
+
+    Raises:
+        ConfigError: a name is unknown.
+        WeightsError: a file that was named is not what it must be.
+    """
+    for stage, names in (("detect", [settings.detector]), ("verify", settings.recognisers)):
+        for name in names:
+            try:
+                backends.find(stage, name)
+            except RecipeError as error:
+                raise ConfigError(f"evaluate: {error}") from error
+    if settings.face3d not in BACKENDS:
+        raise ConfigError(f"--face3d {settings.face3d}: unknown; known: {', '.join(BACKENDS)}")
+    missing: dict[str, str] = {}
+    recognisers = {}
+    for name in settings.recognisers:
+        try:
+            recognisers[name] = backends.load("verify", name)
+        except DataWeightsError as error:
+            missing[f"Sim_f {name}"] = f"no {name} weights ({error})"
+    face3d = None
+    try:
+        face3d = _tried(load_backend(settings.face3d, settings.face3d_folder))
+    except (DataWeightsError, LandmarkError) as error:
+        if settings.face3d_folder is not None:
+            raise WeightsError(f"--face3d-weights: {error}") from error
+        why = f"no {settings.face3d} weights ({error}); or take --face3d points, which needs none"
+        missing |= dict.fromkeys(("Exp", "Pose"), why)
+    if settings.clip is None:
+        missing["CLIP_f"] = "no CLIP weights (name the folder of a CLIP model with --clip)"
+    if settings.inception is None:
+        missing["FID"] = "no Inception weights (name inception-2015-12-05.pt with --inception)"
+    return Instruments(
+        backends.load("detect", settings.detector),
+        recognisers,
+        face3d,
+        None if settings.clip is None else load_clip(settings.clip),
+        None if settings.inception is None else load_inception(settings.inception),
+        missing,
+    )
+
+
+def _tried(face3d: LandmarkBackend) -> LandmarkBackend:
+    """The backend after a first face of nothing: a network that is missing shows now, and not at the first picture."""
+    points = (mean_face_mm()[:, :2] * (1, -1) + 150).astype(np.float32)  # (68, 2), the face about 300 px wide
+    eyes = (points[eye].mean(axis=0) for eye in EYE_CENTRES)
+    kps = np.stack([*eyes, points[NOSE_TIP], *points[list(MOUTH_CORNERS)]])
+    face3d.encode(np.zeros((300, 300, 3), np.uint8), kps, points)
+    return face3d

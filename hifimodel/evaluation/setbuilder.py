@@ -1,0 +1,154 @@
+"""Draws an evaluation set from shards: per person one target and four references, the same for the same seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hifimodel.data.config import Counts
+from hifimodel.data.faces import decode_jpeg
+from hifimodel.data.group import number_of
+from hifimodel.data.sample import CorruptSample, parse_sample
+from hifimodel.data.shards import RawIdentity, find_shards, read_identities
+from hifimodel.errors import DataError
+from hifimodel.evaluation.evalset import FORMAT_VERSION, SET_FILE, EvalSet, read_evalset, write_whole
+
+DEFAULT_IDENTITIES = 100
+"""As many as the paper's WebFace-100, or all there are."""
+DEFAULT_PROMPTS = Path(__file__).resolve().parents[2] / "manifests" / "prompts.txt"
+
+
+@dataclass(frozen=True)
+class SetSettings:
+    """What is drawn.
+
+    Attributes:
+        identities: so many people, no fewer; None: at most ``DEFAULT_IDENTITIES``.
+        references: per person, beside the target.
+        seeds: pictures to generate per prompt and person.
+        seed: of the draw.
+
+    Source: paper section 4.1: 100 and 300 people, 1 target and 4 references each, 10 prompts, 3 pictures. There the target
+    comes from another dataset (LAION-Face), so of another person; here it is a photo of the same person, without which a
+    target would say nothing about how similar two photos of one person are.
+    """
+
+    identities: int | None = None
+    references: int = 4
+    seeds: int = 3
+    seed: int = 0
+
+
+def read_prompts(path: Path = DEFAULT_PROMPTS, limit: int | None = None) -> tuple[str, ...]:
+    """Prompts of a text file, one a line; ``#`` begins a comment. Raises DataError where there are none."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"prompts: {path}: cannot be read ({error}); give a text file, one prompt a line") from error
+    prompts = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))[:limit]
+    if not prompts:
+        raise DataError(f"prompts: {path}: no line with a prompt in it; write one prompt a line")
+    return prompts
+
+
+def build_evalset(
+    shards: str | Path | Sequence[str | Path], out: Path, prompts: Sequence[str], settings: SetSettings | None = None
+) -> EvalSet:
+    """Draws people and writes their photos as they lie in the shards, then ``evalset.json``.
+
+    Which photos of a person are drawn depends on the seed and the samples' keys alone; which people, also on how they are
+    spread over the shards, since no more shards are read than needed. Take shards that the model was not trained on.
+
+    Args:
+        shards: as ``hifimodel.data.find_shards`` takes them.
+        out: the set's folder; an equal set there is left as it is.
+        prompts: to generate with.
+        settings: how many of what.
+
+    Raises:
+        DataError: too few usable people, or another set lies in ``out``.
+    """
+    settings = settings or SetSettings()
+    counts = Counts()
+    drawn = _people(find_shards(shards), settings, counts)
+    wanted = settings.identities or 1
+    if len(drawn) < wanted:
+        raise DataError(
+            f"evaluation set: {len(drawn)} people with {settings.references + 1} usable photos, expected {wanted}; met "
+            f"{counts}; ask for fewer --identities or --references"
+        )
+    people = dict(sorted(drawn.items()))
+    stored = {
+        "format_version": FORMAT_VERSION,
+        "draw_seed": settings.seed,
+        "prompts": list(prompts),
+        "seeds": list(range(settings.seeds)),
+        "people": [_entry(identity_id, photos) for identity_id, photos in people.items()],
+    }
+    data = json.dumps(stored, indent=1, ensure_ascii=False).encode()
+    path = out / SET_FILE
+    if path.is_file() and path.read_bytes() != data:
+        raise DataError(f"{path}: another evaluation set lies there; give another --out, or remove that folder")
+    for identity_id, photos in people.items():
+        for number, jpeg in enumerate(photos.values()):
+            write_whole(out / _file(identity_id, number), jpeg)
+    write_whole(path, data)
+    return read_evalset(out)
+
+
+def _people(shards: Sequence[Path], settings: SetSettings, counts: Counts) -> dict[str, dict[str, bytes]]:
+    """Photos (JPEG bytes by sample key, target first) by identity."""
+    most = settings.identities or DEFAULT_IDENTITIES
+    drawn: dict[str, dict[str, bytes]] = {}
+    for shard in sorted(shards, key=lambda path: _rank(settings, path.name)):
+        here = {}
+        for raw in read_identities(shard, counts=counts):
+            counts.identities += 1
+            photos = _photos(raw, settings, counts)
+            if photos is None:
+                counts.too_few += 1
+            else:
+                here[raw.identity_id] = photos
+        for identity_id in sorted(here, key=lambda name: _rank(settings, name))[: most - len(drawn)]:
+            drawn[identity_id] = here[identity_id]
+        if len(drawn) == most:
+            break
+    return drawn
+
+
+def _photos(raw: RawIdentity, settings: SetSettings, counts: Counts) -> dict[str, bytes] | None:
+    """The first photos of the draw that decode; None where they are too few."""
+    photos: dict[str, bytes] = {}
+    for key, members in sorted(raw.samples, key=lambda sample: _rank(settings, sample[0])):
+        counts.samples += 1
+        try:
+            decode_jpeg(parse_sample(key, members).jpeg, 8)
+        except CorruptSample as error:
+            counts.corrupt[str(error)] += 1
+            continue
+        photos[key] = members["jpg"]
+        if len(photos) == settings.references + 1:
+            return photos
+    return None
+
+
+def _entry(identity_id: str, photos: Mapping[str, bytes]) -> dict[str, object]:
+    return {
+        "identity_id": identity_id,
+        "photos": [
+            {"file": _file(identity_id, number), "key": key, "sha256": hashlib.sha256(jpeg).hexdigest()}
+            for number, (key, jpeg) in enumerate(photos.items())
+        ],
+    }
+
+
+def _file(identity_id: str, number: int) -> str:
+    return f"pictures/{identity_id}/{f'reference_{number}' if number else 'target'}.jpg"
+
+
+def _rank(settings: SetSettings, name: str) -> int:
+    """A draw without state: the lowest ranks win."""
+    return number_of(f"{settings.seed} {name}")
