@@ -12,7 +12,7 @@ import pytest
 from hifidata.errors import RecipeError, SourceError
 from hifidata.fetch.settings import FetchSettings
 from hifidata.recipe import load_recipe
-from hifidata.run.plan import open_source
+from hifidata.run.plan import open_remote
 from hifidata.sources.names import NamesSource
 from hifidata.sources.search.providers import PROVIDERS
 from hifidata.sources.search.settings import SearchSettings
@@ -217,4 +217,4 @@ def test_how_politely_is_asked_is_no_part_of_the_recipes_hash() -> None:
 def test_the_recipe_of_the_project_opens_and_lists_its_example(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PROJECT_ROOT)
     recipe = load_recipe(Path("pipelines/web.yaml"), ["fetch.contact=crawl@example.org"])
-    assert next(task.identity_name for task in open_source(recipe).identities()) == "Marie Curie"
+    assert next(task.identity_name for task in open_remote(recipe).identities()) == "Marie Curie"
