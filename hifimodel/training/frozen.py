@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hifimodel.build import Modules
 from hifimodel.config import ModelConfig, TrainConfig
@@ -64,11 +64,11 @@ class Frozen:
         self.dtype = DTYPES[train.mixed_precision]
         base = self.base
         for part in (base.unet, base.text_encoder, base.text_encoder_2, self.encoder.vision):
-            part.to(device, self.dtype)
+            _moved(part, device, self.dtype)
         self.encoder.to(device)  # its mean and deviation stay float32
         # SDXL's VAE overflows in fp16, and its config says so.
         wide = self.dtype == torch.float16 and base.vae.config["force_upcast"]
-        base.vae.to(device, torch.float32 if wide else self.dtype)
+        _moved(base.vae, device, torch.float32 if wide else self.dtype)
         if train.channels_last:
             base.unet.to(memory_format=torch.channels_last)
             base.vae.to(memory_format=torch.channels_last)
@@ -96,3 +96,7 @@ class Frozen:
             text=encode_prompts(self.base, batch.captions, self.model.empty_text),
             time_ids=on_device.time_ids,
         )
+
+
+def _moved(part: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    nn.Module.to(part, device, dtype)  # diffusers' own `to` warns of layers to be kept in float32, of which these have none

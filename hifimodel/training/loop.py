@@ -6,8 +6,10 @@ import math
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from types import FrameType
 
 import torch
@@ -116,11 +118,15 @@ class _Loop:
                 self._board = tensorboard(out / "tensorboard", run.done)
 
     def to_the_end(self, stop: StopRequest) -> bool:
+        """Trains; False where it was asked to stop before the end."""
         run = self._run
-        n_steps = run.settings.steps
         if run.done == 0:
             self._show()
-        batches = iter(run.loader)
+        with closing(_ahead(iter(run.loader))) as batches:
+            return self._steps(batches, stop)
+
+    def _steps(self, batches: Iterator[Batch], stop: StopRequest) -> bool:
+        run, n_steps = self._run, self._run.settings.steps
         while run.done < n_steps:
             last = self._step(batches)
             is_last = run.done >= n_steps
@@ -215,6 +221,15 @@ class _Loop:
                 save_trained(run.modules, begin_folder(path))
             finish_folder(path)
             self._report(f"met {run.loader.counts}")
+
+
+def _ahead(batches: Iterator[Batch], depth: int = 2) -> Iterator[Batch]:
+    """The same batches, made in a thread while a step runs; where workers make them, it only waits for them."""
+    with ThreadPoolExecutor(1, "batches") as pool:
+        pending = deque(pool.submit(next, batches, None) for _ in range(depth))
+        while (batch := pending.popleft().result()) is not None:
+            pending.append(pool.submit(next, batches, None))
+            yield batch
 
 
 @contextmanager

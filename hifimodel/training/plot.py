@@ -18,9 +18,9 @@ SMOOTHING = 0.9
 def write_plot(out: Path) -> None:
     """``loss.png`` from ``metrics.csv`` and ``probe.csv`` of a run's folder: noise MSE, and the identity's cosine."""
     rows, probes = read_csv(out / "metrics.csv"), read_csv(out / "probe.csv")
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4))
     FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
+    left, right = figure.subplots(1, 2, gridspec_kw={"left": 0.07, "right": 0.98, "bottom": 0.13, "top": 0.96})
     _curve(left, _column(rows, "step"), _column(rows, "noise_mse"), "training batches")
     left.plot(_column(probes, "step"), _column(probes, "probe_mse"), "ko-", label="fixed samples, noise and timesteps")
     left.set(xlabel="step", ylabel="noise MSE (Eq. 6)", yscale="log")
