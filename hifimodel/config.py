@@ -217,9 +217,9 @@ def require_landmark_style(model: ModelConfig, where: str) -> None:
         )
 
 
-def save_preset(preset: Preset, path: Path) -> None:
-    """Writes a preset with every value in it, so that ``load_preset(path)`` gives the same."""
-    path.write_text(yaml.safe_dump(preset.model_dump(), sort_keys=False), encoding="utf-8")
+def preset_text(preset: Preset) -> str:
+    """YAML of a preset with every value in it; ``load_preset`` of such a file gives the same."""
+    return yaml.safe_dump(preset.model_dump(), sort_keys=False)
 
 
 def _read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -17,8 +17,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hifidata.errors import HifiError
 from hifimodel.config import load_preset, preset_names
 from hifimodel.errors import ModelPackageError
+from hifimodel.landmarks import LandmarkError
 
 INTERRUPTED = 130
 
@@ -33,9 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         options = RunOptions(arguments.shards, arguments.out, preset, arguments.base, arguments.embedder)
         finished = train(options, _say)
-    except ModelPackageError as error:
+    except (ModelPackageError, HifiError) as error:  # the latter of a face model's missing file
         _say(f"hifimodel.train: {error}")
         return error.exit_code
+    except LandmarkError as error:
+        _say(f"hifimodel.train: {error}")
+        return 2
     except KeyboardInterrupt:
         return INTERRUPTED
     if not finished:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -97,7 +98,7 @@ def load(path: Path, modules: Modules, process: int, n_processes: int) -> Saved:
             raise CheckpointError(f"{path}: trained over another base; go on with that one, or start a new folder")
         shared = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
         own = torch.load(path / f"process-{process}.pt", map_location="cpu", weights_only=True)
-    except (OSError, ValueError, TypeError, RuntimeError, EOFError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise CheckpointError(
             f"{path}: cannot be read ({' '.join(str(error).split())[:200]}); remove it, and the one before is used"
         ) from error

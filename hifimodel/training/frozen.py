@@ -73,8 +73,10 @@ class Frozen:
             base.unet.to(memory_format=torch.channels_last)
             base.vae.to(memory_format=torch.channels_last)
         if train.gradient_checkpointing:
-            # The UNet's encoder keeps nothing for the backward pass: no input of it has a gradient.
             base.unet.enable_gradient_checkpointing()
+            # HiFi-Net's residuals enter after the encoder and the middle: no gradient goes through these, nothing is kept.
+            for part in (*base.unet.down_blocks, base.unet.mid_block):
+                part.apply(_without_checkpointing)
         if train.compile:
             base.unet.compile()
 
@@ -99,4 +101,11 @@ class Frozen:
 
 
 def _moved(part: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-    nn.Module.to(part, device, dtype)  # diffusers' own `to` warns of layers to be kept in float32, of which these have none
+    nn.Module.to(
+        part, device, dtype
+    )  # diffusers' own `to` warns of layers to be kept in float32, of which these have none
+
+
+def _without_checkpointing(module: nn.Module) -> None:
+    if hasattr(module, "gradient_checkpointing"):
+        module.gradient_checkpointing = False

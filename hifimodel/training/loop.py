@@ -16,12 +16,12 @@ import torch
 from accelerate import Accelerator
 
 from hifimodel.build import save_trained
-from hifimodel.config import save_preset
+from hifimodel.config import TrainConfig, preset_text
 from hifimodel.data import Batch
-from hifimodel.errors import DivergedError
+from hifimodel.errors import ConfigError, DivergedError
 from hifimodel.training import checkpoint
 from hifimodel.training.draws import draw
-from hifimodel.training.folders import begin_folder, finish_folder, locked, remove_leftovers
+from hifimodel.training.folders import begin_folder, finish_folder, locked, remove_leftovers, write_text
 from hifimodel.training.metrics import COLUMNS, PROBE_COLUMNS, Clock, CsvTable, tensorboard
 from hifimodel.training.options import PRESET_FILE, Report, RunOptions
 from hifimodel.training.plot import write_plot
@@ -79,12 +79,7 @@ def train(options: RunOptions, report: Report) -> bool:
         FolderLockedError: another run trains in this folder.
         DivergedError: the loss is no number any more.
     """
-    settings = options.preset.train
-    accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(),
-        mixed_precision=settings.mixed_precision,
-        gradient_accumulation_steps=settings.gradient_accumulation,
-    )
+    accelerator = _accelerator(options.preset.train)
     speak = report if accelerator.is_main_process else _say_nothing
     stop = StopRequest()
     with ExitStack() as stack:
@@ -97,9 +92,20 @@ def train(options: RunOptions, report: Report) -> bool:
         options = resolved(options, speak)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            save_preset(options.preset, options.out / PRESET_FILE)
+            write_text(options.out / PRESET_FILE, preset_text(options.preset))
         run = set_up(options, accelerator, speak)
         return _Loop(run, speak).to_the_end(stop)
+
+
+def _accelerator(settings: TrainConfig) -> Accelerator:
+    try:
+        return Accelerator(
+            cpu=not torch.cuda.is_available(),
+            mixed_precision=settings.mixed_precision,
+            gradient_accumulation_steps=settings.gradient_accumulation,
+        )
+    except ValueError as error:
+        raise ConfigError(f"train.mixed_precision {settings.mixed_precision}: {error}; set it to bf16 or no") from error
 
 
 class _Loop:
