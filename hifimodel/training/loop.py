@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from types import FrameType
@@ -94,7 +94,7 @@ def train(options: RunOptions, report: Report) -> bool:
         if accelerator.is_main_process:
             write_text(options.out / PRESET_FILE, preset_text(options.preset))
         run = set_up(options, accelerator, speak)
-        return _Loop(run, speak).to_the_end(stop)
+        return Loop(run, speak).to_the_end(stop)
 
 
 def _accelerator(settings: TrainConfig) -> Accelerator:
@@ -108,7 +108,7 @@ def _accelerator(settings: TrainConfig) -> Accelerator:
         raise ConfigError(f"train.mixed_precision {settings.mixed_precision}: {error}; set it to bf16 or no") from error
 
 
-class _Loop:
+class Loop:
     """The steps of a run and what is written between them."""
 
     def __init__(self, run: Run, report: Report) -> None:
@@ -128,13 +128,13 @@ class _Loop:
         run = self._run
         if run.done == 0:
             self._show()
-        with closing(_ahead(iter(run.loader))) as batches:
+        with closing(ahead(iter(run.loader))) as batches:
             return self._steps(batches, stop)
 
     def _steps(self, batches: Iterator[Batch], stop: StopRequest) -> bool:
         run, n_steps = self._run, self._run.settings.steps
         while run.done < n_steps:
-            last = self._step(batches)
+            last = self.step(batches)
             is_last = run.done >= n_steps
             is_row = is_last or run.done % run.settings.log_every == 0
             if is_row:
@@ -151,7 +151,7 @@ class _Loop:
         self._export()
         return True
 
-    def _step(self, batches: Iterator[Batch]) -> Batch:
+    def step(self, batches: Iterator[Batch]) -> Batch:
         """One optimizer step; returns the last batch it took."""
         run = self._run
         results, n_samples = [], 0
@@ -229,7 +229,7 @@ class _Loop:
             self._report(f"met {run.loader.counts}")
 
 
-def _ahead(batches: Iterator[Batch], depth: int = 2) -> Iterator[Batch]:
+def ahead(batches: Iterator[Batch], depth: int = 2) -> Generator[Batch, None, None]:
     """The same batches, made in a thread while a step runs; where workers make them, it only waits for them."""
     with ThreadPoolExecutor(1, "batches") as pool:
         pending = deque(pool.submit(next, batches, None) for _ in range(depth))
