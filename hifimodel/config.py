@@ -19,6 +19,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hifimodel.errors import CheckpointError, ConfigError
+from hifimodel.landmarks.draw import STYLE_VERSION
 
 
 class Section(BaseModel):
@@ -60,7 +61,7 @@ class ModelConfig(Section):
     embedder: str = Field("w600k_r50", description="E_id, a name of hifimodel.embedder.EMBEDDERS")
     embedder_dim: int = Field(512, gt=0, description="d2")
     refiner: RefinerConfig = RefinerConfig()
-    landmark_style: str = Field("polyline-1", description="version of the drawing of I_lmk")
+    landmark_style: str = Field(STYLE_VERSION, description="version of the drawing of I_lmk")
     pooled_text: Literal["prompt", "zeros"] = Field("prompt", description="what HiFi-Net sees as pooled text")
     empty_text: Literal["zeros", "encode"] = Field("zeros", description="dropped text: SDXL's zeros, or an encoded ''")
     face_drop_rate: float = Field(0.0, ge=0, lt=1, description="share of training samples without any face tokens")
