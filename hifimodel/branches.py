@@ -193,7 +193,7 @@ def _run(branch: Branch, inputs: StepInputs) -> Residuals:
 
 
 def _weighted(residual: Tensor, mask: Tensor) -> Tensor:
-    return residual * functional.interpolate(mask, residual.shape[-2:], mode="bilinear", antialias=True)
+    return residual * functional.interpolate(mask, residual.shape[-2:], mode="area")
 
 
 def _rows(batch: Tensor | None, n_pictures: int, like: Tensor) -> Tensor | None:

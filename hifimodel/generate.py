@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _at_least(lowest: int):
+def _at_least(lowest: int) -> Callable[[str], int]:
     def number(text: str) -> int:
         if int(text) < lowest:
             raise argparse.ArgumentTypeError(f"{text} is below {lowest}")
