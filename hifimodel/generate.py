@@ -10,6 +10,7 @@ paths go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 a
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -187,11 +188,10 @@ def _pipeline(args: argparse.Namespace) -> HiFiPortraitPipeline:
     from hifimodel.pipeline import HiFiPortraitPipeline
     from hifimodel.safety import find_safety_check
 
-    if not args.no_safety_check:
-        check = find_safety_check(args.safety_checker)
+    check = None if args.no_safety_check else find_safety_check(args.safety_checker)
     pipeline = HiFiPortraitPipeline.from_trained(args.model, args.base)
     pipeline.requires_safety_check = not args.no_safety_check
-    pipeline.safety_check = None if args.no_safety_check else check
+    pipeline.safety_check = check
     if args.lora is not None:
         _load_lora(pipeline, args.lora)
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -205,12 +205,15 @@ def _pipeline(args: argparse.Namespace) -> HiFiPortraitPipeline:
 
 
 def _load_lora(pipeline: HiFiPortraitPipeline, lora: str) -> None:
+    if importlib.util.find_spec("peft") is None:
+        raise WeightsError(f"--lora {lora}: LoRA needs the package peft; run `pip install peft`")
     try:
         pipeline.load_lora_weights(lora)
     except (OSError, ValueError) as error:
-        raise WeightsError(
-            f"--lora {lora}: {' '.join(str(error).split())[:200]}; name a LoRA for SDXL, and `pip install peft`"
-        ) from error
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(f"--lora {lora}: cannot be loaded ({reason}); name a LoRA for SDXL") from error
+    pipeline.fuse_lora()  # the UNet then costs what it cost before
+    pipeline.unload_lora_weights()
 
 
 def _numbered(path: Path, number: int) -> Path:

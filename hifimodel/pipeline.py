@@ -234,6 +234,8 @@ class HiFiPortraitPipeline(StableDiffusionXLPipeline):
         self.scheduler.set_timesteps(num_inference_steps, device=device)
         timesteps = self.scheduler.timesteps
         self._num_timesteps = len(timesteps)
+        if hasattr(self.scheduler, "set_begin_index"):
+            self.scheduler.set_begin_index(0)  # schedulers with repeated timesteps cannot find their place otherwise
         channels, dtype = self.unet.config.in_channels, self.unet.dtype
         tensors["latents"] = self.prepare_latents(
             n_pictures, channels, height, width, dtype, device, generator, latents

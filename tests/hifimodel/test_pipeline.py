@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -192,10 +193,22 @@ def test_other_schedulers_work(pipeline: HiFiPortraitPipeline) -> None:
     assert trailing_ddim(pipeline.scheduler).config.timestep_spacing == "trailing"
 
 
+def test_a_lora_for_the_base_changes_the_picture_and_unloads(modules: Modules, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft", reason="LoRA needs the package peft")
+    pipeline = quiet(HiFiPortraitPipeline.from_modules(copy.deepcopy(modules)))
+    tuned = copy.deepcopy(pipeline.unet)
+    tuned.add_adapter(peft.LoraConfig(r=2, init_lora_weights=False, target_modules=["to_k", "to_v"]))
+    StableDiffusionXLPipeline.save_lora_weights(tmp_path, unet_lora_layers=peft.get_peft_model_state_dict(tuned))
+    before = pictures(pipeline, "a portrait", person(0), generator=seeded(0))
+    pipeline.load_lora_weights(tmp_path / "pytorch_lora_weights.safetensors")
+    assert not torch.allclose(before, pictures(pipeline, "a portrait", person(0), generator=seeded(0)), atol=1e-2)
+    pipeline.unload_lora_weights()
+    after = pictures(pipeline, "a portrait", person(0), generator=seeded(0))
+    torch.testing.assert_close(before, after, atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_runs_and_the_vae_overflows_in_none(modules: Modules, dtype: torch.dtype) -> None:
-    import copy
-
     parts = copy.deepcopy(modules)
     pipeline = quiet(HiFiPortraitPipeline.from_modules(parts)).to(dtype)
     seen = []
