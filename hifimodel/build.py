@@ -11,7 +11,7 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModel
 
 from hifimodel import architectures
-from hifimodel.config import ModelConfig
+from hifimodel.config import ModelConfig, require_landmark_style
 from hifimodel.errors import WeightsError
 from hifimodel.face_encoder import FaceEncoder
 from hifimodel.face_refiner import FaceRefiner
@@ -59,7 +59,9 @@ def build_modules(model: ModelConfig, base: str | Path | None = None, seed: int 
 
     Raises:
         WeightsError: no base where one is needed, or it cannot be loaded.
+        CheckpointError: the landmark style is not this release's.
     """
+    require_landmark_style(model, "model")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         frozen = load_base(model, base)
@@ -70,18 +72,46 @@ def build_modules(model: ModelConfig, base: str | Path | None = None, seed: int 
 
 
 def load_trained(folder: str | Path, base: str | Path | None = None, seed: int = 0) -> Modules:
-    """The modules of a checkpoint folder that holds ``refiner/`` and ``hifinet/``, over ``base``.
+    """The modules of a trained model over ``base``.
+
+    Args:
+        folder: what ``find_model`` takes.
+        base: as in ``build_modules``.
+        seed: as in ``build_modules``; training uses the default.
 
     Raises:
         WeightsError: a part is missing or cannot be loaded.
+        CheckpointError: it was trained on another style of landmark pictures.
     """
-    refiner = _load(FaceRefiner, Path(folder) / "refiner", None)
-    hifinet = _load(HiFiNet, Path(folder) / "hifinet", None)
+    folder = find_model(folder)
+    refiner = _load(FaceRefiner, folder / "refiner", None)
+    hifinet = _load(HiFiNet, folder / "hifinet", None)
+    require_landmark_style(hifinet.choices, str(folder))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         frozen = load_base(hifinet.choices, base)
         face_encoder = load_face_encoder(hifinet.choices, random_weights=str(base) == RANDOM)
     return Modules(frozen, face_encoder, refiner, hifinet)
+
+
+def load_trained_nets(modules: Modules, folder: Path) -> None:
+    """Puts the weights of a folder that ``save_trained`` wrote into ``modules``.
+
+    Raises:
+        WeightsError: a part is missing or cannot be loaded.
+    """
+    modules.refiner.load_state_dict(_load(FaceRefiner, folder / "refiner", None).state_dict())
+    modules.hifinet.load_state_dict(_load(HiFiNet, folder / "hifinet", None).state_dict())
+
+
+def find_model(folder: str | Path) -> Path:
+    """The folder with ``refiner/`` and ``hifinet/`` that is meant by a training run, its ``model/`` or a checkpoint.
+
+    Of a run, the finished model counts, or the newest checkpoint while there is none.
+    """
+    folder = Path(folder)
+    candidates = [folder, folder / "model", *sorted(folder.glob("checkpoints/step-*"), reverse=True)]
+    return next((place for place in candidates if (place / "hifinet").is_dir()), folder)
 
 
 def save_trained(modules: Modules, folder: str | Path) -> None:

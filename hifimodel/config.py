@@ -94,9 +94,12 @@ class TrainConfig(Section):
     min_references: int = Field(1, ge=1)
     max_references: int = Field(4, ge=1)
     min_images_per_identity: int = Field(5, ge=2)
+    landmarks: str = Field("points", description="ours: what draws I_lmk from a sample, a name of hifimodel.landmarks")
+    loader_workers: int = Field(4, ge=0, description="decoding processes per training process; 0 decodes in it")
     static_shapes: bool = Field(False, description="tile references to lcm(min..max), so that shapes never change")
     id_weight: float = Field(0.1, ge=0, description="alpha of Eq. 8; 0 turns the identity loss off")
     id_gate: Literal["detector", "timestep", "target_kps"] = "detector"
+    id_detector: str = Field("retinaface", description="E_det of the detector gate, a detector of hifidata's recipes")
     id_max_timestep: int = Field(500, ge=0, le=1000, description="used by the timestep gate")
     id_timestep_weight: Literal["none", "error"] = Field("none", description="error: undo what predicting x0 amplifies")
     id_margin: float = Field(0.5, ge=0, description="border around the aligned face that is decoded, over its side")
@@ -107,7 +110,9 @@ class TrainConfig(Section):
     compile: bool = False
     latent_cache: bool = Field(False, description="keep the target's latents on disk: 131 kB per 1024 px picture")
     log_every: int = Field(50, gt=0)
-    sample_every: int = Field(2000, gt=0)
+    sample_every: int = Field(2000, gt=0, description="steps between sample grids, loss plots and probes")
+    samples: int = Field(4, gt=0, description="rows of the grid, and samples of the probe")
+    sample_steps: int = Field(20, gt=0, description="of the sampler")
     checkpoint_every: int = Field(2000, gt=0)
     keep_checkpoints: int = Field(3, gt=0)
     metrics: Literal["csv", "tensorboard"] = "csv"
@@ -180,6 +185,41 @@ def require_same_model(checkpoint: ModelConfig, wanted: ModelConfig, where: str)
         raise CheckpointError(
             f"{where}: trained as another model ({'; '.join(changed)}); use its own preset, or start a new folder"
         )
+
+
+FREE_TO_CHANGE = frozenset({
+    "steps", "log_every", "sample_every", "samples", "sample_steps", "checkpoint_every", "keep_checkpoints", "metrics",
+})  # fmt: skip
+"""Keys of ``train`` that a run may change when it goes on: no gradient depends on them."""
+
+
+def require_same_training(before: TrainConfig, wanted: TrainConfig, where: str) -> None:
+    """Raises CheckpointError, naming every difference, unless a run of ``before`` may go on as ``wanted``."""
+    then, now = before.model_dump(), wanted.model_dump()
+    changed = [
+        f"{key}: {then[key]} there, {now[key]} asked for"
+        for key in then
+        if then[key] != now[key] and key not in FREE_TO_CHANGE
+    ]
+    if changed:
+        raise CheckpointError(
+            f"{where}: begun with other settings ({'; '.join(changed)}); go on with those, or start a new folder; only "
+            f"{', '.join(sorted(FREE_TO_CHANGE))} may change"
+        )
+
+
+def require_landmark_style(model: ModelConfig, where: str) -> None:
+    """Raises CheckpointError unless this release draws landmarks in the model's style."""
+    if model.landmark_style != STYLE_VERSION:
+        raise CheckpointError(
+            f"{where}: landmark_style {model.landmark_style}, this release draws {STYLE_VERSION}; use the release that "
+            "made it, or train again"
+        )
+
+
+def preset_text(preset: Preset) -> str:
+    """YAML of a preset with every value in it; ``load_preset`` of such a file gives the same."""
+    return yaml.safe_dump(preset.model_dump(), sort_keys=False)
 
 
 def _read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -25,18 +25,22 @@ class EmbedderSpec:
         dim: d2, width of the embedding.
         mean: per channel, subtracted from RGB in 0 to 255.
         std: per channel, divided by afterwards.
+        stored_as: ``embedding_model`` of shards that hold its vectors, which is hifidata's name for it.
     """
 
     file: str
     dim: int
     mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
     std: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    stored_as: str = ""
 
 
 EMBEDDERS: Mapping[str, EmbedderSpec] = {
-    "w600k_r50": EmbedderSpec("w600k_r50.onnx", 512),
-    "glintr100": EmbedderSpec("glintr100.onnx", 512),
-    "mobilefacenet": EmbedderSpec("MobileFaceNet.onnx", 128, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "w600k_r50": EmbedderSpec("w600k_r50.onnx", 512, stored_as="arcface"),
+    "glintr100": EmbedderSpec("glintr100.onnx", 512, stored_as="arcface_glintr100"),
+    "mobilefacenet": EmbedderSpec(
+        "MobileFaceNet.onnx", 128, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375), "mobilefacenet"
+    ),
     "tiny-random": EmbedderSpec("", 64),
 }
 """``tiny-random`` is untrained: it lets the tiny preset run without files, and its similarities mean nothing."""

@@ -7,6 +7,8 @@
     |   +-- CheckpointError        a checkpoint was trained with other choices than the ones asked for
     |   +-- ConditionError         a picture, an embedding or a number of references does not fit the model
     |   +-- DataError              shards are missing, of another format version, unusable or too damaged
+    +-- FolderLockedError          another run holds the output folder (exit 4)
+    +-- DivergedError              the loss is no number any more (exit 1)
 
 Anything else is a bug and stops the run.
 """
@@ -44,3 +46,13 @@ class ConditionError(UsageError):
 
 class DataError(UsageError):
     """Shards are missing, of another format version, without a usable identity, or too damaged; or a resume does not fit."""
+
+
+class FolderLockedError(ModelPackageError):
+    """Another run trains in the same folder."""
+
+    exit_code = 4
+
+
+class DivergedError(ModelPackageError):
+    """The loss became infinite or NaN."""

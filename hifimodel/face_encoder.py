@@ -41,6 +41,11 @@ class FaceEncoder(nn.Module):
         return self.vision.config.hidden_size
 
     @property
+    def image_px(self) -> int:
+        """Side of the pictures that the tower takes."""
+        return self.vision.config.image_size
+
+    @property
     def n_tokens(self) -> int:
         """Tokens per picture, 257 for 224 px and patches of 14."""
         return 1 + (self.vision.config.image_size // self.vision.config.patch_size) ** 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.context import BaseContext
@@ -159,6 +160,7 @@ class _Batches(IterableDataset[_Delivery]):
         config, info = self._config, get_worker_info()
         if info is not None:
             cv2.setNumThreads(1)  # the workers are the parallelism
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's: it needs batches until it has saved
         reader = (self._first + (info.id if info else 0)) % config.readers
         stream = GroupStream(config, self._shards, config.rank * config.readers + reader, self._paint)
         gathered: list[Group] = []

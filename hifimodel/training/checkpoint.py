@@ -1,0 +1,141 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped.
+
+checkpoints/step-00000080/refiner/, hifinet/    the nets, loadable by themselves
+                          optimizer.pt          optimizer, gradient scaler, EMA, sums of the metrics' open window
+                          process-0.pt ...      the loader's place and torch's generators, one file per process
+                          state.json            step, number of processes, digest of the frozen base
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from hifimodel.build import Base, Modules, load_trained_nets, save_trained
+from hifimodel.errors import CheckpointError
+from hifimodel.training.folders import begin_folder, finish_folder, remove_folder
+
+NAME = re.compile(r"step-(\d{8})")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """``state.json``.
+
+    Attributes:
+        step: optimizer steps done.
+        n_processes: processes that trained together.
+        base: ``base_digest`` of the frozen base.
+    """
+
+    step: int
+    n_processes: int
+    base: str
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint that was read.
+
+    Attributes:
+        shared: what all processes have in common: optimizer, scaler, ema, window.
+        own: this process' loader position and generators.
+    """
+
+    facts: Facts
+    shared: dict[str, Any]
+    own: dict[str, Any]
+
+
+def checkpoints(out: Path) -> list[Path]:
+    """The run's checkpoints, oldest first."""
+    return sorted(path for path in (out / "checkpoints").glob("step-*") if NAME.fullmatch(path.name))
+
+
+def save(
+    out: Path, facts: Facts, modules: Modules, shared: dict[str, Any], own: dict[str, Any], accelerator: Accelerator
+) -> Path:
+    """Writes a checkpoint; every process calls it. On return it is on the disk."""
+    path = out / "checkpoints" / f"step-{facts.step:08d}"
+    temporary = path.with_name(f".tmp-{path.name}")
+    if accelerator.is_main_process:
+        begin_folder(path)
+        save_trained(modules, temporary)
+        torch.save(shared, temporary / "optimizer.pt")
+        (temporary / "state.json").write_text(json.dumps(asdict(facts)), encoding="utf-8")
+    accelerator.wait_for_everyone()
+    torch.save(own, temporary / f"process-{accelerator.process_index}.pt")
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        finish_folder(path)
+    accelerator.wait_for_everyone()
+    return path
+
+
+def load(path: Path, modules: Modules, process: int, n_processes: int) -> Saved:
+    """Reads a checkpoint; the nets' weights go into ``modules``.
+
+    Raises:
+        CheckpointError: it cannot be read, or belongs to another number of processes or another base.
+    """
+    try:
+        facts = Facts(**json.loads((path / "state.json").read_text(encoding="utf-8")))
+        if facts.n_processes != n_processes:
+            raise CheckpointError(
+                f"{path}: written by {facts.n_processes} processes, this run has {n_processes}; the data are split over "
+                "them: go on with as many, or start a new folder"
+            )
+        if facts.base != base_digest(modules.base):
+            raise CheckpointError(f"{path}: trained over another base; go on with that one, or start a new folder")
+        shared = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
+        own = torch.load(path / f"process-{process}.pt", map_location="cpu", weights_only=True)
+    except (OSError, ValueError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({' '.join(str(error).split())[:200]}); remove it, and the one before is used"
+        ) from error
+    load_trained_nets(modules, path)
+    return Saved(facts, shared, own)
+
+
+def prune(out: Path, keep: int) -> None:
+    """Removes all checkpoints but the newest ``keep``."""
+    for path in checkpoints(out)[:-keep]:
+        remove_folder(path)
+
+
+def generators() -> dict[str, Any]:
+    """State of torch's global generators. Nothing here draws from them; a library might."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def restore_generators(state: dict[str, Any]) -> None:
+    """The inverse of ``generators``."""
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def base_digest(base: Base) -> str:
+    """Tells bases apart by their outermost layers: a few kilobytes instead of all their gigabytes."""
+    digest = hashlib.sha256()
+    for part in _outermost(base):
+        digest.update(part.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _outermost(base: Base) -> Iterator[torch.Tensor]:
+    yield base.unet.conv_in.weight
+    yield base.unet.conv_out.weight
+    yield base.vae.encoder.conv_in.weight
+    yield base.vae.decoder.conv_out.weight
+    yield base.text_encoder_2.text_projection.weight

@@ -1,0 +1,253 @@
+"""A training run from its first step, or from its newest checkpoint, to its last."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from types import FrameType
+
+import torch
+from accelerate import Accelerator
+
+from hifimodel.build import save_trained
+from hifimodel.config import TrainConfig, preset_text
+from hifimodel.data import Batch
+from hifimodel.errors import ConfigError, DivergedError
+from hifimodel.training import checkpoint
+from hifimodel.training.draws import draw
+from hifimodel.training.folders import begin_folder, finish_folder, locked, remove_leftovers, write_text
+from hifimodel.training.metrics import COLUMNS, PROBE_COLUMNS, Clock, CsvTable, tensorboard
+from hifimodel.training.options import PRESET_FILE, Report, RunOptions
+from hifimodel.training.plot import write_plot
+from hifimodel.training.samples import Fixed, generate, probe, write_grid
+from hifimodel.training.setup import Run, fixed_samples, resolved, set_up
+
+
+class StopRequest:
+    """Whether somebody asked the run to end: Ctrl-C, or a cluster's SIGTERM. A second Ctrl-C ends it at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    @contextmanager
+    def listening(self, report: Report) -> Iterator[None]:
+        """Within it signals are noted instead of raised."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def note(number: int, frame: FrameType | None) -> None:
+            self.asked = True
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            report("stopping after this step, with a checkpoint; Ctrl-C again stops without one")
+
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def agreed(self, accelerator: Accelerator, may_ask: bool) -> bool:
+        """Whether all processes stop now. Several only ask each other where ``may_ask``, since asking waits for the GPU."""
+        if accelerator.num_processes == 1:
+            return self.asked
+        if not may_ask:
+            return False
+        flag = torch.tensor(float(self.asked), device=accelerator.device)
+        return bool(accelerator.reduce(flag, "sum") > 0)
+
+
+def train(options: RunOptions, report: Report) -> bool:
+    """Trains to ``train.steps``; whatever checkpoint lies in the folder is gone on from.
+
+    Args:
+        options: what to train on what; the preset as given.
+        report: gets progress lines, in the first process alone.
+
+    Returns:
+        True when finished, False when asked to stop; a checkpoint lies there either way.
+
+    Raises:
+        UsageError: something the user can mend, see ``hifimodel.errors``.
+        FolderLockedError: another run trains in this folder.
+        DivergedError: the loss is no number any more.
+    """
+    accelerator = _accelerator(options.preset.train)
+    speak = report if accelerator.is_main_process else _say_nothing
+    stop = StopRequest()
+    with ExitStack() as stack:
+        if accelerator.is_main_process:
+            stack.enter_context(locked(options.out))
+            remove_leftovers(options.out)
+        stack.enter_context(stop.listening(speak))
+        stack.enter_context(_reproducible(accelerator.device))
+        stack.callback(accelerator.end_training)
+        options = resolved(options, speak)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            write_text(options.out / PRESET_FILE, preset_text(options.preset))
+        run = set_up(options, accelerator, speak)
+        return _Loop(run, speak).to_the_end(stop)
+
+
+def _accelerator(settings: TrainConfig) -> Accelerator:
+    try:
+        return Accelerator(
+            cpu=not torch.cuda.is_available(),
+            mixed_precision=settings.mixed_precision,
+            gradient_accumulation_steps=settings.gradient_accumulation,
+        )
+    except ValueError as error:
+        raise ConfigError(f"train.mixed_precision {settings.mixed_precision}: {error}; set it to bf16 or no") from error
+
+
+class _Loop:
+    """The steps of a run and what is written between them."""
+
+    def __init__(self, run: Run, report: Report) -> None:
+        self._run, self._report, self._clock = run, report, Clock()
+        self._fixed: Fixed | None = None
+        out, settings = run.options.out, run.settings
+        self._board = None
+        if run.accelerator.is_main_process:
+            self._metrics = CsvTable(out / "metrics.csv", COLUMNS, run.done)
+            self._probes = CsvTable(out / "probe.csv", PROBE_COLUMNS, run.done)
+            self._fixed = fixed_samples(run)
+            if settings.metrics == "tensorboard":
+                self._board = tensorboard(out / "tensorboard", run.done)
+
+    def to_the_end(self, stop: StopRequest) -> bool:
+        """Trains; False where it was asked to stop before the end."""
+        run = self._run
+        if run.done == 0:
+            self._show()
+        with closing(_ahead(iter(run.loader))) as batches:
+            return self._steps(batches, stop)
+
+    def _steps(self, batches: Iterator[Batch], stop: StopRequest) -> bool:
+        run, n_steps = self._run, self._run.settings.steps
+        while run.done < n_steps:
+            last = self._step(batches)
+            is_last = run.done >= n_steps
+            is_row = is_last or run.done % run.settings.log_every == 0
+            if is_row:
+                self._row()
+            if is_last or run.done % run.settings.sample_every == 0:
+                self._show()
+            stopping = stop.agreed(run.accelerator, is_row)
+            if is_last or stopping or run.done % run.settings.checkpoint_every == 0:
+                self._require_finite(run.window.state)
+                run.save(dict(last.position))
+            if stopping and not is_last:
+                self._report(f"stopped after step {run.done}; the same command goes on from there")
+                return False
+        self._export()
+        return True
+
+    def _step(self, batches: Iterator[Batch]) -> Batch:
+        """One optimizer step; returns the last batch it took."""
+        run = self._run
+        results, n_samples = [], 0
+        self._clock.start()
+        for _ in range(run.settings.gradient_accumulation):
+            asked_at = time.perf_counter()
+            batch = next(batches)
+            self._clock.got_batch(asked_at)
+            prepared = run.frozen.prepare(batch, run.latents)
+            with run.accelerator.accumulate(run.nets):
+                result = run.step(run.nets, batch, prepared, draw(batch.keys, run.done, run.draws))
+                run.accelerator.backward(result.loss)
+            results.append(result)
+            n_samples += len(batch.keys)
+        limit = run.settings.max_grad_norm
+        grad_norm = run.accelerator.clip_grad_norm_(run.nets.parameters(), math.inf if limit is None else limit)
+        run.optimizer.step()
+        run.optimizer.zero_grad()
+        if run.ema is not None:
+            run.ema.step(run.modules.trainable())
+        run.window.add(results, n_samples, grad_norm)
+        run.done += 1
+        self._clock.stop()
+        return batch
+
+    def _row(self) -> None:
+        """Writes and tells the means since the last row."""
+        run = self._run
+        row = {"step": run.done} | run.window.means(run.accelerator) | self._clock.row()
+        run.window.clear()
+        self._require_finite([row["loss"]])
+        if run.accelerator.is_main_process:
+            self._metrics.add(row)
+            if self._board is not None:
+                for name in COLUMNS[1:]:
+                    self._board.add_scalar(name, row[name], run.done)
+        self._report(
+            f"step {run.done}/{run.settings.steps}: noise MSE {row['noise_mse']:.4f}, identity cosine "
+            f"{row['identity_cosine']:.3f}, {row['seconds_per_step']:.3g} s per step, {row['waiting_share']:.0%} of it waiting"
+        )
+
+    def _show(self) -> None:
+        """Probe, sample grid and plot, by the first process; the others go on."""
+        run = self._run
+        if self._fixed is None:
+            return
+        nets = run.bare_nets.eval()
+        with run.averaged_weights():
+            value = probe(run.step, nets, self._fixed, run.draws)
+            pictures = generate(run.step, nets, self._fixed.prepared, run.settings.sample_steps, run.draws)
+        nets.train()
+        out = run.options.out
+        self._probes.add({"step": run.done, "probe_mse": value})
+        write_grid(out / "samples" / f"step-{run.done:08d}.png", self._fixed.batch, pictures)
+        write_plot(out)
+        self._report(f"step {run.done}: probe MSE {value:.4f}")
+
+    def _require_finite(self, losses: list[float]) -> None:
+        if not all(math.isfinite(value) for value in losses):
+            found = checkpoint.checkpoints(self._run.options.out)
+            newest = found[-1].name if found else "none"
+            raise DivergedError(
+                f"step {self._run.done}: the loss is no number any more; newest checkpoint: {newest}; try a lower "
+                "train.learning_rate or train.mixed_precision=bf16 in a new folder"
+            )
+
+    def _export(self) -> None:
+        """``model/``: the result, with averaged weights where there is an EMA."""
+        run = self._run
+        if run.accelerator.is_main_process:
+            path = run.options.out / "model"
+            with run.averaged_weights():
+                save_trained(run.modules, begin_folder(path))
+            finish_folder(path)
+            self._report(f"met {run.loader.counts}")
+
+
+def _ahead(batches: Iterator[Batch], depth: int = 2) -> Iterator[Batch]:
+    """The same batches, made in a thread while a step runs; where workers make them, it only waits for them."""
+    with ThreadPoolExecutor(1, "batches") as pool:
+        pending = deque(pool.submit(next, batches, None) for _ in range(depth))
+        while (batch := pending.popleft().result()) is not None:
+            pending.append(pool.submit(next, batches, None))
+            yield batch
+
+
+@contextmanager
+def _reproducible(device: torch.device) -> Iterator[None]:
+    """On a CPU the same run gives the same bits: some of torch's kernels otherwise add in the order of their threads."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(before or device.type == "cpu")
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def _say_nothing(line: str) -> None:
+    """The report of every process but the first."""

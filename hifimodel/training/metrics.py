@@ -1,0 +1,153 @@
+"""Numbers of a run: sums over a window of steps, rows of a CSV that goes on after a restart, TensorBoard where asked for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from hifimodel.errors import ConfigError
+from hifimodel.training.folders import write_text
+from hifimodel.training.step import StepResult
+
+COLUMNS = (
+    "step", "loss", "noise_mse", "identity_loss", "identity_cosine", "faces_share", "grad_norm",
+    "seconds_per_step", "waiting_share",
+)  # fmt: skip
+"""Means over the steps since the last row. ``faces_share`` of the samples passed the identity gate, and ``identity_cosine``
+is over those; ``waiting_share`` of the time went by waiting for data. The last two differ from run to run, the others do not."""
+PROBE_COLUMNS = ("step", "probe_mse")
+SUMS = ("steps", "samples", "loss", "noise_mse", "identity_loss", "cosine", "faces", "grad_norm")
+
+
+class Window:
+    """Sums since the last row, on the device, so that no step waits for its numbers.
+
+    Args:
+        device: where to sum.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._sums = torch.zeros(len(SUMS), device=device)
+
+    def add(self, results: Sequence[StepResult], n_samples: int, grad_norm: Tensor) -> None:
+        """Adds an optimizer step: the results of its micro-batches, and the number of their samples."""
+        zero = grad_norm.new_zeros(())
+        share = 1 / len(results)
+        identities = [result.identity for result in results if result.identity is not None]
+        self._sums += torch.stack([
+            zero + 1,
+            zero + n_samples,
+            sum((result.loss.detach() for result in results), zero) * share,
+            sum((result.noise_mse for result in results), zero) * share,
+            sum((identity.loss for identity in identities), zero) * share,
+            sum((identity.similarity * identity.n_gated for identity in identities if identity.n_gated), zero),
+            zero + sum(identity.n_gated for identity in identities),
+            grad_norm,
+        ])  # fmt: skip
+
+    def means(self, accelerator: Accelerator) -> dict[str, float]:
+        """The row's numbers over all processes; waits for the device."""
+        sums = dict(zip(SUMS, accelerator.reduce(self._sums.clone(), "sum").tolist(), strict=True))
+        per_step = {name: sums[name] / sums["steps"] for name in ("loss", "noise_mse", "identity_loss", "grad_norm")}
+        faces = sums["faces"]
+        return per_step | {
+            "identity_cosine": sums["cosine"] / faces if faces else float("nan"),
+            "faces_share": faces / sums["samples"],
+        }
+
+    def clear(self) -> None:
+        """Begins a new window."""
+        self._sums.zero_()
+
+    @property
+    def state(self) -> list[float]:
+        """For a checkpoint."""
+        return self._sums.tolist()
+
+    def restore(self, state: Sequence[float]) -> None:
+        """The inverse of ``state``."""
+        self._sums.copy_(torch.tensor(state))
+
+
+@dataclass
+class Clock:
+    """Where the time of a window of steps went, in seconds."""
+
+    steps: int = 0
+    waiting_s: float = 0.0
+    total_s: float = 0.0
+    _began: float = field(default_factory=time.perf_counter)
+
+    def start(self) -> None:
+        """A step begins: the next batch is asked for."""
+        self._began = time.perf_counter()
+
+    def got_batch(self, asked_at: float) -> None:
+        """A batch came that was asked for at ``asked_at`` of ``time.perf_counter``."""
+        self.waiting_s += time.perf_counter() - asked_at
+
+    def stop(self) -> None:
+        """The step is over."""
+        self.total_s += time.perf_counter() - self._began
+        self.steps += 1
+
+    def row(self) -> dict[str, float]:
+        """Means, and a new beginning."""
+        means = {
+            "seconds_per_step": self.total_s / max(self.steps, 1),
+            "waiting_share": self.waiting_s / max(self.total_s, 1e-9),
+        }
+        self.steps, self.waiting_s, self.total_s = 0, 0.0, 0.0
+        return means
+
+
+class CsvTable:
+    """Rows of a CSV whose first column is the step. Numbers are written so that they read back bit for bit.
+
+    Args:
+        path: the file.
+        columns: the header.
+        step: rows after it, written by a run that was killed after its last checkpoint, are dropped.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str], step: int) -> None:
+        self._path, self._columns = path, columns
+        rows = [row for row in read_csv(path) if int(row["step"]) <= step]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: row.get(name, "") for name in columns} for row in rows)
+        write_text(path, text.getvalue())
+
+    def add(self, row: Mapping[str, float]) -> None:
+        """Appends a row."""
+        with open(self._path, "a", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerow(repr(row[name]) for name in self._columns)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV, none where there is no file. A last line that was cut off is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return list(csv.DictReader(line for line in lines if line.endswith("\n")))
+
+
+def tensorboard(folder: Path, step: int) -> Any:
+    """A ``SummaryWriter`` that goes on after ``step``. Raises ConfigError where TensorBoard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            "train.metrics: tensorboard is not installed; `pip install tensorboard`, or set it to csv"
+        ) from error
+    return SummaryWriter(str(folder), purge_step=step + 1)

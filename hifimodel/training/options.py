@@ -1,0 +1,93 @@
+"""What a run is asked for, and whether the preset fits the shards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hifimodel.config import ModelConfig, Preset, load_preset, require_same_model, require_same_training
+from hifimodel.data import DataConfig, ShardFacts
+from hifimodel.embedder import EMBEDDERS
+from hifimodel.errors import DataError
+
+PRESET_FILE = "preset.yaml"
+"""The resolved preset in a run's folder."""
+TINY_EMBEDDER = "tiny-random"
+
+Report = Callable[[str], None]
+"""Takes a line for the person who waits."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the command line says.
+
+    Attributes:
+        shards: a dataset folder, a folder of tars, or a pattern.
+        out: the run's folder.
+        preset: the resolved preset.
+        base: see ``hifimodel.build.build_modules``.
+        embedder: the recogniser's file for the identity loss.
+    """
+
+    shards: str
+    out: Path
+    preset: Preset
+    base: str | None = None
+    embedder: Path | None = None
+
+
+def model_for_shards(model: ModelConfig, facts: ShardFacts) -> tuple[ModelConfig, str]:
+    """The model with the embedder whose vectors the shards hold, and a line about what was changed, "" for nothing.
+
+    An untrained embedder's vectors lie in no shard, so a preset that names it takes whatever the shards hold; the
+    checkpoint then names that embedder, by our name where it has one and by hifidata's elsewhere.
+
+    Raises:
+        DataError: the preset wants a certain embedder, and the shards hold another one's vectors.
+    """
+    names = {spec.stored_as: name for name, spec in EMBEDDERS.items() if spec.stored_as}
+    if model.embedder == TINY_EMBEDDER:
+        name = names.get(facts.embedding_model, facts.embedding_model)
+        taken = model.model_copy(update={"embedder": name, "embedder_dim": facts.embedding_dim})
+        return taken, f"model.embedder: {name} with {facts.embedding_dim} numbers, as the shards hold"
+    wanted = EMBEDDERS[model.embedder].stored_as if model.embedder in EMBEDDERS else model.embedder
+    if (wanted, model.embedder_dim) != (facts.embedding_model, facts.embedding_dim):
+        raise DataError(
+            f"shards: embeddings of {facts.embedding_dim} numbers by {facts.embedding_model}, the preset wants "
+            f"{model.embedder_dim} by {wanted} ({model.embedder}); make them with `hifidata run ... --set "
+            f"verify.model={wanted}`, or set model.embedder and model.embedder_dim to what is there"
+        )
+    return model, ""
+
+
+def require_same_run(preset: Preset, out: Path) -> None:
+    """Raises CheckpointError, naming every difference, where ``out`` holds a run of another preset."""
+    path = out / PRESET_FILE
+    if path.exists():
+        before = load_preset(path)
+        require_same_model(before.model, preset.model, str(out))
+        require_same_training(before.train, preset.train, str(out))
+
+
+def data_config(options: RunOptions, process: tuple[int, int], clip_px: int, on_gpu: bool) -> DataConfig:
+    """Settings of the loader of one process, (rank, number of processes)."""
+    model, train = options.preset.model, options.preset.train
+    rank, n_processes = process
+    return DataConfig(
+        options.shards,
+        size_px=model.image_px,
+        batch_size=train.micro_batch(n_processes),
+        min_references=train.min_references,
+        max_references=train.max_references,
+        text_drop=train.text_drop,
+        min_images=train.min_images_per_identity,
+        seed=train.seed,
+        rank=rank,
+        world_size=n_processes,
+        workers=train.loader_workers,
+        clip_px=clip_px,
+        landmarks=train.landmarks,
+        pin_memory=on_gpu,
+    )

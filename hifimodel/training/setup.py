@@ -1,0 +1,194 @@
+"""Everything a run consists of, new or as a checkpoint left it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from torch import nn
+
+from hifimodel.build import Modules, build_modules
+from hifimodel.config import TrainConfig
+from hifimodel.data import Loader, describe_shards
+from hifimodel.errors import ConfigError
+from hifimodel.training import checkpoint
+from hifimodel.training.draws import DrawSettings
+from hifimodel.training.frozen import Frozen, Latents
+from hifimodel.training.identity import identity_term
+from hifimodel.training.latent_cache import LatentCache
+from hifimodel.training.metrics import Window
+from hifimodel.training.options import Report, RunOptions, data_config, model_for_shards, require_same_run
+from hifimodel.training.samples import Fixed
+from hifimodel.training.step import Step, TrainedNets
+
+
+@dataclass
+class Run:
+    """A run between two steps.
+
+    Attributes:
+        nets: ``TrainedNets`` as accelerate prepared it.
+        done: optimizer steps so far.
+        loader: of this process.
+        latents: of the targets, perhaps from a cache.
+        draws: settings of the noise.
+        window: sums since the last row of metrics.
+        base: digest of the frozen base.
+    """
+
+    options: RunOptions
+    accelerator: Accelerator
+    modules: Modules
+    frozen: Frozen
+    step: Step
+    nets: nn.Module
+    optimizer: Any
+    ema: EMAModel | None
+    loader: Loader
+    latents: Latents
+    draws: DrawSettings
+    window: Window
+    base: str
+    done: int = 0
+
+    @property
+    def settings(self) -> TrainConfig:
+        """The preset's section ``train``."""
+        return self.options.preset.train
+
+    @property
+    def bare_nets(self) -> nn.Module:
+        """``TrainedNets`` without what DDP wraps around it."""
+        return self.accelerator.unwrap_model(self.nets)
+
+    @contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """Within it the nets hold the EMA's weights, where there is one."""
+        if self.ema is None:
+            yield
+            return
+        parameters = self.modules.trainable()
+        self.ema.store(parameters)
+        self.ema.copy_to(parameters)
+        try:
+            yield
+        finally:
+            self.ema.restore(parameters)
+
+    def save(self, position: dict[str, Any]) -> None:
+        """Writes a checkpoint; ``position`` is that of the last batch that was trained on."""
+        accelerator = self.accelerator
+        shared = {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": None if accelerator.scaler is None else accelerator.scaler.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+        }
+        own = {"loader": position, "window": self.window.state, "generators": checkpoint.generators()}
+        facts = checkpoint.Facts(self.done, accelerator.num_processes, self.base)
+        checkpoint.save(self.options.out, facts, self.modules, shared, own, accelerator)
+        if accelerator.is_main_process:
+            checkpoint.prune(self.options.out, self.settings.keep_checkpoints)
+
+
+def resolved(options: RunOptions, report: Report) -> RunOptions:
+    """The options with the model that fits the shards.
+
+    Raises:
+        DataError: the shards hold another embedder's vectors than the preset wants, or nothing usable.
+        CheckpointError: the folder holds a run of another preset.
+    """
+    facts = describe_shards(data_config(options, (0, 1), clip_px=224, on_gpu=False))
+    model, note = model_for_shards(options.preset.model, facts)
+    if note:
+        report(note)
+    preset = options.preset.model_copy(update={"model": model})
+    require_same_run(preset, options.out)
+    return replace(options, preset=preset)
+
+
+def set_up(options: RunOptions, accelerator: Accelerator, report: Report) -> Run:
+    """Builds the run, and goes on from its newest checkpoint where there is one; ``options`` are resolved."""
+    model, train = options.preset.model, options.preset.train
+    modules = build_modules(model, options.base)
+    saved = None
+    if found := checkpoint.checkpoints(options.out):
+        saved = checkpoint.load(found[-1], modules, accelerator.process_index, accelerator.num_processes)
+        report(f"going on after step {saved.facts.step}")
+    base = checkpoint.base_digest(modules.base)
+    frozen = Frozen(modules, model, train, accelerator.device)
+    nets, optimizer = accelerator.prepare(*_trained(modules, options, accelerator.device))
+    side = model.image_px // 2 ** (len(modules.base.vae.config["block_out_channels"]) - 1)
+    process = accelerator.process_index, accelerator.num_processes
+    config = data_config(options, process, modules.face_encoder.image_px, accelerator.device.type == "cuda")
+    loader = Loader(config, None if saved is None else saved.own["loader"])
+    run = Run(
+        options=options,
+        accelerator=accelerator,
+        modules=modules,
+        frozen=frozen,
+        step=Step(
+            frozen, identity_term(modules.base, model, train, accelerator.device, options.embedder), train.id_weight
+        ),
+        nets=nets,
+        optimizer=optimizer,
+        ema=None if train.ema_decay is None else EMAModel(modules.trainable(), train.ema_decay, foreach=True),
+        loader=loader,
+        latents=LatentCache(options.out / "latents", frozen, loader.state["shards"])
+        if train.latent_cache
+        else frozen.encode_targets,
+        draws=DrawSettings(
+            train.seed, side, modules.base.scheduler.config["num_train_timesteps"], model.face_drop_rate
+        ),
+        window=Window(accelerator.device),
+        base=base,
+    )
+    if saved is not None:
+        _restore(run, saved)
+    return run
+
+
+def fixed_samples(run: Run) -> Fixed:
+    """The samples of probe and grid: the first of a stream of their own, the same in every run of these shards."""
+    config = data_config(run.options, (0, 1), run.modules.face_encoder.image_px, on_gpu=False)
+    n_samples = run.settings.samples
+    first = replace(config, batch_size=n_samples, window_identities=n_samples, workers=0, text_drop=0.0, epochs=None)
+    batch = next(iter(Loader(first)))
+    return Fixed(batch, run.frozen.prepare(batch, run.frozen.encode_targets))
+
+
+def _trained(modules: Modules, options: RunOptions, device: torch.device) -> tuple[TrainedNets, torch.optim.Optimizer]:
+    train = options.preset.train
+    nets = TrainedNets(modules, options.preset).to(device).train()
+    if train.channels_last:
+        nets.hifinet.to(memory_format=torch.channels_last)
+    if train.gradient_checkpointing:
+        nets.hifinet.enable_gradient_checkpointing()
+    if train.compile:
+        nets.hifinet.compile()
+    betas = (train.adam_beta1, train.adam_beta2)
+    if train.optimizer == "adam":
+        return nets, torch.optim.Adam(nets.parameters(), train.learning_rate, betas, fused=True)
+    try:
+        from bitsandbytes.optim import Adam8bit
+    except ImportError as error:
+        raise ConfigError(
+            "train.optimizer: adam8bit needs the package bitsandbytes; install it, or set it to adam"
+        ) from error
+    return nets, Adam8bit(nets.parameters(), train.learning_rate, betas)
+
+
+def _restore(run: Run, saved: checkpoint.Saved) -> None:
+    run.done = saved.facts.step
+    run.optimizer.load_state_dict(saved.shared["optimizer"])
+    if run.accelerator.scaler is not None:
+        run.accelerator.scaler.load_state_dict(saved.shared["scaler"])
+    if run.ema is not None:
+        run.ema.load_state_dict(saved.shared["ema"])
+        run.ema.to(run.accelerator.device)
+    run.window.restore(saved.own["window"])
+    checkpoint.restore_generators(saved.own["generators"])

@@ -1,0 +1,139 @@
+"""The loss of one batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from hifimodel.build import Modules
+from hifimodel.config import Preset
+from hifimodel.data import Batch
+from hifimodel.face_refiner import pack_references
+from hifimodel.losses import (
+    IdentityResult,
+    NoiseLevels,
+    denoising_loss,
+    denoising_target,
+    predict_x0,
+)
+from hifimodel.training.draws import Draws
+from hifimodel.training.frozen import Frozen, Prepared
+from hifimodel.training.identity import IdentityTerm
+
+
+class TrainedNets(nn.Module):
+    """The refiner and HiFi-Net as one module, the only one that is trained and that DDP wraps.
+
+    Args:
+        modules: where the two come from.
+        preset: choices.
+    """
+
+    def __init__(self, modules: Modules, preset: Preset) -> None:
+        super().__init__()
+        self.refiner, self.hifinet = modules.refiner, modules.hifinet
+        self._model, self._tile_to = preset.model, preset.train.tile_to
+
+    def forward(
+        self, noisy: Tensor, timesteps: Tensor, prepared: Prepared, faces_dropped: Tensor
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Residuals for the UNet.
+
+        Args:
+            noisy: (B, 4, h, w), z_t.
+            timesteps: (B,).
+            prepared: the batch.
+            faces_dropped: (B,) bool; these samples get the tokens of "no reference".
+
+        Returns:
+            The down residuals and the middle's.
+        """
+        tokens = self.refiner(prepared.clip_tokens, prepared.embeddings)  # (R, 33, d)
+        if self._model.face_drop_rate:
+            # Asked for in every step, needed or not, so that every process has the same parameters in its graph.
+            policy = "learned" if self._model.face_in_uncond == "learned" else "zeros"
+            nobody = self.refiner.unconditional(policy, prepared.clip_tokens.shape[1]).to(tokens.dtype)  # (1, 33, d)
+            counts = torch.tensor(prepared.counts, device=tokens.device)
+            tokens = torch.where(faces_dropped.repeat_interleave(counts)[:, None, None], nobody, tokens)
+        pooled = prepared.text.pooled
+        if self._model.pooled_text == "zeros":
+            pooled = torch.zeros_like(pooled)
+        return self.hifinet(
+            noisy,
+            timesteps,
+            pack_references(tokens, prepared.counts, self._tile_to),  # (B, N * 33, d)
+            prepared.landmarks,
+            added_cond_kwargs={"text_embeds": pooled, "time_ids": prepared.time_ids},
+            return_dict=False,
+        )
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Of one batch.
+
+    Attributes:
+        loss: scalar with its graph, Eq. 8.
+        noise_mse: scalar, detached, Eq. 6.
+        identity: Eq. 7, or None where it is turned off.
+    """
+
+    loss: Tensor
+    noise_mse: Tensor
+    identity: IdentityResult | None
+
+
+class Step:
+    """From a prepared batch to its loss.
+
+    Args:
+        frozen: the frozen parts.
+        identity: Eq. 7's term, or None.
+        id_weight: alpha of Eq. 8.
+    """
+
+    def __init__(self, frozen: Frozen, identity: IdentityTerm | None, id_weight: float) -> None:
+        self.frozen, self._identity, self._id_weight = frozen, identity, id_weight
+
+    def __call__(self, nets: nn.Module, batch: Batch, prepared: Prepared, draws: Draws) -> StepResult:
+        """The loss of a batch.
+
+        Args:
+            nets: ``TrainedNets``, wrapped or not.
+            batch: for what the identity loss needs besides ``prepared``.
+            prepared: the batch through the frozen encoders.
+            draws: its noise.
+
+        Source: section 3.3, Eq. 6 to 8.
+        """
+        scheduler, device = self.frozen.base.scheduler, self.frozen.device
+        noise, timesteps = draws.noise.to(device), draws.timesteps.to(device)
+        noisy = scheduler.add_noise(prepared.latents, noise, timesteps)  # (B, 4, h, w)
+        prediction = self.predict(nets, prepared, noisy, timesteps, draws.faces_dropped.to(device))
+        target = denoising_target(scheduler, prepared.latents, noise, timesteps)
+        noise_mse = denoising_loss(prediction, target)
+        if self._identity is None:
+            return StepResult(noise_mse, noise_mse.detach(), None)
+        x0 = predict_x0(scheduler, noisy, prediction, timesteps)
+        identity = self._identity(x0, batch, NoiseLevels(draws.timesteps, scheduler.alphas_cumprod))
+        loss = noise_mse + self._id_weight * identity.loss
+        return StepResult(loss, noise_mse.detach(), replace(identity, loss=identity.loss.detach()))
+
+    def predict(
+        self, nets: nn.Module, prepared: Prepared, noisy: Tensor, timesteps: Tensor, faces_dropped: Tensor
+    ) -> Tensor:
+        """(B, 4, h, w): what the UNet predicts with HiFi-Net's residuals; arguments as in ``TrainedNets.forward``."""
+        frozen = self.frozen
+        with torch.autocast(frozen.device.type, frozen.dtype, enabled=frozen.dtype != torch.float32):
+            down, middle = nets(noisy, timesteps, prepared, faces_dropped)
+        return frozen.base.unet(
+            noisy.to(frozen.dtype),
+            timesteps,
+            prepared.text.tokens,
+            added_cond_kwargs={"text_embeds": prepared.text.pooled, "time_ids": prepared.time_ids},
+            down_block_additional_residuals=[residual.to(frozen.dtype) for residual in down],
+            mid_block_additional_residual=middle.to(frozen.dtype),
+            return_dict=False,
+        )[0]
