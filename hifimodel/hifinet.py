@@ -6,7 +6,12 @@ import inspect
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    ControlNetModel,
+    ModelMixin,  # noqa: F401  # a pipeline's from_pretrained looks for a part's base class in the module of that part
+    UNet2DConditionModel,
+)
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
@@ -90,15 +95,17 @@ def encode_pictures(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
     Raises:
         ConditionError: float pictures outside of [-1, 1].
     """
+    # Under diffusers' offload the VAE still lies on the CPU here, and moves when `encode` is entered.
+    device = getattr(getattr(vae, "_hf_hook", None), "execution_device", None) or vae.device
     if pictures.dtype == torch.uint8:
-        scaled = pictures.to(vae.device, vae.dtype) / 127.5 - 1.0
+        scaled = pictures.to(device, vae.dtype) / 127.5 - 1.0
     else:
         low, high = (float(value) for value in pictures.aminmax())
         if low < -1.001 or high > 1.001:
             raise ConditionError(
                 f"pictures for the VAE: values from {low:.3g} to {high:.3g}, expected -1 to 1; pass uint8 or scale them"
             )
-        scaled = pictures.to(vae.device, vae.dtype)
+        scaled = pictures.to(device, vae.dtype)
     return vae.encode(scaled).latent_dist.mode() * vae.config["scaling_factor"]
 
 

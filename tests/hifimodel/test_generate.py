@@ -1,0 +1,301 @@
+"""The command line, on real photos and a tiny model with random weights: pictures of the right size, repeatable; clear errors."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+
+from hifimodel.build import build_modules, save_trained  # noqa: E402
+from hifimodel.config import load_preset  # noqa: E402
+from hifimodel.errors import CheckpointError  # noqa: E402
+from hifimodel.generate import main  # noqa: E402
+from hifimodel.identity import load_identity  # noqa: E402
+from hifimodel.landmarks import draw  # noqa: E402
+from hifimodel.references import read_photo  # noqa: E402
+from tests.conftest import PROJECT_ROOT  # noqa: E402
+from tests.hifimodel.portraits import speaking  # noqa: E402
+
+if TYPE_CHECKING:
+    from hifidata.backends.dlib_faces import DlibDetector
+
+IMAGE_PX = 128
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training run's folder: the tiny preset as `hifimodel.train` adapts it to shards with dlib's embeddings."""
+    folder = tmp_path_factory.mktemp("run")
+    model = load_preset("tiny", ["model.embedder=dlib_resnet", "model.embedder_dim=128"]).model
+    save_trained(speaking(build_modules(model)), folder / "model")
+    (folder / "preset.yaml").write_text("train: {landmarks: points}\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def person(assets: Path) -> list[Path]:
+    return sorted((assets / "faces" / "photomaker" / "scarletthead_woman").glob("*.jpg"))
+
+
+@pytest.fixture(scope="module")
+def target(assets: Path) -> Path:
+    return assets / "faces" / "face_recognition" / "examples__biden.jpg"
+
+
+def asked(run: Path, out: Path, *more: object) -> list[str]:
+    fixed = [
+        "--model",
+        run,
+        "--prompt",
+        "a portrait",
+        "--out",
+        out,
+        "--steps",
+        2,
+        "--no-safety-check",
+        "--device",
+        "cpu",
+    ]
+    return [str(word) for word in (*fixed, *more)]
+
+
+def generated(run: Path, out: Path, *more: object) -> np.ndarray:
+    assert main(asked(run, out, *more)) == 0
+    return np.asarray(Image.open(out))
+
+
+def test_three_photos_and_a_target_make_a_portrait_that_only_the_seed_changes(
+    run: Path, person: list[Path], target: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = ["--reference", *person[:3], "--target", target]
+    first = generated(run, tmp_path / "a.png", *photos)
+    assert capsys.readouterr().out.strip() == str(tmp_path / "a.png")
+    assert first.shape == (IMAGE_PX, IMAGE_PX, 3)
+    assert np.array_equal(first, generated(run, tmp_path / "b.png", *photos, "--seed", 0))
+    assert not np.array_equal(first, generated(run, tmp_path / "c.png", *photos, "--seed", 1))
+
+
+def test_several_portraits_are_numbered_and_the_first_is_the_single_one(
+    run: Path, person: list[Path], target: Path, tmp_path: Path
+) -> None:
+    photos = ["--reference", person[0], "--target", target, "--size", 64]
+    single = generated(run, tmp_path / "single.png", *photos)
+    assert main(asked(run, tmp_path / "out.png", *photos, "--num", 2)) == 0
+    two = [np.asarray(Image.open(tmp_path / f"out-{number}.png")) for number in (1, 2)]
+    assert np.abs(two[0].astype(int) - single).max() <= 1
+    assert not np.array_equal(two[0], two[1])
+
+
+def test_the_landmark_picture_shows_the_targets_face_where_a_square_portrait_has_it(
+    run: Path, target: Path, tmp_path: Path
+) -> None:
+    from hifidata.backends.dlib_faces import DlibDetector
+
+    square = tmp_path / "square.png"
+    photo = read_photo(target)
+    side = min(photo.shape[:2])
+    Image.fromarray(photo[:side, :side]).resize((512, 512)).save(square)
+    lines = tmp_path / "lines.png"
+    # Without references the shape is the target's own, so the picture must be the target's landmarks.
+    generated(run, tmp_path / "a.png", "--no-references", "--target", square, "--landmarks-out", lines)
+    drawn = np.asarray(Image.open(lines))
+    assert drawn.shape == (IMAGE_PX, IMAGE_PX, 3)
+    found = own_landmarks(DlibDetector(), square)
+    expected = draw(((found + 0.5) * IMAGE_PX / 512 - 0.5).astype(np.float32), IMAGE_PX)
+    assert np.abs(drawn.astype(int) - expected).mean() < 0.5
+    assert drawn.any()
+
+
+def own_landmarks(detector: DlibDetector, path: Path) -> np.ndarray:
+    faces = detector.detect([read_photo(path)])[0]
+    assert faces.landmarks_px is not None
+    return faces.landmarks_px[0]
+
+
+def test_a_photo_that_is_no_square_is_framed_like_a_training_picture(assets: Path, target: Path) -> None:
+    from hifidata.backends.dlib_faces import DlibDetector
+    from hifimodel.conditions import CENTRE_UP, SIDE_OVER_FACE, portrait_window
+    from hifimodel.references import prepare_target
+
+    face = prepare_target(target.name, read_photo(target), DlibDetector())
+    assert face.rgb_u8.shape[0] != face.rgb_u8.shape[1]
+    corner, scale = portrait_window(face, 1024)
+    box = (face.xyxy_px.reshape(2, 2) - corner) * scale
+    side = (box[1] - box[0]).max()
+    assert side == pytest.approx(1024 / SIDE_OVER_FACE, rel=1e-4)
+    centre = box.mean(axis=0)
+    assert centre[0] == pytest.approx(512, abs=0.5)
+    assert centre[1] == pytest.approx(512 + CENTRE_UP * side, abs=0.5)
+
+
+def test_the_frame_of_generated_portraits_is_the_recipes_default() -> None:
+    from hifidata.recipe import Crop
+    from hifimodel.conditions import CENTRE_UP, SIDE_OVER_FACE
+
+    assert (Crop().side_over_face, Crop().centre_up) == (SIDE_OVER_FACE, CENTRE_UP)
+
+
+@pytest.mark.parametrize("mode", [["--no-landmarks"], ["--no-references"], ["--no-landmarks", "--no-references"]])
+def test_modes_without_landmarks_or_references_make_other_portraits(
+    run: Path, person: list[Path], target: Path, tmp_path: Path, mode: list[str]
+) -> None:
+    photos: list[object] = ["--size", 64, *mode]
+    photos += [] if "--no-references" in mode else ["--reference", person[0]]
+    photos += [] if "--no-landmarks" in mode else ["--target", target]
+    both = generated(run, tmp_path / "both.png", "--reference", person[0], "--target", target, "--size", 64)
+    assert not np.array_equal(both, generated(run, tmp_path / "mode.png", *photos))
+
+
+def test_tddfa_landmarks_work_with_its_files(
+    run: Path, person: list[Path], target: Path, assets: Path, tmp_path: Path
+) -> None:
+    weights = assets / "weights" / "3ddfa"
+    if not weights.is_dir():
+        pytest.skip(f"no 3DDFA files at {weights}")
+    photos = ["--reference", *person[:2], "--target", target, "--size", 64]
+    lines = [tmp_path / "points.png", tmp_path / "tddfa.png"]
+    generated(run, tmp_path / "a.png", *photos, "--landmarks-out", lines[0])
+    generated(
+        run,
+        tmp_path / "b.png",
+        *photos,
+        "--landmarks-out",
+        lines[1],
+        "--landmarks",
+        "tddfa",
+        "--landmarks-weights",
+        weights,
+    )
+    points, tddfa = (np.asarray(Image.open(path)).any(axis=2) for path in lines)
+    assert tddfa.any()
+    assert not np.array_equal(points, tddfa)
+    rows, columns = (np.argwhere(mask).mean(axis=0) for mask in (points, tddfa))
+    assert np.abs(rows - columns).max() < 4  # two models, one face, 64 px
+
+
+def complaint(capsys: pytest.CaptureFixture[str], words: list[str]) -> str:
+    """The one line on stderr of a command that must exit with 2 and write nothing on stdout."""
+    assert main(words) == 2
+    shown = capsys.readouterr()
+    assert not shown.out
+    lines = shown.err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_photos_that_cannot_be_used_are_one_line_with_the_remedy(
+    run: Path, person: list[Path], target: Path, assets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.png"
+    animal = assets / "edge" / "no-face"
+    faceless = sorted(animal.iterdir())[0]
+    two = assets / "faces" / "face_recognition" / "examples__two_people.jpg"
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff\xe0 not a jpeg")
+    cases = [
+        ([person[0], faceless], target, "finds no face; use a photo with the face larger"),
+        ([person[0]], two, "finds 2 faces that count, expected 1; crop it"),
+        ([person[0]], faceless, "use another photo, or generate without landmarks"),
+        ([tmp_path / "gone.jpg"], target, "gone.jpg: no such file"),
+        ([broken], target, "not a readable picture"),
+        ([person[0]] * 7, target, "got 7, expected 1 to 6"),
+    ]
+    for references, wanted, text in cases:
+        assert text in complaint(capsys, asked(run, out, "--reference", *references, "--target", wanted))
+    assert not out.exists()
+
+
+def test_missing_or_double_choices_are_one_line(
+    run: Path, person: list[Path], target: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.png"
+    cases = [
+        (asked(run, out, "--target", target), "--reference: no reference; name 1 to 6 photos"),
+        (asked(run, out, "--reference", person[0], "--no-references", "--target", target), "--reference: both given"),
+        (asked(run, out, "--reference", person[0]), "--target: no target; name a photo, or say --no-landmarks"),
+        (asked(run, out, "--reference", person[0], "--target", target, "--no-landmarks"), "--target: both given"),
+        (
+            asked(run, tmp_path / "out.xyz", "--reference", person[0], "--target", target),
+            "unknown picture format '.xyz'",
+        ),
+        (asked(run, out, "--reference", person[0], "--target", target, "--detector", "nose"), "unknown model 'nose'"),
+        (asked(tmp_path / "no", out, "--reference", person[0], "--target", target), "no such folder"),
+        (
+            asked(tmp_path, out, "--reference", person[0], "--target", target),
+            "no model yet; expected refiner and hifinet",
+        ),
+    ]
+    for words, text in cases:
+        assert text in complaint(capsys, words)
+
+
+def changed(run: Path, folder: Path, **choices: object) -> Path:
+    """A copy of the model that says something else about itself."""
+    shutil.copytree(run / "model", folder)
+    path = folder / "hifinet" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["choices"] |= choices
+    path.write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def test_checkpoints_that_do_not_fit_are_one_line(
+    run: Path, person: list[Path], target: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = ["--reference", person[0], "--target", target, "--size", 64]
+    cases = [
+        ({"landmark_style": "mesh-1"}, "trained on 'mesh-1', this version draws 'lines68-1'"),
+        ({"from_the_future": 1}, "is not one of this version"),
+        ({"architecture": "sdxl"}, "--base: none given"),
+        ({"embedder": "unheard_of"}, "identity embedder 'unheard_of': unknown"),
+        ({"embedder": "tiny-random"}, "gives 64 numbers per face, the checkpoint takes 128"),
+    ]
+    for number, (choices, text) in enumerate(cases):
+        model = changed(run, tmp_path / str(number), **choices)
+        assert text in complaint(capsys, asked(model, tmp_path / "out.png", *photos))
+    missing = asked(run, tmp_path / "out.png", *photos, "--base", tmp_path / "nowhere")
+    assert "check the name or folder" in complaint(capsys, missing)
+
+
+def test_the_embedders_of_the_package_and_of_datasets_are_known_by_either_name(assets: Path) -> None:
+    file = next((assets / "weights" / "mobilefacenet").glob("*.onnx"), None)
+    if file is None:
+        pytest.skip("no MobileFaceNet file")
+    assert load_identity("mobilefacenet", 128, file).name == "mobilefacenet"
+    assert load_identity("dlib_resnet", 128).name == "dlib_resnet"
+    assert load_identity("tiny-random", 64).name == "tiny-random"
+    with pytest.raises(CheckpointError, match="gives 512 numbers per face, the checkpoint takes 128"):
+        load_identity("arcface", 128)
+
+
+@pytest.mark.parametrize("name", ["dlib_resnet", "mobilefacenet"])
+def test_identity_vectors_tell_people_apart(name: str, person: list[Path], target: Path, assets: Path) -> None:
+    from hifidata.backends.dlib_faces import DlibDetector
+    from hifimodel.references import prepare_reference
+
+    file = next((assets / "weights" / "mobilefacenet").glob("*.onnx"))
+    detector = DlibDetector()
+    photos = [*person[:2], target]
+    references = [prepare_reference(path.name, read_photo(path), detector) for path in photos]
+    vectors = load_identity(name, 128, file).embed(references)
+    torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(3))
+    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.05
+
+
+def test_the_module_runs_and_its_help_needs_no_torch() -> None:
+    code = "import sys; sys.argv = ['x', '--help']\nfrom hifimodel.generate import main\n"
+    code += "try: main()\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT_ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--reference" in done.stdout
