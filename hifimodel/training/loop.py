@@ -30,22 +30,26 @@ from hifimodel.training.setup import Run, fixed_samples, resolved, set_up
 
 
 class StopRequest:
-    """Whether somebody asked the run to end: Ctrl-C, or a cluster's SIGTERM. A second Ctrl-C ends it at once."""
+    """Whether somebody asked the run to end: Ctrl-C, or a cluster's SIGTERM. A second Ctrl-C ends it at once, except among
+    several processes, whose launcher sends it again by itself.
+    """
 
     def __init__(self) -> None:
         self.asked = False
 
     @contextmanager
-    def listening(self, report: Report) -> Iterator[None]:
+    def listening(self, report: Report, is_alone: bool) -> Iterator[None]:
         """Within it signals are noted instead of raised."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def note(number: int, frame: FrameType | None) -> None:
+            if is_alone:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+            if not self.asked:
+                report("stopping soon, with a checkpoint" + ("; Ctrl-C again stops without one" if is_alone else ""))
             self.asked = True
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            report("stopping after this step, with a checkpoint; Ctrl-C again stops without one")
 
         before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -86,7 +90,7 @@ def train(options: RunOptions, report: Report) -> bool:
         if accelerator.is_main_process:
             stack.enter_context(locked(options.out))
             remove_leftovers(options.out)
-        stack.enter_context(stop.listening(speak))
+        stack.enter_context(stop.listening(speak, accelerator.num_processes == 1))
         stack.enter_context(_reproducible(accelerator.device))
         stack.callback(accelerator.end_training)
         options = resolved(options, speak)
