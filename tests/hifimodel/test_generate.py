@@ -190,7 +190,7 @@ def complaint(capsys: pytest.CaptureFixture[str], words: list[str]) -> str:
     assert not shown.out
     lines = shown.err.strip().splitlines()
     assert len(lines) == 1, lines
-    assert lines[0].startswith("error: ")
+    assert lines[0].startswith("hifimodel.generate: ")
     return lines[0]
 
 
@@ -255,7 +255,7 @@ def test_checkpoints_that_do_not_fit_are_one_line(
 ) -> None:
     photos = ["--reference", person[0], "--target", target, "--size", 64]
     cases = [
-        ({"landmark_style": "mesh-1"}, "trained on 'mesh-1', this version draws 'lines68-1'"),
+        ({"landmark_style": "mesh-1"}, "landmark_style mesh-1, this release draws lines68-1"),
         ({"from_the_future": 1}, "is not one of this version"),
         ({"architecture": "sdxl"}, "--base: none given"),
         ({"embedder": "unheard_of"}, "identity embedder 'unheard_of': unknown"),
