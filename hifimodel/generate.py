@@ -4,8 +4,7 @@
         --prompt "a portrait, in a garden" --out out.png
 
 Photos are looked at before any large model is loaded, so that a photo without a face is told within seconds. The portraits'
-paths go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 a wrong input,
-130 interrupted.
+paths go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 a wrong input, 130 interrupted.
 """
 
 from __future__ import annotations
