@@ -4,7 +4,7 @@
         --prompt "a portrait, in a garden" --out out.png
 
 Photos are looked at before any large model is loaded, so that a photo without a face is told within seconds. The portraits'
-paths go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 a wrong input.
+paths go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 a wrong input, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hifimodel.config import ModelConfig
     from hifimodel.pipeline import HiFiPortraitPipeline
 
+INTERRUPTED = 130
 QUALITY_MODEL = "iso29794"
 """S_q of Eq. 9; the paper's ModelScope FQA has no files that may be passed on."""
 
@@ -44,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(error, error.exit_code)
     except LandmarkError as error:
         return _complain(error, UsageError.exit_code)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 0
 
 
@@ -229,7 +232,7 @@ def _save(picture: Image.Image, path: Path) -> None:
 
 
 def _complain(error: Exception, code: int) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    print(f"hifimodel.generate: {error}", file=sys.stderr)
     return code
 
 

@@ -33,7 +33,7 @@ from transformers import (
 
 from hifimodel.branches import Branch, StepInputs, summed_residuals
 from hifimodel.build import Modules, load_trained
-from hifimodel.checkpoint import checkpoint_folder, require_fit
+from hifimodel.checkpoint import require_fit
 from hifimodel.conditions import PortraitCondition
 from hifimodel.errors import ConditionError
 from hifimodel.face_branch import FaceNets
@@ -161,7 +161,7 @@ class HiFiPortraitPipeline(StableDiffusionXLPipeline):
         """
         if base is None and (Path(folder) / cls.config_name).is_file():
             return cls.from_pretrained(folder)
-        return cls.from_modules(load_trained(checkpoint_folder(folder), base))
+        return cls.from_modules(load_trained(folder, base))
 
     @torch.no_grad()
     def __call__(

@@ -159,7 +159,7 @@ def test_embeddings_of_another_width_are_refused(tiny: Modules) -> None:
 
 def test_a_checkpoint_of_another_landmark_style_is_refused(tiny: Modules) -> None:
     other = HiFiNet.from_unet(tiny.base.unet, load_preset("tiny", ["model.landmark_style=mesh-1"]).model)
-    with pytest.raises(CheckpointError, match="trained on 'mesh-1', this version draws 'lines68-1'"):
+    with pytest.raises(CheckpointError, match="landmark_style mesh-1, this release draws lines68-1"):
         HiFiPortraitPipeline.from_modules(replace(tiny, hifinet=other))
 
 
