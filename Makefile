@@ -28,9 +28,16 @@ $(MODEL_STAMP): $(STAMP)
 dataset: $(STAMP)  ## make the demo dataset in datasets/demo/; the last line printed is its report
 	@$(BIN)/python -m hifidata.demo_web $(DEMO_PHOTOS) -- $(BIN)/hifidata run pipelines/demo.yaml --out $(DEMO)
 
-train-demo: $(MODEL_STAMP)  ## train the tiny preset on the demo dataset, into runs/demo/ (a minute on a CPU)
+train-demo: $(MODEL_STAMP)  ## demo dataset -> train tiny -> generate -> evaluate; ends with one picture (minutes on a CPU)
 	@test -f $(DEMO)/dataset.json || $(MAKE) dataset
 	@$(BIN)/python -m hifimodel.train --shards '$(DEMO)/shards/**/*.tar' --preset tiny --out $(TRAIN_DEMO)
+	@$(BIN)/python -m hifimodel.generate --model $(TRAIN_DEMO) --prompt 'a portrait' --out $(TRAIN_DEMO)/portrait.png \
+	  --reference $(DEMO_PHOTOS)/Guest_2/portrait_01.jpg $(DEMO_PHOTOS)/Guest_2/portrait_03.jpg $(DEMO_PHOTOS)/Guest_2/portrait_04.jpg \
+	  --target $(DEMO_PHOTOS)/Guest_2/portrait_02.jpg --landmarks-out $(TRAIN_DEMO)/landmarks.png --no-safety-check
+	@$(BIN)/python -m hifimodel.evaluate build --shards '$(DEMO)/shards/**/*.tar' --out $(TRAIN_DEMO)/evalset --max-prompts 2 --seeds 1
+	@$(BIN)/python -m hifimodel.evaluate run --set $(TRAIN_DEMO)/evalset --model $(TRAIN_DEMO) --out $(TRAIN_DEMO)/pictures -- --no-safety-check
+	@$(BIN)/python -m hifimodel.evaluate --set $(TRAIN_DEMO)/evalset --pictures $(TRAIN_DEMO)/pictures --face3d points --recogniser dlib_resnet
+	@$(BIN)/python -m hifimodel.demo $(TRAIN_DEMO)
 
 test: $(MODEL_STAMP)  ## run the tests that take seconds
 	$(BIN)/python -m pytest -m 'not slow'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import threading
 import time
@@ -244,13 +245,20 @@ def ahead(batches: Iterator[Batch], depth: int = 2) -> Generator[Batch, None, No
 
 @contextmanager
 def _reproducible(device: torch.device) -> Iterator[None]:
-    """On a CPU the same run gives the same bits: some of torch's kernels otherwise add in the order of their threads."""
-    before = torch.are_deterministic_algorithms_enabled()
+    """On a CPU the same run gives the same bits: some of torch's kernels otherwise add in the order of their threads.
+
+    One thread, too, unless OMP_NUM_THREADS says otherwise: only tiny nets train on a CPU, and threads that wait for each
+    other cost them ten times a step's work on a machine that has other things to do.
+    """
+    before, n_threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
     torch.use_deterministic_algorithms(before or device.type == "cpu")
+    if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+        torch.set_num_threads(n_threads)
 
 
 def _say_nothing(line: str) -> None:
