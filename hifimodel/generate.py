@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hifimodel.conditions import PhotoReader, PortraitCondition
     from hifimodel.config import ModelConfig
     from hifimodel.pipeline import HiFiPortraitPipeline
+    from hifimodel.references import Preparation
 
 INTERRUPTED = 130
 QUALITY_MODEL = "iso29794"
@@ -169,11 +170,17 @@ def _condition(args: argparse.Namespace, choices: ModelConfig, size_px: int) -> 
     return _reader(args, choices).read(args.reference, args.target, size_px)
 
 
+def _matted() -> Preparation:
+    from hifimodel.references import Preparation
+
+    matter = backends.load("matting", "selfie")
+    return Preparation(alpha=lambda rgb_u8: matter.matte([rgb_u8])[0])
+
+
 def _reader(args: argparse.Namespace, choices: ModelConfig) -> PhotoReader:
     from hifimodel.checkpoint import trained_landmarks
     from hifimodel.conditions import PhotoReader
     from hifimodel.identity import load_identity
-    from hifimodel.matting import SelfieMatting
     from hifimodel.references import Preparation
 
     return PhotoReader(
@@ -181,7 +188,7 @@ def _reader(args: argparse.Namespace, choices: ModelConfig) -> PhotoReader:
         load_identity(choices.embedder, choices.embedder_dim, args.embedder),
         backends.load("quality", QUALITY_MODEL),
         load_backend(args.landmarks or trained_landmarks(args.model) or "points", args.landmarks_weights),
-        Preparation(alpha=SelfieMatting().alpha) if args.matting else Preparation(),
+        _matted() if args.matting else Preparation(),
     )
 
 

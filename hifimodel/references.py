@@ -17,7 +17,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from hifidata.backends.base import F32, FaceDetector, Faces, RgbU8
 from hifimodel.landmarks.base import LandmarkError
 from hifimodel.landmarks.geometry import DegenerateError, similarity
-from hifimodel.matting import on_ground
 
 ALIGNED_PX, CLIP_PX = 112, 224
 ARCFACE_KPS_PX = np.array(
@@ -35,7 +34,7 @@ class Preparation:
     """How references are prepared.
 
     Attributes:
-        alpha: (H, W, 3) picture -> (H, W) share of the person, for example ``SelfieMatting().alpha``; None keeps backgrounds.
+        alpha: (H, W, 3) picture -> (H, W) share of the person, of a backend of hifidata's matting; None keeps backgrounds.
         ground_rgb: colour behind the person.
         clip_side_over_face: side of CLIP's square over the longer side of the face box.
         other_face_min_area_ratio: from this share of the main face's area on, another face in a target counts.
@@ -147,6 +146,22 @@ def prepare_target(name: str, rgb_u8: RgbU8, detector: FaceDetector, how: Prepar
             f"target {name}: {detector.name} finds {n_faces} faces that count, expected 1; crop it to one face"
         )
     return _face(name, rgb_u8, faces, int(np.argmax(areas)))
+
+
+def on_ground(rgb_u8: RgbU8, alpha: F32, ground_rgb: tuple[int, int, int]) -> RgbU8:
+    """The picture over one colour.
+
+    Args:
+        rgb_u8: (H, W, 3) uint8.
+        alpha: (H, W) float32, 0 to 1.
+        ground_rgb: for example white.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    share = alpha[:, :, None]
+    ground = np.array(ground_rgb, np.float32)
+    return np.asarray(np.rint(rgb_u8 * share + ground * (1 - share)), np.uint8)
 
 
 def align(face: PhotoFace) -> RgbU8:

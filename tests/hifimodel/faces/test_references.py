@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from hifidata.backends.base import Faces
-from hifidata.errors import WeightsError
-from hifimodel.matting import SelfieMatting, on_ground
+from hifidata.backends.selfie_matting import SelfieMatting
 from hifimodel.references import (
     ARCFACE_KPS_PX,
     PhotoError,
     Preparation,
+    on_ground,
     prepare_reference,
     prepare_target,
     read_photo,
@@ -51,7 +51,9 @@ def test_matting_keeps_the_face_and_whitens_the_background(
 ) -> None:
     for photo in portraits[:6]:
         plain = prepare_reference(photo.name, photo.rgb_u8, scrfd)
-        matted = prepare_reference(photo.name, photo.rgb_u8, scrfd, Preparation(alpha=matting.alpha))
+        matted = prepare_reference(
+            photo.name, photo.rgb_u8, scrfd, Preparation(alpha=lambda rgb_u8: matting.matte([rgb_u8])[0])
+        )
         assert matted.is_matted
         assert not plain.is_matted
         face = np.zeros(photo.rgb_u8.shape[:2], np.uint8)
@@ -119,5 +121,3 @@ def test_photos_that_cannot_be_used_are_named(assets: Path, scrfd: Scrfd, tmp_pa
         with pytest.raises(PhotoError, match=message) as caught:
             fails()
         assert "\n" not in str(caught.value)
-    with pytest.raises(WeightsError, match="no TFLite network"):
-        SelfieMatting(broken)
