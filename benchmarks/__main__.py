@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks import pipeline
+from benchmarks import crawl, pipeline
 from hifidata import console
 
 
@@ -21,6 +21,7 @@ def main() -> None:
         )
     columns = ("what", "measured", "goal")
     console.table("local pipeline, all figures are ratios", columns, pipeline.rows(photos))
+    console.table("crawl, all figures are ratios", columns, crawl.rows(photos))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, Optional
 
@@ -212,6 +213,37 @@ def replay(dataset: DatasetArg, overrides: SetOption = [], json_out: JsonOption 
             f"{count} images would now reach `{stage}`, but were never measured there: they had been dropped before it. "
             "Whether they would be kept, only a run can tell."
         )
+
+
+@app.command()
+def calibrate(
+    dataset: DatasetArg,
+    far: Annotated[float, typer.Option("--far", help="share of strangers that may pass for somebody")] = 0.001,
+    json_out: JsonOption = False,
+) -> None:
+    """Says which verify.min_similarity the dataset itself supports, from stored embeddings; writes nothing."""
+    from hifidata.report.calibration import calibrate as fit
+    from hifidata.store.folder import DatasetFolder
+
+    recipe = DatasetFolder(dataset).read_dataset()["recipe"]
+    found = fit(dataset, far, recipe["verify"]["min_similarity"])
+    if json_out:
+        console.write_json(asdict(found))
+        return
+    console.out.print(
+        f"{found.embedding_model}: {found.n_comparisons:,} comparisons of {found.n_pictures:,} pictures with other "
+        f"people's centres, {found.n_people:,} people"
+    )
+    rows = [(t.source, f"{t.value:.3f}", f"{t.strangers_accepted:.3%}", f"{t.own_lost:.1%}") for t in found.thresholds]
+    columns = ("threshold of", "similarity above", "strangers that pass", "own pictures lost")
+    console.table("", columns, rows, right=columns[1:])
+    console.out.print(
+        f"for {far:g} false accepts: {found.threshold:.3f}, between {found.low:.3f} and {found.high:.3f} with 95 % confidence"
+    )
+    first, second = found.closest
+    console.out.print(
+        f"most alike: {first} and {second}, {found.closest_similarity:.3f}; one person under two names would be here"
+    )
 
 
 @app.command()

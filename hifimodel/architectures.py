@@ -70,6 +70,7 @@ TINY_VAE: dict[str, Any] = {
     "norm_num_groups": 1,
     "latent_channels": 4,
     "sample_size": 128,
+    "mid_block_add_attention": False,
     "scaling_factor": 2.0,
 }
 

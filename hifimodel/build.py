@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
@@ -16,6 +17,8 @@ from hifimodel.errors import WeightsError
 from hifimodel.face_encoder import FaceEncoder
 from hifimodel.face_refiner import FaceRefiner
 from hifimodel.hifinet import HiFiNet
+
+Part = TypeVar("Part")
 
 RANDOM = "random"
 """Instead of a base: SDXL's shapes with random weights, for counting and timing."""
@@ -165,11 +168,11 @@ def _random_base(architecture: str) -> Base:
     )
 
 
-def _frozen(module: nn.Module) -> nn.Module:
+def _frozen(module: Part) -> Part:
     return module.eval().requires_grad_(False)
 
 
-def _load(kind: type, source: str | Path, subfolder: str | None) -> nn.Module:
+def _load(kind: type[Part], source: str | Path, subfolder: str | None) -> Part:
     place = {} if subfolder is None else {"subfolder": subfolder}
     try:
         return kind.from_pretrained(str(source), **place)

@@ -45,6 +45,7 @@ def dataset(twelve_people: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         (["failures", "{tmp}"], "not a dataset folder"),
         (["replay", "{tmp}"], "not a dataset folder"),
         (["report", "{tmp}"], "not a finished dataset"),
+        (["calibrate", "{tmp}"], "not a finished dataset"),
         (["nonsense"], "No such command"),
     ],
 )

@@ -91,3 +91,10 @@ def test_stage_names_of_recipe_and_program_agree() -> None:
 
     names = [stage.name for stage in STAGES]
     assert [name for name in STAGE_NAMES if name in names] == names
+
+
+def test_an_embedder_that_needs_68_landmarks_is_refused_behind_a_detector_without_them() -> None:
+    with pytest.raises(RecipeError, match=r"verify\.model: dlib_resnet needs 68 landmarks.*scrfd_2\.5g.*mobilefacenet"):
+        resolve(MINIMAL | {"detect": {"model": "scrfd_2.5g"}}, "t")
+    recipe = resolve(MINIMAL | {"detect": {"model": "scrfd_2.5g"}, "verify": {"model": "mobilefacenet"}}, "t")
+    assert (recipe.verify.k, recipe.verify.min_similarity) == (2, 0.45)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from hifidata import weights
 from hifidata.errors import RecipeError
@@ -27,6 +27,7 @@ class Backend:
         weights: entries of the weights catalogue; the class is constructed with their paths, in this order.
         commercial: whether the licence of what a package brings along allows commercial use; entries of the catalogue
             say it for themselves. None: not known.
+        landmarks: whether a detector ``gives`` 68 landmarks, or a later model ``needs`` them of it.
     """
 
     path: str
@@ -35,19 +36,30 @@ class Backend:
     origin: str = ""
     weights: tuple[str, ...] = ()
     commercial: bool | None = None
+    landmarks: Literal["gives", "needs"] | None = None
 
 
+_INSIGHTFACE = "InsightFace weights: non-commercial research only"
 DETECTORS: Mapping[str, Backend] = {
     "dlib_mmod": Backend(
         "dlib_faces:DlibMmodDetector",
         "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only",
         commercial=False,
+        landmarks="gives",
     ),
     "dlib_hog": Backend(
         "dlib_faces:DlibDetector",
         "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only",
         commercial=False,
+        landmarks="gives",
     ),
+    "retinaface": Backend("scrfd:RetinaFace", _INSIGHTFACE, weights=("det_10g",)),
+    "scrfd_2.5g": Backend("scrfd:Scrfd2G", _INSIGHTFACE, weights=("scrfd_2.5g",)),
+    "scrfd_500m": Backend("scrfd:Scrfd500M", _INSIGHTFACE, weights=("scrfd_500m",)),
+    "retinaface_mnet": Backend(
+        "retinaface_mnet:RetinaFaceMnet", "BSD-2-Clause / MIT; trained on WIDER FACE", weights=("retinaface_mnet025",)
+    ),
+    "yunet": Backend("yunet:YuNet", "BSD-2-Clause / Apache-2.0; trained on WIDER FACE", weights=("yunet",)),
 }
 EMBEDDERS: Mapping[str, Backend] = {
     "dlib_resnet": Backend(
@@ -56,8 +68,25 @@ EMBEDDERS: Mapping[str, Backend] = {
         {"k": 2, "min_similarity": 0.93},
         "tuned on half of the people of a private test set, see docs/quality.md",
         commercial=True,
+        landmarks="needs",
     ),
-}
+    "arcface": Backend(
+        "arcface:ArcFace", _INSIGHTFACE, {"k": 2, "min_similarity": 0.7},
+        "0.7: paper, section 3.4, for InsightFace; k is not in the paper. `hifidata calibrate` fits 0.7 to the data",
+        ("w600k_r50",),
+    ),
+    "arcface_glintr100": Backend(
+        "arcface:ArcFaceGlint", _INSIGHTFACE, {"k": 2, "min_similarity": 0.7},
+        "0.7: paper, section 3.4, for InsightFace; k is not in the paper. `hifidata calibrate` fits 0.7 to the data",
+        ("glintr100",),
+    ),
+    "mobilefacenet": Backend(
+        "arcface:MobileFaceNet", "Apache-2.0 repository; trained on MS-Celeb-1M (withdrawn): research only",
+        {"k": 2, "min_similarity": 0.45},
+        "tuned on half of the people of a private test set, see docs/quality.md",
+        ("mobilefacenet",),
+    ),
+}  # fmt: skip
 SCORERS: Mapping[str, Backend] = {
     "iso29794": Backend(
         "iso_quality:IsoQuality",
@@ -65,6 +94,27 @@ SCORERS: Mapping[str, Backend] = {
         {"min_score": 0.60},
         "see docs/quality.md; the paper's 0.45 is FQA's",
         commercial=True,
+    ),
+    "modelscope_fqa": Backend(
+        "fqa:ModelScopeFqa",
+        "not stated (ModelScope code: Apache-2.0)",
+        {"min_score": 0.45},
+        "paper, section 3.4",
+        ("fqa",),
+    ),
+    "ediffiqa": Backend(
+        "ediffiqa:EDifFiqa",
+        "CC-BY-4.0",
+        {"min_score": 0.5},
+        "the model's page puts good faces above 0.5; not measured here",
+        ("ediffiqa_t",),
+    ),
+    "lightqnet": Backend(
+        "lightqnet:LightQNet",
+        "MIT",
+        {"min_score": 0.55},
+        "keeps 98 % of usable faces of half of the people of a private test set; hardly sees blur, see docs/quality.md",
+        ("lightqnet",),
     ),
 }
 RECOGNIZERS: Mapping[str, Backend] = {
@@ -83,15 +133,39 @@ FACE3D_MODELS: Mapping[str, Backend] = {
     ),
     "mesh": Backend("mesh:MeshFitter", "Apache-2.0 (MediaPipe)", weights=("mediapipe_mesh",)),
 }  # fmt: skip
+ATTRIBUTE_MODELS: Mapping[str, Backend] = {
+    "genderage": Backend("genderage:InsightGenderAge", _INSIGHTFACE, weights=("genderage",)),
+}
+_GFPGAN = "Apache-2.0 with non-commercial parts (NVIDIA StyleGAN2, DFDNet)"
+OCCLUSION_CHECKERS: Mapping[str, Backend] = {
+    "hands": Backend(
+        "hands:HandsAtFace",
+        "Apache-2.0 (MediaPipe)",
+        {"min_score": 0.5},
+        "tuned on half of the people of a private test set, see docs/quality.md",
+        ("mediapipe_palm", "mediapipe_hand"),
+    ),
+}
+RESTORERS: Mapping[str, Backend] = {
+    "gfpgan": Backend("gfpgan:Gfpgan", _GFPGAN, weights=("gfpgan_onnx",)),
+    "gfpgan_pth": Backend("gfpgan:GfpganTorch", _GFPGAN, weights=("gfpgan_pth",)),
+}
+MATTERS: Mapping[str, Backend] = {
+    "modnet": Backend("modnet:ModNet", "Apache-2.0", weights=("modnet",)),
+    "pp_matting": Backend("pp_matting:PpMatting", "Apache-2.0 (PaddleSeg)", weights=("pp_matting",)),
+    "selfie": Backend("selfie_matting:SelfieMatting", "Apache-2.0 (MediaPipe)", weights=("selfie",)),
+}
 BY_STAGE: Mapping[str, Mapping[str, Backend]] = {
     "detect": DETECTORS,
     "quality": SCORERS,
     "watermark": RECOGNIZERS,
-    "occlusion": {},
-    "restore": {},
+    "occlusion": OCCLUSION_CHECKERS,
+    "restore": RESTORERS,
+    "matting": MATTERS,
     "verify": EMBEDDERS,
     "caption": CAPTIONERS,
     "face3d": FACE3D_MODELS,
+    "attributes": ATTRIBUTE_MODELS,
 }
 
 
@@ -110,3 +184,24 @@ def load(stage: str, model: str) -> Any:
     module, _, name = backend.path.partition(":")
     paths = [weights.find(entry) for entry in backend.weights]
     return getattr(importlib.import_module(f"hifidata.backends.{module}"), name)(*paths)
+
+
+def check_landmarks(models: Mapping[str, str]) -> None:
+    """Refuses a model that aligns by 68 landmarks behind a detector that gives none.
+
+    Args:
+        models: model name by stage, of the stages that run.
+
+    Raises:
+        RecipeError: names both models and what fits.
+    """
+    if find("detect", models["detect"]).landmarks == "gives":
+        return
+    givers = ", ".join(name for name, backend in DETECTORS.items() if backend.landmarks == "gives")
+    for stage, model in models.items():
+        if find(stage, model).landmarks == "needs":
+            others = ", ".join(name for name, backend in BY_STAGE[stage].items() if backend.landmarks != "needs")
+            raise RecipeError(
+                f"{stage}.model: {model} needs 68 landmarks, which detect.model {models['detect']} does not give; "
+                f"set detect.model to one of {givers}, or {stage}.model to one of {others}"
+            )

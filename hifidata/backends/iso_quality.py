@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from hifidata.backends.average_face import average_face_px
 from hifidata.backends.base import F32, RgbU8
 from hifidata.errors import ModelError
 
@@ -92,21 +94,25 @@ class IsoQuality:
     def score(self, picture: RgbU8, xyxy_px: F32, kps_px: F32, landmarks_px: F32 | None) -> Mapping[str, float | None]:
         """``quality_score`` and its components (0 to 1), pose in degrees and ``inter_eye_px``.
 
+        Without 68 landmarks the pose is that of the five points, and an average face around them is measured.
+
         Raises:
-            ModelError: no landmarks, or they do not span a face.
+            ModelError: the points do not span a face.
         """
-        if landmarks_px is None:
-            raise ModelError(f"{self.name} needs 68 landmarks and got none: pair it with a detector that has them")
         inter_eye_px = float(np.linalg.norm(kps_px[1] - kps_px[0]))
+        if landmarks_px is None:
+            yaw_deg, pitch_deg, roll_deg = head_pose_of_kps_deg(kps_px)
+            landmarks_px = average_face_px(kps_px)
+        else:
+            yaw_deg, pitch_deg, roll_deg = head_pose_deg(landmarks_px)
         # a turned head shortens the eye distance without making the picture coarser
-        yaw_deg, pitch_deg, roll_deg = head_pose_deg(landmarks_px)
         frontal_inter_eye_px = inter_eye_px / max(float(np.cos(np.deg2rad(yaw_deg))), 0.5)
         luma, points = face_luma(picture, landmarks_px, frontal_inter_eye_px)
         left, right, face = (
             luma[_polygon_mask(luma.shape, points[ids])] for ids in (_LEFT_HALF, _RIGHT_HALF, _OUTLINE)
         )
         if min(left.size, right.size) == 0:
-            raise ModelError(f"{self.name}: the 68 landmarks do not span a face inside the picture")
+            raise ModelError(f"{self.name}: the landmarks do not span a face inside the picture")
         components = {
             "quality_sharpness": SHARPNESS(log_sharpness(luma, points)),
             "quality_inter_eye": INTER_EYE_PX(frontal_inter_eye_px),
@@ -169,15 +175,29 @@ def head_pose_deg(landmarks_px: F32) -> tuple[float, float, float]:
     Positive yaw: towards the picture's right; pitch: up; roll: clockwise. Orthographic, since the focal length of a web
     photo is unknown. Raises ModelError where the landmarks coincide.
     """
-    model = np.array(list(_MODEL_MM.values()), np.float64)
-    points = landmarks_px[list(_MODEL_MM)].astype(np.float64)
+    eyes = landmarks_px[42:48].mean(axis=0) - landmarks_px[36:42].mean(axis=0)
+    return _pose_deg(landmarks_px[list(_MODEL_MM)], np.array(list(_MODEL_MM.values()), np.float64), eyes)
+
+
+def head_pose_of_kps_deg(kps_px: F32) -> tuple[float, float, float]:
+    """The same from five points (5, 2).
+
+    On 270 faces its yaw is within 2.6 degrees (median) of that of 68 points and correlates better with a 3D model's
+    (0.99 against 0.95); its pitch lies about 8 degrees lower.
+    """
+    eye_left, eye_right = (np.mean([_MODEL_MM[a], _MODEL_MM[b]], axis=0) for a, b in ((36, 39), (42, 45)))
+    model = np.array([eye_left, eye_right, _MODEL_MM[30], _MODEL_MM[48], _MODEL_MM[54]], np.float64)
+    return _pose_deg(kps_px, model, kps_px[1] - kps_px[0])
+
+
+def _pose_deg(points_px: F32, model: NDArray[np.float64], eyes: F32) -> tuple[float, float, float]:
+    points = points_px.astype(np.float64)
     affine = (points - points.mean(axis=0)).T @ np.linalg.pinv((model - model.mean(axis=0)).T)  # (2, 3)
     left, stretch, right = np.linalg.svd(affine, full_matrices=False)
     if stretch[1] < 1e-6:
         raise ModelError("head pose: the landmarks lie on a line")
     right_axis, down_axis = left @ right  # nearest two rows of a rotation
     gaze = -np.array([right_axis[2], down_axis[2], np.cross(right_axis, down_axis)[2]])
-    eyes = landmarks_px[42:48].mean(axis=0) - landmarks_px[36:42].mean(axis=0)
     yaw, pitch, roll = np.arctan2(gaze[0], -gaze[2]), np.arcsin(np.clip(-gaze[1], -1, 1)), np.arctan2(eyes[1], eyes[0])
     return float(np.rad2deg(yaw)), float(np.rad2deg(pitch)), float(np.rad2deg(roll))
 

@@ -31,8 +31,9 @@ IBUG_68 = (
     33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,
     61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82, 13, 312, 308, 317, 14, 87,
 )  # fmt: skip
-"""The mesh point for each iBUG-300W landmark: of the usual candidates those nearest to dlib's points on 81 real portraits
-(mean distance 0.05 of the inter-ocular distance; at the outline, which is nobody's fixed place, about twice that)."""
+"""The mesh point for each iBUG-300W landmark, the usual list corrected where another point was nearer to dlib's landmarks.
+On 81 real portraits within 15 degrees of frontal they lie 0.043 inter-ocular distances from them (median by point, mean
+over points), and 0.088 along the outline, which is no fixed place of a face."""
 _LEFT_EYE, _RIGHT_EYE, _FOREHEAD, _UNDER_NOSE = (33, 133), (362, 263), 10, 2
 
 

@@ -13,7 +13,10 @@ import jinja2
 import pyarrow as pa
 import yaml
 
+from hifidata.errors import DatasetError
 from hifidata.report import statistics as stats
+from hifidata.report.calibration import Calibration, calibrate
+from hifidata.report.downloads import FETCH, losses
 from hifidata.report.folder import Manifests
 from hifidata.report.gallery import Gallery, Limits
 from hifidata.report.near_threshold import NUMERIC_TESTS, threshold_used, with_derived
@@ -28,6 +31,10 @@ _TEMPLATES = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+
+
+REPORTED_FAR = 0.001
+"""False-accept rate of the similarity threshold that the report sets beside the recipe's."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,9 @@ def render_report(dataset_dir: Path, run: Mapping[str, Any], limits: Limits | No
     identities = manifests.identities(stats.IDENTITY_COLUMNS_READ)
     recipe: Mapping[str, Any] = run.get("recipe") or {}
     reasons = stats.reason_counts(images)
-    sheets, people = Gallery(manifests, limits).show(images, reasons, recipe)
+    # What was lost before its bytes were here has no picture to judge a limit by.
+    judged = tuple(count for count in reasons if count.stages != (FETCH,))
+    sheets, people = Gallery(manifests, limits).show(images, judged, recipe)
     not_run = stats.stages_not_run(run)
     return _TEMPLATES.get_template("report.html.j2").render(
         name=run.get("name") or recipe.get("name") or dataset_dir.resolve().name,
@@ -79,6 +88,7 @@ def render_report(dataset_dir: Path, run: Mapping[str, Any], limits: Limits | No
         reason_words=reason_words,
         reasons=reasons,
         idle_reasons=_idle_reasons(reasons),
+        losses=losses(manifests.images(("stage", "reason", "source_uri", "retryable"))),
         sheets=sheets,
         people=people,
         limits=limits,
@@ -87,6 +97,7 @@ def render_report(dataset_dir: Path, run: Mapping[str, Any], limits: Limits | No
         ages=stats.ages(images),
         genders=stats.genders(images),
         scores=_scores(images, recipe),
+        calibration=_calibration(dataset_dir, recipe),
         recipe_yaml=_as_yaml(recipe),
         recipe_hash=run.get("recipe_hash") or "",
         models=run.get("models") or (),
@@ -103,6 +114,14 @@ def _scores(images: pa.Table, recipe: Mapping[str, Any]) -> list[ScoreView]:
         column, cut = NUMERIC_TESTS[reason].column, threshold_used(images, reason, recipe)
         views.append(ScoreView(title, label, stats.histogram(images, column, reason, cut)))
     return views
+
+
+def _calibration(dataset_dir: Path, recipe: Mapping[str, Any]) -> Calibration | None:
+    """None where the dataset has too few people, or no embeddings, to say anything."""
+    try:
+        return calibrate(dataset_dir, REPORTED_FAR, (recipe.get("verify") or {}).get("min_similarity"))
+    except DatasetError:
+        return None
 
 
 def _idle_reasons(reasons: tuple[stats.ReasonCount, ...]) -> list[str]:

@@ -49,6 +49,9 @@ NUMERIC_TESTS: dict[str, NumericTest] = {
             Reason.FACE_CUT_OFF, "face_inside_ratio", "below", ("detect", "min_face_inside"), "share of the face inside"
         ),
         NumericTest(
+            Reason.FACE_MISMATCH, "listed_face_iou", "below", ("detect", "min_listed_iou"), "overlap with the list's box"
+        ),
+        NumericTest(
             Reason.FACE_SHARE_TOO_LOW, "face_area_ratio", "below", ("crop", "min_face_share"), "face share of the crop"
         ),
         NumericTest(Reason.CROP_TOO_SMALL, "crop_side_px", "below", ("crop", "min_side_px"), "crop side", " px"),

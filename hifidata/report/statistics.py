@@ -19,7 +19,7 @@ from hifidata.schema import Reason, Status
 
 IMAGE_COLUMNS_READ = (
     "image_id", "status", "stage", "reason", "score", "threshold", "quality_score", "similarity", "text_overlap",
-    "face_area_ratio", "face_inside_ratio", "other_face_area_ratio", "duplicate_distance_bits",
+    "face_area_ratio", "face_inside_ratio", "other_face_area_ratio", "duplicate_distance_bits", "listed_face_iou",
     "crop_x1_px", "crop_x2_px", "width_px", "height_px", "age", "gender",
 )  # fmt: skip
 """The columns of images.parquet that the functions here and in ``near_threshold`` need: no embeddings, no text."""
@@ -273,7 +273,8 @@ def histogram(images: pa.Table, column: str, reason: Reason, cut: float | None, 
 def _switched_off(section: Any) -> bool:
     if not isinstance(section, Mapping):
         return False
-    return any(key in section and not section[key] for key in ("model", "enabled", "gender_from_name"))
+    switches = [section[key] for key in ("model", "enabled", "gender_from_name") if key in section]
+    return bool(switches) and not any(switches)
 
 
 def _nice_widths() -> list[int]:

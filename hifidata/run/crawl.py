@@ -55,7 +55,8 @@ class Crawl:
         self._folder = DatasetFolder(out)
         self._originals = Originals(self._folder, recipe.fetch.keep_originals)
         self._done: queue.Queue[IdentityTask | BaseException | None] = queue.Queue()
-        self._n_waiting = 0  # candidates of people begun and not yet handed out
+        self._n_begun = 0  # candidates of people begun ...
+        self._n_taken = 0  # ... and of those that a worker has taken
 
     def people(self, wanted: Container[str]) -> Iterator[IdentityTask]:
         """Wanted people of the source with their candidates fetched, in the order in which they get ready.
@@ -70,6 +71,7 @@ class Crawl:
             while (ready := self._done.get()) is not None:
                 if isinstance(ready, BaseException):
                     raise ready
+                self._n_taken += len(ready.candidates)
                 yield ready
         finally:
             with suppress(RuntimeError):  # the loop is closed: the crawl has ended by itself
@@ -118,26 +120,24 @@ class Crawl:
         ready = {person for person in begun if person.done()}
         for person in ready:
             task = person.result()
-            self._n_waiting -= len(task.candidates)
             handed_out[task.identity_id] = len(task.candidates)
             self._done.put(task)
         return ready
 
     def _is_full(self, begun: Sized, handed_out: dict[str, int]) -> bool:
-        return len(begun) >= MAX_PEOPLE or self._n_waiting + self._on_disk(handed_out) >= self._settings.max_waiting
-
-    def _on_disk(self, handed_out: dict[str, int]) -> int:
-        """Candidates whose bytes still lie around because no worker has come to their person; none where they are kept."""
         for identity_id in [known for known in handed_out if not self._originals.is_waiting(known)]:
             del handed_out[identity_id]
-        return sum(handed_out.values())
+        n_waiting = max(
+            self._n_begun - self._n_taken, sum(handed_out.values())
+        )  # for a worker; on disk, to be committed
+        return len(begun) >= MAX_PEOPLE or n_waiting >= self._settings.max_waiting
 
     async def _person(self, fetcher: Fetcher, listed: IdentityTask, searches: asyncio.Semaphore) -> IdentityTask:
         log = CrawlLog(self._folder, listed.identity_id)
         known = log.read()
         async with searches:
             task = await self._expanded(listed, log, known)
-        self._n_waiting += len(task.candidates)
+        self._n_begun += len(task.candidates)
         fetched: list[Candidate] = []
         step = self._settings.max_waiting
         for start in range(0, len(task.candidates), step):

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from hifidata.recipe import STAGE_NAMES, Recipe
-from hifidata.run.plan import feed, open_reader
+from hifidata.run.feed import feed, open_reader
 from hifidata.run.work import Outcome, Worker
 
 

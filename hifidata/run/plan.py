@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-from collections.abc import Container, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,13 @@ from hifidata.recipe import ShardsSource as ShardsSettings
 from hifidata.recipe import UrlTableSource as UrlTableSettings
 from hifidata.run.needs import check_licences, weights_of
 from hifidata.schema import IdentityTask
-from hifidata.sources.base import Reader, RemoteSource, Source
+from hifidata.sources.base import RemoteSource, Source
 from hifidata.sources.folder import FolderSource
 from hifidata.sources.imdb_face import imdb_face_source
 from hifidata.sources.names import NamesSource
 from hifidata.sources.shards import ShardsSource
 from hifidata.sources.url_table import UrlTableSource
 from hifidata.stages import STAGES
-from hifidata.store.downloads import Originals
 from hifidata.store.folder import DatasetFolder
 
 MODEL_PACKAGES = (
@@ -123,26 +122,9 @@ def _identities(recipe: Recipe, out: Path | None) -> Iterator[IdentityTask]:
     return (open_remote(recipe, out) if is_remote(recipe) else open_source(recipe)).identities()
 
 
-def feed(recipe: Recipe, wanted: Container[str], out: Path) -> Generator[IdentityTask, None, None]:
-    """What workers are given: wanted identities whose candidates can be read, fetched first where the source is remote."""
-    if not is_remote(recipe):
-        yield from list_tasks(recipe, wanted)
-        return
-    from hifidata.run.crawl import Crawl  # aiohttp, which runs on files do not need
-
-    yield from Crawl(recipe, out).people(wanted)
-
-
 def is_remote(recipe: Recipe) -> bool:
     """Whether the source lists URLs."""
     return not isinstance(recipe.source, (FolderSettings, ShardsSettings))
-
-
-def open_reader(recipe: Recipe, out: Path) -> Reader:
-    """What reads the bytes of the candidates that ``feed`` yields."""
-    if is_remote(recipe):
-        return Originals(DatasetFolder(out), recipe.fetch.keep_originals)
-    return open_source(recipe)
 
 
 def open_source(recipe: Recipe) -> Source:

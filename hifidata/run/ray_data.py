@@ -19,8 +19,8 @@ from ray.data.datasource import Datasource, ReadTask
 
 from hifidata.errors import HifiError, UsageError
 from hifidata.recipe import Recipe
+from hifidata.run.feed import feed, open_reader
 from hifidata.run.parcel import parcel_from_bytes, parcel_to_bytes, task_from_bytes, task_to_bytes
-from hifidata.run.plan import feed, open_reader
 from hifidata.run.work import Outcome, Worker
 from hifidata.weights.locate import CACHE_VARIABLE, FOLDER_VARIABLE
 

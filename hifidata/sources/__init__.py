@@ -1,1 +1,1 @@
-"""Where candidates come from: folders, shards. `hifidata.run.plan.open_source` maps a recipe to one of them."""
+"""Where candidates come from: folders, shards, tables of URLs, people's names."""

@@ -26,7 +26,7 @@ from hifidata.sources.listed import Listed
 from hifidata.store.atomic import write_bytes
 
 MAX_BUCKETS = 128  # all are open at once while they are written
-BUCKET_BYTES = 4 * 2**20
+BUCKET_BYTES = 2**20
 FLUSH_ROWS = 2**13
 READ_ROWS = 2**11
 ABANDONED_S = 24 * 3600

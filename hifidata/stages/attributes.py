@@ -1,29 +1,59 @@
-"""Gender and age for the dataset's statistics. Paper, appendix A: gender from the name first; age from a model."""
+"""Gender and age for the dataset's statistics.
+
+Paper, appendix A: gender from the name first and from a model where the name does not tell; age from a model.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hifidata import backends
+from hifidata.backends.base import F32, AttributeEstimator, GenderAge
 from hifidata.backends.name_gender import NameGender
+from hifidata.image.crop import map_points
 from hifidata.recipe import Recipe
-from hifidata.stages.base import Columns, Sample, Stage
+from hifidata.stages.base import Columns, Sample, Stage, main_face
 
 
 class Attributes(Stage):
-    """Gender from the first name where the recipe allows it. Age has no embedded model and stays null."""
+    """Gender by name, then by model; age by model. Null where neither may tell."""
 
     name = "attributes"
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self._names = NameGender()
+        settings = recipe.attributes
+        self._names = NameGender() if settings.gender_from_name else None
+        self._model: AttributeEstimator | None = (
+            backends.load("attributes", settings.model) if settings.model is not None else None
+        )
 
     @classmethod
     def runs(cls, recipe: Recipe) -> bool:
-        """Where the recipe allows guessing from names."""
-        return recipe.attributes.gender_from_name
+        """Where the recipe allows guessing from names, or names a model."""
+        return recipe.attributes.gender_from_name or recipe.attributes.model is not None
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
-        """``gender`` and where it came from; null where the name does not tell."""
-        genders = [self._names.gender_of(sample.row["identity_name"]) for sample in samples]
-        return {"gender": genders, "gender_source": ["name" if gender else None for gender in genders]}
+        """``gender`` and where it came from, and ``age``."""
+        guesses = self._guess(samples)
+        named = [self._names.gender_of(s.row["identity_name"]) if self._names else None for s in samples]
+        return {
+            "gender": [name or (guess and guess.gender) for name, guess in zip(named, guesses, strict=True)],
+            "gender_source": [
+                "name" if name else (guess and self._model and self._model.name)
+                for name, guess in zip(named, guesses, strict=True)
+            ],
+            "age": [guess and guess.age for guess in guesses],
+        }
+
+    def _guess(self, samples: Sequence[Sample]) -> Sequence[GenderAge | None]:
+        if self._model is None:
+            return [None] * len(samples)
+        return self._model.estimate(
+            [sample.portrait_u8 for sample in samples],  # the source's pixels are gone by now
+            [self._box_in_portrait(sample) for sample in samples],
+        )
+
+    def _box_in_portrait(self, sample: Sample) -> F32:
+        corners = main_face(sample.row).xyxy_px.reshape(2, 2)
+        return map_points(corners, sample.window, self.recipe.crop.output_px).ravel()

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from types import FrameType
@@ -30,22 +30,26 @@ from hifimodel.training.setup import Run, fixed_samples, resolved, set_up
 
 
 class StopRequest:
-    """Whether somebody asked the run to end: Ctrl-C, or a cluster's SIGTERM. A second Ctrl-C ends it at once."""
+    """Whether somebody asked the run to end: Ctrl-C, or a cluster's SIGTERM. A second Ctrl-C ends it at once, except among
+    several processes, whose launcher sends it again by itself.
+    """
 
     def __init__(self) -> None:
         self.asked = False
 
     @contextmanager
-    def listening(self, report: Report) -> Iterator[None]:
+    def listening(self, report: Report, is_alone: bool) -> Iterator[None]:
         """Within it signals are noted instead of raised."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def note(number: int, frame: FrameType | None) -> None:
+            if is_alone:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+            if not self.asked:
+                report("stopping soon, with a checkpoint" + ("; Ctrl-C again stops without one" if is_alone else ""))
             self.asked = True
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            report("stopping after this step, with a checkpoint; Ctrl-C again stops without one")
 
         before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -86,7 +90,7 @@ def train(options: RunOptions, report: Report) -> bool:
         if accelerator.is_main_process:
             stack.enter_context(locked(options.out))
             remove_leftovers(options.out)
-        stack.enter_context(stop.listening(speak))
+        stack.enter_context(stop.listening(speak, accelerator.num_processes == 1))
         stack.enter_context(_reproducible(accelerator.device))
         stack.callback(accelerator.end_training)
         options = resolved(options, speak)
@@ -94,7 +98,7 @@ def train(options: RunOptions, report: Report) -> bool:
         if accelerator.is_main_process:
             write_text(options.out / PRESET_FILE, preset_text(options.preset))
         run = set_up(options, accelerator, speak)
-        return _Loop(run, speak).to_the_end(stop)
+        return Loop(run, speak).to_the_end(stop)
 
 
 def _accelerator(settings: TrainConfig) -> Accelerator:
@@ -108,7 +112,7 @@ def _accelerator(settings: TrainConfig) -> Accelerator:
         raise ConfigError(f"train.mixed_precision {settings.mixed_precision}: {error}; set it to bf16 or no") from error
 
 
-class _Loop:
+class Loop:
     """The steps of a run and what is written between them."""
 
     def __init__(self, run: Run, report: Report) -> None:
@@ -128,13 +132,13 @@ class _Loop:
         run = self._run
         if run.done == 0:
             self._show()
-        with closing(_ahead(iter(run.loader))) as batches:
+        with closing(ahead(iter(run.loader))) as batches:
             return self._steps(batches, stop)
 
     def _steps(self, batches: Iterator[Batch], stop: StopRequest) -> bool:
         run, n_steps = self._run, self._run.settings.steps
         while run.done < n_steps:
-            last = self._step(batches)
+            last = self.step(batches)
             is_last = run.done >= n_steps
             is_row = is_last or run.done % run.settings.log_every == 0
             if is_row:
@@ -151,7 +155,7 @@ class _Loop:
         self._export()
         return True
 
-    def _step(self, batches: Iterator[Batch]) -> Batch:
+    def step(self, batches: Iterator[Batch]) -> Batch:
         """One optimizer step; returns the last batch it took."""
         run = self._run
         results, n_samples = [], 0
@@ -229,7 +233,7 @@ class _Loop:
             self._report(f"met {run.loader.counts}")
 
 
-def _ahead(batches: Iterator[Batch], depth: int = 2) -> Iterator[Batch]:
+def ahead(batches: Iterator[Batch], depth: int = 2) -> Generator[Batch, None, None]:
     """The same batches, made in a thread while a step runs; where workers make them, it only waits for them."""
     with ThreadPoolExecutor(1, "batches") as pool:
         pending = deque(pool.submit(next, batches, None) for _ in range(depth))

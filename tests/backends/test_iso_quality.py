@@ -101,9 +101,31 @@ def test_a_head_turned_to_the_pictures_right_has_positive_yaw(portraits: list[tu
 
 def test_landmarks_that_span_no_face_are_a_model_error(astronaut: RgbU8, astronaut_face: Faces) -> None:
     box, kps = astronaut_face.xyxy_px[0], astronaut_face.kps_px[0]
-    with pytest.raises(ModelError, match="68 landmarks"):
-        IsoQuality().score(astronaut, box, kps, None)
+    with pytest.raises(ModelError, match=r"on a line|coincide"):
+        IsoQuality().score(astronaut, box, np.full_like(kps, 50), None)
     with pytest.raises(ModelError, match="landmarks"):
         IsoQuality().score(astronaut, box, kps * 0, np.zeros((68, 2), np.float32))
     with pytest.raises(ModelError, match="landmarks"):
         IsoQuality().score(astronaut, box, kps, np.full((68, 2), 5000, np.float32))
+
+
+def test_without_68_landmarks_five_points_give_nearly_the_same_score_and_pose(
+    portraits: list[tuple[RgbU8, Faces]],
+) -> None:
+    for picture, faces in portraits:
+        box, kps = faces.xyxy_px[0], faces.kps_px[0]
+        of_five, of_68 = IsoQuality().score(picture, box, kps, None), score_of(picture, faces)
+        assert of_five.keys() == of_68.keys()
+        assert of_five["quality_score"] == pytest.approx(of_68["quality_score"], abs=0.15)
+        assert of_five["roll_deg"] == pytest.approx(of_68["roll_deg"], abs=2)
+        assert of_five["yaw_deg"] == pytest.approx(of_68["yaw_deg"], abs=8)
+
+
+def test_blur_lowers_the_score_of_five_points_too(portraits: list[tuple[RgbU8, Faces]]) -> None:
+    for picture, faces in portraits[:3]:
+        box, kps = faces.xyxy_px[0], faces.kps_px[0]
+        blurred = cv2.GaussianBlur(picture, (0, 0), 0.03 * float(np.linalg.norm(kps[1] - kps[0])))
+        before, after = (IsoQuality().score(p, box, kps, None)["quality_score"] for p in (picture, blurred))
+        assert before is not None
+        assert after is not None
+        assert after < 0.7 * before

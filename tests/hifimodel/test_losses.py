@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL, DDPMScheduler  # noqa: E402
 
 from hifimodel.alignment import ARCFACE_KPS, align_faces  # noqa: E402
 from hifimodel.architectures import SCHEDULER, SDXL_VAE, averaging_vae  # noqa: E402
-from hifimodel.config import load_preset  # noqa: E402
+from hifimodel.config import TrainConfig, load_preset  # noqa: E402
 from hifimodel.embedder import load_embedder  # noqa: E402
 from hifimodel.errors import ConfigError  # noqa: E402
 from hifimodel.losses import (  # noqa: E402
@@ -36,8 +36,8 @@ EMBEDDER = load_embedder("tiny-random")
 ALPHAS = DDPMScheduler(**SCHEDULER).alphas_cumprod
 
 
-def settings(*overrides: str):
-    return load_preset("tiny", [f"train.{text}" for text in overrides]).train
+def settings(*overrides: str) -> TrainConfig:
+    return load_preset("tiny", ["train.id_gate=target_kps", *(f"train.{text}" for text in overrides)]).train
 
 
 def levels(*timesteps: int) -> NoiseLevels:

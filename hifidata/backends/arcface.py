@@ -1,0 +1,69 @@
+"""Identity vectors by networks trained with ArcFace's loss, from the face aligned to 112 px by five points.
+
+Source: Deng et al., ArcFace, CVPR 2019. Paper, section 3.4: InsightFace's embeddings, similarity above 0.7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hifidata.backends.base import F32, RgbU8
+from hifidata.backends.onnx_model import OnnxModel
+from hifidata.errors import ModelError
+from hifidata.image.align import CHIP_PX, norm_crop
+
+
+class ArcFace:
+    """An ONNX graph from (n, 3, 112, 112) RGB in -1 to 1 to (n, d): insightface's recognition models.
+
+    Args:
+        weights: the graph; runs in batches where it leaves the first size open.
+
+    Raises:
+        WeightsError: the graph does not take faces of 112 px.
+    """
+
+    name = "arcface"
+    mean = np.full(3, 127.5, np.float32)
+    deviation = np.full(3, 127.5, np.float32)
+
+    def __init__(self, weights: Path) -> None:
+        self._graph = OnnxModel(weights, [(None, 3, CHIP_PX, CHIP_PX)])
+
+    def embed(self, pictures: Sequence[RgbU8], kps_px: Sequence[F32], landmarks_px: Sequence[F32 | None]) -> F32:
+        """(n, d) float32 with L2 norm 1, one row per picture; the 68 landmarks are not used.
+
+        Raises:
+            ModelError: five points coincide, the network broke, or its vector has no length.
+        """
+        if not pictures:
+            return np.empty((0, 0), np.float32)
+        chips = np.stack([norm_crop(*face) for face in zip(pictures, kps_px, strict=True)])  # (n, 112, 112, 3)
+        pixels = ((chips - self.mean) / self.deviation).transpose(0, 3, 1, 2)  # (n, 3, 112, 112)
+        at_once = self._graph.batch or len(pixels)
+        rows = [
+            self._graph(np.ascontiguousarray(pixels[start : start + at_once]))[0]
+            for start in range(0, len(pixels), at_once)
+        ]
+        vectors = np.concatenate(rows).astype(np.float32)  # (n, d)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if not (np.isfinite(lengths) & (lengths > 0)).all():
+            raise ModelError(f"{self.name}: the network gave a vector without length or direction")
+        return np.asarray(vectors / lengths, np.float32)
+
+
+class ArcFaceGlint(ArcFace):
+    """``glintr100`` of antelopev2."""
+
+    name = "arcface_glintr100"
+
+
+class MobileFaceNet(ArcFace):
+    """A small network that was trained with ImageNet's mean and deviation."""
+
+    name = "mobilefacenet"
+    mean = np.array([123.675, 116.28, 103.53], np.float32)
+    deviation = np.array([58.395, 57.12, 57.375], np.float32)

@@ -1,0 +1,213 @@
+"""The similarity threshold that the dataset itself supports.
+
+A picture is taken for a person where it is similar enough to the centre of that person's pictures. How often a stranger
+would be, the dataset can tell: every kept picture is a stranger to everybody else's centre. The threshold for a chosen
+false-accept rate follows, and belongs to this embedder on these people, which the paper's 0.7 does not.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from hifidata.errors import DatasetError, UsageError
+from hifidata.report.folder import Manifests
+from hifidata.schema import Status
+
+F32 = NDArray[np.float32]
+
+PAPER_THRESHOLD = 0.7
+"""Section 3.4, for InsightFace's embedder."""
+
+MIN_PEOPLE = 5
+MIN_ACCEPTS = 10
+"""Fewer expected false accepts than this, and the rate is a guess."""
+
+MAX_PEOPLE, MAX_PICTURES_PER_PERSON = 1000, 20
+"""Bounds on memory: 80 MB of similarities. Ids are hashes, so the first ones are an even draw."""
+
+RESAMPLES = 200
+INTERVAL = (0.025, 0.975)
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """What one threshold would do to this dataset.
+
+    Attributes:
+        source: where the number comes from.
+        value: cosine; a picture has to be more similar than this.
+        strangers_accepted: share of the comparisons with somebody else's centre that would pass.
+        own_lost: share of the pictures in people's largest clusters that would not.
+    """
+
+    source: str
+    value: float
+    strangers_accepted: float
+    own_lost: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A threshold for a false-accept rate, and what it rests on.
+
+    Attributes:
+        far: the false-accept rate asked for.
+        threshold: what gives it; ``low`` and ``high`` bound it with 95 % confidence, people being drawn anew.
+        thresholds: this one, the recipe's and the paper's, side by side.
+        closest: names of the two people whose centres are most alike; the same person under two names would be here.
+    """
+
+    embedding_model: str
+    far: float
+    threshold: float
+    low: float
+    high: float
+    n_people: int
+    n_pictures: int
+    n_comparisons: int
+    thresholds: tuple[Threshold, ...]
+    closest: tuple[str, str]
+    closest_similarity: float
+
+
+@dataclass(frozen=True)
+class _Strangers:
+    """Every kept picture against every other person's centre.
+
+    Attributes:
+        scores: (n, p) float32 cosines of picture and centre; -2 where the centre is the picture's own.
+        person: (n,) index of each picture's person.
+    """
+
+    scores: F32
+    person: NDArray[np.int64]
+
+    @property
+    def n(self) -> int:
+        """Comparisons."""
+        return int(self.scores.size - len(self.person))
+
+    def accepted(self, threshold: float) -> float:
+        """Share of the comparisons above a threshold."""
+        return float((self.scores > threshold).sum() / self.n)
+
+
+def calibrate(dataset_dir: Path, far: float, recipe_threshold: float | None) -> Calibration:
+    """The threshold at which ``far`` of all comparisons between strangers pass.
+
+    Args:
+        dataset_dir: a finished dataset folder.
+        far: false-accept rate, above 0 and below 1.
+        recipe_threshold: ``verify.min_similarity`` of the recipe; None where it has none.
+
+    Raises:
+        UsageError: ``far`` is no rate.
+        DatasetError: no embeddings, too few people, or too few comparisons for this rate; says which rate they support.
+
+    Source: paper, section 3.4, has one threshold for all data; that it depends on embedder and data is our addition.
+    """
+    if not 0 < far < 1:
+        raise UsageError(f"--far {far}: expected a rate between 0 and 1, for example 0.001")
+    manifests = Manifests(dataset_dir)
+    names, centres, pictures, person, model = _embeddings(manifests, dataset_dir)
+    strangers = _compared(pictures, person, centres)
+    if strangers.n * far < MIN_ACCEPTS:
+        least = math.ceil(1e4 * MIN_ACCEPTS / strangers.n) / 1e4
+        raise DatasetError(
+            f"{dataset_dir}: {strangers.n} comparisons between {len(names)} people are too few for a false-accept rate of "
+            f"{far:g}; add people, or ask for {least:g} or more (--far {least:g})"
+        )
+    value, (low, high) = _threshold(strangers, far), _interval(strangers, far, len(names))
+    own = _own_similarities(manifests)
+    wanted = {"this dataset": value, "the recipe": recipe_threshold, "the paper, for InsightFace": PAPER_THRESHOLD}
+    between = centres @ centres.T - 3 * np.eye(len(names), dtype=np.float32)
+    first, second = divmod(int(between.argmax()), len(names))
+    return Calibration(
+        model, far, value, low, high, len(names), len(person), strangers.n,
+        tuple(
+            Threshold(source, number, strangers.accepted(number), float((own <= number).mean()) if own.size else 0.0)
+            for source, number in wanted.items() if number is not None
+        ),
+        (names[first], names[second]), float(between[first, second]),
+    )  # fmt: skip
+
+
+def _embeddings(manifests: Manifests, dataset_dir: Path) -> tuple[list[str], F32, F32, NDArray[np.int64], str]:
+    """Names of p people, their centres (p, d), n kept pictures (n, d), whose they are (n,), and the embedder."""
+    people = (
+        manifests.identities(
+            ["identity_id", "identity_name", "target_embedding"],
+            (pc.field("n_kept") > 0) & pc.field("target_embedding").is_valid(),
+        )
+        .sort_by("identity_id")
+        .slice(0, MAX_PEOPLE)
+    )
+    if people.num_rows < MIN_PEOPLE:
+        raise DatasetError(
+            f"{dataset_dir}: {people.num_rows} people with verified pictures, a threshold takes at least {MIN_PEOPLE}; "
+            "add people, or set verify.model"
+        )
+    ids = people["identity_id"].combine_chunks()
+    kept = pc.field("status") == str(Status.KEPT)
+    images = manifests.images(
+        ["identity_id", "image_id", "embedding", "embedding_model"],
+        kept & pc.field("embedding").is_valid() & pc.field("identity_id").isin(ids),
+    ).sort_by([("identity_id", "ascending"), ("image_id", "ascending")])
+    person = np.asarray(pc.index_in(images["identity_id"], value_set=ids)).astype(np.int64)
+    place = np.arange(len(person)) - np.searchsorted(person, person)  # ids are sorted on both sides
+    chosen = np.flatnonzero(place < MAX_PICTURES_PER_PERSON)
+    pictures = _matrix(images["embedding"].take(pa.array(chosen)))
+    model = str(images["embedding_model"][0].as_py())
+    return people["identity_name"].to_pylist(), _matrix(people["target_embedding"]), pictures, person[chosen], model
+
+
+def _matrix(column: pa.ChunkedArray) -> F32:
+    flat = pc.list_flatten(column.combine_chunks())
+    return np.asarray(flat, np.float32).reshape(len(column), -1)
+
+
+def _own_similarities(manifests: Manifests) -> F32:
+    """Cosines to the centre of every picture in its person's largest cluster, kept or not."""
+    images = manifests.images(["similarity"], (pc.field("cluster") == 0) & pc.field("similarity").is_valid())
+    return np.asarray(images["similarity"], np.float32)
+
+
+def _compared(pictures: F32, person: NDArray[np.int64], centres: F32) -> _Strangers:
+    scores = pictures @ centres.T  # (n, p)
+    scores[np.arange(len(person)), person] = -2
+    return _Strangers(scores, person)
+
+
+def _threshold(strangers: _Strangers, far: float) -> float:
+    """The smallest similarity that at most ``far`` of the comparisons exceed."""
+    n_pass = math.floor(far * strangers.n)
+    return float(np.partition(strangers.scores.ravel(), -n_pass - 1)[-n_pass - 1])
+
+
+def _interval(strangers: _Strangers, far: float, n_people: int) -> tuple[float, float]:
+    """95 % bootstrap interval of the threshold.
+
+    People are drawn with replacement, not comparisons: those of one person are no independent evidence.
+    """
+    flat = strangers.scores.ravel()
+    n_tail = min(strangers.n, math.ceil(20 * far * strangers.n))
+    tail = np.argpartition(flat, -n_tail)[-n_tail:]
+    tail = tail[np.argsort(-flat[tail], kind="stable")]
+    owner, centre = strangers.person[tail // n_people], tail % n_people
+    pictures_of = np.bincount(strangers.person, minlength=n_people)
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(RESAMPLES):
+        weight = np.bincount(rng.integers(n_people, size=n_people), minlength=n_people).astype(np.float64)
+        total = float((weight * pictures_of * (weight.sum() - weight)).sum())
+        passed = np.cumsum(weight[owner] * weight[centre])
+        found.append(float(flat[tail[min(int(np.searchsorted(passed, far * total, side="right")), n_tail - 1)]]))
+    low, high = np.quantile(found, INTERVAL)
+    return float(low), float(high)

@@ -1,0 +1,84 @@
+"""Gender and age: the name first, the model second, and the source of each answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hifidata import backends
+from hifidata.backends.base import F32, GenderAge, RgbU8
+from hifidata.image.decode import Limits
+from hifidata.image.encode import encode_jpeg
+from hifidata.recipe import Recipe, resolve
+from hifidata.stages.attributes import Attributes
+from hifidata.stages.base import Sample
+
+
+class Estimator:
+    """Answers with the brightness inside the box, so that a wrong box or picture shows."""
+
+    name = "genderage"
+
+    def estimate(self, pictures: Sequence[RgbU8], xyxy_px: Sequence[F32]) -> list[GenderAge]:
+        means = []
+        for picture, box in zip(pictures, xyxy_px, strict=True):
+            x1, y1, x2, y2 = np.rint(box).astype(int) + 1
+            means.append(float(picture[y1 : y2 - 2, x1 : x2 - 2].mean()))
+        return [GenderAge("female", mean) for mean in means]
+
+
+def recipe_with(**attributes: Any) -> Recipe:
+    source = {"kind": "folder", "path": "photos"}
+    return resolve({"name": "t", "source": source, "crop": {"output_px": 256}, "attributes": attributes}, "t")
+
+
+def sample(name: str) -> Sample:
+    """A crop of 512 px at (100, 50), written as 256 px, whose face box alone is bright."""
+    box = {"face_x1_px": 200.0, "face_y1_px": 150.0, "face_x2_px": 400.0, "face_y2_px": 350.0}
+    crop = {"crop_x1_px": 100, "crop_y1_px": 50, "crop_x2_px": 612, "crop_y2_px": 562, "crop_shift_px": 0}
+    made = Sample({"identity_name": name, "face_kps": [0.0] * 10} | box | crop, lambda: b"", Limits(), 256)
+    portrait = np.zeros((256, 256, 3), np.uint8)
+    portrait[50:150, 50:150] = 40
+    made.portrait_jpeg = encode_jpeg(portrait, 95)
+    return made
+
+
+@pytest.fixture
+def model_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "load", lambda stage, model: Estimator())
+
+
+@pytest.mark.usefixtures("model_is_asked")
+def test_the_name_comes_first_the_model_second_and_both_are_named_as_source() -> None:
+    stage = Attributes(recipe_with(model="genderage"))
+    columns = stage.measure([sample("Barack Obama"), sample("Robin Wright")])
+    assert columns["gender"] == ["male", "female"]
+    assert columns["gender_source"] == ["name", "genderage"]
+
+
+@pytest.mark.usefixtures("model_is_asked")
+def test_the_model_sees_the_written_portrait_and_the_face_box_in_its_pixels() -> None:
+    columns = Attributes(recipe_with(model="genderage")).measure([sample("Robin Wright")])
+    assert columns["age"][0] == pytest.approx(40, abs=2)
+
+
+@pytest.mark.usefixtures("model_is_asked")
+def test_a_recipe_may_leave_names_out() -> None:
+    stage = Attributes(recipe_with(gender_from_name=False, model="genderage"))
+    assert stage.measure([sample("Barack Obama")])["gender_source"] == ["genderage"]
+
+
+def test_without_a_model_age_and_unknown_genders_stay_null() -> None:
+    columns = Attributes(recipe_with()).measure([sample("Barack Obama"), sample("Robin Wright")])
+    assert columns == {"gender": ["male", None], "gender_source": ["name", None], "age": [None, None]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "runs"),
+    [({}, True), ({"gender_from_name": False}, False), ({"gender_from_name": False, "model": "genderage"}, True)],
+)
+def test_the_stage_runs_where_either_may_tell(settings: dict[str, Any], runs: bool) -> None:
+    assert Attributes.runs(recipe_with(**settings)) is runs
