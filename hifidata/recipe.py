@@ -26,7 +26,7 @@ from hifidata.sources.search.settings import SearchSettings
 
 STAGE_NAMES = (
     "intake", "detect", "crop", "quality", "watermark", "occlusion", "embed",
-    "dedup", "verify", "restore", "face3d", "landmarks", "attributes", "caption",
+    "dedup", "verify", "restore", "matting", "face3d", "landmarks", "attributes", "caption",
 )  # fmt: skip
 """Stages in the order in which they run: the paper's, except that near-duplicates are judged before the identity, and only
 verified pictures are restored (identity is judged on the unrestored face either way)."""
@@ -44,6 +44,7 @@ class FolderSource(Section):
     kind: Literal["folder"]
     path: str = Field("", description="the folder; relative paths start at the working directory")
     licence: str | None = Field(None, description="recorded for every picture")
+    already_restored: bool = Field(False, description="faces went through a restorer before; refuses restore.model")
 
 
 class ShardsSource(Section):
@@ -53,6 +54,7 @@ class ShardsSource(Section):
     path: str = Field("", description="a tar, a folder of tars, or a glob pattern")
     identity_field: str = Field("identity_id", description="key of the sample's json that names the person")
     licence: str | None = None
+    already_restored: bool = Field(False, description="faces went through a restorer before; refuses restore.model")
 
 
 class UrlTableSource(Section):
@@ -167,10 +169,26 @@ class Occlusion(Section):
     """Hands, microphones and other things before the face. No embedded model."""
 
     model: str | None = None
+    terms: tuple[str, ...] = Field(
+        ("hand", "finger", "microphone", "phone", "cup", "mask"),
+        description="words of a description that drop the picture, matched whole, in singular or plural",
+    )
+    min_score: float | None = Field(
+        None, ge=0, le=1, description="where the model gives a confidence; null: the model's own"
+    )
 
 
 class Restore(Section):
-    """Face restoration. No embedded model."""
+    """Face restoration. No embedded model. What it does to the face is judged by ``verify.model``."""
+
+    model: str | None = None
+    min_cosine: float = Field(
+        0.85, ge=-1, le=1, description="of the face before and after, below it the unrestored picture stays"
+    )
+
+
+class Matting(Section):
+    """The person's outline beside the picture, for training that removes backgrounds. No embedded model."""
 
     model: str | None = None
 
@@ -280,6 +298,7 @@ class Recipe(Section):
     watermark: Watermark = Watermark()
     occlusion: Occlusion = Occlusion()
     restore: Restore = Restore()
+    matting: Matting = Matting()
     dedup: Dedup = Dedup()
     verify: Verify = Verify()
     face3d: Face3D = Face3D()
@@ -306,6 +325,18 @@ class Recipe(Section):
     def _landmarks_have_a_source(self) -> Recipe:
         if self.landmarks.model == "face3d" and self.face3d.model is None:
             raise ValueError("landmarks.model is face3d, but face3d.model is null; set it to tddfa or mesh")
+        return self
+
+    @model_validator(mode="after")
+    def _restoration_makes_sense(self) -> Recipe:
+        if self.restore.model is None:
+            return self
+        if getattr(self.source, "already_restored", False):
+            raise ValueError(
+                "restore.model is set for a source that says already_restored: true; set restore.model to null"
+            )
+        if self.verify.model is None:
+            raise ValueError("restore.model needs verify.model: its embedder judges whether the face stayed the same")
         return self
 
     @property

@@ -95,6 +95,27 @@ SCORERS: Mapping[str, Backend] = {
         "see docs/quality.md; the paper's 0.45 is FQA's",
         commercial=True,
     ),
+    "modelscope_fqa": Backend(
+        "fqa:ModelScopeFqa",
+        "not stated (ModelScope code: Apache-2.0)",
+        {"min_score": 0.45},
+        "paper, section 3.4",
+        ("fqa",),
+    ),
+    "ediffiqa": Backend(
+        "ediffiqa:EDifFiqa",
+        "CC-BY-4.0",
+        {"min_score": 0.5},
+        "the model's page puts good faces above 0.5; not measured here",
+        ("ediffiqa_t",),
+    ),
+    "lightqnet": Backend(
+        "lightqnet:LightQNet",
+        "MIT",
+        {"min_score": 0.55},
+        "keeps 98 % of usable faces of half of the people of a private test set; hardly sees blur, see docs/quality.md",
+        ("lightqnet",),
+    ),
 }
 RECOGNIZERS: Mapping[str, Backend] = {
     "rapidocr": Backend("rapidocr_text:RapidOcrText", "Apache-2.0 (PP-OCRv6)", commercial=True),
@@ -115,12 +136,32 @@ FACE3D_MODELS: Mapping[str, Backend] = {
 ATTRIBUTE_MODELS: Mapping[str, Backend] = {
     "genderage": Backend("genderage:InsightGenderAge", _INSIGHTFACE, weights=("genderage",)),
 }
+_GFPGAN = "Apache-2.0 with non-commercial parts (NVIDIA StyleGAN2, DFDNet)"
+OCCLUSION_CHECKERS: Mapping[str, Backend] = {
+    "hands": Backend(
+        "hands:HandsAtFace",
+        "Apache-2.0 (MediaPipe)",
+        {"min_score": 0.6},
+        "tuned on half of the people of a private test set, see docs/quality.md",
+        ("mediapipe_palm", "mediapipe_hand"),
+    ),
+}
+RESTORERS: Mapping[str, Backend] = {
+    "gfpgan": Backend("gfpgan:Gfpgan", _GFPGAN, weights=("gfpgan_onnx",)),
+    "gfpgan_pth": Backend("gfpgan:GfpganTorch", _GFPGAN, weights=("gfpgan_pth",)),
+}
+MATTERS: Mapping[str, Backend] = {
+    "modnet": Backend("modnet:ModNet", "Apache-2.0", weights=("modnet",)),
+    "pp_matting": Backend("pp_matting:PpMatting", "Apache-2.0 (PaddleSeg)", weights=("pp_matting",)),
+    "selfie": Backend("selfie_matting:SelfieMatting", "Apache-2.0 (MediaPipe)", weights=("selfie",)),
+}
 BY_STAGE: Mapping[str, Mapping[str, Backend]] = {
     "detect": DETECTORS,
     "quality": SCORERS,
     "watermark": RECOGNIZERS,
-    "occlusion": {},
-    "restore": {},
+    "occlusion": OCCLUSION_CHECKERS,
+    "restore": RESTORERS,
+    "matting": MATTERS,
     "verify": EMBEDDERS,
     "caption": CAPTIONERS,
     "face3d": FACE3D_MODELS,

@@ -63,6 +63,22 @@ class GenderAge:
     age: float
 
 
+@dataclass(frozen=True)
+class Occlusion:
+    """What a model says about things before one face.
+
+    Attributes:
+        answer: in the model's words; kept as it is.
+        terms: what it names as covering the face, () for nothing; None for a free description, in which the recipe's
+            terms are looked for.
+        score: confidence in ``terms``, 0 to 1; None where the model gives none.
+    """
+
+    answer: str
+    terms: tuple[str, ...] | None
+    score: float | None
+
+
 class FaceDetector(Protocol):
     """Finds faces."""
 
@@ -106,3 +122,37 @@ class TextRecognizer(Protocol):
 
     def find(self, pictures: Sequence[RgbU8]) -> list[TextRegions]:
         """One ``TextRegions`` per picture, coordinates in that picture's pixels."""
+
+
+class OcclusionChecker(Protocol):
+    """Looks for things before a face."""
+
+    name: str
+
+    def check(self, pictures: Sequence[RgbU8], xyxy_px: Sequence[F32]) -> list[Occlusion]:
+        """One answer per picture, for the box (4,) of its main face. Raises ModelError where the model breaks."""
+
+
+class Restorer(Protocol):
+    """Restores faces aligned to the FFHQ template of 512 px."""
+
+    name: str
+
+    def restore(self, faces: Sequence[RgbU8]) -> list[F32]:
+        """As the network gives them, in 0 to 255 and unchecked: the caller looks at sizes and for NaN.
+
+        Args:
+            faces: (512, 512, 3) uint8 each.
+
+        Raises:
+            ModelError: the network did not run.
+        """
+
+
+class Matter(Protocol):
+    """Tells a person from the background."""
+
+    name: str
+
+    def matte(self, pictures: Sequence[RgbU8]) -> list[F32]:
+        """One alpha (H, W) float32 per picture, 0 background to 1 person. Raises ModelError where the model breaks."""

@@ -178,6 +178,11 @@ STAGES: dict[str, StageWords] = {
         "Faces are restored by a model; pixels of the output are then partly its invention.",
         "Faces were not restored: no model was set in the recipe. The output has the sharpness of its sources.",
     ),
+    "matting": StageWords(
+        "Matting",
+        "The outline of the person is stored beside the portrait.",
+        "The person was not separated from the background: no model was set in the recipe.",
+    ),
     "face3d": StageWords(
         "3D face",
         "A 3D face model is fitted to every portrait: shape, expression, pose and camera are stored.",

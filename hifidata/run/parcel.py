@@ -83,6 +83,8 @@ def parcel_to_bytes(parcel: Parcel) -> bytes:
         "portrait": [sample.portrait_jpeg if sample.is_alive else None for sample in parcel.samples],
         "thumbnail": [sample.thumbnail for sample in parcel.samples],
     }
+    extras = [sorted(sample.extras.items()) if sample.is_alive else [] for sample in parcel.samples]
+    table = table.append_column("wire_extras", pa.array(extras, pa.map_(pa.string(), pa.large_binary())))
     for name, values in wire.items():
         table = table.append_column(f"wire_{name}", pa.array(values, pa.large_binary()))
     times = json.dumps({"seconds": parcel.seconds, "entered": parcel.entered}).encode()
@@ -101,10 +103,11 @@ def parcel_from_bytes(data: bytes, make_sample: MakeSample) -> Parcel:
     times = json.loads(table.schema.metadata[TIMES_KEY])
     samples = []
     for candidate, row in zip(task.candidates, table.to_pylist(), strict=True):
-        wire = {name: row.pop(f"wire_{name}") for name in ("encoded", "portrait", "thumbnail")}
+        wire = {name: row.pop(f"wire_{name}") for name in ("encoded", "portrait", "thumbnail", "extras")}
         sample = make_sample(task, candidate, row)
         sample.held_encoded = wire["encoded"]
         sample.portrait_jpeg = wire["portrait"]
         sample.thumbnail = wire["thumbnail"]
+        sample.extras = dict(wire["extras"])
         samples.append(sample)
     return Parcel(task, samples, defaultdict(float, times["seconds"]), Counter(times["entered"]))

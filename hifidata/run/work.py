@@ -162,7 +162,9 @@ class Worker:
         # From here until the new fragment stands, the identity counts as not done: an old one must not vouch for a new shard.
         self._folder.fragment_path(task.identity_id).unlink(missing_ok=True)
         if kept:
-            info = write_shard(path, ((s.row["key"], members_of(s.row, s.portrait_jpeg or b"")) for s in kept))
+            info = write_shard(
+                path, ((s.row["key"], members_of(s.row, s.portrait_jpeg or b"", s.extras)) for s in kept)
+            )
             facts |= {"shard": shard, "shard_sha256": info.sha256, "shard_bytes": info.n_bytes}
         identity = identity_row(parcel.rows, facts)
         ended = Counter(f"{row['stage']}:{row['status']}" for row in parcel.rows if row.get("stage"))

@@ -11,10 +11,14 @@ from hifidata.stages.detect import Detect
 from hifidata.stages.face3d import Face3D
 from hifidata.stages.intake import Intake
 from hifidata.stages.landmarks import Landmarks
+from hifidata.stages.matting import Matting
+from hifidata.stages.occlusion import Occlusion
 from hifidata.stages.quality import Quality
+from hifidata.stages.restore import Restore
 from hifidata.stages.verify import Embed, Verify
 from hifidata.stages.watermark import Watermark
 
 STAGES: tuple[type[Stage], ...] = (
-    Intake, Detect, Crop, Quality, Watermark, Embed, Dedup, Verify, Face3D, Landmarks, Attributes, Caption,
+    Intake, Detect, Crop, Quality, Watermark, Occlusion, Embed, Dedup, Verify,
+    Restore, Matting, Face3D, Landmarks, Attributes, Caption,
 )  # fmt: skip

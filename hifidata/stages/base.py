@@ -36,6 +36,7 @@ class Sample:
         row: manifest columns measured so far.
         portrait_jpeg: the encoded output picture, once the crop exists; what goes into the shard.
         thumbnail: small JPEG for the report.
+        extras: further members of the sample in the shard, by suffix; they travel with it.
         held_encoded: the original bytes while they are held; they travel to the next worker group.
 
     Args:
@@ -50,6 +51,7 @@ class Sample:
         self.limits = limits
         self.portrait_jpeg: bytes | None = None
         self.thumbnail: bytes | None = None
+        self.extras: dict[str, bytes] = {}
         self.held_encoded: bytes | None = None
         self._read = read
         self._output_px = output_px
@@ -80,8 +82,8 @@ class Sample:
 
     @property
     def has_pixels(self) -> bool:
-        """Whether the decoded picture is at hand."""
-        return self._rgb_u8 is not None
+        """Whether pixels to show are at hand."""
+        return self._rgb_u8 is not None or self._portrait_u8 is not None
 
     @property
     def is_alive(self) -> bool:
@@ -105,6 +107,11 @@ class Sample:
             else:
                 self._portrait_u8 = cut(self.rgb_u8, self.window, self._output_px)
         return self._portrait_u8
+
+    def replace_portrait(self, rgb_u8: RgbU8) -> None:
+        """Makes (output_px, output_px, 3) uint8 the output picture; it is encoded, and shown, in place of the old one."""
+        self._portrait_u8 = rgb_u8
+        self.portrait_jpeg = self.thumbnail = None
 
     def release(self, keep_encoded: bool) -> None:
         """Forgets decoded pixels, and the original bytes unless another worker group needs them; the portrait stays."""

@@ -37,10 +37,11 @@ class ShardInfo:
     n_samples: int
 
 
-def members_of(row: Row, portrait_jpeg: bytes) -> dict[str, bytes]:
-    """A sample's members by suffix, made from its manifest row and its encoded picture."""
+def members_of(row: Row, portrait_jpeg: bytes, extras: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
+    """A sample's members by suffix, made from its manifest row, its encoded picture and what stages made beside it."""
     facts = {"format_version": FORMAT_VERSION} | {name: row.get(name) for name in TRAINING_COLUMNS}
     members = {
+        **(extras or {}),
         "jpg": portrait_jpeg,
         "json": json.dumps(facts, sort_keys=True, ensure_ascii=False, default=_plain).encode(),
     }

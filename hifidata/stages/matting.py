@@ -1,0 +1,40 @@
+"""The person's outline. Paper, section 3.2: PP-Matting removes the background of reference images; kept beside the picture
+here, so that training decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from hifidata import backends
+from hifidata.backends.base import F32, Matter
+from hifidata.recipe import Recipe
+from hifidata.stages.base import Columns, Sample, Stage
+
+SUFFIX = "alpha.png"
+
+
+class Matting(Stage):
+    """Adds the portrait's alpha, 8-bit grey at the portrait's size, to the sample. Drops nothing."""
+
+    name = "matting"
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        self._matter: Matter = backends.load("matting", str(recipe.matting.model))
+
+    def measure(self, samples: Sequence[Sample]) -> Columns:
+        """Records which model made the alpha."""
+        alphas = self._matter.matte([sample.portrait_u8 for sample in samples])
+        for sample, alpha in zip(samples, alphas, strict=True):
+            sample.extras[SUFFIX] = alpha_png(alpha)
+        return {"matting_model": [self._matter.name] * len(samples)}
+
+
+def alpha_png(alpha: F32) -> bytes:
+    """(H, W) float32 in 0 to 1 as an 8-bit grey PNG; the same alpha gives the same bytes."""
+    levels = np.rint(alpha * 255).astype(np.uint8)
+    png: bytes = cv2.imencode(".png", levels)[1].tobytes()
+    return png

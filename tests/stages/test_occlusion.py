@@ -1,0 +1,90 @@
+"""Which answers count as occlusion, and the stage with real networks on real photos."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from hifidata import recipe as settings
+from hifidata.image.decode import Limits, decode
+from hifidata.recipe import load_recipe
+from hifidata.run.engine import RunOptions, run
+from hifidata.run.replay import replay
+from hifidata.schema import Reason
+from hifidata.stages.occlusion import Occlusion, terms_in
+from hifidata.store.shards import read_samples
+from tests.conftest import PROJECT_ROOT
+
+
+def judged(row: dict[str, Any], section: settings.Occlusion) -> tuple[str | None, Reason | None]:
+    row |= {name: values[0] for name, values in Occlusion.derive([row], section).items()}
+    verdict = Occlusion.decide(row, section)
+    return row["occlusion_terms"], verdict.reason if verdict else None
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ("a woman with her hand on her chin", ("hand",)),
+        ("a man holding his hands before his face", ("hand",)),
+        ("a handsome man in a handmade suit", ()),
+        ("a man speaking into a Microphone.", ("microphone",)),
+        ("a secondhand-shop owner, left-hand side", ()),
+        ("hands and two microphones", ("hand", "microphone")),
+        ("a woman with glasses", ()),
+        ("", ()),
+    ],
+)
+def test_terms_are_whole_words_in_singular_or_plural(answer: str, found: tuple[str, ...]) -> None:
+    assert terms_in(answer, ("hand", "microphone", "glass of water")) == found
+
+
+def test_a_description_is_judged_by_the_recipes_terms() -> None:
+    row = {"occlusion_answer": "a man with a cigar", "occlusion_found": None, "occlusion_score": None}
+    assert judged(row, settings.Occlusion(terms=("hand",))) == (None, None)
+    assert judged(row, settings.Occlusion(terms=("hand", "cigar"))) == ("cigar", Reason.OCCLUDED)
+
+
+@pytest.mark.parametrize(("score", "reason"), [(0.59, None), (0.6, Reason.OCCLUDED), (0.99, Reason.OCCLUDED)])
+def test_what_a_model_names_counts_from_the_threshold_on(score: float, reason: Reason | None) -> None:
+    row = {"occlusion_answer": "hand at the face", "occlusion_found": "hand", "occlusion_score": score}
+    assert judged(row, settings.Occlusion(min_score=0.6, terms=()))[1] is reason
+
+
+def test_a_model_that_names_nothing_is_not_searched_for_words() -> None:
+    row = {"occlusion_answer": "no hand at the face", "occlusion_found": "", "occlusion_score": 0.0}
+    assert judged(row, settings.Occlusion(min_score=0.6)) == (None, None)
+
+
+def test_a_model_without_a_score_is_believed() -> None:
+    row = {"occlusion_answer": "yes", "occlusion_found": "hand | cup", "occlusion_score": None}
+    assert judged(row, settings.Occlusion(min_score=0.6)) == ("hand | cup", Reason.OCCLUDED)
+
+
+def test_real_photos_with_and_without_a_hand_end_as_they_should_and_replay_needs_no_model(
+    assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HIFI_WEIGHTS", str(assets / "weights"))
+    person = tmp_path / "photos" / "somebody"
+    person.mkdir(parents=True)
+    for name in ("a-3", "b-5", "b-6"):
+        shutil.copy(assets / "faces" / "human-samples" / f"stock-emotions-{name}.jpg", person)
+    overrides = [
+        f"source.path={person.parent}", "occlusion.model=hands", "quality.model=null", "watermark.model=null",
+        "verify.model=null", "dedup.enabled=false", "executor.kind=local", "crop.output_px=256", "matting.model=selfie",
+    ]  # fmt: skip
+    run(
+        load_recipe(PROJECT_ROOT / "pipelines" / "folder.yaml", overrides), RunOptions(tmp_path / "out"), lambda _: None
+    )
+    rows = pq.read_table(tmp_path / "out" / "manifests" / "images.parquet").to_pylist()
+    ends = {row["source_uri"][-7:-4]: (row["reason"], row["occlusion_terms"], row["occlusion_model"]) for row in rows}
+    assert ends == {
+        "a-3": (None, None, "hands"), "b-5": ("occluded", "hand", "hands"), "b-6": ("occluded", "hand", "hands"),
+    }  # fmt: skip
+    assert replay(tmp_path / "out", ["occlusion.min_score=1.0"]).kept_after == 3
+    _, members = read_samples(next((tmp_path / "out").rglob("*.tar")))[0]
+    assert decode(members["alpha.png"], Limits()).rgb_u8.shape == (256, 256, 3)
