@@ -205,6 +205,7 @@ def pool_sizes(recipe: Recipe, n_pending: int, cluster: Mapping[str, float]) -> 
             raise UsageError(
                 f"groups: all of them at once need {cluster.get(kind, 0.0) - free[kind]:g} {kind}, Ray has "
                 f"{cluster.get(kind, 0.0):g}; lower num_{kind.lower()}s or min_workers, or merge groups"
+                f"{'; executor.use_gpus: false runs without' if kind == 'GPU' else ''}"
             )
     limits = [
         min(limit for limit in (n_pending, group.max_workers, recipe.executor.workers) if limit is not None)
