@@ -205,11 +205,12 @@ def load(stage: str, model: str, settings: ModelSettings | None = None) -> Any:
     return getattr(importlib.import_module(f"hifidata.backends.{module}"), name)(*arguments)
 
 
-def own_paths(backend: Backend, settings: ModelSettings | None) -> list[Path]:
-    """Where the recipe's own model files lie, in the order of the backend's entries; empty where it names no folder."""
-    if settings is None or settings.folder is None:
+def own_paths(backend: Backend, settings: Any) -> list[Path]:
+    """Where a recipe section's own model files lie, in the order of the backend's entries; empty where it names none."""
+    named = getattr(settings, "folder", None)
+    if named is None:
         return []
-    folder = Path(settings.folder).expanduser()
+    folder = Path(named).expanduser()
     if len(backend.weights) < 2:
         return [folder]
     return [folder / entry(name).file for name in backend.weights]

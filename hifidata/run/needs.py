@@ -92,7 +92,7 @@ def require_weights(recipe: Recipe, on_download: OnDownload = ignore) -> None:
 def require_services(recipe: Recipe) -> None:
     """Asks the servers that stages will ask, before any work. Raises ServiceError where one is down or refuses us."""
     if recipe.caption.model == "openai":
-        from hifidata.backends.openai_caption import check_server  # aiohttp, which other runs do not need
+        from hifidata.backends.chat_server import check_server  # aiohttp, which other runs do not need
 
         check_server(recipe.caption.server)
 

@@ -196,7 +196,7 @@ def test_a_server_is_checked_before_the_run(shared_server: str) -> None:
     assert KEY not in str(caught.value)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        with pytest.raises(ServiceError, match="nobody answers there.*start the server"):
+        with pytest.raises(ServiceError, match=r"nobody answers there.*start the server"):
             check(f"http://127.0.0.1:{unused.getsockname()[1]}/v1")
     with blackhole("127.0.0.1") as port, pytest.raises(ServiceError, match="nobody answers there"):
         check(f"http://127.0.0.1:{port}/v1", connect_timeout_s=0.2)

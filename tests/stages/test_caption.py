@@ -142,13 +142,17 @@ def test_a_refusal_costs_the_caption_and_not_the_picture(twelve_people: Path, tm
 def test_a_run_begins_only_with_a_server_that_answers_and_goes_on_when_it_is_back(
     twelve_people: Path, tmp_path: Path
 ) -> None:
+    out, one_by_one = tmp_path / "out", ("caption.server.concurrency=1", "caption.server.max_errors=2")
     with serving() as address:
-        with pytest.raises(ServiceError, match="portraits in a row"):
-            run_with(twelve_people, tmp_path / "out", address, "broken")
-        assert not (tmp_path / "out" / "dataset.json").exists()
+        with pytest.raises(ServiceError, match="failed on 2 portraits in a row"):
+            run_with(twelve_people, out, address, "broken-twice", *one_by_one)
+        assert not (out / "dataset.json").exists()
+        run_with(twelve_people, out, address, "broken-twice", *one_by_one)
+    rows = kept(out)
+    assert rows
+    assert {row["caption_problem"] for row in rows} == {None}
     with pytest.raises(ServiceError, match="nobody answers there"):
-        run_with(twelve_people, tmp_path / "out", address, "broken")
-    assert not list((tmp_path / "out").glob("shards/*/*.tar"))
-    with serving() as address:
-        run_with(twelve_people, tmp_path / "out", address, "broken-twice", "accept=x") if False else None
-        assert ServiceError.exit_code == 2
+        run_with(twelve_people, tmp_path / "other", address, "honest")
+    assert not list((tmp_path / "other").glob("shards/*/*.tar"))
+    run_with(twelve_people, out, address, "broken-twice", *one_by_one)  # nothing to do needs no server
+    assert ServiceError.exit_code == 2
