@@ -45,6 +45,7 @@ class LookAndWrite:
             import torch
             from safetensors import SafetensorError
             from transformers import AutoModelForImageTextToText, AutoProcessor
+            from transformers.utils import logging as progress
         except ImportError as error:
             raise UsageError(
                 f"{stage}.model: {error.name or error} does not load, which this model needs; {INSTALL}"
@@ -53,6 +54,7 @@ class LookAndWrite:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         gpu_dtype = torch.bfloat16 if self.device == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
         self.dtype = gpu_dtype if self.device == "cuda" else torch.float32
+        progress.disable_progress_bar()  # a worker's stderr is no place for it
         try:
             # One image backend everywhere: the two that exist round differently.
             self.processor: Any = AutoProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
