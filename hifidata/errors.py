@@ -5,6 +5,7 @@
     |   +-- RecipeError            a recipe key, value or override is wrong
     |   +-- SourceError            the source is missing, empty or unreadable
     |   +-- WeightsError           a model file is missing, altered or not allowed by the licence policy
+    |   +-- ServiceError           a server that a stage asks is down or refuses us; the same command goes on from there
     |   +-- DatasetError           the output folder is not a dataset, or belongs to another recipe
     +-- FolderLockedError          another run holds the output folder (exit 4)
     +-- ConservationError          candidates != kept + dropped + failed: a bug, the run stops (exit 1)
@@ -43,6 +44,10 @@ class SourceError(UsageError):
 
 class WeightsError(UsageError):
     """A model file is missing, altered, or refused by the licence policy."""
+
+
+class ServiceError(UsageError):
+    """A server that a stage asks is down, or refuses us."""
 
 
 class DatasetError(UsageError):

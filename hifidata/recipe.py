@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hifidata import backends
+from hifidata.backends.settings import SERVER_MANNERS, CaptionSettings, ModelSettings, OcclusionModelSettings
 from hifidata.errors import RecipeError
 from hifidata.fetch.settings import FetchSettings
 from hifidata.image.decode import Limits
@@ -158,7 +159,7 @@ class Quality(Section):
     )
 
 
-class Watermark(Section):
+class Watermark(ModelSettings, Section):
     """Text on the face."""
 
     model: str | None = "rapidocr"
@@ -167,7 +168,7 @@ class Watermark(Section):
     min_characters: int = Field(2, ge=1)
 
 
-class Occlusion(Section):
+class Occlusion(OcclusionModelSettings, Section):
     """Hands, microphones and other things before the face. No embedded model."""
 
     model: str | None = None
@@ -236,10 +237,8 @@ class Attributes(Section):
     model: str | None = Field(None, description="gender where the name does not tell, and age: genderage")
 
 
-class Caption(Section):
+class Caption(CaptionSettings, Section):
     """The sample's text."""
-
-    model: str | None = "attributes"
 
 
 class Output(Section):
@@ -283,6 +282,7 @@ class Executor(Section):
 
     kind: Literal["ray", "local"] = "ray"
     workers: int | None = Field(None, ge=1, description="limit for every group; null: no limit")
+    use_gpus: bool = Field(True, description="false: groups run without the GPUs they list")
     object_store_bytes: int = Field(300_000_000, ge=80_000_000, description="only where this run starts Ray itself")
 
 
@@ -344,13 +344,16 @@ class Recipe(Section):
     @property
     def worker_groups(self) -> tuple[Group, ...]:
         """The groups to run: the recipe's, or one that holds every stage."""
-        return self.groups or (Group.model_validate({"name": "all", "stages": STAGE_NAMES}),)
+        groups = self.groups or (Group.model_validate({"name": "all", "stages": STAGE_NAMES}),)
+        if self.executor.use_gpus:
+            return groups
+        return tuple(group.model_copy(update={"num_gpus": 0.0}) for group in groups)
 
     @property
     def hash(self) -> str:
         """Hex sha256 of what the output is made by; where it runs, how it is fetched and how many may fail are not."""
         without = ("executor", "fetch", "failures", "groups", "description", "weights", "licence_policy")
-        manners = {"source": {"pause_s", "key_env", "base_urls"}}
+        manners = {"source": {"pause_s", "key_env", "base_urls"}, "caption": {"server": set(SERVER_MANNERS)}}
         content = self.model_dump(mode="json", exclude={**dict.fromkeys(without, True), **manners})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -412,13 +415,13 @@ def _with_model_defaults(recipe: Recipe, where: str) -> Recipe:
     models: dict[str, str] = {}
     for stage in backends.BY_STAGE:
         section: Any = getattr(recipe, stage)
-        if section.model is None:
-            continue
         try:
-            defaults = backends.find(stage, section.model).defaults or {}
+            backend = backends.chosen(stage, section)
         except RecipeError as error:
             raise RecipeError(f"{where}: {error}") from None
-        models[stage] = section.model
+        if backend is None:
+            continue
+        models[stage], defaults = section.model, backend.defaults or {}
         filled[stage] = section.model_copy(
             update={key: value for key, value in defaults.items() if getattr(section, key) is None}
         )

@@ -102,6 +102,8 @@ class Reason(_Word):
     # verify
     OTHER_PERSON = "other_person"
     IDENTITY_TOO_SMALL = "identity_too_small"
+    # caption
+    NO_CAPTION = "no_caption"
     # anything
     MODEL_ERROR = "model_error"
 
@@ -114,9 +116,33 @@ FAILED_REASONS = frozenset(
         Reason.TLS_ERROR, Reason.TIMEOUT, Reason.HOST_STOPPED, Reason.HTTP_4XX, Reason.HTTP_5XX, Reason.RATE_LIMITED,
         Reason.BAD_RESPONSE, Reason.TOO_LARGE, Reason.INCOMPLETE_BODY, Reason.HASH_MISMATCH,
         Reason.EMPTY_FILE, Reason.UNREADABLE_FILE, Reason.NOT_IMAGE, Reason.TRUNCATED, Reason.CORRUPT, Reason.MODEL_ERROR,
+        Reason.NO_CAPTION,
     }
 )  # fmt: skip
 """Reasons that mean "could not be judged" (status failed, counted by the failure budget); all others mean "judged"."""
+
+
+class CaptionProblem(_Word):
+    """Why a captioner gave no text, or only part of one."""
+
+    REFUSED = "refused"  # the model would not describe the picture
+    EMPTY = "empty"
+    TRUNCATED = "truncated"  # cut at a limit; kept up to the last whole sentence, where there is one
+    TIMEOUT = "timeout"
+    RATE_LIMITED = "rate_limited"
+    SERVER_ERROR = "server_error"  # 5xx, or the connection was lost
+    REJECTED = "rejected"  # 4xx: the server will not take this request
+    BAD_ANSWER = "bad_answer"  # no JSON, without a text in it, or far too long
+
+
+class CaptionFlag(_Word):
+    """What is odd about a caption. Heuristics over its words; nothing is dropped for them."""
+
+    TOO_SHORT = "too_short"
+    OTHER_LANGUAGE = "other_language"
+    EXPRESSION = "expression"  # the paper's prompt forbids both: landmarks carry them
+    POSE = "pose"
+    MARKUP = "markup"  # addresses, tags or code, which no portrait has
 
 
 @dataclass(frozen=True)
@@ -290,6 +316,8 @@ IMAGE_COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("face3d_camera", "list<float32>", "scale, x, y: pixel of the written picture = x + scale * X, y - scale * Y"),
     ("caption", "string", "text of the sample"),
     ("caption_model", "string", "where the caption came from"),
+    ("caption_problem", "string", "why the captioner gave no text, or part of one; caption_model says what stands in"),
+    ("caption_flags", "string", "what is odd about a captioner's text, ' | ' between; null for nothing"),
     ("age", "float32", "years"),
     ("gender", "string", "female, male or null"),
     ("gender_source", "string", "name or the model's name"),

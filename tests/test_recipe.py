@@ -19,6 +19,52 @@ def test_every_recipe_of_the_project_loads(path: Path) -> None:
     assert load_recipe(path).name
 
 
+@pytest.mark.parametrize("path", sorted((PROJECT_ROOT / "pipelines").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_recipe_of_the_project_plans(path: Path, tmp_path: Path) -> None:
+    from hifidata.run.plan import make_plan
+    from hifidata.run.ray_data import pool_sizes
+
+    photo = tmp_path / "photos" / "Ann Example" / "1.jpg"
+    photo.parent.mkdir(parents=True)
+    photo.write_bytes(b"a photo")
+    lists = {
+        "url_table": "person,url,sha256\nAnn Example,https://example.org/1.jpg,\n",
+        "imdb_face": "name,index,image,rect,height width,url\nAnn_Example,nm01,rm1,1 1 50 50,90 90,https://example.org/1.jpg\n",
+        "names": "Ann Example\n",
+    }
+    kind = load_recipe(path).source.kind
+    (tmp_path / "list.csv").write_text(lists.get(kind, ""))
+    key = "names" if kind == "names" else "path"
+    source = tmp_path / ("list.csv" if kind in lists else "photos")
+    recipe = load_recipe(path, [f"source.{key}={source}", "fetch.contact=me@example.org"])
+    planned = make_plan(recipe).as_dict()
+    assert planned["identities"] == 1
+    assert {row["stage"] for row in planned["stages"] if row["runs"]} >= {"intake", "detect", "crop", "caption"}
+    sizes = pool_sizes(recipe, 1, {"CPU": 8, "GPU": 1})  # one GPU holds it
+    assert len(sizes) == len(recipe.worker_groups)
+    assert pool_sizes(load_recipe(path, ["executor.use_gpus=false"]), 1, {"CPU": 8}) == sizes
+
+
+def test_the_papers_recipe_says_what_the_paper_says() -> None:
+    recipe = load_recipe(PROJECT_ROOT / "pipelines" / "paper.yaml")
+    assert recipe.detect.other_face_min_area_ratio == 0.0
+    assert (recipe.crop.min_face_share, recipe.crop.min_side_px, recipe.crop.output_px) == (0.10, 256, 1024)
+    assert (recipe.quality.model, recipe.quality.min_score) == ("modelscope_fqa", 0.45)
+    assert (recipe.verify.model, recipe.verify.min_similarity, recipe.verify.min_images) == ("arcface", 0.7, 5)
+    assert {"hand", "microphone"} <= set(recipe.occlusion.terms)
+    assert (recipe.watermark.model, recipe.occlusion.model, recipe.restore.model) == ("paddleocr", "blip2", "gfpgan")
+    assert recipe.caption.prompt_text.startswith("Dear Yi-Vision, please describe this portrait in detail")
+    by_stage = {stage: group for group in recipe.groups for stage in group.stages}
+    assert by_stage["watermark"].runtime_env["pip"]["packages"][0].startswith("paddleocr")
+    yi = load_recipe(PROJECT_ROOT / "pipelines" / "paper.yaml", ["caption.server=yi_vision"])
+    assert (yi.caption.server.model, yi.caption.server.key_env) == ("yi-vision", "YI_API_KEY")
+
+
+def test_a_second_restoration_of_vggface2_hq_is_refused() -> None:
+    with pytest.raises(RecipeError, match="already_restored"):
+        load_recipe(PROJECT_ROOT / "pipelines" / "vggface2_hq.yaml", ["restore.model=gfpgan"])
+
+
 @pytest.mark.parametrize(
     ("override", "hint"),
     [

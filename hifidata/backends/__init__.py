@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from hifidata import weights
+from hifidata.backends.settings import ModelSettings
 from hifidata.errors import RecipeError
+from hifidata.weights.catalogue import entry
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Backend:
         commercial: whether the licence of what a package brings along allows commercial use; entries of the catalogue
             say it for themselves. None: not known.
         landmarks: whether a detector ``gives`` 68 landmarks, or a later model ``needs`` them of it.
+        takes_settings: whether the class is given the recipe's section after the paths.
     """
 
     path: str
@@ -37,6 +41,7 @@ class Backend:
     weights: tuple[str, ...] = ()
     commercial: bool | None = None
     landmarks: Literal["gives", "needs"] | None = None
+    takes_settings: bool = False
 
 
 _INSIGHTFACE = "InsightFace weights: non-commercial research only"
@@ -119,9 +124,14 @@ SCORERS: Mapping[str, Backend] = {
 }
 RECOGNIZERS: Mapping[str, Backend] = {
     "rapidocr": Backend("rapidocr_text:RapidOcrText", "Apache-2.0 (PP-OCRv6)", commercial=True),
+    "paddleocr": Backend(
+        "paddleocr_text:PaddleOcrText", "Apache-2.0 (PP-OCRv6)", weights=("paddleocr_det", "paddleocr_rec")
+    ),
 }
 CAPTIONERS: Mapping[str, Backend] = {
     "attributes": Backend("attribute_caption:AttributeCaptioner", "Apache-2.0 (ours)", commercial=True),
+    "openai": Backend("openai_caption:OpenAiCaptioner", "that of the server's model", takes_settings=True),
+    "vlm": Backend("vlm_caption:VlmCaptioner", "Apache-2.0 (Qwen3-VL)", weights=("qwen3_vl_8b",), takes_settings=True),
 }
 FACE3D_MODELS: Mapping[str, Backend] = {
     "tddfa": Backend(
@@ -144,6 +154,13 @@ OCCLUSION_CHECKERS: Mapping[str, Backend] = {
         {"min_score": 0.5},
         "tuned on half of the people of a private test set, see docs/quality.md",
         ("mediapipe_palm", "mediapipe_hand"),
+    ),
+    "blip2": Backend("blip2:Blip2Occlusion", "MIT (model card)", weights=("blip2_flan_t5_xl",), takes_settings=True),
+    "blip2_opt": Backend(
+        "blip2:Blip2Occlusion",
+        "MIT (model card); OPT: non-commercial",
+        weights=("blip2_opt_2.7b",),
+        takes_settings=True,
     ),
 }
 RESTORERS: Mapping[str, Backend] = {
@@ -178,12 +195,42 @@ def find(stage: str, model: str) -> Backend:
     return table[model]
 
 
-def load(stage: str, model: str) -> Any:
+def load(stage: str, model: str, settings: ModelSettings | None = None) -> Any:
     """Imports the backend's module and constructs it: this is where weights are read. Raises WeightsError."""
     backend = find(stage, model)
     module, _, name = backend.path.partition(":")
-    paths = [weights.find(entry) for entry in backend.weights]
-    return getattr(importlib.import_module(f"hifidata.backends.{module}"), name)(*paths)
+    arguments: list[Any] = own_paths(backend, settings) or [weights.find(name) for name in backend.weights]
+    if backend.takes_settings:
+        arguments.append(settings)
+    return getattr(importlib.import_module(f"hifidata.backends.{module}"), name)(*arguments)
+
+
+def own_paths(backend: Backend, settings: Any) -> list[Path]:
+    """Where a recipe section's own model files lie, in the order of the backend's entries; empty where it names none."""
+    named = getattr(settings, "folder", None)
+    if named is None:
+        return []
+    folder = Path(named).expanduser()
+    if len(backend.weights) < 2:
+        return [folder]
+    return [folder / entry(name).file for name in backend.weights]
+
+
+def chosen(stage: str, settings: Any) -> Backend | None:
+    """The backend that a recipe's section names; one that brings model files of its own needs none of the catalogue.
+
+    Raises:
+        RecipeError: the model does not exist, or a folder is named for one that reads no files.
+    """
+    if settings.model is None:
+        return None
+    backend = find(stage, settings.model)
+    folder = getattr(settings, "folder", None)
+    if folder is None:
+        return backend
+    if not backend.weights:
+        raise RecipeError(f"{stage}.folder: model {settings.model} reads no model files; set it to null")
+    return replace(backend, weights=(), commercial=None, licence=f"that of {folder}")
 
 
 def check_landmarks(models: Mapping[str, str]) -> None:

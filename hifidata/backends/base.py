@@ -13,6 +13,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hifidata.schema import CaptionProblem
+
 RgbU8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
 
@@ -77,6 +79,19 @@ class Occlusion:
     answer: str
     terms: tuple[str, ...] | None
     score: float | None
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a captioner says about one portrait.
+
+    Attributes:
+        text: one line; None where it gave nothing that can be used.
+        problem: why there is no text, or only part of one.
+    """
+
+    text: str | None
+    problem: CaptionProblem | None = None
 
 
 class FaceDetector(Protocol):
@@ -156,3 +171,17 @@ class Matter(Protocol):
 
     def matte(self, pictures: Sequence[RgbU8]) -> list[F32]:
         """One alpha (H, W) float32 per picture, 0 background to 1 person. Raises ModelError where the model breaks."""
+
+
+class Captioner(Protocol):
+    """Describes portraits.
+
+    Attributes:
+        batch_size: portraits it likes to be given at once.
+    """
+
+    name: str
+    batch_size: int
+
+    def describe(self, portraits: Sequence[RgbU8]) -> list[Description]:
+        """One description per portrait. Raises ModelError where the model breaks, ServiceError where its server is gone."""

@@ -20,7 +20,7 @@ from hifidata.report.downloads import FETCH, losses
 from hifidata.report.folder import Manifests
 from hifidata.report.gallery import Gallery, Limits
 from hifidata.report.near_threshold import NUMERIC_TESTS, threshold_used, with_derived
-from hifidata.report.words import REASONS, reason_words, stage_words
+from hifidata.report.words import REASONS, caption_words, reason_words, stage_words
 from hifidata.schema import Reason
 from hifidata.store.atomic import write_bytes
 
@@ -96,6 +96,8 @@ def render_report(dataset_dir: Path, run: Mapping[str, Any], limits: Limits | No
         face_areas=stats.face_areas(images),
         ages=stats.ages(images),
         genders=stats.genders(images),
+        captions=stats.captions(images),
+        caption_words=caption_words,
         scores=_scores(images, recipe),
         calibration=_calibration(dataset_dir, recipe),
         recipe_yaml=_as_yaml(recipe),

@@ -21,6 +21,7 @@ IMAGE_COLUMNS_READ = (
     "image_id", "status", "stage", "reason", "score", "threshold", "quality_score", "similarity", "text_overlap",
     "face_area_ratio", "face_inside_ratio", "other_face_area_ratio", "duplicate_distance_bits", "listed_face_iou",
     "crop_x1_px", "crop_x2_px", "width_px", "height_px", "age", "gender",
+    "caption_model", "caption_problem", "caption_flags",
 )  # fmt: skip
 """The columns of images.parquet that the functions here and in ``near_threshold`` need: no embeddings, no text."""
 
@@ -96,6 +97,15 @@ class Distribution:
     def n_known(self) -> int:
         """Sum of the bars."""
         return sum(bar.n for bar in self.bars)
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Kept portraits by what wrote their caption, by why that is not the captioner's whole text, and by what is odd."""
+
+    models: tuple[Bar, ...]
+    problems: tuple[Bar, ...]
+    flags: tuple[Bar, ...]
 
 
 @dataclass(frozen=True)
@@ -243,6 +253,18 @@ def genders(images: pa.Table) -> Distribution:
     n_unknown = counts.pop(None, 0)
     labels = ["female", "male", *sorted(set(counts) - {"female", "male"})]
     return Distribution(tuple(Bar(label, counts.get(label, 0)) for label in labels), n_unknown)
+
+
+def captions(images: pa.Table) -> Captions:
+    """Counts over kept portraits; words of the vocabularies that do not occur are left out."""
+    kept = images.filter(pc.equal(images["status"], Status.KEPT))
+    flags = kept["caption_flags"].combine_chunks()
+    columns = kept["caption_model"], kept["caption_problem"], pc.list_flatten(pc.split_pattern(flags, " | "))
+    models, problems, odd = (
+        tuple(Bar(label, n) for label, n in sorted(_counts(column).items(), key=lambda pair: -pair[1]))
+        for column in (pc.drop_null(column) for column in columns)
+    )
+    return Captions(models, problems, odd)
 
 
 def histogram(images: pa.Table, column: str, reason: Reason, cut: float | None, bins: int = 40) -> Histogram:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hifidata.schema import Reason
+from hifidata.schema import CaptionFlag, CaptionProblem, Reason
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,7 @@ REASONS: dict[Reason, ReasonWords] = {
         "Too few left",
         "The picture passed, but fewer of this person's pictures were left than verify.min_images asks for.",
     ),
+    Reason.NO_CAPTION: ReasonWords("No caption", "The caption model gave no text, and the recipe takes no other."),
     Reason.MODEL_ERROR: ReasonWords("Model error", "A model broke on this picture, so it was never judged."),
 }
 
@@ -205,6 +206,28 @@ STAGES: dict[str, StageWords] = {
     ),
 }
 """Stages in the order in which they run."""
+
+CAPTIONS: dict[CaptionProblem | CaptionFlag, str] = {
+    CaptionProblem.REFUSED: "the model would not describe the picture",
+    CaptionProblem.EMPTY: "the model answered nothing",
+    CaptionProblem.TRUNCATED: "the answer was cut at a limit",
+    CaptionProblem.TIMEOUT: "the answer took too long",
+    CaptionProblem.RATE_LIMITED: "the server was too busy",
+    CaptionProblem.SERVER_ERROR: "the server failed",
+    CaptionProblem.REJECTED: "the server did not take the request",
+    CaptionProblem.BAD_ANSWER: "the answer could not be read",
+    CaptionFlag.TOO_SHORT: "hardly a sentence",
+    CaptionFlag.OTHER_LANGUAGE: "does not read like English",
+    CaptionFlag.EXPRESSION: "mentions a facial expression, which the prompt forbids",
+    CaptionFlag.POSE: "mentions a pose, which the prompt forbids",
+    CaptionFlag.MARKUP: "holds an address, a tag or code",
+}
+
+
+def caption_words(word: str) -> str:
+    """Words for a manifest's ``caption_problem``, or one of its ``caption_flags``."""
+    known = {str(key): words for key, words in CAPTIONS.items()}
+    return known.get(word, word.replace("_", " "))
 
 
 def reason_words(reason: str) -> ReasonWords:

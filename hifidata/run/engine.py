@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from hifidata.errors import ConservationError, DatasetError
 from hifidata.recipe import Recipe, differences
-from hifidata.run.needs import OnDownload, ignore, require_weights, weights_of
+from hifidata.run.needs import OnDownload, ignore, require_services, require_weights, weights_of
 from hifidata.run.plan import Plan, is_remote, list_tasks, make_plan, models_of, package_versions, stage_table
 from hifidata.run.work import Outcome
 from hifidata.schema import FORMAT_VERSION, IdentityTask
@@ -111,6 +111,8 @@ def run(recipe: Recipe, options: RunOptions, on_progress: Callable[[Progress], N
         if not pending and not stale and _is_whole(folder):
             dataset = folder.read_dataset()
             return RunResult(dataset, report_path(folder), _over_budget(recipe, dataset), did_nothing=True)
+        if pending:
+            require_services(recipe)
         folder.dataset_json.unlink(missing_ok=True)
         n_images = plan.n_candidates_of(pending)
         progress = Progress(len(pending), n_images, len(plan.candidates_of) - len(pending))

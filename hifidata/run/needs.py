@@ -76,6 +76,7 @@ def require_weights(recipe: Recipe, on_download: OnDownload = ignore) -> None:
         WeightsError: a licence does not fit, or a file is missing or altered; one line for all of them.
     """
     check_licences(recipe)
+    _require_folders(recipe)
     with searching(recipe.weights.folder):
         wrong = [weight for weight in needed_weights(recipe) if look(weight).state in ("missing", "altered")]
         if wrong and recipe.weights.download:
@@ -88,6 +89,26 @@ def require_weights(recipe: Recipe, on_download: OnDownload = ignore) -> None:
         raise WeightsError("; ".join(problems))
 
 
+def require_services(recipe: Recipe) -> None:
+    """Asks the servers that stages will ask, before any work. Raises ServiceError where one is down or refuses us."""
+    if recipe.caption.model == "openai":
+        from hifidata.backends.chat_server import check_server  # aiohttp, which other runs do not need
+
+        check_server(recipe.caption.server)
+
+
+def _require_folders(recipe: Recipe) -> None:
+    for stage in backends.BY_STAGE:
+        section = getattr(recipe, stage)
+        if section.model is None:
+            continue
+        for path in backends.own_paths(backends.find(stage, section.model), section):
+            if not path.is_dir():
+                raise WeightsError(
+                    f"{stage}.folder: {path} is no folder; name one that holds the model, or set it to null"
+                )
+
+
 def _problem(weight: Weight) -> str:
     found = look(weight)
     if found.path is None:
@@ -98,9 +119,10 @@ def _problem(weight: Weight) -> str:
 def _backends(recipe: Recipe) -> Iterator[tuple[str, Backend]]:
     """``stage:model`` and the table entry of every model the recipe names."""
     for stage in backends.BY_STAGE:
-        model = getattr(recipe, stage).model
-        if model is not None:
-            yield f"{stage}:{model}", backends.find(stage, model)
+        section = getattr(recipe, stage)
+        backend = backends.chosen(stage, section)
+        if backend is not None:
+            yield f"{stage}:{section.model}", backend
 
 
 def _restrictions(model: str, backend: Backend) -> Iterator[str]:

@@ -174,11 +174,11 @@ def models_of(recipe: Recipe) -> list[dict[str, Any]]:
     """The models the recipe names, with their licences and where their thresholds come from."""
     found = []
     for stage in backends.BY_STAGE:
-        model = getattr(recipe, stage).model
-        if model is not None:
-            backend = backends.find(stage, model)
+        section = getattr(recipe, stage)
+        backend = backends.chosen(stage, section)
+        if backend is not None:
             found.append(
-                {"stage": stage, "model": model, "licence": backend.licence, "thresholds_from": backend.origin}
+                {"stage": stage, "model": section.model, "licence": backend.licence, "thresholds_from": backend.origin}
             )
     return found
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
+import shutil
 import signal
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -106,6 +108,15 @@ def _own_error(error: BaseException | None) -> HifiError | None:
     while error is not None:
         if isinstance(error, HifiError) and not isinstance(error, ray.exceptions.RayError):
             return error
+        if isinstance(error, ray.exceptions.RuntimeEnvSetupError):
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            cause = next(
+                (line for line in lines if line.startswith("ERROR")), lines[-1] if lines else "no reason given"
+            )
+            return UsageError(
+                f"groups: Ray could not make the environment of a group's runtime_env: {cause[:300]}; is there a network? "
+                "docs/paddle.md says how to make it beforehand"
+            )
         error = getattr(error, "cause", None) or error.__cause__
     return None
 
@@ -114,6 +125,8 @@ def _start(recipe: Recipe, address: str | None) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
     passed_on = {name: os.environ[name] for name in WEIGHTS_VARIABLES if name in os.environ}
     runtime_env: dict[str, Any] = {"env_vars": QUIET_ENV | passed_on}
+    if not address:
+        _check_environments(recipe)
     # Ray's processes inherit that they ignore Ctrl-C, which a terminal sends to all of them: stopping them is our part.
     on_sigint = signal.signal(signal.SIGINT, signal.SIG_IGN)
     on_sigterm = signal.getsignal(signal.SIGTERM)
@@ -123,6 +136,21 @@ def _start(recipe: Recipe, address: str | None) -> None:
         _start_here(recipe, runtime_env)
     signal.signal(signal.SIGINT, on_sigint)
     signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts its own in place, which would end us without a word
+
+
+def _check_environments(recipe: Recipe) -> None:
+    """Raises UsageError where a group's environment cannot be made on this machine; Ray would try again for ever."""
+    for group in recipe.worker_groups:
+        python = str(group.runtime_env.get("py_executable", ""))
+        if python and shutil.which(python.split()[0]) is None:
+            raise UsageError(
+                f"groups: {group.name}'s py_executable {python} cannot be run; make that environment first (docs/paddle.md)"
+            )
+        if group.runtime_env.keys() & {"pip", "uv"} and importlib.util.find_spec("virtualenv") is None:
+            raise UsageError(
+                f"groups: {group.name} has packages of its own, for which Ray needs virtualenv; `pip install virtualenv`, or "
+                "name an environment that is there by py_executable (docs/paddle.md)"
+            )
 
 
 def _start_here(recipe: Recipe, runtime_env: dict[str, Any]) -> None:
@@ -205,6 +233,7 @@ def pool_sizes(recipe: Recipe, n_pending: int, cluster: Mapping[str, float]) -> 
             raise UsageError(
                 f"groups: all of them at once need {cluster.get(kind, 0.0) - free[kind]:g} {kind}, Ray has "
                 f"{cluster.get(kind, 0.0):g}; lower num_{kind.lower()}s or min_workers, or merge groups"
+                f"{'; executor.use_gpus: false runs without' if kind == 'GPU' else ''}"
             )
     limits = [
         min(limit for limit in (n_pending, group.max_workers, recipe.executor.workers) if limit is not None)

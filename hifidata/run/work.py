@@ -21,6 +21,7 @@ from hifidata.schema import FAILED_REASONS, Candidate, IdentityTask, Reason, Row
 from hifidata.sources.base import Reader
 from hifidata.stages import STAGES
 from hifidata.stages.base import Columns, Sample, Stage
+from hifidata.stages.intake import Intake
 from hifidata.stages.verify import target_embedding
 from hifidata.store.downloads import Originals
 from hifidata.store.folder import DatasetFolder
@@ -90,17 +91,20 @@ class Worker:
         return parcel
 
     def _run_image_stages(self, stages: Sequence[Stage], parcel: Parcel) -> None:
+        # Only intake learns how large a picture is; whatever comes later is better off with a whole chunk.
+        first, rest = (stages[:1], stages[1:]) if isinstance(stages[0], Intake) else ((), stages)
         held: list[Sample] = []
         pixels = 0
         for sample in parcel.alive:
-            self._apply(stages[0], [sample], parcel)
+            for stage in first:
+                self._apply(stage, [sample], parcel)
             held.append(sample)
             pixels += self._recipe.crop.output_px**2  # the portrait may be larger than the picture it comes from
             pixels += (sample.row.get("width_px") or 0) * (sample.row.get("height_px") or 0)
             if pixels >= CHUNK_PIXELS:
-                self._finish_chunk(stages[1:], held, parcel)
+                self._finish_chunk(rest, held, parcel)
                 held, pixels = [], 0
-        self._finish_chunk(stages[1:], held, parcel)
+        self._finish_chunk(rest, held, parcel)
 
     def _finish_chunk(self, stages: Sequence[Stage], held: Sequence[Sample], parcel: Parcel) -> None:
         for stage in stages:

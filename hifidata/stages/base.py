@@ -160,7 +160,7 @@ class Stage:
     scope: ClassVar[Literal["image", "identity"]] = "image"
     needs: ClassVar[tuple[str, ...]] = ()
     replayable: ClassVar[tuple[str, ...]] = ()
-    batch_size: ClassVar[int] = 1
+    batch_size: int = 1
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe

@@ -1,13 +1,24 @@
-"""Image caption. Paper, section 3.4: a vision-language model describes appearance, not expression or pose."""
+"""Image caption. Paper, section 3.4: a vision-language model describes appearance, not expression or pose.
+
+A picture is not lost for its caption, unless the recipe says so: where the model refuses, or gives nothing that can be
+used, a plain sentence of what was measured stands in, and the manifest says why.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hifidata import backends
 from hifidata.backends.attribute_caption import AttributeCaptioner
+from hifidata.backends.base import Captioner
+from hifidata.recipe import Caption as CaptionSettings
 from hifidata.recipe import Recipe
+from hifidata.schema import Reason, Row, Verdict
 from hifidata.stages.base import Columns, Sample, Stage
+from hifidata.stages.caption_checks import flags_of
+
+SEPARATOR = " | "
 
 
 class Caption(Stage):
@@ -17,11 +28,43 @@ class Caption(Stage):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self._captioner: AttributeCaptioner = backends.load("caption", str(recipe.caption.model))
+        self._plain = AttributeCaptioner()
+        self._captioner: Captioner | None = None
+        if recipe.caption.model != self._plain.name:
+            self._captioner = backends.load("caption", str(recipe.caption.model), recipe.caption)
+            self.batch_size = self._captioner.batch_size
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
-        """One caption per sample and the name of what wrote it."""
+        """One caption per sample, what wrote it, and why that is not the model's own text, where it is not."""
+        if self._captioner is None:
+            return {
+                "caption": [self._plain.caption(sample.row) for sample in samples],
+                "caption_model": [self._plain.name] * len(samples),
+            }
+        described = self._captioner.describe([sample.portrait_u8 for sample in samples])
+        fails = self.recipe.caption.on_error == "fail"
+        stand_ins = [None if fails else self._plain.caption(sample.row) for sample in samples]
         return {
-            "caption": [self._captioner.caption(sample.row) for sample in samples],
-            "caption_model": [self._captioner.name] * len(samples),
+            "caption": [own.text or other for own, other in zip(described, stand_ins, strict=True)],
+            "caption_model": [self._captioner.name if own.text or fails else self._plain.name for own in described],
+            "caption_problem": [None if own.problem is None else str(own.problem) for own in described],
         }
+
+    @staticmethod
+    def derive(rows: Sequence[Row], settings: CaptionSettings) -> Columns:
+        """What is odd about a model's text; null for nothing, and for sentences of our own."""
+        return {
+            "caption_flags": [
+                SEPARATOR.join(flags_of(row["caption"], settings.language)) or None
+                if row["caption"] and row["caption_model"] != AttributeCaptioner.name
+                else None
+                for row in rows
+            ]
+        }
+
+    @staticmethod
+    def decide(row: Mapping[str, Any], settings: CaptionSettings) -> Verdict | None:
+        """No caption, in a recipe that takes no other."""
+        if row["caption"] is not None:
+            return None
+        return Verdict(Reason.NO_CAPTION, message=f"{row['caption_model']} gave no caption: {row['caption_problem']}")

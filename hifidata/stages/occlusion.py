@@ -27,7 +27,7 @@ class Occlusion(Stage):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self._checker: OcclusionChecker = backends.load("occlusion", str(recipe.occlusion.model))
+        self._checker: OcclusionChecker = backends.load("occlusion", str(recipe.occlusion.model), recipe.occlusion)
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
         """The answer, what the model itself names, and its confidence in that."""

@@ -29,7 +29,7 @@ class Watermark(Stage):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self._recognizer: TextRecognizer = backends.load("watermark", str(recipe.watermark.model))
+        self._recognizer: TextRecognizer = backends.load("watermark", str(recipe.watermark.model), recipe.watermark)
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
         """Every region that touches the face box, with its text, score and share of the box."""

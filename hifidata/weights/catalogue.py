@@ -299,10 +299,18 @@ _MATTING = (
     ),
 )  # fmt: skip
 
+_CAPTIONS = (
+    Weight(
+        "qwen3_vl_8b", "Qwen3-VL-8B-Instruct", "Apache-2.0 (model card)", True, ("caption:vlm",),
+        Hub("Qwen/Qwen3-VL-8B-Instruct", "main", TRANSFORMERS_FILES),
+    ),
+)  # fmt: skip
+
 CATALOGUE: Mapping[str, Weight] = {
     weight.name: weight
     for weight in (
         *_DETECTION, *_IDENTITY, *_QUALITY, *_TEXT, *_OCCLUSION, *_RESTORATION, *_FACE_3D, *_MATTING,
+        *_CAPTIONS,
     )
 }  # fmt: skip
 

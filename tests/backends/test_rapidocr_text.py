@@ -8,7 +8,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from hifidata.backends.base import Faces, RgbU8, TextRegions
-from hifidata.backends.rapidocr_text import UNREAD, RapidOcrText, cut_line
+from hifidata.backends.rapidocr_text import RapidOcrText
+from hifidata.backends.text_lines import UNREAD, cut_line
 
 
 @pytest.fixture(scope="module")

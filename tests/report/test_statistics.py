@@ -177,3 +177,17 @@ def test_people_show_their_least_similar_pictures_and_every_reason(dataset: tupl
         assert [rows[i]["similarity"] for i in person.kept] == similarities[:6]
         reasons = {row["reason"] for row in mine} - {None}
         assert len({rows[i]["reason"] for i in person.lost}) == min(6, len(reasons))
+
+
+def test_captions_are_counted_by_writer_by_problem_and_by_flag_over_kept_portraits() -> None:
+    table = rows_of(
+        {"caption_model": "openai/m", "caption_flags": "expression | pose"},
+        {"caption_model": "openai/m", "caption_flags": "pose", "caption_problem": "truncated"},
+        {"caption_model": "attributes", "caption_problem": "refused"},
+        dropped(Reason.NO_FACE, "detect", caption_model="openai/m", caption_problem="timeout", caption_flags="pose"),
+    )
+    counted = stats.captions(table)
+    assert [(bar.label, bar.n) for bar in counted.models] == [("openai/m", 2), ("attributes", 1)]
+    assert {(bar.label, bar.n) for bar in counted.problems} == {("truncated", 1), ("refused", 1)}
+    assert [(bar.label, bar.n) for bar in counted.flags] == [("pose", 2), ("expression", 1)]
+    assert stats.captions(rows_of({})) == stats.Captions((), (), ())

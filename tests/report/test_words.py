@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hifidata.recipe import STAGE_NAMES
-from hifidata.report.words import REASONS, STAGES, reason_words, stage_words
-from hifidata.schema import Reason
+from hifidata.report.words import CAPTIONS, REASONS, STAGES, reason_words, stage_words
+from hifidata.schema import CaptionFlag, CaptionProblem, Reason
 
 
 @pytest.mark.parametrize("reason", list(Reason), ids=str)
@@ -27,6 +27,10 @@ def test_every_stage_of_the_recipe_has_words_in_running_order() -> None:
     for words in STAGES.values():
         assert words.not_run.endswith(".")
         assert words.did.endswith(".")
+
+
+def test_everything_odd_about_captions_has_words() -> None:
+    assert list(CAPTIONS) == [*CaptionProblem, *CaptionFlag]
 
 
 def test_a_word_of_a_newer_version_stands_for_itself() -> None:

@@ -1,0 +1,119 @@
+"""Text on a face region, found and read by PaddleOCR itself, as in the paper.
+
+The package pins versions of NumPy, OpenCV and PyYAML that break the rest, so the watermark stage gets a worker group with
+an environment of its own, see ``pipelines/paper.yaml``. There it runs its models on ONNX Runtime: the ``paddlepaddle`` wheel,
+which shares no process with torch and whose oneDNN kernels fail on these models in 3.3, is not needed.
+
+Source: paper, section 3.4; PP-OCR, arXiv:2009.09941. How it is used: ``text_lines``, as for ``rapidocr``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import yaml
+
+from hifidata.backends import text_lines
+from hifidata.backends.base import RgbU8, TextRegions
+from hifidata.backends.onnx_model import ORT_ERRORS
+from hifidata.backends.text_lines import Line
+from hifidata.errors import ModelError, UsageError, WeightsError
+
+MODEL_FILES = ("inference.onnx", "inference.yml")
+READ_AT_ONCE = 8
+THREADS = {"intra_op_num_threads": 1, "inter_op_num_threads": 1}  # workers are processes, one per core
+
+
+class PaddleOcrText:
+    """PaddleOCR's text detection and recognition on CPU, one thread.
+
+    Args:
+        detector: folder of a text detection model in PaddleOCR's layout: ``inference.onnx`` and ``inference.yml``.
+        recognizer: folder of a text recognition model, likewise.
+
+    Raises:
+        UsageError: paddleocr does not load here.
+        WeightsError: a folder is not complete, or PaddleOCR does not take it.
+    """
+
+    name = "paddleocr"
+
+    def __init__(self, detector: Path, recognizer: Path) -> None:
+        names = [_model_name(folder) for folder in (detector, recognizer)]
+        os.environ["PADDLE_PDX_DISABLE_MODEL_SOURCE_CHECK"] = "True"  # else it asks the network for models it has
+        try:
+            from paddleocr import TextDetection, TextRecognition
+        except (ImportError, RuntimeError, AttributeError) as error:  # the last: with a NumPy it was not built for
+            raise UsageError(
+                f"watermark.model paddleocr: the package does not load here ({' '.join(str(error).split())}); give the "
+                "watermark stage a worker group with its runtime_env (as pipelines/paper.yaml does) and executor.kind: ray, "
+                "or take watermark.model: rapidocr, which reads with the same networks"
+            ) from error
+        engine: dict[str, Any] = {"device": "cpu", "engine": "onnxruntime", "engine_config": THREADS}
+        try:
+            # The size is decided here, so that its own limits must never change it.
+            self._detector: Any = TextDetection(
+                model_name=names[0], model_dir=str(detector), limit_side_len=text_lines.MIN_SIDE_PX, limit_type="min",
+                box_thresh=text_lines.MIN_BOX_SCORE, **engine,
+            )  # fmt: skip
+            self._recognizer: Any = TextRecognition(model_name=names[1], model_dir=str(recognizer), **engine)
+        except (*ORT_ERRORS, RuntimeError, ValueError, KeyError, TypeError, AssertionError, OSError) as error:
+            raise WeightsError(
+                f"{detector}, {recognizer}: PaddleOCR does not take them: {' '.join(str(error).split())[:300]}; get them "
+                "again with `hifidata weights pull paddleocr_det paddleocr_rec`"
+            ) from error
+
+    def find(self, pictures: Sequence[RgbU8]) -> list[TextRegions]:
+        """One ``TextRegions`` per picture, every reading with its score: the caller decides what counts.
+
+        Args:
+            pictures: face regions; a margin of 10 to 15 % around the face box helps.
+
+        Raises:
+            ModelError: PaddleOCR refused a picture.
+        """
+        return [self._find_one(picture) for picture in pictures]
+
+    def _find_one(self, picture: RgbU8) -> TextRegions:
+        bgr = np.ascontiguousarray(picture[..., ::-1])
+        try:
+            lines = self._detect(bgr)
+            readings = self._read(bgr, lines)
+        except (*ORT_ERRORS, cv2.error, RuntimeError, ValueError) as error:
+            raise ModelError(f"{self.name}: refused a region of shape {picture.shape}: {error}") from error
+        return text_lines.regions_of(lines, readings)
+
+    def _detect(self, bgr: RgbU8) -> list[Line]:
+        sized = text_lines.for_detection(bgr)
+        if sized is None:
+            return []
+        (found,) = self._detector.predict([sized[0]], batch_size=1)
+        return text_lines.lines_of(bgr, list(found["dt_polys"]), list(found["dt_scores"]), sized[1])
+
+    def _read(self, bgr: RgbU8, lines: Sequence[Line]) -> list[tuple[str, float]]:
+        if not lines:
+            return []
+        cuts = [text_lines.cut_line(bgr, quad) for quad, _ in lines]
+        read = self._recognizer.predict(cuts, batch_size=READ_AT_ONCE)
+        return [
+            text_lines.reading_of(line, result["rec_text"], float(result["rec_score"]))
+            for line, result in zip(lines, read, strict=True)
+        ]
+
+
+def _model_name(folder: Path) -> str:
+    """What PaddleOCR calls the model, from its own file. Raises WeightsError where the folder is not complete."""
+    missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
+    if missing:
+        raise WeightsError(
+            f"{folder}: {' and '.join(missing)} not found; get it with `hifidata weights pull paddleocr_det paddleocr_rec`"
+        )
+    try:
+        return str(yaml.safe_load((folder / MODEL_FILES[1]).read_text(encoding="utf-8"))["Global"]["model_name"])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise WeightsError(f"{folder / MODEL_FILES[1]}: names no model (Global.model_name): {error!r:.200}") from error

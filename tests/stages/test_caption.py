@@ -1,0 +1,158 @@
+"""Captions in the pipeline: checks on their words, what stands in for those that cannot be had, and what is recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from hifidata.backends.caption_text import description_of, plain
+from hifidata.errors import RecipeError, ServiceError
+from hifidata.recipe import load_recipe
+from hifidata.run.engine import RunOptions, RunResult, run
+from hifidata.schema import CaptionFlag, CaptionProblem
+from hifidata.stages.caption_checks import flags_of
+from tests.conftest import PROJECT_ROOT, QUICK_RECIPE, digest
+from tests.servers.openai_server import log_of, serving
+
+GOOD = (
+    "A woman with long brown hair in a green coat, wearing round glasses and small earrings, in front of a brick wall."
+)
+
+
+@pytest.mark.parametrize(
+    ("caption", "flags"),
+    [
+        (GOOD, []),
+        (f"{GOOD} She is smiling warmly.", [CaptionFlag.EXPRESSION]),
+        (f"{GOOD} She has a neutral expression.", [CaptionFlag.EXPRESSION]),
+        (f"{GOOD} Her head is slightly tilted.", [CaptionFlag.POSE]),
+        (f"{GOOD} She is looking directly at the camera.", [CaptionFlag.POSE]),
+        (f"{GOOD} A poster of a facial cream hangs on the wall.", []),  # neither a pose nor a face that does anything
+        (f"{GOOD} See https://example.org", [CaptionFlag.MARKUP]),
+        ("A woman.", [CaptionFlag.TOO_SHORT]),
+        ("Une femme aux cheveux longs et bruns, devant un mur de briques rouges.", [CaptionFlag.OTHER_LANGUAGE]),
+        ("一位留着棕色长发的女士站在砖墙前，她穿着一件绿色的大衣。", [CaptionFlag.OTHER_LANGUAGE]),
+        ("женщина", [CaptionFlag.TOO_SHORT, CaptionFlag.OTHER_LANGUAGE]),
+    ],
+)
+def test_a_caption_is_flagged_for_what_the_prompt_forbids_and_for_nothing_else(
+    caption: str, flags: list[CaptionFlag]
+) -> None:
+    assert list(flags_of(caption, "en")) == flags
+
+
+def test_languages_are_left_alone_where_the_recipe_says_any() -> None:
+    assert flags_of("Une femme aux cheveux longs et bruns, devant un mur.", "any") == ()
+
+
+def test_refusals_are_told_from_captions() -> None:
+    for text in (
+        "I’m sorry, I can't help with that.",
+        "Sorry, no.",
+        "As an AI model, I do not see.",
+        "I cannot identify people.",
+    ):
+        assert description_of(text, False, 500).problem is CaptionProblem.REFUSED
+    for text in ("A man with a sorry-looking hat.", "In this portrait, a man has a beard.", "I see a man in a suit."):
+        assert description_of(text, False, 500).text == text
+
+
+def test_markdown_and_thoughts_are_taken_out() -> None:
+    assert plain("<think>\nlong\n</think>\n## Portrait\n- **Hair**: brown\n1. `coat`") == "Portrait Hair: brown coat"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("caption.model=openai", "model openai needs server.base_url and server.model"),
+        ("caption.server=yi_visoin", "unknown preset; known: yi_vision"),
+        ("caption.server.base_url=http://key@host/v1", "without credentials"),
+        ("caption.server.concurency=3", "did you mean concurrency?"),
+        ("caption.folder=models", "caption.folder: model attributes reads no model files"),
+    ],
+)
+def test_a_wrong_caption_section_is_refused(override: str, words: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(PROJECT_ROOT / "pipelines" / "folder.yaml", [override])
+    assert words in str(caught.value)
+
+
+def test_where_captions_are_asked_for_does_not_change_the_recipe() -> None:
+    def hash_of(*overrides: str) -> str:
+        base = ["caption.model=openai", "caption.server.model=m", "caption.server.base_url=http://a/v1"]
+        return load_recipe(PROJECT_ROOT / "pipelines" / "folder.yaml", [*base, *overrides]).hash
+
+    assert hash_of("caption.server.base_url=http://b/v1", "caption.server.concurrency=3") == hash_of()
+    assert hash_of("caption.server.model=n") != hash_of()
+    assert hash_of("caption.prompt=plain") != hash_of()
+
+
+def run_with(photos: Path, out: Path, address: str, model: str, *overrides: str) -> RunResult:
+    server = f"{{base_url: '{address}/v1', model: {model}, tries: 1, max_errors: 4}}"
+    recipe = load_recipe(
+        PROJECT_ROOT / "pipelines" / "folder.yaml",
+        [f"source.path={photos}", *QUICK_RECIPE, "caption.model=openai", f"caption.server={server}", *overrides],
+    )
+    return run(recipe, RunOptions(out, limit=2), lambda progress: None)
+
+
+def kept(out: Path) -> list[dict[str, object]]:
+    rows = pq.read_table(out / "manifests" / "images.parquet").to_pylist()
+    return [row for row in rows if row["status"] == "kept"]
+
+
+def test_captions_come_from_the_server_in_batches_and_reach_manifest_shards_and_report(
+    twelve_people: Path, tmp_path: Path
+) -> None:
+    with serving() as address:
+        run_with(twelve_people, tmp_path / "a", address, "slow")
+        assert log_of(address)["most_at_once"] >= 2
+        run_with(twelve_people, tmp_path / "b", address, "slow")
+        groups = "groups=[{name: a, stages: [intake, detect, crop, quality, watermark, occlusion, embed, dedup, verify, " \
+            "restore, matting, face3d, landmarks, attributes]}, {name: b, stages: [caption]}]"  # fmt: skip
+        run_with(
+            twelve_people, tmp_path / "c", address, "slow", "executor.kind=ray", groups.replace("}", ", num_cpus: 0.5}")
+        )
+    assert digest(tmp_path / "a") == digest(tmp_path / "b") == digest(tmp_path / "c")
+    for row in kept(tmp_path / "a"):
+        assert str(row["caption"]).startswith("A person with brown hair")
+        assert (row["caption_model"], row["caption_problem"], row["caption_flags"]) == ("openai/slow", None, None)
+    assert "openai/slow" in (tmp_path / "a" / "report" / "index.html").read_text()
+
+
+def test_a_refusal_costs_the_caption_and_not_the_picture(twelve_people: Path, tmp_path: Path) -> None:
+    with serving() as address:
+        run_with(twelve_people, tmp_path / "a", address, "refusing")
+        run_with(twelve_people, tmp_path / "b", address, "refusing", "caption.on_error=fail", "failures.max_share=1")
+    rows = kept(tmp_path / "a")
+    assert rows
+    for row in rows:
+        assert str(row["caption"]).startswith("A ")
+        assert (row["caption_model"], row["caption_problem"], row["caption_flags"]) == ("attributes", "refused", None)
+    assert not kept(tmp_path / "b")
+    failed = [
+        r for r in pq.read_table(tmp_path / "b" / "manifests" / "images.parquet").to_pylist() if r["stage"] == "caption"
+    ]
+    assert {(row["status"], row["reason"]) for row in failed} == {("failed", "no_caption")}
+    assert failed[0]["message"] == "openai/refusing gave no caption: refused"
+
+
+def test_a_run_begins_only_with_a_server_that_answers_and_goes_on_when_it_is_back(
+    twelve_people: Path, tmp_path: Path
+) -> None:
+    out, one_by_one = tmp_path / "out", ("caption.server.concurrency=1", "caption.server.max_errors=2")
+    with serving() as address:
+        with pytest.raises(ServiceError, match="failed on 2 portraits in a row"):
+            run_with(twelve_people, out, address, "broken-twice", *one_by_one)
+        assert not (out / "dataset.json").exists()
+        run_with(twelve_people, out, address, "broken-twice", *one_by_one)
+    rows = kept(out)
+    assert rows
+    assert {row["caption_problem"] for row in rows} == {None}
+    with pytest.raises(ServiceError, match="nobody answers there"):
+        run_with(twelve_people, tmp_path / "other", address, "honest")
+    assert not list((tmp_path / "other").glob("shards/*/*.tar"))
+    run_with(twelve_people, out, address, "broken-twice", *one_by_one)  # nothing to do needs no server
+    assert ServiceError.exit_code == 2
