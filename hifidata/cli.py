@@ -102,7 +102,10 @@ def plan(
     if json_out:
         console.write_json(planned)
         return
-    console.out.print(f"{planned['name']}: {planned['identities']} identities, {planned['candidates']} candidates")
+    console.out.print(
+        f"{planned['name']}: {planned['identities']} identities, "
+        f"{'an unknown number of' if planned['candidates'] is None else planned['candidates']} candidates"
+    )
     console.table(
         "stages",
         ("stage", "runs", "model"),

@@ -74,7 +74,7 @@ def retry_after_s(headers: Headers) -> float | None:
         return float(text[:9])
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # no date, or one in a year or a zone that there is not
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)

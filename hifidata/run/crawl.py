@@ -11,7 +11,7 @@ import asyncio
 import queue
 import threading
 from asyncio import FIRST_COMPLETED as FIRST
-from collections.abc import Callable, Container, Iterator, Sized
+from collections.abc import Callable, Container, Coroutine, Iterable, Iterator, Sized
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,8 +27,10 @@ from hifidata.store.downloads import CrawlLog, Entry, Originals
 from hifidata.store.folder import DatasetFolder
 
 STAGE = "fetch"
-SEARCH_KEY = "search"
-"""Key of the log entry that holds a person's search hits; no URL can be it."""
+SEARCH_KEY = " search"
+"""Key of the log entry that holds a person's search hits; cells of a list and URLs of hits begin with no space."""
+UNSENT_REASONS = frozenset({str(Reason.BAD_URL), str(Reason.BAD_SCHEME)})
+"""Failures that lie in the URL itself: asking again changes nothing."""
 MAX_SEARCHES = 8
 MAX_PEOPLE = 1000
 """People begun and not yet handed out; those still to be searched for have no candidates to be counted by."""
@@ -142,9 +144,12 @@ class Crawl:
         step = self._settings.max_waiting
         for start in range(0, len(task.candidates), step):
             some = task.candidates[start : start + step]
-            fetched += await asyncio.gather(
-                *(self._candidate(fetcher, task.identity_id, candidate, log, known) for candidate in some)
+            fetched += await _all_or_none(
+                self._candidate(fetcher, task.identity_id, candidate, log, known) for candidate in some
             )
+        listed_keys = {SEARCH_KEY, *(candidate.relative_path for candidate in task.candidates)}
+        if known.keys() - listed_keys:  # rows that have left the list leave the log
+            log.replace(entry for key, entry in log.read().items() if key in listed_keys)
         return replace(task, candidates=tuple(fetched))
 
     async def _expanded(self, listed: IdentityTask, log: CrawlLog, known: dict[str, Entry]) -> IdentityTask:
@@ -164,27 +169,41 @@ class Crawl:
         if candidate.facts.get("status") is not None:  # the list or the search has judged it
             return candidate
         entry = known.get(candidate.relative_path)
-        if entry is None or not self._is_good(identity_id, entry, candidate):
+        path = self._stored(identity_id, entry)
+        if entry is None or entry["version"] != candidate.version or (entry["is_stored"] and path is None):
             expected = candidate.facts.get("expected_sha256")
             result = await fetcher.fetch(FetchRequest(candidate.locator, expected))
             entry = _entry(candidate, result)
             if result.content is not None and result.content_sha256 is not None:
-                await asyncio.to_thread(self._originals.write, identity_id, result.content_sha256, result.content)
+                path = await asyncio.to_thread(
+                    self._originals.write, identity_id, result.content_sha256, result.content
+                )
             log.append(entry)
         facts = {**candidate.facts, **entry["facts"]}
-        if not entry["is_stored"]:
+        if path is None:
             return replace(candidate, facts=facts)
-        path = self._originals.path(identity_id, entry["facts"]["content_sha256"])
+        if facts["content_sha256"] in self._settings.placeholder_sha256:  # the list of them may have grown since
+            return replace(
+                candidate, facts=facts | _judged(Reason.PLACEHOLDER, "a picture known to stand for a removed one")
+            )
         return replace(candidate, locator=path.as_posix(), facts=facts)
 
-    def _is_good(self, identity_id: str, entry: Entry, candidate: Candidate) -> bool:
-        """Whether an earlier run's entry still says how this candidate ended."""
-        if entry["version"] != candidate.version:
-            return False
-        facts = entry["facts"]
-        return not entry["is_stored"] or self._originals.holds(
-            identity_id, facts["content_sha256"], facts["original_bytes"]
-        )
+    def _stored(self, identity_id: str, entry: Entry | None) -> Path | None:
+        """Where the bytes lie that an earlier run has fetched."""
+        if entry is None or not entry["is_stored"]:
+            return None
+        return self._originals.find(identity_id, entry["facts"]["content_sha256"], entry["facts"]["original_bytes"])
+
+
+async def _all_or_none(some: Iterable[Coroutine[Any, Any, Candidate]]) -> list[Candidate]:
+    """All results in order; where one raises, the others are stopped before it goes on."""
+    tasks = [asyncio.ensure_future(one) for one in some]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _aside(function: Callable[[IdentityTask], IdentityTask], task: IdentityTask) -> IdentityTask:
@@ -213,15 +232,30 @@ async def _aside(function: Callable[[IdentityTask], IdentityTask], task: Identit
     return await done
 
 
-def reopen(folder: DatasetFolder, identity_id: str) -> None:
-    """Forgets which of a person's URLs, or searches, have failed, so that the next crawl tries these alone again."""
+def reopen(folder: DatasetFolder, identity_id: str) -> bool:
+    """Forgets which of a person's URLs, or searches, have failed, so that the next crawl tries these alone again.
+
+    Returns:
+        Whether there is anything to try.
+    """
     log = CrawlLog(folder, identity_id)
     entries = log.read()
-    search = entries.get(SEARCH_KEY)
-    failed = str(Status.FAILED)
-    if search and any(hit["facts"].get("status") == failed for hit in search["candidates"]):
-        del entries[SEARCH_KEY]
-    log.replace(entry for key, entry in entries.items() if key == SEARCH_KEY or entry["facts"].get("status") != failed)
+    failed = [key for key, entry in entries.items() if _may_try_again(key, entry)]
+    if failed:
+        log.replace(entry for key, entry in entries.items() if key not in failed)
+    return bool(failed)
+
+
+def _may_try_again(key: str, entry: Entry) -> bool:
+    if key == SEARCH_KEY:
+        return any(hit["facts"].get("status") == Status.FAILED for hit in entry["candidates"])
+    facts = entry["facts"]
+    return facts.get("status") == Status.FAILED and facts["reason"] not in UNSENT_REASONS
+
+
+def _judged(reason: Reason, message: str | None) -> dict[str, Any]:
+    status = Status.FAILED if reason in FAILED_REASONS else Status.DROPPED
+    return {"status": str(status), "stage": STAGE, "reason": str(reason), "message": message}
 
 
 def _entry(candidate: Candidate, result: FetchResult) -> Entry:
@@ -229,8 +263,6 @@ def _entry(candidate: Candidate, result: FetchResult) -> Entry:
     facts: dict[str, Any] = {name: getattr(result, name) for name in _COLUMNS}
     facts |= {"content_sha256": result.content_sha256, "original_bytes": result.n_bytes}
     if not result.ok:
-        reason = result.reason or Reason.BAD_RESPONSE
-        status = Status.FAILED if reason in FAILED_REASONS else Status.DROPPED
-        facts |= {"status": str(status), "stage": STAGE, "reason": str(reason), "message": result.message}
+        facts |= _judged(result.reason or Reason.BAD_RESPONSE, result.message)
     is_stored = result.content is not None
     return {"key": candidate.relative_path, "version": candidate.version, "is_stored": is_stored, "facts": facts}

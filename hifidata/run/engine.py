@@ -19,7 +19,7 @@ from hifidata.run.needs import OnDownload, ignore, require_services, require_wei
 from hifidata.run.plan import Plan, is_remote, list_tasks, make_plan, models_of, package_versions, stage_table
 from hifidata.run.work import Outcome
 from hifidata.schema import FORMAT_VERSION, IdentityTask
-from hifidata.store.downloads import CrawlLog, sweep
+from hifidata.store.downloads import remove_logs, sweep
 from hifidata.store.folder import DatasetFolder, write_json
 from hifidata.store.manifest import CommitRecord, compact, read_record
 from hifidata.store.shards import pack, unpack
@@ -92,70 +92,71 @@ def run(recipe: Recipe, options: RunOptions, on_progress: Callable[[Progress], N
     folder = DatasetFolder(options.out)
     if is_remote(recipe):
         recipe.fetch.require_contact()
-        folder.create()  # the index of a long list goes there
-    plan = make_plan(recipe, options.limit, folder.root if is_remote(recipe) else None)
-    _check_out(folder, recipe)
+        require_weights(recipe, options.on_download)
+        folder.create()  # the index of a long list goes there, and nothing may be touched that another run holds
+        with folder.lock():
+            return _run(folder, make_plan(recipe, options.limit, folder.root), options, on_progress)
+    plan = make_plan(recipe, options.limit)
+    _check_out(folder, Path(getattr(recipe.source, "path", "")).absolute())
     require_weights(recipe, options.on_download)
     folder.create()
     with folder.lock():
-        started_at = _begin(folder, recipe, options.accept_recipe_change)
-        packed = _packed_identities(folder) if recipe.output.layout == "packed" else frozenset[str]()
-        pending = frozenset(
-            task.identity_id
-            for task in list_tasks(recipe, plan.candidates_of, options.out)
-            if not _is_committed(folder, task, recipe, packed)
-        )
-        if options.retry_failed:
-            pending |= _reopened(folder, plan, pending)
-        stale = _stale(folder, plan, pending)
-        if not pending and not stale and _is_whole(folder):
-            dataset = folder.read_dataset()
-            return RunResult(dataset, report_path(folder), _over_budget(recipe, dataset), did_nothing=True)
-        if pending:
-            require_services(recipe)
-        folder.dataset_json.unlink(missing_ok=True)
-        n_images = plan.n_candidates_of(pending)
-        progress = Progress(len(pending), n_images, len(plan.candidates_of) - len(pending))
-        on_progress(progress)
-        if pending:
-            with closing(_execute(recipe, pending, options)) as outcomes:
-                for outcome in outcomes:
-                    progress.add(outcome)
-                    on_progress(progress)
-        for fragment in stale:
-            fragment.unlink()
-            CrawlLog(folder, fragment.stem).delete()
-        _check_conservation(folder, plan)
-        dataset = finish(folder, recipe, started_at, plan.is_limited)
-        if stale and folder.originals.exists():
-            sweep(folder)
-        return RunResult(dataset, report_path(folder), _over_budget(recipe, dataset))
+        return _run(folder, plan, options, on_progress)
 
 
-def _check_out(folder: DatasetFolder, recipe: Recipe) -> None:
-    if is_remote(recipe):
-        return
-    source = Path(getattr(recipe.source, "path", "")).absolute()
+def _run(folder: DatasetFolder, plan: Plan, options: RunOptions, on_progress: Callable[[Progress], None]) -> RunResult:
+    recipe = plan.recipe
+    started_at = _begin(folder, recipe, options.accept_recipe_change)
+    packed = _packed_identities(folder) if recipe.output.layout == "packed" else frozenset[str]()
+    pending = frozenset(
+        task.identity_id
+        for task in list_tasks(recipe, plan.candidates_of, options.out)
+        if not _is_committed(folder, task, recipe, packed)
+    )
+    if options.retry_failed:
+        pending |= _reopened(folder, plan)
+    stale = _stale(folder, plan, pending)
+    if not pending and not stale and _is_whole(folder):
+        _forget_who_left(folder, plan)
+        dataset = folder.read_dataset()
+        return RunResult(dataset, report_path(folder), _over_budget(recipe, dataset), did_nothing=True)
+    if pending:
+        require_services(recipe)
+    folder.dataset_json.unlink(missing_ok=True)
+    progress = Progress(len(pending), plan.n_candidates_of(pending), len(plan.candidates_of) - len(pending))
+    on_progress(progress)
+    if pending:
+        with closing(_execute(recipe, pending, options)) as outcomes:
+            for outcome in outcomes:
+                progress.add(outcome)
+                on_progress(progress)
+    for fragment in stale:
+        fragment.unlink()
+    _check_conservation(folder, plan)
+    dataset = finish(folder, recipe, started_at, plan.is_limited)
+    _forget_who_left(folder, plan)
+    return RunResult(dataset, report_path(folder), _over_budget(recipe, dataset))
+
+
+def _forget_who_left(folder: DatasetFolder, plan: Plan) -> None:
+    """What a crawl keeps goes with the people and pictures that have left the list, whenever they left."""
+    if is_remote(plan.recipe) and not plan.is_limited:
+        remove_logs(folder, plan.candidates_of)
+        sweep(folder)
+
+
+def _check_out(folder: DatasetFolder, source: Path) -> None:
     if folder.root.is_relative_to(source):
         raise DatasetError(
             f"--out {folder.root}: lies inside the source {source} and would be read as photos; move it out"
         )
 
 
-def _reopened(folder: DatasetFolder, plan: Plan, pending: Container[str]) -> frozenset[str]:
-    """Committed people some of whose downloads failed; their log forgets the failures, their commit stands meanwhile."""
+def _reopened(folder: DatasetFolder, plan: Plan) -> frozenset[str]:
+    """People some of whose downloads failed; their log forgets the failures, their commit stands meanwhile."""
     from hifidata.run.crawl import reopen
 
-    found = [
-        identity_id
-        for identity_id in plan.candidates_of
-        if (path := folder.fragment_path(identity_id)).exists()
-        and identity_id not in pending
-        and read_record(path).ended.get("fetch:failed")
-    ]
-    for identity_id in found:
-        reopen(folder, identity_id)
-    return frozenset(found)
+    return frozenset(identity_id for identity_id in plan.candidates_of if reopen(folder, identity_id))
 
 
 def _execute(recipe: Recipe, pending: frozenset[str], options: RunOptions) -> Generator[Outcome, None, None]:

@@ -230,7 +230,7 @@ def _parquet_rows(path: Path, columns: Sequence[tuple[str, str]]) -> Iterator[Ta
                 for cells in zip(*(values[name] for name in names), strict=True):
                     number += 1
                     yield TableRow(number, cells)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OverflowError) as error:
         raise SourceError(f"source.path: {path}: cannot be read as Parquet: {' '.join(str(error).split())}") from error
 
 

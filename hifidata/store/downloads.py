@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Container, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +40,31 @@ class Originals:
         return self._folder.waiting_originals / identity_id[:2] / identity_id / content_sha256
 
     def write(self, identity_id: str, content_sha256: str, content: bytes) -> Path:
-        """Stores bytes; a reader sees all of them or none. Not synced to disk: ``holds`` tells what a power cut took."""
+        """Stores bytes; a reader sees all of them or none. Not synced to disk: ``find`` tells what a power cut took."""
         path = self.path(identity_id, content_sha256)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{TEMPORARY_PREFIX}{identity_id}-{path.name}")
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        # A name of its own: two URLs of one person may bring the same bytes at the same time.
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=TEMPORARY_PREFIX, delete=False) as file:
+            file.write(content)
+        os.replace(file.name, path)
         return path
 
-    def holds(self, identity_id: str, content_sha256: str, n_bytes: int) -> bool:
-        """Whether those bytes are there, by their size."""
-        try:
-            return self.path(identity_id, content_sha256).stat().st_size == n_bytes
-        except FileNotFoundError:
-            return False
+    def find(self, identity_id: str, content_sha256: str, n_bytes: int) -> Path | None:
+        """Where those bytes lie, by their size; also where they lie from a run that kept them, or did not."""
+        path = self.path(identity_id, content_sha256)
+        other = Originals(self._folder, not self._keep).path(identity_id, content_sha256)
+        for place in (path, other):
+            with suppress(FileNotFoundError):
+                if place.stat().st_size == n_bytes:
+                    return self._moved(place, path) if self._keep else place
+        return None
+
+    @staticmethod
+    def _moved(place: Path, path: Path) -> Path:
+        if place != path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(place, path)
+        return path
 
     def is_waiting(self, identity_id: str) -> bool:
         """Whether bytes lie here until the person is committed."""
@@ -92,16 +105,12 @@ class CrawlLog:
     def read(self) -> dict[str, Entry]:
         """The last entry of every key."""
         try:
-            lines = self._path.read_bytes().split(b"\n")[:-1]  # what stands after the last line break is torn
+            *lines, torn = self._path.read_bytes().split(b"\n")
         except FileNotFoundError:
             return {}
-        entries: dict[str, Entry] = {}
-        for line in lines:
-            try:
-                entry = json.loads(line)
-                entries[entry["key"]] = entry
-            except (ValueError, TypeError, KeyError):  # the torn line of an earlier kill, glued to the next one
-                continue
+        entries = {entry["key"]: entry for entry in map(json.loads, lines)}
+        if torn:  # the next line would be glued to it
+            self.replace(entries.values())
         return entries
 
     def append(self, entry: Mapping[str, Any]) -> None:
@@ -114,9 +123,12 @@ class CrawlLog:
         """Puts these entries in place of all others, atomically."""
         write_bytes(self._path, b"".join(_line(entry) for entry in entries))
 
-    def delete(self) -> None:
-        """Forgets the person."""
-        self._path.unlink(missing_ok=True)
+
+def remove_logs(folder: DatasetFolder, wanted: Container[str]) -> None:
+    """Forgets people who are not wanted any more."""
+    for log in (folder.state / "crawl").glob("??/*.jsonl"):
+        if log.stem not in wanted:
+            log.unlink()
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:
