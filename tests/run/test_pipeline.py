@@ -83,7 +83,12 @@ def test_candidates_are_conserved_for_the_whole_and_for_each_identity(demo: Path
 
 
 def test_stages_that_did_not_run_leave_null(demo: Path) -> None:
-    assert json.loads((demo / "dataset.json").read_text())["not_checked"] == ["occlusion", "restore", "matting", "face3d"]
+    assert json.loads((demo / "dataset.json").read_text())["not_checked"] == [
+        "occlusion",
+        "restore",
+        "matting",
+        "face3d",
+    ]
     for row in rows_of(demo):
         assert (
             row["occlusion_answer"]
