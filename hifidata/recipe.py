@@ -354,7 +354,8 @@ class Recipe(Section):
         """Hex sha256 of what the output is made by; where it runs, how it is fetched and how many may fail are not."""
         without = ("executor", "fetch", "failures", "groups", "description", "weights", "licence_policy")
         manners = {"source": {"pause_s", "key_env", "base_urls"}, "caption": {"server": set(SERVER_MANNERS)}}
-        content = self.model_dump(mode="json", exclude={**dict.fromkeys(without, True), **manners})
+        left_out: Any = {**dict.fromkeys(without, True), **manners}
+        content = self.model_dump(mode="json", exclude=left_out)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

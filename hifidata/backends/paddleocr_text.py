@@ -26,6 +26,8 @@ from hifidata.errors import ModelError, UsageError, WeightsError
 
 MODEL_FILES = ("inference.onnx", "inference.yml")
 READ_AT_ONCE = 8
+_REFUSALS: tuple[type[Exception], ...] = (*ORT_ERRORS, cv2.error, RuntimeError, ValueError)
+_BAD_MODEL: tuple[type[Exception], ...] = (*_REFUSALS, KeyError, TypeError, AssertionError, OSError)
 THREADS = {"intra_op_num_threads": 1, "inter_op_num_threads": 1}  # workers are processes, one per core
 
 
@@ -62,7 +64,7 @@ class PaddleOcrText:
                 box_thresh=text_lines.MIN_BOX_SCORE, **engine,
             )  # fmt: skip
             self._recognizer: Any = TextRecognition(model_name=names[1], model_dir=str(recognizer), **engine)
-        except (*ORT_ERRORS, RuntimeError, ValueError, KeyError, TypeError, AssertionError, OSError) as error:
+        except _BAD_MODEL as error:
             raise WeightsError(
                 f"{detector}, {recognizer}: PaddleOCR does not take them: {' '.join(str(error).split())[:300]}; get them "
                 "again with `hifidata weights pull paddleocr_det paddleocr_rec`"
@@ -84,7 +86,7 @@ class PaddleOcrText:
         try:
             lines = self._detect(bgr)
             readings = self._read(bgr, lines)
-        except (*ORT_ERRORS, cv2.error, RuntimeError, ValueError) as error:
+        except _REFUSALS as error:
             raise ModelError(f"{self.name}: refused a region of shape {picture.shape}: {error}") from error
         return text_lines.regions_of(lines, readings)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -42,26 +43,25 @@ class LookAndWrite:
 
     def __init__(self, folder: Path, stage: str) -> None:
         try:
-            import torch
-            from safetensors import SafetensorError
-            from transformers import AutoModelForImageTextToText, AutoProcessor
-            from transformers.utils import logging as progress
+            torch, transformers, safetensors = map(import_module, ("torch", "transformers", "safetensors"))
         except ImportError as error:
             raise UsageError(
                 f"{stage}.model: {error.name or error} does not load, which this model needs; {INSTALL}"
             ) from error
         self._torch: Any = torch
+        transformers.utils.logging.disable_progress_bar()  # a worker's stderr is no place for it
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         gpu_dtype = torch.bfloat16 if self.device == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
         self.dtype = gpu_dtype if self.device == "cuda" else torch.float32
-        progress.disable_progress_bar()  # a worker's stderr is no place for it
         try:
             # One image backend everywhere: the two that exist round differently.
-            self.processor: Any = AutoProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
-            self.model: Any = AutoModelForImageTextToText.from_pretrained(
+            self.processor: Any = transformers.AutoProcessor.from_pretrained(
+                folder, backend="pil", local_files_only=True
+            )
+            self.model: Any = transformers.AutoModelForImageTextToText.from_pretrained(
                 folder, dtype=self.dtype, local_files_only=True, use_safetensors=True
             )
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
             raise WeightsError(
                 f"{folder}: no complete model that looks and writes: {one_line(error)}; get it again with "
                 "`hifidata weights pull`, or name another folder"

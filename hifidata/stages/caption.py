@@ -65,6 +65,6 @@ class Caption(Stage):
     @staticmethod
     def decide(row: Mapping[str, Any], settings: CaptionSettings) -> Verdict | None:
         """No caption, in a recipe that takes no other."""
-        if row["caption"] is not None:
+        if row["caption"] is not None or row.get("caption_problem") is None:  # the latter: a replay, nobody was asked
             return None
         return Verdict(Reason.NO_CAPTION, message=f"{row['caption_model']} gave no caption: {row['caption_problem']}")
