@@ -17,10 +17,12 @@ from urllib.parse import quote
 import pyarrow.parquet as pq
 import pytest
 
+from hifidata.errors import FolderLockedError
 from hifidata.recipe import Recipe, load_recipe
 from hifidata.run.crawl import Crawl
 from hifidata.run.engine import RunOptions, RunResult, run
 from hifidata.run.plan import make_plan
+from hifidata.store.folder import DatasetFolder
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE
 from tests.servers.hostile import HostileServer
 
@@ -222,3 +224,72 @@ def test_ctrl_c_in_a_crawl_that_hangs_stops_soon_and_resumes(
     assert process.returncode == 130, errors
     assert time.monotonic() - began < 10
     assert not (out / "dataset.json").exists()
+
+
+def test_the_same_bytes_from_many_places_at_once_are_stored_once(
+    server: HostileServer, twelve_people: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "list.jsonl"
+    urls = [server.url(f"/files/person_00/0.jpg?copy={number}") for number in range(60)]
+    table.write_text("".join(json.dumps({"person": "one", "url": url}) + "\n" for url in urls))
+    recipe = recipe_for(table, "fetch.keep_originals=true", "fetch.connections_per_host=32")
+    out = tmp_path / "out"
+    with closing(Crawl(recipe, out).people(make_plan(recipe).candidates_of)) as people:
+        (task,) = people
+    assert {candidate.facts["http_status"] for candidate in task.candidates} == {200}
+    assert len([path for path in (out / "originals").rglob("*") if path.is_file()]) == 1
+
+
+def test_whoever_left_the_list_while_a_crawl_was_interrupted_leaves_with_the_next_run(
+    server: HostileServer, twelve_people: Path, tmp_path: Path
+) -> None:
+    table = write_list(tmp_path / "list.jsonl", server, twelve_people)
+    out = tmp_path / "out"
+    recipe = recipe_for(table, "fetch.keep_originals=true")
+    with closing(Crawl(recipe, begun(out, recipe)).people(make_plan(recipe).candidates_of)) as people:
+        for _ in people:
+            pass
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(line for line in lines if "person_00" not in line and "person_01/2" not in line))
+    run_into(out, recipe_for(table, "fetch.keep_originals=true"))
+    named = {row["content_sha256"] for row in rows_of(out)}
+    assert {path.name for path in (out / "originals").glob("??/*")} == named
+    logs = "".join(log.read_text() for log in (out / "state" / "crawl").rglob("*.jsonl"))
+    assert "person_00" not in logs
+    assert "person_01/2" not in logs
+
+
+def test_retry_reaches_people_who_are_done_anew_anyway(
+    server: HostileServer, twelve_people: Path, tmp_path: Path
+) -> None:
+    table = write_list(tmp_path / "list.jsonl", server, twelve_people, (("person_03", "/files/never.jpg"),))
+    out = tmp_path / "out"
+    run_into(out, recipe_for(table))
+    before = len(server.seen)
+    options = RunOptions(out, accept_recipe_change=True, retry_failed=True)
+    run(recipe_for(table, "crop.min_face_share=0.2"), options, lambda progress: None)
+    assert "/files/never.jpg" in {seen.path for seen in server.seen[before:]}
+
+
+def test_bytes_of_a_run_that_kept_them_are_found_by_one_that_does_not(
+    server: HostileServer, twelve_people: Path, tmp_path: Path
+) -> None:
+    table = write_list(tmp_path / "list.jsonl", server, twelve_people)
+    out = tmp_path / "out"
+    run_into(out, recipe_for(table, "fetch.keep_originals=true"))
+    before = len(server.seen)
+    run_into(out, recipe_for(table, "crop.min_face_share=0.2"), accept=True)
+    assert len(server.seen) == before
+
+
+def test_a_run_that_finds_the_folder_locked_touches_nothing(
+    server: HostileServer, twelve_people: Path, tmp_path: Path
+) -> None:
+    table = write_list(tmp_path / "list.jsonl", server, twelve_people)
+    out = begun(tmp_path / "out", recipe_for(table))
+    before = sorted(path.name for path in (out / "state" / "source").iterdir())
+    with DatasetFolder(out).lock():
+        table.write_text(table.read_text().replace("person_05", "person_55"))
+        with pytest.raises(FolderLockedError):
+            run_into(out, recipe_for(table))
+    assert sorted(path.name for path in (out / "state" / "source").iterdir()) == before
