@@ -108,7 +108,13 @@ class CrawlLog:
             *lines, torn = self._path.read_bytes().split(b"\n")
         except FileNotFoundError:
             return {}
-        entries = {entry["key"]: entry for entry in map(json.loads, lines)}
+        entries: dict[str, Entry] = {}
+        for line in lines:
+            try:
+                entry = json.loads(line)
+                entries[entry["key"]] = entry
+            except (ValueError, TypeError, KeyError):  # torn by a full disk, and glued to the one after it
+                continue
         if torn:  # the next line would be glued to it
             self.replace(entries.values())
         return entries

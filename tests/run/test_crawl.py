@@ -22,6 +22,7 @@ from hifidata.recipe import Recipe, load_recipe
 from hifidata.run.crawl import Crawl
 from hifidata.run.engine import RunOptions, RunResult, run
 from hifidata.run.plan import make_plan
+from hifidata.store.downloads import CrawlLog
 from hifidata.store.folder import DatasetFolder
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE
 from tests.servers.hostile import HostileServer
@@ -137,6 +138,17 @@ def test_a_torn_log_line_means_that_one_url_is_fetched_again(
     with closing(Crawl(recipe, out).people({task.identity_id})) as people:
         assert len(next(people).candidates) == 4
     assert [server.url(seen.path) for seen in server.seen[before:] if seen.path != "/robots.txt"] == [torn]
+
+
+def test_lines_of_a_log_that_make_no_sense_cost_their_urls_and_nothing_else(tmp_path: Path) -> None:
+    log = CrawlLog(DatasetFolder(tmp_path), "ab" * 8)
+    for key in ("one", "two"):
+        log.append({"key": key, "n": 1})
+    path = tmp_path / "state" / "crawl" / "ab" / f"{'ab' * 8}.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"key":"torn","n{"key":"glued","n":1}\n\0\0\n[1]\n{"key":"last","n":1}\n{"ke')
+    assert log.read().keys() == {"one", "two", "last"}
+    log.append({"key": "after", "n": 1})
+    assert log.read().keys() == {"one", "two", "last", "after"}
 
 
 def test_retry_asks_for_failed_urls_alone_and_redoes_only_their_people(
