@@ -12,6 +12,7 @@ import queue
 import threading
 from asyncio import FIRST_COMPLETED as FIRST
 from collections.abc import Callable, Container, Coroutine, Iterable, Iterator, Sized
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -81,16 +82,10 @@ class Crawl:
             thread.join()
 
     def _run(self, loop: asyncio.AbstractEventLoop, crawling: asyncio.Task[None]) -> None:
-        try:
-            loop.run_until_complete(crawling)
-        except asyncio.CancelledError:
-            pass
-        except BaseException as error:  # noqa: BLE001  handed to the thread that waits for people
-            self._done.put(error)
-        finally:
-            loop.run_until_complete(loop.shutdown_default_executor())
-            loop.close()
-            self._done.put(None)
+        loop.run_until_complete(asyncio.wait({crawling}))  # raises nothing: how it ended stays with the task
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+        self._done.put(None if crawling.cancelled() else crawling.exception())
 
     async def _crawl(self, wanted: Container[str]) -> None:
         listed = (task for task in self._source.identities() if task.identity_id in wanted)
@@ -129,10 +124,8 @@ class Crawl:
     def _is_full(self, begun: Sized, handed_out: dict[str, int]) -> bool:
         for identity_id in [known for known in handed_out if not self._originals.is_waiting(known)]:
             del handed_out[identity_id]
-        n_waiting = max(
-            self._n_begun - self._n_taken, sum(handed_out.values())
-        )  # for a worker; on disk, to be committed
-        return len(begun) >= MAX_PEOPLE or n_waiting >= self._settings.max_waiting
+        for_a_worker, on_disk = self._n_begun - self._n_taken, sum(handed_out.values())
+        return len(begun) >= MAX_PEOPLE or max(for_a_worker, on_disk) >= self._settings.max_waiting
 
     async def _person(self, fetcher: Fetcher, listed: IdentityTask, searches: asyncio.Semaphore) -> IdentityTask:
         log = CrawlLog(self._folder, listed.identity_id)
@@ -208,28 +201,18 @@ async def _all_or_none(some: Iterable[Coroutine[Any, Any, Candidate]]) -> list[C
 
 async def _aside(function: Callable[[IdentityTask], IdentityTask], task: IdentityTask) -> IdentityTask:
     """``function(task)`` in a thread that nobody waits for when the crawl is stopped: a search may take its time."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[IdentityTask] = loop.create_future()
-
-    def settle(result: IdentityTask | None, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if error is not None:
-            done.set_exception(error)
-        elif result is not None:
-            done.set_result(result)
+    outcome: Future[IdentityTask] = Future()
+    outcome.set_running_or_notify_cancel()  # from here on it is settled by the thread alone
 
     def work() -> None:
-        result, error = None, None
+        """Settles the outcome, whatever happens: somebody awaits it."""
         try:
-            result = function(task)
-        except BaseException as caught:  # noqa: BLE001  raised again where the result is awaited
-            error = caught
-        with suppress(RuntimeError):  # the crawl has ended meanwhile
-            loop.call_soon_threadsafe(settle, result, error)
+            outcome.set_result(function(task))
+        except BaseException as error:  # noqa: BLE001  raised again where it is awaited
+            outcome.set_exception(error)
 
     threading.Thread(target=work, name="search", daemon=True).start()
-    return await done
+    return await asyncio.wrap_future(outcome)
 
 
 def reopen(folder: DatasetFolder, identity_id: str) -> bool:

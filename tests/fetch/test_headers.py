@@ -58,6 +58,13 @@ def test_retry_after_in_seconds(text: str, seconds: float | None) -> None:
     assert retry_after_s(headers(("Retry-After", text))) == seconds
 
 
+@pytest.mark.parametrize(
+    "text", ["Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "Mon, 01 Jan 2020 00:00:00 +9999999999999999999999"]
+)
+def test_retry_after_in_no_year_of_ours_is_none(text: str) -> None:
+    assert retry_after_s(headers(("Retry-After", text))) is None
+
+
 def test_retry_after_as_a_date() -> None:
     now = datetime.now(timezone.utc)
     later = retry_after_s(headers(("Retry-After", format_datetime(now + timedelta(seconds=60), usegmt=True))))

@@ -145,7 +145,9 @@ def test_lines_of_a_log_that_make_no_sense_cost_their_urls_and_nothing_else(tmp_
     for key in ("one", "two"):
         log.append({"key": key, "n": 1})
     path = tmp_path / "state" / "crawl" / "ab" / f"{'ab' * 8}.jsonl"
-    path.write_bytes(path.read_bytes() + b'{"key":"torn","n{"key":"glued","n":1}\n\0\0\n[1]\n{"key":"last","n":1}\n{"ke')
+    path.write_bytes(
+        path.read_bytes() + b'{"key":"torn","n{"key":"glued","n":1}\n\0\0\n[1]\n{"key":"last","n":1}\n{"ke'
+    )
     assert log.read().keys() == {"one", "two", "last"}
     log.append({"key": "after", "n": 1})
     assert log.read().keys() == {"one", "two", "last", "after"}
@@ -292,6 +294,31 @@ def test_bytes_of_a_run_that_kept_them_are_found_by_one_that_does_not(
     before = len(server.seen)
     run_into(out, recipe_for(table, "crop.min_face_share=0.2"), accept=True)
     assert len(server.seen) == before
+
+
+def test_retry_leaves_people_alone_whose_failures_lie_in_the_list(
+    server: HostileServer, twelve_people: Path, tmp_path: Path
+) -> None:
+    table = write_list(tmp_path / "list.jsonl", server, twelve_people)
+    more = ({"person": "person_03", "url": url} for url in ("", "search", "ftp://a.test/b.jpg"))
+    table.write_text(table.read_text() + "".join(json.dumps(row) + "\n" for row in more))
+    out = tmp_path / "out"
+    run_into(out, recipe_for(table))
+    before = len(server.seen)
+    assert run_into(out, recipe_for(table), retry_failed=True).did_nothing
+    assert len(server.seen) == before
+
+
+def test_a_placeholder_learnt_of_later_counts_for_what_was_fetched(
+    server: HostileServer, twelve_people: Path, tmp_path: Path
+) -> None:
+    table = write_list(tmp_path / "list.jsonl", server, twelve_people)
+    out = tmp_path / "out"
+    run_into(out, recipe_for(table, "fetch.keep_originals=true"))
+    known = next(row["content_sha256"] for row in rows_of(out) if row["status"] == "kept")
+    again = ("fetch.keep_originals=true", f"fetch.placeholder_sha256=[{known}]", "crop.min_face_share=0.2")
+    run_into(out, recipe_for(table, *again), accept=True)
+    assert {row["reason"] for row in rows_of(out) if row["content_sha256"] == known} == {"placeholder"}
 
 
 def test_a_run_that_finds_the_folder_locked_touches_nothing(
