@@ -72,6 +72,7 @@ class HiFiNet(ControlNetModel):
 
     @classmethod
     def extract_init_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> tuple[dict, dict, dict]:
+        """As the parent's, whose signature it has to keep, for this class's arguments alone."""
         # The parent registers its own arguments beside `net`, and would warn about them when a checkpoint is loaded.
         own = inspect.signature(cls.__init__).parameters.keys()
         return super().extract_init_dict(

@@ -43,6 +43,7 @@ def load_inception(path: Path) -> Callable[[RgbU8], F32]:
 
     @torch.inference_mode()
     def features(rgb_u8: RgbU8) -> F32:
+        """(H, W, 3) uint8 to the network's pooled features, (2048,)."""
         # Channel by channel as floats: rounding to 8 bits after the resize moves FID.
         size = (INPUT_PX, INPUT_PX)
         planes = (Image.fromarray(rgb_u8[..., c].astype(np.float32)) for c in range(3))

@@ -43,6 +43,7 @@ def load(model: str, options: Sequence[str] = ()) -> Generate:
     conditions: dict[Path, PortraitCondition] = {}
 
     def generate(request: Request) -> RgbU8:
+        """One portrait, (size_px, size_px, 3) uint8; a person's photos are read once."""
         if request.target not in conditions:
             conditions[request.target] = reader.read(request.references, request.target, size_px)
         output = pipeline(

@@ -124,6 +124,7 @@ class _ArraysOnly(pickle.Unpickler):
     """Builds arrays and shells. Unpickling can call any function that a file names; this names the few it may."""
 
     def find_class(self, module: str, name: str) -> Any:
+        """What a name in the file stands for. Raises UnpicklingError for anything but arrays and shells."""
         root = module.split(".")[0]
         if root == "numpy" and name in _NUMPY_ONLY:
             return super().find_class(module, name)

@@ -46,6 +46,7 @@ class StopRequest:
             return
 
         def note(number: int, frame: FrameType | None) -> None:
+            """Remembers the signal, and gives the next Ctrl-C back to Python."""
             if is_alone:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
             if not self.asked:
