@@ -16,11 +16,11 @@ from typing import Any
 from hifidata import backends
 from hifidata.errors import SourceError
 from hifidata.recipe import STAGE_NAMES, Recipe
-from hifidata.recipe import FolderSource as FolderSettings
-from hifidata.recipe import ImdbFaceSource as ImdbFaceSettings
-from hifidata.recipe import NamesSource as NamesSettings
-from hifidata.recipe import ShardsSource as ShardsSettings
-from hifidata.recipe import UrlTableSource as UrlTableSettings
+from hifidata.recipe_sections import FolderSource as FolderSettings
+from hifidata.recipe_sections import ImdbFaceSource as ImdbFaceSettings
+from hifidata.recipe_sections import NamesSource as NamesSettings
+from hifidata.recipe_sections import ShardsSource as ShardsSettings
+from hifidata.recipe_sections import UrlTableSource as UrlTableSettings
 from hifidata.run.needs import check_licences, weights_of
 from hifidata.schema import IdentityTask
 from hifidata.sources.base import RemoteSource, Source

@@ -22,7 +22,8 @@ from hifidata.backends.base import F32, RgbU8
 from hifidata.image.crop import CropWindow, cut
 from hifidata.image.decode import Limits, Picture, decode
 from hifidata.image.sniff import sniff
-from hifidata.recipe import Recipe, Section
+from hifidata.recipe import Recipe
+from hifidata.recipe_sections import Section
 from hifidata.schema import Row, Verdict
 
 Columns = dict[str, list[Any]]

@@ -12,8 +12,8 @@ from typing import Any
 from hifidata import backends
 from hifidata.backends.attribute_caption import AttributeCaptioner
 from hifidata.backends.base import Captioner
-from hifidata.recipe import Caption as CaptionSettings
 from hifidata.recipe import Recipe
+from hifidata.recipe_sections import Caption as CaptionSettings
 from hifidata.schema import Reason, Row, Verdict
 from hifidata.stages.base import Columns, Sample, Stage
 from hifidata.stages.caption_checks import flags_of

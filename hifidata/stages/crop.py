@@ -15,8 +15,8 @@ import numpy as np
 from hifidata.backends.base import RgbU8
 from hifidata.image.crop import reduced, square_window
 from hifidata.image.phash import hex16, phash64
-from hifidata.recipe import Crop as CropSettings
 from hifidata.recipe import Recipe
+from hifidata.recipe_sections import Crop as CropSettings
 from hifidata.schema import Reason, Row, Verdict
 from hifidata.stages.base import Columns, Sample, Stage
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hifidata.image.phash import distance_bits
-from hifidata.recipe import Dedup as DedupSettings
 from hifidata.recipe import Recipe
+from hifidata.recipe_sections import Dedup as DedupSettings
 from hifidata.schema import Reason, Row, Verdict
 from hifidata.stages.base import Columns, Stage
 

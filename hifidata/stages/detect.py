@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from hifidata import backends
 from hifidata.backends.base import FaceDetector, Faces
-from hifidata.recipe import Detect as DetectSettings
 from hifidata.recipe import Recipe
+from hifidata.recipe_sections import Detect as DetectSettings
 from hifidata.schema import Reason, Row, Verdict
 from hifidata.stages.base import Columns, Sample, Stage
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from hifidata import backends
 from hifidata.backends.base import OcclusionChecker
-from hifidata.recipe import Occlusion as OcclusionSettings
 from hifidata.recipe import Recipe
+from hifidata.recipe_sections import Occlusion as OcclusionSettings
 from hifidata.schema import Reason, Row, Verdict
 from hifidata.stages.base import Columns, Sample, Stage, main_face
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from hifidata import backends
 from hifidata.backends.base import QualityScorer
-from hifidata.recipe import Quality as QualitySettings
 from hifidata.recipe import Recipe
+from hifidata.recipe_sections import Quality as QualitySettings
 from hifidata.schema import Reason, Verdict
 from hifidata.stages.base import Columns, Sample, Stage, main_face
 

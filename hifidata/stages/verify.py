@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from hifidata import backends
 from hifidata.backends.base import FaceEmbedder
 from hifidata.recipe import Recipe
-from hifidata.recipe import Verify as VerifySettings
+from hifidata.recipe_sections import Verify as VerifySettings
 from hifidata.schema import Reason, Row, Verdict
 from hifidata.stages.base import Columns, Sample, Stage, main_face
 

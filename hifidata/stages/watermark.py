@@ -12,7 +12,7 @@ import numpy as np
 from hifidata import backends
 from hifidata.backends.base import F32, RgbU8, TextRecognizer, TextRegions
 from hifidata.recipe import Recipe
-from hifidata.recipe import Watermark as WatermarkSettings
+from hifidata.recipe_sections import Watermark as WatermarkSettings
 from hifidata.schema import Reason, Row, Verdict
 from hifidata.stages.base import Columns, Sample, Stage, main_face
 

@@ -12,7 +12,7 @@ import pytest
 from hifidata.backends.base import F32, Occlusion, RgbU8
 from hifidata.backends.settings import OcclusionModelSettings
 from hifidata.errors import WeightsError
-from hifidata.recipe import Occlusion as OcclusionSection
+from hifidata.recipe_sections import Occlusion as OcclusionSection
 from hifidata.stages.occlusion import counted_terms, terms_in
 from tests.made_models import tiny_blip2, tiny_llava
 

@@ -150,7 +150,7 @@ def test_a_photo_that_is_no_square_is_framed_like_a_training_picture(assets: Pat
 
 
 def test_the_frame_of_generated_portraits_is_the_recipes_default() -> None:
-    from hifidata.recipe import Crop
+    from hifidata.recipe_sections import Crop
     from hifimodel.conditions import CENTRE_UP, SIDE_OVER_FACE
 
     assert (Crop().side_over_face, Crop().centre_up) == (SIDE_OVER_FACE, CENTRE_UP)
