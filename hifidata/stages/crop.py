@@ -57,7 +57,7 @@ class Crop(Stage):
             "face_area_ratio": float((box[2] - box[0]) * (box[3] - box[1])) / max(window.x2 - window.x1, 1) ** 2,
         }  # fmt: skip
         sample.row |= placed
-        # Both look at coarse structure only, and hashing 1024 pixels a side would cost ten times as much.
+        # Both look at coarse structure only, and hashing 1024 pixels a side would cost more than twice as much.
         small_u8 = reduced(sample.portrait_u8, LOOK_PX)
         return placed | {"phash": hex16(phash64(small_u8)), "is_monochrome": _is_monochrome(small_u8)}
 
