@@ -17,7 +17,6 @@ from rich.progress import (
     Progress,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
@@ -80,10 +79,10 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
         self._live = (
             Progress(
                 TextColumn("{task.fields[text]}"),
-                BarColumn(bar_width=24),
-                TimeElapsedColumn(),
+                BarColumn(bar_width=None),  # what the words leave: on 80 columns the time to go matters more
                 console=err,
                 transient=True,
+                expand=True,
             )
             if err.is_terminal
             else None
@@ -116,15 +115,16 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
 
     @staticmethod
     def _line(progress: RunProgress, seconds: float) -> str:
+        """What matters least comes last, where a narrow terminal cuts."""
         done, n_images = progress.done_images, "?" if progress.n_images is None else progress.n_images
-        resumed = f" (+{progress.resumed_identities} done before)" if progress.resumed_identities else ""
-        head = f"identities {progress.done_identities}/{progress.n_identities}{resumed}  images {done}/{n_images}"
+        head = f"identities {progress.done_identities}/{progress.n_identities}  images {done}/{n_images}"
+        tail = f"  {progress.resumed_identities} identities done before" if progress.resumed_identities else ""
         if not done:
-            return f"{head}  loading models"
-        rate = done / max(seconds, 1e-6)
+            return f"{head}  loading models{tail}"
         eta_s = round(seconds * (1 / _share_done(progress) - 1))
         clock = f"{eta_s // 3600:02d}:{eta_s // 60 % 60:02d}:{eta_s % 60:02d}"
-        return f"{head}  kept {progress.kept / done:.0%}  {rate:.1f} images/s  eta {clock}"
+        rate = done / max(seconds, 1e-6)
+        return f"{head}  kept {progress.kept / done:.0%}  eta {clock}  {rate:.1f} images/s{tail}"
 
 
 def _share_done(progress: RunProgress) -> float:
