@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,3 +22,25 @@ def tiny() -> Modules:
 
     torch.set_num_threads(1)
     return build_modules(load_preset("tiny").model)
+
+
+@pytest.fixture
+def accelerate_alone() -> Iterator[None]:
+    """One thread, and none of accelerate's process-wide state for the next test."""
+    torch = pytest.importorskip("torch")
+    state = pytest.importorskip("accelerate.state")
+    torch.set_num_threads(1)
+    yield
+    state.AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of three people with five pictures each."""
+    from hifidata.store.shards import write_shard
+    from tests.hifimodel.data_shards import person, person_id
+
+    root = tmp_path_factory.mktemp("people")
+    for number in range(1, 4):
+        write_shard(root / f"{person_id(number)}.tar", person(number, 5))
+    return root

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import importlib.util
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,26 +24,12 @@ from hifimodel.training.identity import PaperDetector, loss_embedder  # noqa: E4
 from hifimodel.training.options import model_for_shards  # noqa: E402
 from tests.hifimodel.data_shards import person, person_id  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("accelerate_alone")
 QUICK = (
     "model.image_px=64", "train.steps=2", "train.batch_size=2", "train.samples=1", "train.sample_steps=1",
     "train.log_every=1", "train.checkpoint_every=1", "train.sample_every=100",
 )  # fmt: skip
 TINY = load_preset("tiny").model
-
-
-@pytest.fixture(autouse=True)
-def _one_process_state() -> Iterator[None]:
-    torch.set_num_threads(1)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("people")
-    for number in range(1, 4):
-        write_shard(root / f"{person_id(number)}.tar", person(number, 5))
-    return root
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from accelerate import Accelerator  # noqa: E402
 from accelerate.state import AcceleratorState  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from hifidata.store.shards import write_shard  # noqa: E402
 from hifimodel.build import find_model  # noqa: E402
 from hifimodel.config import load_preset  # noqa: E402
 from hifimodel.training import checkpoint, samples  # noqa: E402
@@ -27,22 +25,8 @@ from hifimodel.training.identity import PaperDetector  # noqa: E402
 from hifimodel.training.metrics import CsvTable, read_csv  # noqa: E402
 from hifimodel.training.options import RunOptions  # noqa: E402
 from hifimodel.training.setup import Run, fixed_samples, resolved, set_up  # noqa: E402
-from tests.hifimodel.data_shards import person, person_id  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def _one_process_state() -> Iterator[None]:
-    torch.set_num_threads(1)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("people")
-    for number in range(1, 4):
-        write_shard(root / f"{person_id(number)}.tar", person(number, 5))
-    return root
+pytestmark = pytest.mark.usefixtures("accelerate_alone")
 
 
 def new_run(shards: Path, out: Path, *settings: str) -> Run:
