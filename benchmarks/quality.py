@@ -1,4 +1,4 @@
-"""`python -m benchmarks.quality`: runs the folder recipe over labelled photos and counts its mistakes.
+"""`python -m benchmarks.quality`: runs a recipe over labelled photos and counts its mistakes.
 
 The photos lie under $HIFI_ASSETS (or ../shared/assets beside the checkout) as ``faces/``, with an ``index.csv`` that names
 each photo's person where its folder or file name does. ``quality_labels.csv`` holds what a human eye says about each, by
@@ -161,6 +161,22 @@ def wrong_drops(judged: Sequence[Judged], recipe: Recipe) -> list[Judged]:
     return lost + [item for item in too_few if good[item.row["identity_id"]] >= recipe.verify.min_images]
 
 
+def rates_table(judged: Sequence[Judged], recipe: Recipe) -> Iterator[tuple[object, ...]]:
+    """(half, kept, another person's kept, several or no faces kept, wrong drops of what should be kept)."""
+    lost = wrong_drops(judged, recipe)
+    for half in "AB":
+        kept = [item for item in judged if item.kept and item.label.half == half]
+        others = sum(item.label.right_person is not True for item in kept)
+        crowds = sum(item.label.several_people for item in kept)
+        n_lost = sum(item.label.half == half for item in lost)
+        n_good = n_lost + sum(item.flaw_if_kept is None for item in kept)
+        yield half, len(kept), _share(others, len(kept)), crowds, _share(n_lost, n_good)
+
+
+def _share(n: int, of: int) -> str:
+    return f"{n} of {of} ({n / max(of, 1):.1%})"
+
+
 def keeps_table(judged: Sequence[Judged]) -> Iterator[tuple[object, ...]]:
     """(photos, candidates, kept, wrong keeps by kind)."""
     for cell, title in CELLS.items():
@@ -210,6 +226,8 @@ def mistakes(judged: Sequence[Judged], recipe: Recipe) -> Iterator[tuple[object,
 
 def print_tables(judged: Sequence[Judged], recipe: Recipe, strict: Replay, with_mistakes: bool) -> None:
     """Everything on stdout."""
+    rates = ("half", "kept", "another person", "several or no faces", "wrong drops of what should be kept")
+    console.table(f"{recipe.name}: rates", rates, rates_table(judged, recipe))
     console.table("wrong keeps", ("photos", "in", "kept", *KEEP_KINDS), keeps_table(judged))
     console.table("wrong drops of all drops", ("reason", *CELLS.values()), drops_table(judged, recipe))
     title = f"other_face_min_area_ratio, raw search; {len(strict.unknown)} photos unknown without a run"
@@ -226,6 +244,9 @@ def main() -> None:
         "--keep", type=Path, metavar="DIR", help="leave photos and dataset there, to look at its report"
     )
     parser.add_argument("--mistakes", action="store_true", help="also list every mistake by file name")
+    parser.add_argument(
+        "--recipe", type=Path, metavar="FILE", default=ROOT / "pipelines" / "folder.yaml", help="default: folder.yaml"
+    )
     arguments = parser.parse_args()
     assets = Path(os.environ.get("HIFI_ASSETS", ROOT.parent / "shared" / "assets"))
     if not (assets / "index.csv").is_file():
@@ -234,7 +255,7 @@ def main() -> None:
         folder = arguments.keep or Path(scratch)
         raw = copy_people(assets, folder / "photos")
         overrides = [f"source.path={folder / 'photos'}", "executor.kind=local"]
-        recipe = load_recipe(ROOT / "pipelines" / "folder.yaml", overrides)
+        recipe = load_recipe(arguments.recipe, overrides)
         with console.RunDisplay() as display:
             run(recipe, RunOptions(folder / "dataset"), display.update)
         rows = read_rows(folder / "dataset" / "manifests" / "images.parquet")

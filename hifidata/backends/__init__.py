@@ -87,7 +87,7 @@ EMBEDDERS: Mapping[str, Backend] = {
     ),
     "mobilefacenet": Backend(
         "arcface:MobileFaceNet", "Apache-2.0 repository; trained on MS-Celeb-1M (withdrawn): research only",
-        {"k": 2, "min_similarity": 0.45},
+        {"k": 2, "min_similarity": 0.35},
         "tuned on half of the people of a private test set, see docs/quality.md",
         ("mobilefacenet",),
     ),
