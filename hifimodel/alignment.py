@@ -6,20 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hifimodel.embedder import FACE_PX
-
-ARCFACE_KPS = (
-    (38.2946, 51.6963),
-    (73.5318, 51.5014),
-    (56.0252, 71.7366),
-    (41.5493, 92.3655),
-    (70.7299, 92.2041),
-)
-"""Where ArcFace's crop has the left eye, right eye, nose, left and right mouth corner; left is the picture's left."""
+from hifimodel.face_chip import CHIP_PX, TEMPLATE_PX
 
 
 def similarity_to_template(kps: Tensor) -> Tensor:
-    """The rotation, scale and shift that bring five points closest to ``ARCFACE_KPS``, by least squares.
+    """The rotation, scale and shift that bring five points closest to ``TEMPLATE_PX``, by least squares.
 
     Umeyama's solution without its reflection case, which in the plane is a division of complex numbers.
 
@@ -30,7 +21,7 @@ def similarity_to_template(kps: Tensor) -> Tensor:
         (B, 2, 3) float32, picture pixels to crop pixels.
     """
     points = torch.view_as_complex(kps.detach().float().contiguous())  # (B, 5)
-    template = torch.view_as_complex(torch.tensor(ARCFACE_KPS, device=kps.device))  # (5,)
+    template = torch.view_as_complex(torch.tensor(TEMPLATE_PX, device=kps.device))  # (5,)
     spread = points - points.mean(dim=1, keepdim=True)
     turn = (spread.conj() * (template - template.mean())).sum(1) / spread.abs().square().sum(1).clamp(min=1e-6)
     shift = template.mean() - turn * points.mean(dim=1)
@@ -45,7 +36,7 @@ def similarity_to_template(kps: Tensor) -> Tensor:
 
 def crop_corners(kps: Tensor) -> Tensor:
     """(B, 4, 2): corners of the aligned crop in the picture's pixels."""
-    side = FACE_PX - 1.0
+    side = CHIP_PX - 1.0
     corners = torch.tensor([(0.0, 0.0), (side, 0.0), (side, side), (0.0, side)], device=kps.device)
     inverse = _inverse(similarity_to_template(kps))
     return corners @ inverse[:, :, :2].transpose(1, 2) + inverse[:, None, :, 2]
@@ -62,13 +53,13 @@ def align_faces(pictures: Tensor, kps: Tensor) -> Tensor:
         (B, 3, 112, 112) in the pictures' dtype.
     """
     height, width = pictures.shape[-2:]
-    steps = torch.arange(FACE_PX, device=pictures.device, dtype=torch.float32)
+    steps = torch.arange(CHIP_PX, device=pictures.device, dtype=torch.float32)
     rows, columns = torch.meshgrid(steps, steps, indexing="ij")
     crop = torch.stack([columns, rows, torch.ones_like(rows)], dim=-1).view(1, -1, 3)  # (1, 112 * 112, 3)
     inverse = _inverse(similarity_to_template(kps.to(pictures.device)))
     source = crop @ inverse.transpose(1, 2)  # (B, 112 * 112, 2) in pixels
     size = torch.tensor([width, height], device=pictures.device)
-    grid = ((2 * source + 1) / size - 1).view(-1, FACE_PX, FACE_PX, 2)
+    grid = ((2 * source + 1) / size - 1).view(-1, CHIP_PX, CHIP_PX, 2)
     return functional.grid_sample(pictures, grid.to(pictures.dtype), padding_mode="zeros", align_corners=False)
 
 

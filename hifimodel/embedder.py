@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hifimodel.errors import ConditionError, WeightsError
-
-FACE_PX = 112
-"""Side of an aligned face."""
+from hifimodel.face_chip import CHIP_PX
 
 
 @dataclass(frozen=True)
@@ -77,9 +75,9 @@ class FaceEmbedder(nn.Module):
         Raises:
             ConditionError: another size.
         """
-        if faces.shape[1:] != (3, FACE_PX, FACE_PX):
+        if faces.shape[1:] != (3, CHIP_PX, CHIP_PX):
             raise ConditionError(
-                f"aligned faces: got shape {tuple(faces.shape)}, expected (B, 3, {FACE_PX}, {FACE_PX}); align them with "
+                f"aligned faces: got shape {tuple(faces.shape)}, expected (B, 3, {CHIP_PX}, {CHIP_PX}); align them with "
                 "hifimodel.alignment.align_faces"
             )
         # Half precision moves cosines by more than the loss does late in training.
@@ -110,7 +108,7 @@ def load_embedder(name: str, path: Path | None = None) -> FaceEmbedder:
         raise WeightsError(f"embedder {name}: no file at {file}; pass --embedder with the path of {spec.file}")
     embedder = FaceEmbedder(OnnxGraph(file), name)
     with torch.no_grad():
-        dim = embedder(torch.zeros(1, 3, FACE_PX, FACE_PX)).shape[-1]
+        dim = embedder(torch.zeros(1, 3, CHIP_PX, CHIP_PX)).shape[-1]
     if dim != spec.dim:
         raise WeightsError(
             f"{file}: gives {dim} numbers per face, {name} gives {spec.dim}; it is another network's file"

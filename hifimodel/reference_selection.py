@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from hifidata.backends.base import F32
 from hifidata.backends.face3d import angles_deg
+from hifimodel.geometry import DegenerateError, weak_perspective
 from hifimodel.landmarks.base import LandmarkError
 from hifimodel.landmarks.face_statistics import EYE_CENTRES, MOUTH_CORNERS, NOSE_TIP, mean_face_mm
-from hifimodel.landmarks.geometry import DegenerateError, weak_perspective
 
 ANGLE_WEIGHT = 0.5
 """Lambda of Eq. 9."""

@@ -1,7 +1,8 @@
 """From a photo to what the nets see of it: background removed, the best face aligned and cropped.
 
 Source: paper 3.2 (pre-processing): matting, then the highest-scoring face. Here the face is looked for before the
-background goes, since a poor matte can cost an ear or a chin; the pixels still come from the matted picture.
+background goes, since a poor matte can cost an ear or a chin; and only CLIP sees the matted picture, since the identity
+vectors and 3D faces of shards, which a model is trained with, are made from the picture as it was taken.
 """
 
 from __future__ import annotations
@@ -15,14 +16,11 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hifidata.backends.base import F32, FaceDetector, Faces, RgbU8
+from hifimodel.face_chip import align_face
+from hifimodel.geometry import DegenerateError
 from hifimodel.landmarks.base import LandmarkError
-from hifimodel.landmarks.geometry import DegenerateError, similarity
 
-ALIGNED_PX, CLIP_PX = 112, 224
-ARCFACE_KPS_PX = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float32
-)
-"""(5, 2) where ArcFace's crop of 112 px has eyes, nose tip and mouth corners."""
+CLIP_PX = 224
 
 
 class PhotoError(LandmarkError):
@@ -54,7 +52,7 @@ class PhotoFace:
 
     Attributes:
         name: file name, for messages.
-        rgb_u8: (H, W, 3) the photo; of a reference, with its background removed where that was asked for.
+        rgb_u8: (H, W, 3) the photo.
         xyxy_px: (4,) face box.
         kps_px: (5, 2).
         landmarks_px: (68, 2), or None where the detector has none.
@@ -76,8 +74,8 @@ class Reference:
     Attributes:
         face: the face and where it lies.
         aligned_rgb_u8: (112, 112, 3), for the identity embedding.
-        clip_rgb_u8: (224, 224, 3), for CLIP.
-        is_matted: whether the background was removed.
+        clip_rgb_u8: (224, 224, 3), for CLIP; its background removed where that was asked for and worked.
+        is_matted: whether it was.
     """
 
     face: PhotoFace
@@ -109,7 +107,7 @@ def prepare_reference(name: str, rgb_u8: RgbU8, detector: FaceDetector, how: Pre
         how: matting and crop.
 
     Raises:
-        PhotoError: there is no face.
+        PhotoError: there is no face, or its five points coincide.
     """
     how = how or Preparation()
     faces = detector.detect([rgb_u8])[0]
@@ -118,13 +116,17 @@ def prepare_reference(name: str, rgb_u8: RgbU8, detector: FaceDetector, how: Pre
             f"reference {name}: {detector.name} finds no face; use a photo with the face larger and unobstructed"
         )
     best = int(np.argmax(faces.scores))
+    face = _face(name, rgb_u8, faces, best)
+    try:
+        aligned = align_face(rgb_u8, face.kps_px)
+    except DegenerateError as error:
+        raise PhotoError(f"reference {name}: the face's five points coincide; use another photo") from error
     alpha = None if how.alpha is None else how.alpha(rgb_u8)
-    is_matted = alpha is not None and _middle_mean(alpha, faces.xyxy_px[best]) >= how.min_face_alpha
+    is_matted = alpha is not None and _middle_mean(alpha, face.xyxy_px) >= how.min_face_alpha
     if alpha is not None and is_matted:
         rgb_u8 = on_ground(rgb_u8, alpha, how.ground_rgb)
-    face = _face(name, rgb_u8, faces, best)
     clip = square_crop(rgb_u8, face.xyxy_px, how.clip_side_over_face, how.ground_rgb)
-    return Reference(face, align(face), clip, is_matted)
+    return Reference(face, aligned, clip, is_matted)
 
 
 def prepare_target(name: str, rgb_u8: RgbU8, detector: FaceDetector, how: Preparation | None = None) -> PhotoFace:
@@ -162,15 +164,6 @@ def on_ground(rgb_u8: RgbU8, alpha: F32, ground_rgb: tuple[int, int, int]) -> Rg
     share = alpha[:, :, None]
     ground = np.array(ground_rgb, np.float32)
     return np.asarray(np.rint(rgb_u8 * share + ground * (1 - share)), np.uint8)
-
-
-def align(face: PhotoFace) -> RgbU8:
-    """(112, 112, 3) uint8: the face as recognisers are trained on it; black where the photo ends."""
-    try:
-        matrix = similarity(face.kps_px, ARCFACE_KPS_PX)
-    except DegenerateError as error:
-        raise PhotoError(f"{face.name}: the face's five points coincide; use another photo") from error
-    return np.asarray(cv2.warpAffine(face.rgb_u8, matrix, (ALIGNED_PX, ALIGNED_PX), flags=cv2.INTER_LINEAR), np.uint8)
 
 
 def square_crop(rgb_u8: RgbU8, xyxy_px: F32, side_over_face: float, ground_rgb: tuple[int, int, int]) -> RgbU8:

@@ -1,4 +1,4 @@
-"""Pixels: decoding at the size that is needed, and the two crops of a reference face."""
+"""Pixels: decoding at the size that is needed, and the crop for CLIP."""
 
 from __future__ import annotations
 
@@ -11,11 +11,6 @@ from hifimodel.data.sample import CorruptSample
 F32 = NDArray[np.float32]
 RgbU8 = NDArray[np.uint8]
 
-CHIP_PX = 112
-TEMPLATE_PX = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
-)
-"""(5, 2) eyes, nose tip and mouth corners in an aligned chip of 112 px. Source: ArcFace, arXiv:1801.07698."""
 REDUCED = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -64,24 +59,6 @@ def matted(rgb_u8: RgbU8, alpha_png: bytes, background_u8: int) -> RgbU8:
     return np.asarray(np.rint(rgb_u8 * weight + background_u8 * (1 - weight)), np.uint8)
 
 
-def align_face(rgb_u8: RgbU8, kps_px: F32, side_px: int = CHIP_PX) -> RgbU8:
-    """The face as ArcFace-trained recognisers know it.
-
-    Args:
-        rgb_u8: (H, W, 3) uint8.
-        kps_px: (5, 2) eyes, nose tip, mouth corners.
-        side_px: side of the result; the template scales with it.
-
-    Returns:
-        (side_px, side_px, 3) uint8, black where the picture ends.
-
-    Raises:
-        CorruptSample: the five points coincide.
-    """
-    matrix = _similarity(kps_px, (TEMPLATE_PX + 0.5) * side_px / CHIP_PX - 0.5)
-    return _warp(rgb_u8, matrix, side_px, cv2.BORDER_CONSTANT)
-
-
 def clip_crop(rgb_u8: RgbU8, face_xyxy_px: F32, margin: float, side_px: int) -> RgbU8:
     """The square around a face box, for the CLIP image encoder.
 
@@ -112,19 +89,6 @@ def face_square_px(face_xyxy_px: F32) -> float:
 def scaled_points(points_px: F32, scale: float) -> F32:
     """Points of a picture in the same picture resized by ``scale``; pixel centres are whole numbers in both."""
     return ((points_px + 0.5) * scale - 0.5).astype(np.float32)
-
-
-def _similarity(points: F32, target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(2, 3): the turn, scale and shift without mirroring that come nearest in least squares."""
-    # In the plane such a map is z -> a * z + b over complex numbers, and least squares has one division.
-    z, w = (p.astype(np.float64) @ [1, 1j] for p in (points, target))
-    centred = z - z.mean()
-    size = float((abs(centred) ** 2).sum())
-    if not size > 1e-6:
-        raise CorruptSample("face points coincide")
-    a = (centred.conj() * (w - w.mean())).sum() / size
-    b = w.mean() - a * z.mean()
-    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
 def _warp(rgb_u8: RgbU8, matrix: NDArray[np.float64], side_px: int, border: int) -> RgbU8:

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from hifimodel.data.config import DataConfig
 from hifimodel.data.drawing import DrawLandmarks
 from hifimodel.data.faces import (
-    CHIP_PX,
-    align_face,
     clip_crop,
     decode_jpeg,
     face_square_px,
@@ -22,6 +20,8 @@ from hifimodel.data.faces import (
     scaled_points,
 )
 from hifimodel.data.sample import CorruptSample, Sample
+from hifimodel.face_chip import align_face
+from hifimodel.geometry import DegenerateError
 
 F32 = NDArray[np.float32]
 RgbU8 = NDArray[np.uint8]
@@ -144,18 +144,22 @@ def time_ids(sample: Sample, size_px: int) -> F32:
 
 
 def make_reference(sample: Sample, config: DataConfig) -> Reference:
-    """Both crops of a reference, from the smallest decode that they allow. Raises CorruptSample."""
+    """Both crops of a reference. Raises CorruptSample.
+
+    The chip is of the whole picture with its background, as the stored embedding is: recognisers tell a reduced or matted
+    one from it. CLIP's crop is of the smallest picture that it allows, which is quicker matted.
+    """
+    rgb_u8 = decode_jpeg(sample.jpeg)
+    try:
+        face_u8 = align_face(rgb_u8, sample.kps_px, config.align_px)
+    except DegenerateError as error:
+        raise CorruptSample("face points coincide") from error
     square_px = face_square_px(sample.face_xyxy_px) * config.clip_face_margin
-    # An aligned chip shows roughly the face box, so it needs about its side in pixels.
-    spare = min(square_px / config.clip_px, square_px / config.clip_face_margin / max(config.align_px, CHIP_PX))
-    factor = reduction(spare)
-    rgb_u8 = decode_jpeg(sample.jpeg, factor)
+    small_u8 = resize_square(rgb_u8, sample.side_px // reduction(square_px / config.clip_px))
     if sample.alpha_png is not None:
-        rgb_u8 = matted(rgb_u8, sample.alpha_png, config.matte_u8)
-    return Reference(
-        clip_u8=clip_crop(rgb_u8, sample.face_xyxy_px / np.float32(factor), config.clip_face_margin, config.clip_px),
-        face_u8=align_face(rgb_u8, scaled_points(sample.kps_px, 1 / factor), config.align_px),
-    )
+        small_u8 = matted(small_u8, sample.alpha_png, config.matte_u8)
+    box_px = sample.face_xyxy_px * np.float32(len(small_u8) / sample.side_px)
+    return Reference(clip_crop(small_u8, box_px, config.clip_face_margin, config.clip_px), face_u8)
 
 
 def number_of(text: str) -> int:

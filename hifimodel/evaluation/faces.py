@@ -19,9 +19,11 @@ from hifidata.errors import WeightsError as DataWeightsError
 from hifimodel.errors import ConfigError, WeightsError
 from hifimodel.evaluation.clip import load_clip
 from hifimodel.evaluation.fid import load_inception
+from hifimodel.face_chip import align_face
+from hifimodel.geometry import DegenerateError
 from hifimodel.landmarks import BACKENDS, LandmarkBackend, LandmarkError, load_backend
 from hifimodel.landmarks.face_statistics import EYE_CENTRES, MOUTH_CORNERS, NOSE_TIP, mean_face_mm
-from hifimodel.references import PhotoFace, align, square_crop
+from hifimodel.references import square_crop
 
 if TYPE_CHECKING:
     from hifidata.backends.dlib_faces import LandmarkPredictor
@@ -103,7 +105,7 @@ class Instruments:
         inception = None if self.inception is None else self.inception(rgb_u8)
         try:
             return Measured(self._face(rgb_u8), inception)
-        except (ModelError, LandmarkError):  # five points on a line and the like: no face to speak of
+        except (ModelError, LandmarkError, DegenerateError):  # five points on a line and the like: no face to speak of
             return Measured(None, inception)
 
     def _face(self, rgb_u8: RgbU8) -> Face | None:
@@ -112,7 +114,7 @@ class Instruments:
             return None
         box, kps_px = faces.xyxy_px[0], faces.kps_px[0]
         landmarks_px = self._predictor.predict(rgb_u8, box) if faces.landmarks_px is None else faces.landmarks_px[0]
-        aligned = align(PhotoFace("picture", rgb_u8, box, kps_px, landmarks_px, float(faces.scores[0])))
+        aligned = align_face(rgb_u8, kps_px)
         embeddings = {
             name: model.embed([rgb_u8], [kps_px], [landmarks_px])[0] for name, model in self.recognisers.items()
         }

@@ -9,9 +9,10 @@ torch = pytest.importorskip("torch")
 
 import cv2  # noqa: E402
 
-from hifimodel.alignment import ARCFACE_KPS, align_faces, crop_corners, similarity_to_template  # noqa: E402
+from hifimodel.alignment import align_faces, crop_corners, similarity_to_template  # noqa: E402
+from hifimodel.face_chip import TEMPLATE_PX  # noqa: E402
 
-KPS = torch.tensor(ARCFACE_KPS)
+KPS = torch.tensor(TEMPLATE_PX)
 
 
 def turned(degrees: float, scale: float, shift: tuple[float, float]) -> torch.Tensor:

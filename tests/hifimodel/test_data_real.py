@@ -12,7 +12,7 @@ from hifidata.backends import load
 from hifidata.recipe import load_recipe
 from hifidata.run.engine import RunOptions, run
 from hifimodel.data import DataConfig, Loader
-from hifimodel.data.faces import TEMPLATE_PX
+from hifimodel.face_chip import TEMPLATE_PX
 from tests.conftest import PROJECT_ROOT
 
 SETTINGS = ("watermark.model=null", "crop.output_px=512", "quality.min_score=0.1", "executor.kind=local")

@@ -13,11 +13,12 @@ pytest.importorskip("diffusers")
 
 from diffusers import AutoencoderKL, DDPMScheduler  # noqa: E402
 
-from hifimodel.alignment import ARCFACE_KPS, align_faces  # noqa: E402
+from hifimodel.alignment import align_faces  # noqa: E402
 from hifimodel.architectures import SCHEDULER, SDXL_VAE, averaging_vae  # noqa: E402
 from hifimodel.config import TrainConfig, load_preset  # noqa: E402
 from hifimodel.embedder import load_embedder  # noqa: E402
 from hifimodel.errors import ConfigError  # noqa: E402
+from hifimodel.face_chip import TEMPLATE_PX  # noqa: E402
 from hifimodel.losses import (  # noqa: E402
     IdentityLoss,
     NoiseLevels,
@@ -31,7 +32,7 @@ from hifimodel.losses import (  # noqa: E402
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-KPS = torch.tensor(ARCFACE_KPS)
+KPS = torch.tensor(TEMPLATE_PX)
 EMBEDDER = load_embedder("tiny-random")
 ALPHAS = DDPMScheduler(**SCHEDULER).alphas_cumprod
 

@@ -106,7 +106,7 @@ def test_points_bring_a_face_nearer_to_the_swap_of_a_3d_model(
     tddfa: LandmarkBackend, points: LandmarkBackend, fitted: Sequence[FaceShape]
 ) -> None:
     """The truth is 3DDFA's own swap between its own fits, so that it is exact; sizes are taken out of both."""
-    from hifimodel.landmarks.geometry import apply, similarity
+    from hifimodel.geometry import apply, similarity
 
     kept, swapped = [], []
     for reference, target in [(a, b) for a in fitted for b in fitted if a is not b]:

@@ -18,28 +18,24 @@ def similarity(source: NDArray[Any], destination: NDArray[Any]) -> F64:
     """The least-squares similarity that takes one set of points to another, without reflection.
 
     Args:
-        source: (n, d) points, n >= 2.
-        destination: (n, d) where they should go.
+        source: (n, 2) points, n >= 2.
+        destination: (n, 2) where they should go.
 
     Returns:
-        (d, d + 1) matrix [scale * rotation | translation]; for d = 2 what ``cv2.warpAffine`` takes.
+        (2, 3) matrix [scale * rotation | translation], as ``cv2.warpAffine`` takes it.
 
     Raises:
-        DegenerateError: all source points coincide.
-
-    Source: Umeyama, PAMI 1991.
+        DegenerateError: all source points coincide, or one is not finite.
     """
-    source, destination = np.asarray(source, np.float64), np.asarray(destination, np.float64)
-    from_mean, to_mean = source.mean(axis=0), destination.mean(axis=0)
-    centred = source - from_mean
-    spread = float((centred**2).sum())
-    if not spread > 0:
-        raise DegenerateError(f"similarity: all {len(source)} source points coincide")
-    left, stretch, right = np.linalg.svd((destination - to_mean).T @ centred)
-    signs = np.ones(source.shape[1])
-    signs[-1] = np.sign(np.linalg.det(left) * np.linalg.det(right))
-    linear = (stretch @ signs / spread) * (left * signs) @ right
-    return np.asarray(np.c_[linear, to_mean - linear @ from_mean])
+    # In the plane such a map is z -> turn * z + shift over complex numbers, and least squares has one division.
+    seen, wanted = (np.asarray(points, np.float64) @ [1, 1j] for points in (source, destination))
+    centred = seen - seen.mean()
+    spread = float((np.abs(centred) ** 2).sum())
+    if not 1e-6 < spread < np.inf:
+        raise DegenerateError(f"similarity: all {len(source)} source points coincide, or one is not finite")
+    turn = (centred.conj() * (wanted - wanted.mean())).sum() / spread
+    shift = wanted.mean() - turn * seen.mean()
+    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
 
 
 def apply(matrix: NDArray[Any], points: NDArray[Any]) -> F64:
