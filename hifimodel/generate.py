@@ -21,8 +21,8 @@ from PIL import Image
 
 from hifidata import backends
 from hifidata.errors import HifiError
-from hifimodel.errors import ConfigError, ModelPackageError, UsageError, WeightsError
-from hifimodel.landmarks import BACKENDS, LandmarkError, load_backend
+from hifimodel.errors import ConfigError, ModelPackageError, WeightsError
+from hifimodel.landmarks import BACKENDS, load_backend
 
 if TYPE_CHECKING:
     from hifimodel.conditions import PhotoReader, PortraitCondition
@@ -43,9 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for path in generate(args):
             print(path)
     except (ModelPackageError, HifiError) as error:
-        return _complain(error, error.exit_code)
-    except LandmarkError as error:
-        return _complain(error, UsageError.exit_code)
+        print(f"hifimodel.generate: {error}", file=sys.stderr)
+        return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
     return 0
@@ -58,7 +57,7 @@ def generate(args: argparse.Namespace) -> list[Path]:
         ``--out`` for one portrait, ``out-1.png``, ``out-2.png``, ... beside it for more.
 
     Raises:
-        ModelPackageError, HifiError, LandmarkError: one line with what is wrong.
+        ModelPackageError, HifiError: one line with what is wrong.
     """
     _require_inputs(args)
     _quiet_libraries()
@@ -236,11 +235,6 @@ def _save(picture: Image.Image, path: Path) -> None:
         picture.save(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
-
-
-def _complain(error: Exception, code: int) -> int:
-    print(f"hifimodel.generate: {error}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":
