@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from hifidata import backends
 from hifimodel.errors import WeightsError
@@ -173,7 +173,7 @@ def make_portraits(
     """
     import torch
 
-    return pipeline(
+    output = pipeline(
         prompt,
         condition,
         negative_prompt=options.negative_prompt,
@@ -185,6 +185,7 @@ def make_portraits(
         num_images_per_prompt=len(seeds),
         generator=[torch.Generator().manual_seed(seed) for seed in seeds],
     )
+    return cast("PortraitOutput", output)  # a tuple where `return_dict` is False alone
 
 
 def _matted() -> Preparation:
