@@ -112,9 +112,8 @@ class Branch:
             None if batch is None else _rows(batch, n_pictures, like)
             for batch in (self.tokens, self.uncond_tokens, self.mask)
         )
-        if (
-            tokens is not None and uncond is not None
-        ):  # copies of all tokens leave attention as it is, and both halves then fit in one batch
+        if tokens is not None and uncond is not None:
+            # Copies of all tokens leave attention as it is, and both halves then fit in one batch.
             uncond = uncond.repeat(1, tokens.shape[1] // uncond.shape[1], 1)
         return replace(self, condition=condition, tokens=tokens, uncond_tokens=uncond, mask=mask)
 

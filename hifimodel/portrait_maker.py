@@ -185,7 +185,7 @@ def make_portraits(
         num_images_per_prompt=len(seeds),
         generator=[torch.Generator().manual_seed(seed) for seed in seeds],
     )
-    return cast("PortraitOutput", output)  # a tuple where `return_dict` is False alone
+    return cast("PortraitOutput", output)  # the tuple comes with `return_dict=False` alone
 
 
 def _matted() -> Preparation:
