@@ -50,7 +50,7 @@ lint: $(STAMP)  ## check style
 	$(BIN)/ruff format --check .
 
 types: $(MODEL_STAMP)  ## check types
-	$(BIN)/mypy hifidata
+	$(BIN)/mypy hifidata hifimodel
 
 bench: $(STAMP)  ## print the tables of ratios (needs test photos, see docs/performance.md)
 	$(BIN)/python -m benchmarks

@@ -87,8 +87,13 @@ SCHEDULER: dict[str, Any] = {
 def text_config(architecture: str, second: bool) -> CLIPTextConfig:
     """SDXL's first (CLIP ViT-L) or second (OpenCLIP bigG) text encoder, or the tiny one that stands for both."""
     if architecture == "tiny":
-        sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-        ids = {"vocab_size": 514, "bos_token_id": 512, "eos_token_id": 513, "pad_token_id": 513}
+        sizes: dict[str, Any] = {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+        }
+        ids: dict[str, Any] = {"vocab_size": 514, "bos_token_id": 512, "eos_token_id": 513, "pad_token_id": 513}
         return CLIPTextConfig(**sizes, **ids, projection_dim=32, hidden_act="gelu")
     if second:
         sizes = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20}
@@ -185,11 +190,12 @@ def _pass(conv: nn.Conv2d, matrix: torch.Tensor) -> None:
 def _carry(conv: nn.Conv2d, matrix: torch.Tensor) -> None:
     _pass(conv, matrix)
     _centre(conv)[5:8, : matrix.shape[1]] = -matrix
-    conv.bias[3], conv.bias[4] = CARRIER, -CARRIER
+    bias = conv.get_parameter("bias")
+    bias[3], bias[4] = CARRIER, -CARRIER
 
 
 def _read(norm: nn.GroupNorm, conv: nn.Conv2d, matrix: torch.Tensor, channels: int) -> None:
     norm.weight.fill_(CARRIER * (2 / channels) ** 0.5)
     norm.bias.fill_(SHIFT)
     _pass(conv, matrix)
-    conv.bias[: len(matrix)] = -SHIFT * matrix.sum(dim=1)
+    conv.get_parameter("bias")[: len(matrix)] = -SHIFT * matrix.sum(dim=1)

@@ -107,9 +107,13 @@ class Branch:
 
     def fitted(self, n_pictures: int, like: Tensor) -> Branch:
         """The same with one row per picture, on the device and in the dtype of ``like``: done once, not at every step."""
-        condition, tokens = _rows(self.condition, n_pictures, like), _rows(self.tokens, n_pictures, like)
-        uncond, mask = _rows(self.uncond_tokens, n_pictures, like), _rows(self.mask, n_pictures, like)
-        if uncond is not None:  # copies of all tokens leave attention as it is, and both halves then fit in one batch
+        condition = _rows(self.condition, n_pictures, like)
+        tokens, uncond, mask = (
+            None if batch is None else _rows(batch, n_pictures, like)
+            for batch in (self.tokens, self.uncond_tokens, self.mask)
+        )
+        if tokens is not None and uncond is not None:
+            # Copies of all tokens leave attention as it is, and both halves then fit in one batch.
             uncond = uncond.repeat(1, tokens.shape[1] // uncond.shape[1], 1)
         return replace(self, condition=condition, tokens=tokens, uncond_tokens=uncond, mask=mask)
 
@@ -196,9 +200,7 @@ def _weighted(residual: Tensor, mask: Tensor) -> Tensor:
     return residual * functional.interpolate(mask, residual.shape[-2:], mode="area")
 
 
-def _rows(batch: Tensor | None, n_pictures: int, like: Tensor) -> Tensor | None:
-    if batch is None:
-        return None
+def _rows(batch: Tensor, n_pictures: int, like: Tensor) -> Tensor:
     if n_pictures % len(batch):
         raise ConditionError(
             f"control branch: a batch of {len(batch)} for {n_pictures} pictures; give one row for all, one per prompt, or "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
@@ -18,7 +18,17 @@ from hifimodel.face_encoder import FaceEncoder
 from hifimodel.face_refiner import FaceRefiner
 from hifimodel.hifinet import HiFiNet
 
-Part = TypeVar("Part")
+
+class Pretrained(Protocol):
+    """What the libraries' models, tokenizers and schedulers have in common."""
+
+    @classmethod
+    def from_pretrained(cls, source: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Loads from a folder or by its Hub name."""
+
+
+Part = TypeVar("Part", bound=Pretrained)
+Net = TypeVar("Net", bound=nn.Module)
 
 RANDOM = "random"
 """Instead of a base: SDXL's shapes with random weights, for counting and timing."""
@@ -168,17 +178,18 @@ def _random_base(architecture: str) -> Base:
     )
 
 
-def _frozen(module: Part) -> Part:
+def _frozen(module: Net) -> Net:
     return module.eval().requires_grad_(False)
 
 
 def _load(kind: type[Part], source: str | Path, subfolder: str | None) -> Part:
     place = {} if subfolder is None else {"subfolder": subfolder}
     try:
-        return kind.from_pretrained(str(source), **place)
+        part: Part = kind.from_pretrained(str(source), **place)
     except (OSError, ValueError) as error:
         where = str(source) if subfolder is None else f"{source}, part {subfolder}"
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(
             f"{where}: cannot be loaded as {kind.__name__}: {reason}; check the name or folder"
         ) from error
+    return part

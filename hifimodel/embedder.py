@@ -54,6 +54,9 @@ class FaceEmbedder(nn.Module):
     Source: section 3.2, E_id; the paper uses InsightFace's, whose ONNX file has no gradients.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, net: nn.Module, name: str) -> None:
         super().__init__()
         spec = EMBEDDERS[name]

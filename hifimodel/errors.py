@@ -6,6 +6,8 @@
     |   +-- WeightsError           a model file is missing, unreadable or of another kind than its name says
     |   +-- CheckpointError        a checkpoint was trained with other choices than the ones asked for
     |   +-- ConditionError         a picture, an embedding or a number of references does not fit the model
+    |   +-- PhotoError             a reference or target photo is not readable, has no face, or too many
+    |   +-- LandmarkError          a face, a shard member or a face model's file is not what the landmarks need
     |   +-- DataError              shards are missing, of another format version, unusable or too damaged
     +-- FolderLockedError          another run holds the output folder (exit 4)
     +-- DivergedError              the loss is no number any more (exit 1)
@@ -42,6 +44,14 @@ class CheckpointError(UsageError):
 
 class ConditionError(UsageError):
     """An input to the nets has the wrong range, shape or count."""
+
+
+class PhotoError(UsageError):
+    """A reference or target photo cannot be used; one line with file, what, remedy."""
+
+
+class LandmarkError(UsageError):
+    """A face, a shard member or a backend's file is not what the landmarks need; one line with the remedy."""
 
 
 class DataError(UsageError):

@@ -161,16 +161,11 @@ def _progress(what: str) -> Callable[[int, int], None]:
 
 def main() -> None:
     """Entry point: maps errors to exit codes."""
-    from hifimodel.landmarks.base import LandmarkError
-
     try:
         app()
     except (ModelPackageError, HifiError) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
-    except LandmarkError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
     except OSError as error:  # disk full, permissions: the machine's trouble, not a bug of ours
         typer.echo(f"error: {error}; nothing is half-written, the same command resumes", err=True)
         sys.exit(1)

@@ -20,15 +20,28 @@ class FaceEncoder(nn.Module):
         vision: the vision tower; frozen here.
         layer: index into its hidden states, -2 for the last but one.
 
+    Attributes:
+        image_px: side of the pictures that the tower takes.
+
     Source: section 3.2, F_local. The paper names neither the layer nor whether the class token counts; 257 = 256 patches +
     1 says that it does.
+
+    Raises:
+        ConditionError: the tower has no such layer, or does not take square pictures.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, vision: CLIPVisionModel, layer: int) -> None:
         super().__init__()
         n_layers = vision.config.num_hidden_layers
         if not -n_layers <= layer <= -1:
             raise ConditionError(f"model.clip_layer: {layer}, expected -{n_layers} to -1 for this image encoder")
+        sides = vision.config.image_size, vision.config.patch_size
+        if not isinstance(sides[0], int) or not isinstance(sides[1], int):
+            raise ConditionError(f"image encoder: pictures and patches of {sides} px, expected one number each")
+        self.image_px, self._patch_px = sides[0], sides[1]
         self.vision = vision.requires_grad_(False)
         self.layer = layer
         self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(1, 3, 1, 1), persistent=False)
@@ -41,14 +54,9 @@ class FaceEncoder(nn.Module):
         return self.vision.config.hidden_size
 
     @property
-    def image_px(self) -> int:
-        """Side of the pictures that the tower takes."""
-        return self.vision.config.image_size
-
-    @property
     def n_tokens(self) -> int:
         """Tokens per picture, 257 for 224 px and patches of 14."""
-        return 1 + (self.vision.config.image_size // self.vision.config.patch_size) ** 2
+        return 1 + (self.image_px // self._patch_px) ** 2
 
     @torch.no_grad()
     def forward(self, crops: Tensor) -> Tensor:
@@ -68,9 +76,8 @@ class FaceEncoder(nn.Module):
                 f"face crops: got {crops.dtype} of shape {tuple(crops.shape)}, expected uint8 (R, 3, H, W) in RGB"
             )
         pictures = crops.to(self.vision.device, torch.float32) / 255.0
-        side_px = self.vision.config.image_size
-        if pictures.shape[-2:] != (side_px, side_px):
-            size = (side_px, side_px)
+        size = (self.image_px, self.image_px)
+        if pictures.shape[-2:] != size:
             pictures = functional.interpolate(pictures, size, mode="bicubic", antialias=True).clamp(0, 1)
         normalised = (pictures - self.mean) / self.std  # (R, 3, 224, 224)
         output = self.vision(pixel_values=normalised.to(self.vision.dtype), output_hidden_states=True)

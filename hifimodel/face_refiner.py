@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -36,7 +37,7 @@ class FaceRefiner(ModelMixin, ConfigMixin):
     _no_split_modules = ("TransformerDecoderLayer",)
 
     @register_to_config
-    def __init__(self, clip_dim: int, embedding_dim: int, refiner: dict, learned_null: bool = False) -> None:
+    def __init__(self, clip_dim: int, embedding_dim: int, refiner: dict[str, Any], learned_null: bool = False) -> None:
         super().__init__()
         dim, n_learnable = refiner["dim"], refiner["n_learnable_tokens"]
         self.local_in = nn.Linear(clip_dim, dim)

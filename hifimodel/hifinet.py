@@ -42,8 +42,8 @@ class HiFiNet(ControlNetModel):
     def __init__(self, net: dict[str, Any], choices: dict[str, Any]) -> None:
         super().__init__(**net)
         first = nn.Conv2d(CONDITION_CHANNELS, net["block_out_channels"][0], kernel_size=3, padding=1)
-        nn.init.zeros_(first.weight)
-        nn.init.zeros_(first.bias)
+        for parameter in first.parameters():
+            nn.init.zeros_(parameter)
         self.controlnet_cond_embedding = first
 
     @classmethod
@@ -71,7 +71,9 @@ class HiFiNet(ControlNetModel):
         return ModelConfig.model_validate(self.config["choices"])
 
     @classmethod
-    def extract_init_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> tuple[dict, dict, dict]:
+    def extract_init_dict(
+        cls, config_dict: dict[str, Any], **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """As the parent's, whose signature it has to keep, for this class's arguments alone."""
         # The parent registers its own arguments beside `net`, and would warn about them when a checkpoint is loaded.
         own = inspect.signature(cls.__init__).parameters.keys()

@@ -153,7 +153,8 @@ class IdentityLoss:
     ) -> None:
         if settings.id_gate == "detector" and detector is None:
             raise ConfigError("train.id_gate: detector needs a face detector; give one, or set it to timestep")
-        self._vae, self._embedder, self._settings, self._detector = vae, embedder, settings, detector
+        self._vae, self._embedder, self._settings = vae, embedder, settings
+        self._detector = detector if settings.id_gate == "detector" else None
         self._factor = 2 ** (len(vae.config["block_out_channels"]) - 1)
 
     def __call__(self, x0: Tensor, references: Tensor, target_kps: Tensor, noise: NoiseLevels) -> IdentityResult:
@@ -172,13 +173,13 @@ class IdentityLoss:
         latents = window.cut(x0[rows]) / self._vae.config["scaling_factor"]
         decoded = self._vae.decode(latents.to(self._vae.dtype)).sample.float()  # (G, 3, side * 8, side * 8)
         kps = target_kps[rows].float() - window.offsets_px(self._factor)
-        if self._settings.id_gate == "detector":
-            found = self._detector(_as_u8(decoded))
-            seen = [place for place, points in enumerate(found) if points is not None]
+        if self._detector is not None:
+            found = enumerate(self._detector(_as_u8(decoded)))
+            seen = {place: points for place, points in found if points is not None}
             if not seen:
                 return _nothing_passed(x0)
-            kps = torch.from_numpy(np.stack([found[place] for place in seen])).float()
-            rows, decoded = [rows[place] for place in seen], decoded[seen]
+            kps = torch.from_numpy(np.stack(list(seen.values()))).float()
+            rows, decoded = [rows[place] for place in seen], decoded[list(seen)]
         faces = align_faces(decoded, kps)  # (G, 3, 112, 112)
         cosine = functional.cosine_similarity(self._embedder(faces), references[rows].float(), dim=-1)
         weight = noise.identity_weights(self._settings.id_timestep_weight)[rows].to(cosine.device)

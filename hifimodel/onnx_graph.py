@@ -21,6 +21,8 @@ from torch.nn import functional
 from hifimodel.errors import WeightsError
 
 Attributes = Mapping[str, Any]
+Inputs = list[Any]
+"""Tensors; None for an absent one, where the operator allows it."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,12 @@ class OnnxGraph(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """The graph's output for normalised pictures (B, 3, H, W)."""
-        values: dict[str, Tensor | None] = {name: getattr(self, slot) for name, slot in self._slots.items()}
+        values: dict[str, Any] = {name: getattr(self, slot) for name, slot in self._slots.items()}
         values |= {self._input: pictures, "": None}
         for node in self._nodes:
             values[node.output] = OPERATORS[node.op]([values[name] for name in node.inputs], node.attributes)
-        return values[self._output]
+        result: Tensor = values[self._output]
+        return result
 
 
 def _node(node: onnx.NodeProto) -> Node:
@@ -79,7 +82,7 @@ def _node(node: onnx.NodeProto) -> Node:
     return Node(node.op_type, tuple(node.input), node.output[0], attributes)
 
 
-def _conv(inputs: list[Tensor | None], attributes: Attributes) -> Tensor:
+def _conv(inputs: Inputs, attributes: Attributes) -> Tensor:
     x, weight, *bias = inputs
     pads = attributes.get("pads", [0, 0, 0, 0])
     top, left, bottom, right = pads
@@ -95,12 +98,12 @@ def _conv(inputs: list[Tensor | None], attributes: Attributes) -> Tensor:
     )
 
 
-def _batch_norm(inputs: list[Tensor | None], attributes: Attributes) -> Tensor:
+def _batch_norm(inputs: Inputs, attributes: Attributes) -> Tensor:
     x, weight, bias, mean, variance = inputs
     return functional.batch_norm(x, mean, variance, weight, bias, eps=attributes.get("epsilon", 1e-5))
 
 
-def _gemm(inputs: list[Tensor | None], attributes: Attributes) -> Tensor:
+def _gemm(inputs: Inputs, attributes: Attributes) -> Tensor:
     a, b, *c = inputs
     a = a.T if attributes.get("transA", 0) else a
     b = b.T if attributes.get("transB", 0) else b
@@ -108,12 +111,12 @@ def _gemm(inputs: list[Tensor | None], attributes: Attributes) -> Tensor:
     return product + attributes.get("beta", 1.0) * c[0] if c else product
 
 
-def _clip(inputs: list[Tensor | None], attributes: Attributes) -> Tensor:
+def _clip(inputs: Inputs, attributes: Attributes) -> Tensor:
     low, high = [*inputs[1:], None, None][:2] if len(inputs) > 1 else (attributes.get("min"), attributes.get("max"))
     return inputs[0].clamp(*(value.item() if isinstance(value, Tensor) else value for value in (low, high)))
 
 
-def _reshape(inputs: list[Tensor | None], attributes: Attributes) -> Tensor:
+def _reshape(inputs: Inputs, attributes: Attributes) -> Tensor:
     x, shape = inputs
     wanted = [x.shape[place] if size == 0 else size for place, size in enumerate(shape.tolist())]
     if wanted[0] == 1:  # the batch of the export
@@ -121,7 +124,7 @@ def _reshape(inputs: list[Tensor | None], attributes: Attributes) -> Tensor:
     return x.reshape(wanted)
 
 
-OPERATORS: Mapping[str, Callable[[list[Any], Attributes], Tensor]] = {
+OPERATORS: Mapping[str, Callable[[Inputs, Attributes], Tensor]] = {
     "Add": lambda inputs, _: inputs[0] + inputs[1],
     "BatchNormalization": _batch_norm,
     "Clip": _clip,

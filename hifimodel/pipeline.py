@@ -227,8 +227,8 @@ class HiFiPortraitPipeline(StableDiffusionXLPipeline):
         image_embeds = self._image_embeds(ip_adapter_image_embeds, n_pictures)
         own = self._face_branch(faces, len(prompts), (height, width))
         if own is not None:
-            span = {"start": control_guidance_start, "end": control_guidance_end}
-            branches = [replace(own, scale=controlnet_conditioning_scale, **span), *branches]
+            start, end = control_guidance_start, control_guidance_end
+            branches = [replace(own, scale=controlnet_conditioning_scale, start=start, end=end), *branches]
         branches = [branch.fitted(n_pictures, tensors["prompt_embeds"]) for branch in branches]
 
         self.scheduler.set_timesteps(num_inference_steps, device=device)
@@ -306,7 +306,12 @@ class HiFiPortraitPipeline(StableDiffusionXLPipeline):
         return self.prepare_ip_adapter_image_embeds(None, given, self._execution_device, n_pictures, guided)
 
     def _predict_noise(
-        self, tensors: dict[str, Tensor], timestep: Tensor, branches: Sequence[Branch], step: int, images: list | None
+        self,
+        tensors: dict[str, Tensor],
+        timestep: Tensor,
+        branches: Sequence[Branch],
+        step: int,
+        images: list[Tensor] | None,
     ) -> Tensor:
         guided = self.do_classifier_free_guidance
         latents = torch.cat([tensors["latents"]] * 2) if guided else tensors["latents"]

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from hifidata.backends.base import F32
 from hifidata.backends.face3d import angles_deg
+from hifimodel.errors import LandmarkError
 from hifimodel.geometry import DegenerateError, weak_perspective
-from hifimodel.landmarks.base import LandmarkError
 from hifimodel.landmarks.face_statistics import EYE_CENTRES, MOUTH_CORNERS, NOSE_TIP, mean_face_mm
 
 ANGLE_WEIGHT = 0.5

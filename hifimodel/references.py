@@ -16,15 +16,11 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hifidata.backends.base import F32, FaceDetector, Faces, RgbU8
+from hifimodel.errors import PhotoError
 from hifimodel.face_chip import align_face
 from hifimodel.geometry import DegenerateError
-from hifimodel.landmarks.base import LandmarkError
 
 CLIP_PX = 224
-
-
-class PhotoError(LandmarkError):
-    """A reference or target photo cannot be used; one line with file, what, remedy."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ def encode_prompts(base: Base, prompts: Sequence[str], empty_text: Literal["zero
         prompts: one per sample; "" is dropped text.
         empty_text: ``zeros`` gives dropped text zeros, as SDXL's own training and pipeline do; ``encode`` encodes "".
     """
-    hidden, pooled = [], None
+    hidden: list[Tensor] = []
+    pooled: list[Tensor] = []
     pairs = ((base.tokenizer, base.text_encoder), (base.tokenizer_2, base.text_encoder_2))
     for tokenizer, encoder in pairs:
         tokens = tokenizer(
@@ -44,9 +45,9 @@ def encode_prompts(base: Base, prompts: Sequence[str], empty_text: Literal["zero
         )
         output = encoder(tokens.input_ids.to(encoder.device), output_hidden_states=True)
         hidden.append(output.hidden_states[-2])  # (B, 77, 768) and (B, 77, 1280)
-        pooled = output[0]
-    features, pooled = torch.cat(hidden, dim=-1), pooled.clone()
+        pooled.append(output[0])
+    features, second = torch.cat(hidden, dim=-1), pooled[-1].clone()  # the first encoder's are not used
     if empty_text == "zeros":
         empty = torch.tensor([not prompt for prompt in prompts], device=features.device)
-        features[empty], pooled[empty] = 0.0, 0.0
-    return TextFeatures(features, pooled)
+        features[empty], second[empty] = 0.0, 0.0
+    return TextFeatures(features, second)

@@ -20,7 +20,6 @@ from pathlib import Path
 from hifidata.errors import HifiError
 from hifimodel.config import load_preset, preset_names
 from hifimodel.errors import ModelPackageError
-from hifimodel.landmarks import LandmarkError
 
 INTERRUPTED = 130
 
@@ -38,9 +37,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ModelPackageError, HifiError) as error:  # the latter of a face model's missing file
         _say(f"hifimodel.train: {error}")
         return error.exit_code
-    except LandmarkError as error:
-        _say(f"hifimodel.train: {error}")
-        return 2
     except KeyboardInterrupt:
         return INTERRUPTED
     if not finished:

@@ -28,7 +28,7 @@ class DrawLandmarks(Protocol):
         (size_px, size_px, 3) uint8.
 
     Raises:
-        ValueError: these points or arrays cannot be drawn; the sample is skipped and counted.
+        LandmarkError, ValueError: these points or arrays cannot be drawn; the sample is skipped and counted.
     """
 
     def __call__(

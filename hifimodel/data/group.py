@@ -20,6 +20,7 @@ from hifimodel.data.faces import (
     scaled_points,
 )
 from hifimodel.data.sample import CorruptSample, Sample
+from hifimodel.errors import LandmarkError
 from hifimodel.face_chip import align_face
 from hifimodel.geometry import DegenerateError
 
@@ -117,7 +118,7 @@ def make_group(person: Person, target: int, draw: Draw, config: DataConfig, pain
         landmarks_u8 = paint(
             sample.landmarks_px, sample.face3d, shape.landmarks_px, shape.face3d, sample.side_px, size_px
         )
-    except ValueError as error:
+    except (LandmarkError, ValueError) as error:
         raise CorruptSample("landmarks cannot be drawn") from error
     return Group(
         key=sample.key,

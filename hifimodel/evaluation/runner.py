@@ -20,7 +20,7 @@ from hifimodel.evaluation.evalset import FAILED, Cell, EvalSet, write_whole
 RUN_FILE = "run.json"
 MAX_FAILURES_IN_A_ROW = 10
 CELL_ERRORS = (ModelPackageError, HifiError, ValueError, RuntimeError, OSError)
-"""What one cell's inputs, or a GPU's memory, can bring about; LandmarkError is a ValueError. Anything else is a bug."""
+"""What one cell's inputs, or a GPU's memory, can bring about. Anything else is a bug."""
 
 
 @dataclass(frozen=True)

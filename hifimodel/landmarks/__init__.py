@@ -17,7 +17,8 @@ import importlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from hifimodel.landmarks.base import FaceShape, LandmarkBackend, LandmarkError
+from hifimodel.errors import LandmarkError
+from hifimodel.landmarks.base import FaceShape, LandmarkBackend
 from hifimodel.landmarks.draw import STYLE_VERSION, draw
 
 __all__ = ["BACKENDS", "STYLE_VERSION", "FaceShape", "LandmarkBackend", "LandmarkError", "draw", "load_backend"]

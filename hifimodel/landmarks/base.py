@@ -1,4 +1,4 @@
-"""What every landmark backend promises, and the error they share."""
+"""What every landmark backend promises, and what they share."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ import numpy as np
 
 from hifidata.backends.base import F32, RgbU8
 from hifidata.backends.face3d import PARTS, FaceShape, face_from_arrays
+from hifimodel.errors import LandmarkError
 
 __all__ = [
-    "N_POINTS", "FaceShape", "LandmarkBackend", "LandmarkError", "checked_landmarks", "stored_face", "swapped",
+    "N_POINTS", "FaceShape", "LandmarkBackend", "checked_landmarks", "stored_face", "swapped",
 ]  # fmt: skip
 
 N_POINTS = 68
-
-
-class LandmarkError(ValueError):
-    """A face, a shard member or a backend's file is not what the landmarks need; one line with the remedy."""
 
 
 class LandmarkBackend(Protocol):

@@ -16,7 +16,8 @@ import numpy as np
 
 from hifidata.backends.base import F32, RgbU8
 from hifidata.backends.face3d import angles_deg, to_pixels
-from hifimodel.landmarks.base import FaceShape, LandmarkError, checked_landmarks, stored_face, swapped
+from hifimodel.errors import LandmarkError
+from hifimodel.landmarks.base import FaceShape, checked_landmarks, stored_face, swapped
 from hifimodel.landmarks.flame import N_EXPRESSION, N_SHAPE, FlameLandmarks, axis_angle
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hifidata.backends.base import F32
-from hifimodel.landmarks.base import N_POINTS, LandmarkError
+from hifimodel.errors import LandmarkError
+from hifimodel.landmarks.base import N_POINTS
 
 F64 = NDArray[np.float64]
 N_SHAPE, N_EXPRESSION = 100, 50

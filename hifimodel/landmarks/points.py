@@ -10,8 +10,9 @@ import numpy as np
 
 from hifidata.backends.base import F32, RgbU8
 from hifidata.backends.face3d import angles_deg, to_pixels
+from hifimodel.errors import LandmarkError
 from hifimodel.geometry import DegenerateError, weak_perspective
-from hifimodel.landmarks.base import N_POINTS, FaceShape, LandmarkError, checked_landmarks, swapped
+from hifimodel.landmarks.base import N_POINTS, FaceShape, checked_landmarks, swapped
 from hifimodel.landmarks.face_statistics import F64, identity_share, mean_face_mm
 
 MIN_FORESHORTENING = 0.5

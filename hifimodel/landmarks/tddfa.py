@@ -12,7 +12,8 @@ from hifidata.backends import tddfa
 from hifidata.backends.base import F32, RgbU8
 from hifidata.backends.face3d import angles_deg
 from hifidata.errors import ModelError, WeightsError
-from hifimodel.landmarks.base import FaceShape, LandmarkError, stored_face, swapped
+from hifimodel.errors import LandmarkError
+from hifimodel.landmarks.base import FaceShape, stored_face, swapped
 
 BASIS = {
     "3ddfa_bfm_u_base": "u_base.txt",

@@ -108,4 +108,4 @@ def _moved(part: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
 
 def _without_checkpointing(module: nn.Module) -> None:
     if hasattr(module, "gradient_checkpointing"):
-        module.gradient_checkpointing = False
+        module.gradient_checkpointing = False  # type: ignore[assignment]  # torch knows tensors and modules alone

@@ -241,6 +241,7 @@ def test_missing_or_double_choices_are_one_line(
         ),
         (asked(run, out, "--reference", person[0], "--target", target, "--detector", "nose"), "unknown model 'nose'"),
         (asked(tmp_path / "no", out, "--reference", person[0], "--target", target), "no such folder"),
+        (asked(tmp_path / "no", out, "--no-references", "--no-landmarks"), "no such folder"),
         (
             asked(tmp_path, out, "--reference", person[0], "--target", target),
             "no model yet; expected refiner and hifinet",

@@ -10,9 +10,9 @@ import pytest
 
 from hifidata.backends.base import Faces
 from hifidata.backends.selfie_matting import SelfieMatting
+from hifimodel.errors import PhotoError
 from hifimodel.face_chip import TEMPLATE_PX
 from hifimodel.references import (
-    PhotoError,
     Preparation,
     on_ground,
     prepare_reference,

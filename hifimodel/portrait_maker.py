@@ -1,0 +1,207 @@
+"""A trained model put to work: the options that say how, what looks at photos for it, and the call that makes pictures.
+
+Shared by ``hifimodel.generate`` and ``hifimodel.evaluation.generator``. The options need no torch; what loads models does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from hifidata import backends
+from hifimodel.errors import WeightsError
+from hifimodel.landmarks import BACKENDS, load_backend
+
+if TYPE_CHECKING:
+    from hifimodel.conditions import PhotoReader, PortraitCondition
+    from hifimodel.config import ModelConfig
+    from hifimodel.pipeline import HiFiPortraitPipeline, PortraitOutput
+    from hifimodel.references import Preparation
+
+QUALITY_MODEL = "iso29794"
+"""S_q of Eq. 9; the paper's ModelScope FQA has no files that may be passed on."""
+
+
+@dataclass(frozen=True)
+class MakerOptions:
+    """How portraits are made, whoever they are of; one field per option of ``add_options``, which says what it means."""
+
+    model: Path
+    base: str | None
+    lora: str | None
+    negative_prompt: str | None
+    steps: int
+    guidance: float
+    scale: float
+    size: int | None
+    detector: str
+    landmarks: str | None
+    landmarks_weights: Path | None
+    embedder: Path | None
+    matting: bool
+    safety_checker: Path | None
+    no_safety_check: bool
+    device: str | None
+    offload: bool
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> MakerOptions:
+        """Those of a parser that ``add_options`` was given."""
+        return cls(**{field.name: getattr(args, field.name) for field in fields(cls)})
+
+    @cached_property
+    def choices(self) -> ModelConfig:
+        """What the model is; raises CheckpointError where there is none."""
+        from hifimodel.checkpoint import checkpoint_choices
+
+        return checkpoint_choices(self.model)
+
+    @property
+    def size_px(self) -> int:
+        """Side of the portraits."""
+        return self.size or self.choices.image_px
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what ``MakerOptions`` holds to a command line."""
+    add = parser.add_argument
+    add("--model", type=Path, required=True, metavar="DIR", help="a training run, its model/, or a saved pipeline")
+    add("--base", metavar="DIR|NAME", help="SDXL model in diffusers' layout; the tiny preset takes none")
+    add("--lora", metavar="FILE|NAME", help="LoRA for the base, for example SDXL-Lightning's (needs peft)")
+    add("--negative-prompt", metavar="TEXT", help="with --guidance above 1")
+    add("--steps", type=at_least(1), default=8, help="8 for SDXL-Lightning (default), about 30 for ordinary SDXL")
+    add("--guidance", type=float, default=0.0, help="0 for SDXL-Lightning (default), about 5 for ordinary SDXL")
+    add("--scale", type=float, default=1.0, help="strength of the person's likeness and landmarks (default 1)")
+    add("--size", type=at_least(64), metavar="PX", help="side of the portrait; default: the training's")
+    add("--detector", default="dlib_hog", metavar="NAME", help="a face detector of hifidata (default dlib_hog)")
+    add("--landmarks", choices=sorted(BACKENDS), help="landmark generator; default: the training's, else points")
+    add("--landmarks-weights", type=Path, metavar="DIR", help="its files; default: hifidata's weight folders")
+    add(
+        "--embedder", type=Path, metavar="FILE", help="the identity embedder's file; default: hifidata's weight folders"
+    )
+    add("--matting", action="store_true", help="remove the references' backgrounds, as in training on matted shards")
+    add("--safety-checker", type=Path, metavar="DIR", help="a copy of Stable Diffusion's safety checker")
+    add("--no-safety-check", "--unsafe", action="store_true", help="do not check portraits for nudity")
+    add("--device", metavar="NAME", help="default: cuda where there is one, else cpu")
+    add("--offload", action="store_true", help="keep on the GPU only what runs; slower, for small cards")
+
+
+def at_least(lowest: int) -> Callable[[str], int]:
+    """The type of an option that takes whole numbers from ``lowest`` on."""
+
+    def number(text: str) -> int:
+        if int(text) < lowest:
+            raise argparse.ArgumentTypeError(f"{text} is below {lowest}")
+        return int(text)
+
+    return number
+
+
+def quiet_libraries() -> None:
+    """Without this, importing and loading write pages about optional packages and progress bars of a millisecond."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for library in (diffusers_logging, transformers_logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+
+
+def load_reader(options: MakerOptions) -> PhotoReader:
+    """What looks at photos as the model was trained. Raises ModelPackageError or HifiError where something is missing."""
+    from hifimodel.checkpoint import trained_landmarks
+    from hifimodel.conditions import PhotoReader
+    from hifimodel.identity import load_identity
+    from hifimodel.references import Preparation
+
+    choices = options.choices
+    return PhotoReader(
+        backends.load("detect", options.detector),
+        load_identity(choices.embedder, choices.embedder_dim, options.embedder),
+        backends.load("quality", QUALITY_MODEL),
+        load_backend(options.landmarks or trained_landmarks(options.model) or "points", options.landmarks_weights),
+        _matted() if options.matting else Preparation(),
+    )
+
+
+def load_pipeline(options: MakerOptions) -> HiFiPortraitPipeline:
+    """The pipeline on its device. Raises ModelPackageError where a part is missing or does not fit."""
+    import torch
+
+    from hifimodel.checkpoint import checkpoint_choices
+    from hifimodel.pipeline import HiFiPortraitPipeline
+    from hifimodel.safety import find_safety_check
+
+    checkpoint_choices(options.model)  # what is wrong with a folder is told better here than by what loads its parts
+    check = None if options.no_safety_check else find_safety_check(options.safety_checker)
+    pipeline = HiFiPortraitPipeline.from_trained(options.model, options.base)
+    pipeline.requires_safety_check = not options.no_safety_check
+    pipeline.safety_check = check
+    if options.lora is not None:
+        _load_lora(pipeline, options.lora)
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    pipeline.to(dtype=torch.bfloat16 if device.startswith("cuda") else torch.float32)
+    if options.offload:
+        pipeline.enable_model_cpu_offload(device=device)
+    else:
+        pipeline.to(device)
+    pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
+    return pipeline
+
+
+def make_portraits(
+    pipeline: HiFiPortraitPipeline,
+    options: MakerOptions,
+    prompt: str,
+    condition: PortraitCondition | None,
+    seeds: Sequence[int],
+) -> PortraitOutput:
+    """One portrait per seed; each is the same whatever the others are.
+
+    Args:
+        pipeline: of ``load_pipeline``.
+        options: those that it was loaded with.
+        prompt: "" for none.
+        condition: of ``load_reader``, for portraits of ``options.size_px``; None: the base model alone.
+        seeds: of the noise.
+    """
+    import torch
+
+    output = pipeline(
+        prompt,
+        condition,
+        negative_prompt=options.negative_prompt,
+        height=options.size_px,
+        width=options.size_px,
+        num_inference_steps=options.steps,
+        guidance_scale=options.guidance,
+        controlnet_conditioning_scale=options.scale,
+        num_images_per_prompt=len(seeds),
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+    )
+    return cast("PortraitOutput", output)  # the tuple comes with `return_dict=False` alone
+
+
+def _matted() -> Preparation:
+    from hifimodel.references import Preparation
+
+    matter = backends.load("matting", "selfie")
+    return Preparation(alpha=lambda rgb_u8: matter.matte([rgb_u8])[0])
+
+
+def _load_lora(pipeline: HiFiPortraitPipeline, lora: str) -> None:
+    if importlib.util.find_spec("peft") is None:
+        raise WeightsError(f"--lora {lora}: LoRA needs the package peft; run `pip install peft`")
+    try:
+        pipeline.load_lora_weights(lora)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(f"--lora {lora}: cannot be loaded ({reason}); name a LoRA for SDXL") from error
+    pipeline.fuse_lora()  # the UNet then costs what it cost before
+    pipeline.unload_lora_weights()
