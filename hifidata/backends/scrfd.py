@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from hifidata.backends.base import F32, Faces, RgbU8
@@ -51,8 +52,7 @@ class Scrfd:
         return [find_faces(picture, self._look) for picture in pictures]
 
     def _look(self, canvas: RgbU8) -> F32:
-        pixels = (canvas.astype(np.float32) - MEAN) / DEVIATION
-        outputs = self._graph(np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]))  # (1, 3, 640, 640)
+        outputs = self._graph(cv2.dnn.blobFromImage(canvas, 1 / DEVIATION, mean=(MEAN,) * 3))  # (1, 3, 640, 640)
         # older exports give (n, c), newer ones (1, n, c); either way scores, boxes, points, each at three strides
         flat = [output.reshape(-1, output.shape[-1]) for output in outputs]
         rows = []
