@@ -58,7 +58,17 @@ def _split(photos: Path, root: Path, copies: int) -> Path:
 
 
 def _run_seconds(photos: Path, out: Path, executor: str, workers: int) -> float:
-    command = [sys.executable, "-m", "hifidata.cli", "run", str(RECIPES / "folder.yaml"), "--out", str(out), "--executor", executor]
+    command = [
+        sys.executable,
+        "-m",
+        "hifidata.cli",
+        "run",
+        str(RECIPES / "folder.yaml"),
+        "--out",
+        str(out),
+        "--executor",
+        executor,
+    ]
     command += ["--set", f"source.path={photos}", "--set", f"executor.workers={workers}"]
     return _wall_seconds(command)
 
