@@ -33,7 +33,6 @@ from hifidata.stages.base import main_face
 from hifidata.stages.watermark import face_region
 from hifidata.store.folder import DatasetFolder
 from hifidata.store.manifest import read_rows
-from hifidata.weights import searching
 
 RECIPES = Path(__file__).resolve().parent.parent / "pipelines"
 ROUNDS = 2
@@ -73,12 +72,8 @@ def part_rows(overhead: Overhead) -> Iterator[tuple[str, str, str]]:
 
 
 def open_recipe(name: str, photos: Path) -> Recipe:
-    """A recipe of ``pipelines/`` on a folder of photos; its weights from $HIFI_WEIGHTS, else from beside the photos."""
-    overrides = [f"source.path={photos}", "executor.kind=local"]
-    beside = photos.parent.parent / "weights"
-    if "HIFI_WEIGHTS" not in os.environ and beside.is_dir():
-        overrides.append(f"weights.folder={beside}")
-    return load_recipe(RECIPES / f"{name}.yaml", overrides)
+    """A recipe of ``pipelines/`` on a folder of photos."""
+    return load_recipe(RECIPES / f"{name}.yaml", [f"source.path={photos}", "executor.kind=local"])
 
 
 def missing_weights(recipe: Recipe) -> str:
@@ -91,7 +86,7 @@ def measure(recipe: Recipe) -> Overhead:
     """Person by person in turns, so that both sides see the same weather; models are loaded before either is timed."""
     source = open_source(recipe)
     tasks = list(source.identities())
-    with tempfile.TemporaryDirectory() as folder, searching(recipe.weights.folder):
+    with tempfile.TemporaryDirectory() as folder:
         worker = Worker(recipe, STAGE_NAMES, source, Path(folder))
         bare = BareCalls(recipe, source)
         worker.process(tasks[0])  # warm-up

@@ -9,7 +9,6 @@ from benchmarks.overhead import Overhead, measured, missing_weights, open_recipe
 from hifidata import backends, weights
 from hifidata.backends.onnx_model import OnnxModel
 from hifidata.recipe import Recipe
-from hifidata.weights import searching
 
 RECIPE = "paper-cpu-small"
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
@@ -34,8 +33,7 @@ def rows(photos: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _gpu_rows(recipe: Recipe, photos: Path, on_cpu: Overhead) -> Iterator[tuple[str, str, str]]:
-    with searching(recipe.weights.folder):
-        detector = OnnxModel(weights.find(backends.find("detect", recipe.detect.model).weights[0]))
+    detector = OnnxModel(weights.find(backends.find("detect", recipe.detect.model).weights[0]))
     if detector.provider != "CUDAExecutionProvider":
         yield "images per second with a GPU over one core of its host", "not measured: ONNX Runtime sees no GPU", ""
         return
