@@ -52,8 +52,8 @@ lint: $(STAMP)  ## check style
 types: $(MODEL_STAMP)  ## check types
 	$(BIN)/mypy hifidata hifimodel
 
-bench: $(STAMP)  ## print the tables of ratios (needs test photos, see docs/performance.md)
-	$(BIN)/python -m benchmarks
+bench: $(MODEL_STAMP)  ## print the tables of ratios (what each needs: docs/performance.md; SECTIONS="paper loader" for some)
+	$(BIN)/python -m benchmarks $(SECTIONS)
 
 clean:  ## remove .venv/ and the demo
 	rm -rf $(VENV) $(DEMO_PHOTOS) $(DEMO) $(TRAIN_DEMO)

@@ -1,5 +1,6 @@
-"""Training data: how many groups (a target, its references, its landmark picture) a core makes from shards, and where the
-time goes. CPU time of one process with one thread, shards in the page cache.
+"""Training data: how many groups (a target, its references, its landmark picture) a core makes from shards, where the
+time goes, and how many a second arrive from several worker processes. CPU time of one process with one thread, but for the
+workers, whose groups are counted by the clock on the wall; shards in the page cache.
 
     python -m benchmarks.loader --shards 'datasets/demo/shards/**/*.tar'
 """
@@ -11,6 +12,8 @@ import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from typing import TypeVar
 
 import cv2
@@ -31,6 +34,8 @@ GOAL_PER_CORE = 5 * GPU_IMAGES_PER_S / 4
 GROUPS = 300
 ROUNDS = 3
 """How often each thing is timed, in turns; the quickest counts."""
+WORKERS = (0, 1, 2)
+WALL_ROUNDS = 2
 
 T = TypeVar("T")
 
@@ -52,6 +57,7 @@ def rows(shards: str, size_px: int = 1024) -> Iterator[tuple[str, str, str]]:
         f"{1 / seconds / GOAL_PER_CORE:.2f} ({1 / seconds:.1f}/s)",
         "at least 1.0",
     )
+    yield from _wall_rows(config)
     for name, spent in sorted(best.items(), key=lambda item: -item[1]):
         yield f"   of a group's time, {name}", f"{spent / seconds:.1%} ({spent * 1000:.2f} ms)", ""
     batch = next(iter(Loader(config)))
@@ -66,6 +72,24 @@ def _per_group(config: DataConfig) -> float:
     for batch in itertools.islice(loader, max(1, GROUPS // config.batch_size)):
         n_groups += len(batch.keys)
     return (time.process_time() - began) / n_groups
+
+
+def _wall_rows(config: DataConfig) -> Iterator[tuple[str, str, str]]:
+    """Groups a second as they arrive; in turns, the best counts."""
+    rates = [[_arriving_per_s(replace(config, workers=workers)) for workers in WORKERS] for _ in range(WALL_ROUNDS)]
+    best = [max(rate) for rate in zip(*rates, strict=True)]
+    for workers, rate in zip(WORKERS, best, strict=True):
+        what = f"{workers} loader worker{'s' * (workers > 1)}" if workers else "the calling process"
+        yield f"   groups a second from {what}, wall time", f"{rate:.1f} ({rate / best[0]:.2f} of the first)", ""
+
+
+def _arriving_per_s(config: DataConfig) -> float:
+    with closing(iter(Loader(config))) as batches:
+        for _ in range(config.readers):  # every worker has started
+            next(batches)
+        began = time.perf_counter()
+        n_groups = sum(len(batch.keys) for batch in itertools.islice(batches, max(1, GROUPS // config.batch_size)))
+        return n_groups / (time.perf_counter() - began)
 
 
 def _people(config: DataConfig) -> list[Person]:

@@ -96,14 +96,19 @@ class HandsAtFace:
         return [self._check_one(*pair) for pair in zip(pictures, xyxy_px, strict=True)]
 
     def _check_one(self, picture: RgbU8, box_px: F32) -> Occlusion:
-        best_of_square = []
-        for side in SEARCH_SIDES:
-            at_face = [hand.score for hand in self.hands(picture, box_px, side) if touches(hand.points_px, box_px)]
-            best_of_square.append(max(at_face, default=0.0))
+        *first_sides, last_side = SEARCH_SIDES
+        best_of_square = [self._at_face(picture, box_px, side) for side in first_sides]
+        if any(best_of_square):  # else no two squares can show a hand: most faces are spared the last one
+            best_of_square.append(self._at_face(picture, box_px, last_side))
         score = sorted(best_of_square)[-2]
         if score == 0.0:
             return Occlusion("no hand at the face", (), 0.0)
         return Occlusion(f"hand at the face: {score:.2f}", ("hand",), score)
+
+    def _at_face(self, picture: RgbU8, box_px: F32, side: float) -> float:
+        """Score of the most certain hand at the face that one square shows, 0 for none."""
+        found = self.hands(picture, box_px, side)
+        return max((hand.score for hand in found if touches(hand.points_px, box_px)), default=0.0)
 
     def hands(self, picture: RgbU8, box_px: F32, side_over_face: float) -> list[Hand]:
         """Every proposal in a square around a face box (4,), at the face or beside it, with its score."""

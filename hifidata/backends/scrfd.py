@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from hifidata.backends.base import F32, Faces, RgbU8
 from hifidata.backends.five_point import CANVAS_PX, find_faces
@@ -44,21 +46,24 @@ class Scrfd:
                 f"{weights}: expected 9 outputs (scores, boxes and points at 3 strides), got {len(self._graph.outputs)}; "
                 "take an SCRFD export whose name has `kps` in it"
             )
-        self._centres_px = [_centres_px(stride) for stride in STRIDES_PX]
+        sides = next(iter(self._graph.inputs.values()))[2:]
+        # The black part of a square costs 29 % of the time on search results. Without it no face of 423 pictures was
+        # lost or moved by more than 0.3 % of its side; one picture showed a further face at its edge.
+        self._step_px = max(STRIDES_PX) if sides == (None, None) else CANVAS_PX
 
     def detect(self, pictures: Sequence[RgbU8]) -> list[Faces]:
         """One ``Faces`` per picture, scores up to 1, without 68 landmarks. Raises ModelError where the model breaks."""
-        return [find_faces(picture, self._look) for picture in pictures]
+        return [find_faces(picture, self._look, self._step_px) for picture in pictures]
 
     def _look(self, canvas: RgbU8) -> F32:
-        pixels = (canvas.astype(np.float32) - MEAN) / DEVIATION
-        outputs = self._graph(np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]))  # (1, 3, 640, 640)
+        outputs = self._graph(cv2.dnn.blobFromImage(canvas, 1 / DEVIATION, mean=(MEAN,) * 3))  # (1, 3, h, w)
         # older exports give (n, c), newer ones (1, n, c); either way scores, boxes, points, each at three strides
         flat = [output.reshape(-1, output.shape[-1]) for output in outputs]
         rows = []
-        for level, (centres, stride) in enumerate(zip(self._centres_px, STRIDES_PX, strict=True)):
+        for level, stride in enumerate(STRIDES_PX):
             likely = np.flatnonzero(flat[level] >= self.min_score)
-            rows.append(_decoded(centres[likely], stride, *(output[likely] for output in flat[level::3])))
+            centres = _centres_px(likely, canvas.shape[1] // stride, stride)
+            rows.append(_decoded(centres, stride, *(output[likely] for output in flat[level::3])))
         return np.concatenate(rows)
 
 
@@ -84,11 +89,10 @@ class Scrfd500M(Scrfd):
     min_score = 0.55  # with 0.5 it sees a second face in 2 of 279 portraits
 
 
-def _centres_px(stride: int) -> F32:
-    """(n, 2) x and y of every anchor, row by row, as often as there are anchors in a cell."""
-    steps = np.arange(CANVAS_PX // stride, dtype=np.float32) * stride
-    y, x = np.meshgrid(steps, steps, indexing="ij")
-    return np.repeat(np.stack([x.ravel(), y.ravel()], axis=1), ANCHORS_PER_CELL, axis=0)
+def _centres_px(anchors: NDArray[np.intp], columns: int, stride: int) -> F32:
+    """(n, 2) x and y of anchors by number: they go row by row, as often as there are anchors in a cell."""
+    y, x = np.divmod(anchors // ANCHORS_PER_CELL, columns)
+    return np.stack([x, y], axis=1).astype(np.float32) * stride
 
 
 def _decoded(centres_px: F32, stride: int, scores: F32, sides: F32, points: F32) -> F32:

@@ -97,6 +97,18 @@ def test_a_face_that_fills_the_frame_is_found_where_it_is(
     assert found == len(portraits62[::6])
 
 
+def test_scrfd_finds_the_same_face_whether_or_not_its_picture_is_filled_up_to_a_black_square(
+    detectors: dict[str, FaceDetector], portraits62: list[tuple[RgbU8, float]]
+) -> None:
+    for picture, _ in portraits62[::6]:
+        height, width = picture.shape[:2]
+        longer = max(height, width)
+        square = cv2.copyMakeBorder(picture, 0, longer - height, 0, longer - width, cv2.BORDER_CONSTANT)
+        alone, filled_up = detectors["scrfd_2.5g"].detect([picture, np.asarray(square, np.uint8)])
+        assert np.abs(alone.kps_px[0] - filled_up.kps_px[0]).max() < 0.01 * np.ptp(alone.xyxy_px[0, ::2])
+        assert abs(alone.scores[0] - filled_up.scores[0]) < 0.02
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_points_are_in_order_inside_the_box_and_follow_the_resolution(
     name: str, detectors: dict[str, FaceDetector], astronaut: RgbU8
@@ -177,6 +189,20 @@ def test_nothing_a_doubtful_face_and_one_at_the_edge_take_a_second_look_at_a_cop
 def test_small_faces_of_the_second_look_are_not_believed() -> None:
     net = FakeNet([], [(0.4, 0.4, 0.5, 0.5, 0.95)])
     assert len(find_faces(SQUARE, net).scores) == 0
+
+
+@pytest.mark.parametrize(("step_px", "sides"), [(32, (448, 640)), (CANVAS_PX, (640, 640))])
+def test_the_canvas_is_no_larger_than_the_picture_where_the_network_takes_any_size(
+    step_px: int, sides: tuple[int, int]
+) -> None:
+    seen = []
+
+    def look(canvas: RgbU8) -> F32:
+        seen.append(canvas.shape[:2])
+        return np.empty((0, 15), np.float32)
+
+    find_faces(np.zeros((400, 600, 3), np.uint8), look, step_px)
+    assert seen == [sides, (CANVAS_PX, CANVAS_PX)]
 
 
 def test_one_face_seen_twice_counts_once_with_its_better_score_and_faces_come_largest_first() -> None:

@@ -1,0 +1,172 @@
+"""An executor against the bare calls it is made of: the same photos, models and settings, in turns, in one process.
+
+Bare calls are decode, every model and the JPEG encoder, with nothing around them. What the executor adds: hashes,
+thumbnails, reading portraits back for later stages, deduplication, k-means, Parquet, tar, fsync.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hifidata import backends
+from hifidata.image.crop import CropWindow, cut, map_points
+from hifidata.image.decode import decode
+from hifidata.image.encode import encode_jpeg
+from hifidata.recipe import STAGE_NAMES, Recipe, load_recipe
+from hifidata.run.needs import weights_of
+from hifidata.run.plan import open_source
+from hifidata.run.work import Worker
+from hifidata.schema import IdentityTask, Row
+from hifidata.sources.base import Reader
+from hifidata.stages.base import main_face
+from hifidata.stages.watermark import face_region
+from hifidata.store.folder import DatasetFolder
+from hifidata.store.manifest import read_rows
+
+RECIPES = Path(__file__).resolve().parent.parent / "pipelines"
+ROUNDS = 3
+"""How often each person is timed, in turns; the quickest counts: a busy machine only ever adds."""
+
+T = TypeVar("T")
+Times = NDArray[np.float64]
+"""(2,) seconds: on the wall, and of this process's CPU time."""
+
+
+class Overhead(NamedTuple):
+    """Seconds on the wall and of CPU time (2,): of the executor, and of each bare call by name."""
+
+    executor: Times
+    bare: dict[str, Times]
+
+    @property
+    def all_bare(self) -> Times:
+        """Every bare call together."""
+        return np.sum(list(self.bare.values()), axis=0)
+
+
+def measured(recipe: str, photos: Path, variables: Mapping[str, str] | None = None) -> Overhead:
+    """Measures a recipe of ``pipelines/`` in a process of its own, with one thread and no warm caches of another's."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | dict(variables or {})
+    command = [sys.executable, "-m", "benchmarks.overhead", recipe, str(photos)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    executor, bare = json.loads(done.stdout.splitlines()[-1])
+    return Overhead(np.array(executor), {name: np.array(times) for name, times in bare.items()})
+
+
+def part_rows(overhead: Overhead) -> Iterator[tuple[str, str, str]]:
+    """Lines of a table: what every bare call takes of all of them, the longest first."""
+    total_s = overhead.all_bare[0]
+    for name, (wall_s, _) in sorted(overhead.bare.items(), key=lambda item: -item[1][0]):
+        yield f"   of the bare calls, {name}", f"{wall_s / total_s:.1%}", ""
+
+
+def open_recipe(name: str, photos: Path) -> Recipe:
+    """A recipe of ``pipelines/`` on a folder of photos."""
+    return load_recipe(RECIPES / f"{name}.yaml", [f"source.path={photos}", "executor.kind=local"])
+
+
+def missing_weights(recipe: Recipe) -> str:
+    """One line that says which model files are not here; "" where all are."""
+    wrong = [weight["name"] for weight in weights_of(recipe) if weight["state"] in ("missing", "altered")]
+    return f"needs {', '.join(wrong)}: set HIFI_WEIGHTS to their folder" if wrong else ""
+
+
+def measure(recipe: Recipe) -> Overhead:
+    """Person by person in turns, so that both sides see the same weather; models are loaded before either is timed."""
+    source = open_source(recipe)
+    tasks = list(source.identities())
+    with tempfile.TemporaryDirectory() as folder:
+        worker = Worker(recipe, STAGE_NAMES, source, Path(folder))
+        bare = BareCalls(recipe, source)
+        worker.process(tasks[0])  # warm-up
+        executor, spent = np.zeros(2), dict[str, Times]()
+        for task in tasks:
+            processed, called = [], []
+            for _ in range(ROUNDS):
+                processed.append(seconds(lambda task=task: worker.process(task))[1])
+                rows = read_rows(DatasetFolder(Path(folder)).fragment_path(task.identity_id))
+                called.append(bare(task, rows))
+            executor += np.min(processed, axis=0)
+            for name in called[0]:
+                spent[name] = spent.get(name, np.zeros(2)) + np.min([times[name] for times in called], axis=0)
+    return Overhead(executor, spent)
+
+
+class BareCalls:
+    """The calls that an executor made for a person, made again with nothing around them.
+
+    Args:
+        recipe: names the models; they are loaded as the stages load them.
+        source: where bytes are read from.
+    """
+
+    def __init__(self, recipe: Recipe, source: Reader) -> None:
+        self._recipe = recipe
+        self._source = source
+        stages = ("detect", "quality", "watermark", "occlusion", "verify", "face3d")
+        sections = {stage: getattr(recipe, stage) for stage in stages if getattr(recipe, stage).model is not None}
+        self._models = {name: backends.load(name, section.model, section) for name, section in sections.items()}
+
+    def __call__(self, task: IdentityTask, rows: list[Row]) -> dict[str, Times]:
+        """Times by call. A picture gets the calls whose results its manifest row holds."""
+        spent: dict[str, Times] = {}
+        for candidate, row in zip(task.candidates, rows, strict=True):
+            if row["width_px"] is not None:
+                self._call(spent, self._source.read(candidate), row)
+        return spent
+
+    def _call(self, spent: dict[str, Times], data: bytes, row: Row) -> None:
+        models = self._models
+
+        def timed(name: str, call: Callable[[], T]) -> T:
+            result, times = seconds(call)
+            spent[name] = spent.get(name, np.zeros(2)) + times
+            return result
+
+        rgb_u8 = timed("decode", lambda: decode(data, self._recipe.intake.limits)).rgb_u8
+        timed("detect", lambda: models["detect"].detect([rgb_u8]))
+        if row["quality_score"] is None:
+            return
+        face = main_face(row)
+        box, kps, landmarks = face.xyxy_px, face.kps_px, face.landmarks_px
+        timed("quality", lambda: models["quality"].score(rgb_u8, box, kps, landmarks))
+        if row["text_regions"] is not None:
+            region, _ = face_region(rgb_u8, box)
+            timed("text", lambda: models["watermark"].find([region]))
+        if row["occlusion_answer"] is not None:
+            timed("occlusion", lambda: models["occlusion"].check([rgb_u8], [box]))
+        if row["embedding"] is None:
+            return
+        timed("embed", lambda: models["verify"].embed([rgb_u8], [kps], [landmarks]))
+        edges = (row[f"crop_{edge}_px"] for edge in ("x1", "y1", "x2", "y2", "shift"))
+        window, side_px = CropWindow(*edges), self._recipe.crop.output_px
+        portrait_u8 = timed("crop and encode", lambda: cut(rgb_u8, window, side_px))
+        timed("crop and encode", lambda: encode_jpeg(portrait_u8, self._recipe.output.jpeg_quality))
+        if row["face3d_model"] is not None:
+            points = map_points(kps, window, side_px)
+            fitted = timed("face3d", lambda: models["face3d"].fit(portrait_u8, points, None))
+            timed("face3d", lambda: models["face3d"].points_px(fitted))
+
+
+def seconds(call: Callable[[], T]) -> tuple[T, Times]:
+    """What a call returns, and its seconds on the wall and of CPU time."""
+    before = np.array([time.perf_counter(), time.process_time()])
+    result = call()
+    return result, np.array([time.perf_counter(), time.process_time()]) - before
+
+
+if __name__ == "__main__":
+    overhead = measure(open_recipe(sys.argv[1], Path(sys.argv[2])))
+    answer = overhead.executor.tolist(), {name: times.tolist() for name, times in overhead.bare.items()}
+    sys.stdout.write(json.dumps(answer) + "\n")
