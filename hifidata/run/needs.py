@@ -12,7 +12,7 @@ from hifidata.recipe import Recipe
 from hifidata.weights import searching
 from hifidata.weights.catalogue import Weight, entry
 from hifidata.weights.locate import expected_files, look, missing_message, places, remedy
-from hifidata.weights.pins import read_pins
+from hifidata.weights.pins import PINS_FILE, read_pins
 
 OnDownload = Callable[[str, int, "int | None"], None]
 
@@ -95,6 +95,20 @@ def require_services(recipe: Recipe) -> None:
         from hifidata.backends.chat_server import check_server  # aiohttp, which other runs do not need
 
         check_server(recipe.caption.server)
+
+
+def explained(error: WeightsError, recipe: Recipe) -> WeightsError:
+    """Adds to what a model said of its file that only a pin vouches for that file, where it is so."""
+    with searching(recipe.weights.folder):
+        for weight in needed_weights(recipe):
+            found = look(weight)
+            pinned = not expected_files(weight, None) and found.state in ("present", "altered")
+            if pinned and str(found.path) in str(error):
+                return WeightsError(
+                    f"{error}; nobody publishes its hash, {PINS_FILE} pins what was downloaded first: `hifidata weights pull "
+                    f"--replace {weight.name}` gets it anew"
+                )
+    return error
 
 
 def _require_folders(recipe: Recipe) -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hifidata.errors import SampleError
+from hifidata.errors import SampleError, WeightsError
 from hifidata.image.encode import encode_jpeg, thumbnail_jpeg
 from hifidata.recipe import STAGE_NAMES, Recipe
+from hifidata.run.needs import explained
 from hifidata.run.parcel import Parcel, open_parcel
 from hifidata.run.plan import is_remote
 from hifidata.schema import FAILED_REASONS, Candidate, IdentityTask, Reason, Row, Status, canonical
@@ -60,7 +61,10 @@ class Worker:
         self._folder = DatasetFolder(out)
         self._is_last = STAGE_NAMES[-1] in stage_names
         with searching(recipe.weights.folder):
-            self._stages = [stage(recipe) for stage in STAGES if stage.name in stage_names and stage.runs(recipe)]
+            try:
+                self._stages = [stage(recipe) for stage in STAGES if stage.name in stage_names and stage.runs(recipe)]
+            except WeightsError as error:
+                raise explained(error, recipe) from error
 
     def make_sample(self, task: IdentityTask, candidate: Candidate, row: Row) -> Sample:
         """A sample that reads its bytes from the source when asked for them."""
