@@ -35,7 +35,7 @@ from tests.hifimodel.data_shards import person, person_id  # noqa: E402
 STEPS = 30
 SMALL = (
     f"train.steps={STEPS}", "train.log_every=1", "train.checkpoint_every=7", "train.sample_every=100", "train.samples=1",
-    "train.sample_steps=1", "train.batch_size=2", "model.image_px=64", "train.ema_decay=0.9",
+    "train.sample_steps=1", "train.batch_size=2", "model.image_px=64", "train.ema_decay=0.9", "train.latent_cache=true",
 )  # fmt: skip
 TIMES = ("seconds_per_step", "waiting_share")
 WAIT_S = 120
