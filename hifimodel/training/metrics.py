@@ -22,8 +22,8 @@ COLUMNS = (
     "step", "loss", "noise_mse", "identity_loss", "identity_cosine", "faces_share", "grad_norm",
     "seconds_per_step", "waiting_share",
 )  # fmt: skip
-"""Means over the steps since the last row. ``faces_share`` of the samples passed the identity gate, and ``identity_cosine``
-is over those; ``waiting_share`` of the time went by waiting for data. The last two differ from run to run, the others do not."""
+"""Means over the steps since the last row. ``identity_loss`` is the term of ``loss``, a mean over all samples;
+``faces_share`` of them passed the identity gate, and ``identity_cosine`` is over those; ``waiting_share`` of the time went by waiting for data. The last two differ from run to run, the others do not."""
 PROBE_COLUMNS = ("step", "probe_mse")
 SUMS = ("steps", "samples", "loss", "noise_mse", "identity_loss", "cosine", "faces", "grad_norm")
 

@@ -19,10 +19,11 @@ from torch import Tensor, nn  # noqa: E402
 
 from hifimodel.build import find_model  # noqa: E402
 from hifimodel.config import load_preset  # noqa: E402
+from hifimodel.data import Batch  # noqa: E402
 from hifimodel.training import checkpoint, samples  # noqa: E402
 from hifimodel.training.draws import DrawSettings, draw  # noqa: E402
 from hifimodel.training.identity import PaperDetector  # noqa: E402
-from hifimodel.training.metrics import CsvTable, read_csv  # noqa: E402
+from hifimodel.training.metrics import CsvTable, Window, read_csv  # noqa: E402
 from hifimodel.training.options import RunOptions  # noqa: E402
 from hifimodel.training.setup import Run, fixed_samples, resolved, set_up  # noqa: E402
 
@@ -89,20 +90,56 @@ def test_checkpointing_and_channels_last_change_nothing_but_memory(shards: Path,
 
 
 def test_accumulated_micro_batches_give_the_gradient_of_the_whole_batch(shards: Path, tmp_path: Path) -> None:
-    no_identity = "train.id_weight=0"
-    whole = new_run(shards, tmp_path, "train.batch_size=4", no_identity)
+    whole = new_run(shards, tmp_path, "train.batch_size=4")
     batch = next(iter(whole.loader))
     whole.step(
         whole.nets, batch, whole.frozen.prepare(batch, whole.latents), draw(batch.keys, 0, whole.draws)
     ).loss.backward()
     AcceleratorState._reset_state(reset_partial_state=True)
-    parts = new_run(shards, tmp_path, "train.batch_size=4", "train.gradient_accumulation=2", no_identity)
+    parts = new_run(shards, tmp_path, "train.batch_size=4", "train.gradient_accumulation=2")
     for batch in itertools.islice(parts.loader, 2):
         assert len(batch.keys) == 2
         with parts.accelerator.accumulate(parts.nets):
             prepared = parts.frozen.prepare(batch, parts.latents)
             parts.accelerator.backward(parts.step(parts.nets, batch, prepared, draw(batch.keys, 0, parts.draws)).loss)
     torch.testing.assert_close(gradients(parts), gradients(whole), atol=1e-6, rtol=1e-3)
+
+
+def part_of(batch: Batch, start: int, end: int) -> Batch:
+    """The samples from ``start`` to ``end``."""
+    references = slice(sum(batch.counts[:start]), sum(batch.counts[:end]))
+    cuts = {"position": slice(None)} | {name: references for name in vars(batch) if name.startswith("reference")}
+    return Batch(**{
+        name: value if name == "position" else value[cuts.get(name, slice(start, end))]
+        for name, value in vars(batch).items()
+    })  # fmt: skip
+
+
+def test_every_split_of_a_batch_gives_its_gradient_and_its_numbers_with_the_identity_loss(
+    shards: Path, tmp_path: Path
+) -> None:
+    run = new_run(shards, tmp_path, "train.batch_size=8", "train.id_weight=1")
+    for layer in (*run.modules.hifinet.controlnet_down_blocks, run.modules.hifinet.controlnet_mid_block):
+        nn.init.normal_(layer.weight, std=0.05)  # zero at the start: no gradient would reach the refiner
+    batch = next(iter(run.loader))
+    found = {}
+    for n_parts in (1, 2, 8):
+        size, results = 8 // n_parts, []
+        for start in range(0, 8, size):
+            part = part_of(batch, start, start + size)
+            results.append(run.step(run.nets, part, run.frozen.prepare(part, run.latents), draw(part.keys, 3, run.draws)))
+            (results[-1].loss / n_parts).backward()
+        window = Window(run.accelerator.device)
+        window.add(results, 8, torch.zeros(()))
+        found[n_parts] = gradients(run), window.means(run.accelerator), [one.identity.n_gated for one in results]
+        run.optimizer.zero_grad()
+    whole, row, _ = found.pop(1)
+    assert 0 < row["faces_share"] < 1
+    assert row["loss"] == pytest.approx(row["noise_mse"] + row["identity_loss"], rel=1e-5)
+    for gradient, means, n_gated in found.values():
+        assert len(set(n_gated)) > 1  # else every mean would do
+        assert float((gradient - whole).norm() / whole.norm()) < 1e-3
+        assert means == pytest.approx(row, rel=1e-4)
 
 
 def test_bf16_is_near_float32_and_keeps_the_trained_weights_in_float32(shards: Path, tmp_path: Path) -> None:
