@@ -21,7 +21,7 @@ from hifimodel.data.shards import digest, find_shards
 from hifimodel.data.stream import GroupStream, Position
 from hifimodel.errors import DataError, ModelPackageError
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 JUDGED_FROM = 1000
 """Before so many samples or the first epoch's end, a share says little and stops nothing."""
 BOUND = ("seed", "rank", "world_size", "workers", "batch_size", "min_references", "max_references", "text_drop",
