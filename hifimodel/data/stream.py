@@ -26,7 +26,7 @@ from hifimodel.data.shards import find_shards, read_identities
 from hifimodel.errors import DataError
 
 EMPTY_EPOCHS = 3
-"""A reader that found nobody in so many epochs in a row looks through all tars once, and gives up if nobody is there."""
+"""A reader that found nobody in so many epochs in a row looks through all tars, and gives up if nobody is there."""
 SHARD_ORDER, WINDOW_ORDER = 1, 2  # keep the generators of the two shuffles apart
 
 
@@ -85,7 +85,6 @@ class GroupStream:
         self._paint = paint
         self._embedder: tuple[str, int] | None = None
         self._cause = ""
-        self._somebody_is_there = False
 
     def groups(self, position: Position) -> Iterator[tuple[Group, Position]]:
         """(sample, position after it), from a position on.
@@ -104,9 +103,9 @@ class GroupStream:
                 found = True
                 yield group, after
             empty = 0 if found or start.done else empty + 1
-            if empty >= EMPTY_EPOCHS and not self._somebody_is_there:
+            if empty == EMPTY_EPOCHS:
                 self._require_somebody()
-                self._somebody_is_there = True
+                empty = 0
 
     def people(self, start: Position, counts: Counts) -> Iterator[tuple[Person, Position]]:
         """This reader's usable identities of an epoch from a position on, each with the position that begins with it."""

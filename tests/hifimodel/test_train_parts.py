@@ -127,7 +127,9 @@ def test_every_split_of_a_batch_gives_its_gradient_and_its_numbers_with_the_iden
         size, results = 8 // n_parts, []
         for start in range(0, 8, size):
             part = part_of(batch, start, start + size)
-            results.append(run.step(run.nets, part, run.frozen.prepare(part, run.latents), draw(part.keys, 3, run.draws)))
+            results.append(
+                run.step(run.nets, part, run.frozen.prepare(part, run.latents), draw(part.keys, 3, run.draws))
+            )
             (results[-1].loss / n_parts).backward()
         window = Window(run.accelerator.device)
         window.add(results, 8, torch.zeros(()))
