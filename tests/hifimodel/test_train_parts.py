@@ -20,6 +20,7 @@ from torch import Tensor, nn  # noqa: E402
 from hifimodel.build import find_model  # noqa: E402
 from hifimodel.config import load_preset  # noqa: E402
 from hifimodel.data import Batch  # noqa: E402
+from hifimodel.errors import ConfigError  # noqa: E402
 from hifimodel.training import checkpoint, samples  # noqa: E402
 from hifimodel.training.draws import DrawSettings, draw  # noqa: E402
 from hifimodel.training.identity import PaperDetector  # noqa: E402
@@ -274,6 +275,27 @@ def test_metrics_go_on_after_the_checkpoint_without_rows_of_the_killed_run(tmp_p
     assert [row["step"] for row in rows] == ["2", "4", "6"]
     assert float(rows[1]["loss"]) == 1 / 3 / 4
     assert rows[2]["loss"] == "0.5"
+
+
+def test_a_run_killed_before_its_first_checkpoint_leaves_no_rows(tmp_path: Path) -> None:
+    path = tmp_path / "probe.csv"
+    for value in (1.5, 0.5):
+        CsvTable(path, ("step", "probe_mse"), 0).add({"step": 0, "probe_mse": value})
+    CsvTable(path, ("step", "probe_mse"), 4)
+    assert read_csv(path) == [{"step": "0", "probe_mse": "0.5"}]
+
+
+@pytest.mark.parametrize(
+    "text", [b"step,loss\nabc,1\n", b"step,loss\n1,much\n", b"loss\n1\n", b"step,loss\n1\n", b"\xff\n\n"]
+)
+def test_a_table_that_holds_something_else_is_one_line_with_a_remedy(text: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(text)
+    with pytest.raises(
+        ConfigError, match=r"metrics.csv: not the numbers of a run \(.+\); mend it, or move it"
+    ) as caught:
+        CsvTable(path, ("step", "loss"), 4)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_detector_gate_uses_a_real_detector() -> None:
