@@ -64,7 +64,7 @@ class Loader:
         self._config = config
         self._shards = find_shards(config.shards)
         if paint is None:
-            paint = StoredLandmarks(config.landmarks)
+            paint = StoredLandmarks(config.landmarks, config.landmarks_weights)
             paint.load()
         self._paint = paint
         self._digest = digest(self._shards)
