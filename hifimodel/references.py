@@ -84,7 +84,8 @@ def read_photo(path: Path) -> RgbU8:
     """(H, W, 3) uint8 sRGB, upright. Raises PhotoError where the file is not a picture."""
     try:
         with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            upright = ImageOps.exif_transpose(image)
+            return np.asarray((_grey_u8(upright) if upright.mode.startswith("I") else upright).convert("RGB"))
     except FileNotFoundError:
         raise PhotoError(f"{path}: no such file") from None
     except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
@@ -181,6 +182,12 @@ def square_crop(rgb_u8: RgbU8, xyxy_px: F32, side_over_face: float, ground_rgb: 
         square[y1 - top : y2 - top, x1 - left : x2 - left] = rgb_u8[y1:y2, x1:x2]
     way = cv2.INTER_AREA if side_px > CLIP_PX else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(square, (CLIP_PX, CLIP_PX), interpolation=way), np.uint8)
+
+
+def _grey_u8(picture: Image.Image) -> Image.Image:
+    """A 16-bit grey picture with 8 bits, as hifidata takes it; Pillow would clip it at 255, and so make it white."""
+    grey = np.clip(np.asarray(picture).astype(np.int64), 0, 65535)
+    return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8))
 
 
 def _middle_mean(alpha: F32, xyxy_px: F32) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import tokenize
 import warnings
 import zipfile
@@ -24,11 +23,18 @@ F32 = NDArray[np.float32]
 N_LANDMARKS = 68
 MAX_SIDE_PX = 8192
 MAX_ARRAY_BYTES = 2**20
+MAX_COORDINATE_PX = 1e7
+"""No photo is larger; sums and products of such numbers still fit float32."""
+MAX_NORM_ERROR = 0.01
+"""Embeddings of shards have L2 norm 1; kept as float16 they miss it by less than this."""
 KPS_OF_LANDMARKS = (range(36, 42), range(42, 48), range(30, 31), range(48, 49), range(54, 55))
 """Which of the 68 points make up the left eye, right eye, nose tip and mouth corners."""
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 UNREADABLE_ARRAY = (
     ValueError,
+    TypeError,
+    ArithmeticError,
+    RecursionError,
     EOFError,
     OSError,
     KeyError,
@@ -95,14 +101,16 @@ def parse_sample(key: str, members: Mapping[str, bytes]) -> Sample:
     embedding = _array(members, "embedding.npy")
     if landmarks_px.shape != (N_LANDMARKS, 2) or embedding.ndim != 1 or not embedding.size:
         raise CorruptSample("npy of another shape")
+    if abs(float(np.linalg.norm(embedding.astype(np.float64))) - 1) > MAX_NORM_ERROR:
+        raise CorruptSample("embedding.npy not of norm 1")
+    _require_near(landmarks_px, side_px)
     corner, scale = _window(facts, side_px)
     box = _numbers(facts, "face_x1_px", "face_y1_px", "face_x2_px", "face_y2_px").reshape(2, 2)
     face_xyxy_px = ((box - corner) * scale).astype(np.float32).ravel()
     kps = facts.get("face_kps")
     kps_px = _five_points(landmarks_px) if kps is None else _moved(_points(kps), corner, scale)
-    for points in (landmarks_px, kps_px, face_xyxy_px):
-        if points.min() < -side_px or points.max() > 2 * side_px:
-            raise CorruptSample("face far outside the picture")
+    _require_near(kps_px, side_px)
+    _require_near(face_xyxy_px, side_px)
     return Sample(
         key=key,
         jpeg=members["jpg"],
@@ -158,7 +166,11 @@ def _array(members: Mapping[str, bytes], suffix: str) -> F32:
     try:
         if len(data) > MAX_ARRAY_BYTES:
             raise ValueError("too large")
-        array = np.asarray(np.load(io.BytesIO(data), allow_pickle=False), np.float32)
+        loaded = np.load(io.BytesIO(data), allow_pickle=False)
+        if loaded.dtype.kind not in "fiu":
+            raise ValueError(f"dtype {loaded.dtype}")
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+            array = np.asarray(loaded, np.float32)
     except UNREADABLE_ARRAY as error:
         raise CorruptSample(f"{suffix} unreadable") from error
     if not np.isfinite(array).all():
@@ -175,14 +187,18 @@ def _face3d(members: Mapping[str, bytes]) -> dict[str, Any] | None:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_ARRAY_BYTES:
                 raise ValueError("too large")
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+            face = {name: arrays[name] for name in arrays.files}
+            if any(array.dtype.kind not in "fiuU" for array in face.values()):
+                raise ValueError("neither numbers nor text")
     except UNREADABLE_ARRAY as error:
         raise CorruptSample("face3d.npz unreadable") from error
+    return face
 
 
 def _numbers(facts: Mapping[str, Any], *names: str) -> NDArray[np.float64]:
     values = [facts.get(name) for name in names]
-    if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in values):
+    # Compared, not converted: an integer of JSON may have more digits than a float.
+    if not all(isinstance(value, (int, float)) and abs(value) <= MAX_COORDINATE_PX for value in values):
         raise CorruptSample("json lacks numbers")
     return np.array(values, np.float64)
 
@@ -190,9 +206,9 @@ def _numbers(facts: Mapping[str, Any], *names: str) -> NDArray[np.float64]:
 def _points(values: Any) -> NDArray[np.float64]:
     try:
         points = np.asarray(values, np.float64).reshape(5, 2)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise CorruptSample("json lacks numbers") from error
-    if not np.isfinite(points).all():
+    if not (np.abs(points) <= MAX_COORDINATE_PX).all():
         raise CorruptSample("json lacks numbers")
     return points
 
@@ -200,9 +216,14 @@ def _points(values: Any) -> NDArray[np.float64]:
 def _window(facts: Mapping[str, Any], side_px: int) -> tuple[NDArray[np.float64], float]:
     """(corner of the cut in the photo, stored pixels per photo pixel)."""
     x1, y1, x2, width_px, height_px = _numbers(facts, "crop_x1_px", "crop_y1_px", "crop_x2_px", "width_px", "height_px")
-    if x2 <= x1 or min(width_px, height_px) < 1:
+    if x2 - x1 < 1 or min(width_px, height_px) < 1:
         raise CorruptSample("json of an empty crop")
     return np.array([x1, y1]), float(side_px / (x2 - x1))
+
+
+def _require_near(points_px: F32, side_px: int) -> None:
+    if points_px.min() < -side_px or points_px.max() > 2 * side_px:
+        raise CorruptSample("face far outside the picture")
 
 
 def _moved(points: NDArray[np.float64], corner: NDArray[np.float64], scale: float) -> F32:

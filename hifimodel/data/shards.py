@@ -97,6 +97,8 @@ def _tars(place: Path) -> list[Path]:
         inside = place / "shards"
         found = (inside if inside.is_dir() else place).rglob("*.tar")
         return [path for path in found if path.is_file() and not path.name.startswith(".")]
+    if place.is_file():  # also one whose name a pattern would read otherwise
+        return [place]
     return [path for name in glob.glob(str(place), recursive=True) if (path := Path(name)).is_file()]
 
 

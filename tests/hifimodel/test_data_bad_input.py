@@ -35,6 +35,12 @@ def npy(array: object) -> bytes:
     return buffer.getvalue()
 
 
+def npz(**arrays: object) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
 def scrambled(jpeg: bytes) -> bytes:
     return jpeg[:300] + bytes(len(jpeg) - 302) + b"\xff\xd9"
 
@@ -59,6 +65,58 @@ DAMAGES: dict[str, tuple[str, Callable[[Members], object]]] = {
         lambda m: m.update({"embedding.npy": npy(np.zeros(8)).replace(b"(8,), }", b"(10**11,), }"[:7])}),
     ),
     "embedding with nan": ("embedding.npy not finite", lambda m: m.update({"embedding.npy": npy(np.full(8, np.nan))})),
+    "npy of records": (
+        "embedding.npy unreadable",
+        lambda m: m.update({"embedding.npy": npy(np.zeros(8, [("a", "f4"), ("b", "f4")]))}),
+    ),
+    "npy of records of one number": (
+        "embedding.npy unreadable",
+        lambda m: m.update({"embedding.npy": npy(np.eye(8).view([("a", "f8")])[0])}),
+    ),
+    "npy of complex numbers": (
+        "embedding.npy unreadable",
+        lambda m: m.update({"embedding.npy": npy(np.eye(8, dtype=complex)[0])}),
+    ),
+    "npy of dates": (
+        "landmarks.npy unreadable",
+        lambda m: m.update({"landmarks.npy": npy(np.full((68, 2), "2024-01-01", "datetime64[D]"))}),
+    ),
+    "npy of numbers beyond float32": (
+        "landmarks.npy not finite",
+        lambda m: m.update({"landmarks.npy": npy(np.full((68, 2), 1e300))}),
+    ),
+    "embedding of zeros": (
+        "embedding.npy not of norm 1",
+        lambda m: m.update({"embedding.npy": npy(np.zeros(8, np.float32))}),
+    ),
+    "embedding that was never normalised": (
+        "embedding.npy not of norm 1",
+        lambda m: m.update({"embedding.npy": npy(np.full(8, 7, np.float32))}),
+    ),
+    "face3d of records": (
+        "face3d.npz unreadable",
+        lambda m: m.update({"face3d.npz": npz(model="tddfa", shape=np.zeros(40, [("a", "f4"), ("b", "f4")]))}),
+    ),
+    "json with a crop of 400 digits": (
+        "json lacks numbers",
+        lambda m: m.update(json=changed(m["json"], crop_x1_px=-(10**400))),
+    ),
+    "json with points of 400 digits": (
+        "json lacks numbers",
+        lambda m: m.update(json=changed(m["json"], face_kps=[10**400] * 10)),
+    ),
+    "json with points beyond float32": (
+        "json lacks numbers",
+        lambda m: m.update(json=changed(m["json"], face_kps=[1e300] * 10)),
+    ),
+    "json of a crop as wide as numbers go": (
+        "json lacks numbers",
+        lambda m: m.update(json=changed(m["json"], crop_x1_px=-1.7e308, crop_x2_px=1.7e308)),
+    ),
+    "json of a crop narrower than a pixel": (
+        "json of an empty crop",
+        lambda m: m.update(json=changed(m["json"], crop_x1_px=0, crop_x2_px=1e-320)),
+    ),
     "five landmarks": ("npy of another shape", lambda m: m.update({"landmarks.npy": npy(np.zeros((5, 2)))})),
     "json garbage": ("json unreadable", lambda m: m.update(json=b"{")),
     "json list": ("json is no object", lambda m: m.update(json=b"[1]")),
@@ -284,3 +342,11 @@ def test_a_face_that_cannot_be_drawn_costs_its_sample_and_the_cause_is_told(one_
 
     with pytest.raises(DataError, match=r"landmarks cannot be drawn.*the 3D face is missing"):
         list(Loader(quick(one_person, epochs=None), paint=refuse))  # type: ignore[arg-type]
+
+
+def test_a_tar_that_exists_is_taken_by_its_name_even_where_that_is_a_pattern_too(tmp_path: Path) -> None:
+    (tmp_path / "take[2]").mkdir()
+    for place in (tmp_path / "take[2]" / "a.tar", tmp_path / "b[1].tar"):
+        write_shard(place, person(1, 6))
+        assert find_shards(place) == [place]
+    assert find_shards(f"{tmp_path}/b*.tar") == [tmp_path / "b[1].tar"]

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from hifidata.backends.base import Faces
 from hifidata.backends.selfie_matting import SelfieMatting
+from hifidata.image.decode import Limits, decode
 from hifimodel.errors import PhotoError
 from hifimodel.face_chip import TEMPLATE_PX
 from hifimodel.references import (
@@ -97,6 +99,16 @@ def test_a_square_that_leaves_the_photo_is_filled_and_keeps_the_face_central() -
     assert (crop[:30] == 255).all()
     assert crop[112, 112, 0] == 90
     assert crop[-10, -10, 0] == 10
+
+
+@pytest.mark.parametrize("name", ["ramp.png", "ramp.tif"])
+def test_16_bit_grey_is_scaled_as_for_a_dataset_not_clipped_to_white(name: str, tmp_path: Path) -> None:
+    ramp = np.arange(0, 65536, 4, dtype=np.uint16).reshape(128, 128)
+    Image.fromarray(ramp).save(tmp_path / "ramp.png")
+    Image.fromarray(ramp).save(tmp_path / name)
+    expected = decode((tmp_path / "ramp.png").read_bytes(), Limits()).rgb_u8
+    np.testing.assert_array_equal(read_photo(tmp_path / name), expected)
+    assert np.abs(expected[:, :, 0] - ramp / 257).max() <= 0.5
 
 
 def test_photos_that_cannot_be_used_are_named(assets: Path, scrfd: Scrfd, tmp_path: Path) -> None:
