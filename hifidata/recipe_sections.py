@@ -210,7 +210,8 @@ class Landmarks(Section):
     """68 points in the pixels of the written picture."""
 
     model: Literal["detector", "face3d"] | None = Field(
-        "detector", description="face3d: the 3D model's points, for detectors that give five"
+        "detector",
+        description="face3d: the 3D model's points, for detectors that give five; null: none, and no training on them",
     )
 
 

@@ -142,5 +142,17 @@ def test_stage_names_of_recipe_and_program_agree() -> None:
 def test_an_embedder_that_needs_68_landmarks_is_refused_behind_a_detector_without_them() -> None:
     with pytest.raises(RecipeError, match=r"verify\.model: dlib_resnet needs 68 landmarks.*scrfd_2\.5g.*mobilefacenet"):
         resolve(MINIMAL | {"detect": {"model": "scrfd_2.5g"}}, "t")
-    recipe = resolve(MINIMAL | {"detect": {"model": "scrfd_2.5g"}, "verify": {"model": "mobilefacenet"}}, "t")
+    five_points = {"detect": {"model": "scrfd_2.5g"}, "landmarks": {"model": None}}
+    recipe = resolve(MINIMAL | five_points | {"verify": {"model": "mobilefacenet"}}, "t")
     assert (recipe.verify.k, recipe.verify.min_similarity) == (2, 0.35)
+
+
+def test_landmarks_of_a_detector_that_gives_none_are_refused_unless_the_recipe_goes_without_on_purpose() -> None:
+    five_points = MINIMAL | {"detect": {"model": "yunet"}, "verify": {"model": "mobilefacenet"}}
+    with pytest.raises(RecipeError) as caught:
+        resolve(five_points, "t")
+    for remedy in ("landmarks.model to face3d and face3d.model to one of tddfa, mesh", "landmarks.model to null"):
+        assert remedy in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert resolve(five_points | {"landmarks": {"model": None}}, "t").landmarks.model is None
+    resolve(five_points | {"landmarks": {"model": "face3d"}, "face3d": {"model": "mesh"}}, "t")
