@@ -44,6 +44,9 @@ class Scrfd:
                 f"{weights}: expected 9 outputs (scores, boxes and points at 3 strides), got {len(self._graph.outputs)}; "
                 "take an SCRFD export whose name has `kps` in it"
             )
+        self._graph.try_out(
+            [(ANCHORS_PER_CELL * (CANVAS_PX // stride) ** 2, size) for size in (1, 4, 10) for stride in STRIDES_PX]
+        )
         self._centres_px = [_centres_px(stride) for stride in STRIDES_PX]
 
     def detect(self, pictures: Sequence[RgbU8]) -> list[Faces]:
