@@ -159,7 +159,7 @@ class Occlusion(OcclusionModelSettings, Section):
 
     model: str | None = None
     terms: tuple[str, ...] = Field(
-        ("hand", "finger", "microphone", "phone", "cup", "mask"),
+        ("hand", "finger", "microphone", "phone", "smartphone", "cellphone", "cup", "mask"),
         description="words of a description that drop the picture, matched whole, in singular or plural",
     )
     min_score: float | None = Field(
