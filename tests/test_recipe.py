@@ -60,6 +60,14 @@ def test_the_papers_recipe_says_what_the_paper_says() -> None:
     assert (yi.caption.server.model, yi.caption.server.key_env) == ("yi-vision", "YI_API_KEY")
 
 
+def test_every_onnx_stage_of_the_papers_recipe_gets_a_share_of_one_gpu_that_holds_all_groups() -> None:
+    recipe = load_recipe(PROJECT_ROOT / "pipelines" / "paper.yaml")
+    share_of = {stage: group.num_gpus for group in recipe.worker_groups for stage in group.stages}
+    for stage in ("detect", "quality", "embed", "restore", "face3d", "attributes"):
+        assert 0 < share_of[stage] < share_of["occlusion"]
+    assert sum(group.num_gpus for group in recipe.worker_groups) <= 1
+
+
 def test_a_second_restoration_of_vggface2_hq_is_refused() -> None:
     with pytest.raises(RecipeError, match="already_restored"):
         load_recipe(PROJECT_ROOT / "pipelines" / "vggface2_hq.yaml", ["restore.model=gfpgan"])
