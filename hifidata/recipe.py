@@ -193,7 +193,7 @@ def _with_model_defaults(recipe: Recipe, where: str) -> Recipe:
             update={key: value for key, value in defaults.items() if getattr(section, key) is None}
         )
     try:
-        backends.check_landmarks(models)
+        backends.check_landmarks(models, recipe.landmarks.model)
     except RecipeError as error:
         raise RecipeError(f"{where}: {error}") from None
     return recipe.model_copy(update=filled)

@@ -159,7 +159,7 @@ class Occlusion(OcclusionModelSettings, Section):
 
     model: str | None = None
     terms: tuple[str, ...] = Field(
-        ("hand", "finger", "microphone", "phone", "cup", "mask"),
+        ("hand", "finger", "microphone", "phone", "smartphone", "cellphone", "cup", "mask"),
         description="words of a description that drop the picture, matched whole, in singular or plural",
     )
     min_score: float | None = Field(
@@ -210,7 +210,8 @@ class Landmarks(Section):
     """68 points in the pixels of the written picture."""
 
     model: Literal["detector", "face3d"] | None = Field(
-        "detector", description="face3d: the 3D model's points, for detectors that give five"
+        "detector",
+        description="face3d: the 3D model's points, for detectors that give five; null: none, and no training on them",
     )
 
 

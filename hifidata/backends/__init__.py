@@ -233,14 +233,15 @@ def chosen(stage: str, settings: Any) -> Backend | None:
     return replace(backend, weights=(), commercial=None, licence=f"that of {folder}")
 
 
-def check_landmarks(models: Mapping[str, str]) -> None:
-    """Refuses a model that aligns by 68 landmarks behind a detector that gives none.
+def check_landmarks(models: Mapping[str, str], stored_from: str | None) -> None:
+    """Refuses what needs 68 landmarks behind a detector that gives none: models that align by them, and training.
 
     Args:
         models: model name by stage, of the stages that run.
+        stored_from: whose landmarks the samples get, ``landmarks.model``; None: they get none, on purpose.
 
     Raises:
-        RecipeError: names both models and what fits.
+        RecipeError: names what needs them, the detector and what fits.
     """
     if find("detect", models["detect"]).landmarks == "gives":
         return
@@ -252,3 +253,9 @@ def check_landmarks(models: Mapping[str, str]) -> None:
                 f"{stage}.model: {model} needs 68 landmarks, which detect.model {models['detect']} does not give; "
                 f"set detect.model to one of {givers}, or {stage}.model to one of {others}"
             )
+    if stored_from == "detector":
+        raise RecipeError(
+            f"landmarks.model: detector stores 68 landmarks, which detect.model {models['detect']} does not give; set "
+            f"landmarks.model to face3d and face3d.model to one of {', '.join(FACE3D_MODELS)}, or landmarks.model to null "
+            "for a dataset without landmarks, on which hifimodel cannot be trained"
+        )

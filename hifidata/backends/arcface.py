@@ -12,8 +12,11 @@ import numpy as np
 
 from hifidata.backends.base import F32, RgbU8
 from hifidata.backends.onnx_model import OnnxModel
-from hifidata.errors import ModelError
+from hifidata.errors import ModelError, WeightsError
 from hifidata.image.align import CHIP_PX, norm_crop
+
+MIN_DIMENSIONS = 32
+"""Of an identity vector; published ones have 128 or 512. What gives fewer numbers measures something else."""
 
 
 class ArcFace:
@@ -23,7 +26,7 @@ class ArcFace:
         weights: the graph; runs in batches where it leaves the first size open.
 
     Raises:
-        WeightsError: the graph does not take faces of 112 px.
+        WeightsError: the graph does not take faces of 112 px, or gives no vectors.
     """
 
     name = "arcface"
@@ -32,6 +35,12 @@ class ArcFace:
 
     def __init__(self, weights: Path) -> None:
         self._graph = OnnxModel(weights, [(None, 3, CHIP_PX, CHIP_PX)])
+        for vector in self._graph.try_out([(None,)])[:1]:
+            if vector.size < MIN_DIMENSIONS:
+                raise WeightsError(
+                    f"{weights}: no graph of {self.name}: it gives {vector.size} numbers for a face, an identity vector has "
+                    f"{MIN_DIMENSIONS} or more; put the right file in its place"
+                )
 
     def embed(self, pictures: Sequence[RgbU8], kps_px: Sequence[F32], landmarks_px: Sequence[F32 | None]) -> F32:
         """(n, d) float32 with L2 norm 1, one row per picture; the 68 landmarks are not used.

@@ -47,20 +47,79 @@ def test_languages_are_left_alone_where_the_recipe_says_any() -> None:
     assert flags_of("Une femme aux cheveux longs et bruns, devant un mur.", "any") == ()
 
 
-def test_refusals_are_told_from_captions() -> None:
-    for text in (
+@pytest.mark.parametrize(
+    "text",
+    [
         "I’m sorry, I can't help with that.",
         "Sorry, no.",
         "As an AI model, I do not see.",
+        "As a language model, I cannot describe people in images.",
+        "As a large language model I am not built to look at people.",
         "I cannot identify people.",
-    ):
-        assert description_of(text, False, 500).problem is CaptionProblem.REFUSED
-    for text in ("A man with a sorry-looking hat.", "In this portrait, a man has a beard.", "I see a man in a suit."):
-        assert description_of(text, False, 500).text == text
+        "I apologize, but I am unable to describe.",
+        "I'm not comfortable describing real people.",
+        "Unfortunately, the image cannot be described.",
+        "Unfortunately I won't do that.",
+        "It is not possible for me to describe this person.",
+        "It's not appropriate to identify somebody from a face.",
+        "This image can't be processed.",
+        "I don't see an image here; please send one.",
+        "抱歉，我无法描述这张图片。",
+        "很抱歉，我不能提供这方面的帮助。",
+        "对不起，我不能识别图中的人物。",
+        "我无法描述这张照片中的人。",
+        "作为一个人工智能语言模型，我看不到图片。",
+        "無法描述此人。",
+        "这张图片无法识别。",
+    ],
+)
+def test_a_refusal_is_no_caption(text: str) -> None:
+    assert description_of(text, False, 500).problem is CaptionProblem.REFUSED
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A man with a sorry-looking hat.",
+        "Sorry-looking flowers stand beside a woman in a red dress.",
+        "In this portrait, a man has a beard.",
+        "I see a man in a suit.",
+        "A man who unfortunately lost his hat in the wind wears a grey coat.",
+        "Unfortunately dressed for the rain, a woman in a light blouse stands in a park.",
+        "A woman whose face cannot be described as young, in a blue scarf.",
+        "As a model, she wears a long silver gown before a white wall.",
+        "As an artist would have it, the light falls on a green coat.",
+        "This portrait shows a man who is unable to button his tight coat.",
+        "The person cannot be older than thirty and wears a green scarf.",
+        "The image shows an AI assistant's logo on a man's black shirt.",
+        "It is not a suit but a uniform that the man wears.",
+        "一位留着棕色长发的女士站在砖墙前，她穿着一件绿色的大衣。",
+        "这张图片展示了一位穿着深色西装的男子。",
+        "照片中的男子无法系上扣子，穿着灰色外套。",
+        "作为背景的是一面白墙，一位女士戴着眼镜。",
+    ],
+)
+def test_a_caption_is_no_refusal(text: str) -> None:
+    assert description_of(text, False, 500).text == text
 
 
 def test_markdown_and_thoughts_are_taken_out() -> None:
     assert plain("<think>\nlong\n</think>\n## Portrait\n- **Hair**: brown\n1. `coat`") == "Portrait Hair: brown coat"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "hmm the user wants</think>A man with a tie.",
+        "hmm</think> no, wait\n</THINK>\n\nA man with a tie.",
+        "<think>a tie <think>again</think> hm</think>A man with a tie.",
+        "<thinking>hm</thinking>A man with a tie.",
+        "A man with a tie.<think>was that right?</think>",
+        "A man with a tie.<think>was that",
+    ],
+)
+def test_thoughts_are_no_part_of_a_caption_whoever_opened_them(answer: str) -> None:
+    assert plain(answer) == "A man with a tie."
 
 
 @pytest.mark.parametrize(
