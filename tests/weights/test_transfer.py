@@ -15,6 +15,7 @@ import pytest
 from hifidata.errors import WeightsError
 from hifidata.weights.catalogue import FileState
 from hifidata.weights.transfer import Patience, fetch, mirrored
+from tests.made_graphs import make_graph
 from tests.servers.file_host import FileHost
 from tests.weights.conftest import IMPATIENT, noise, nothing_half_done
 
@@ -264,6 +265,13 @@ def test_what_is_no_model_is_refused_where_no_hash_is_known(
     assert "bring the file by hand" in message
     assert list(tmp_path.iterdir()) == []
     assert len(host.asked) == 1
+
+
+def test_a_cut_body_whose_length_nobody_told_is_no_graph(host: FileHost, tmp_path: Path) -> None:
+    graph = make_graph(tmp_path / "g", [("Relu", ["input"], "output")], ([1, 2], [1, 2])).read_bytes()
+    url = host.put("/a", graph, says_length=False, drops=deque([len(graph) - 3]))
+    assert f"cut off after {len(graph) - 3} bytes" in refusal(url, tmp_path / "a.onnx")
+    assert get(url, tmp_path / "a.onnx") == state(graph)
 
 
 def test_a_server_that_calls_everything_a_web_page_is_believed_where_the_hash_is_right(
