@@ -249,7 +249,12 @@ class Weights(Section):
 class Failures(Section):
     """The failure budget: over it, the run ends with exit code 3."""
 
-    max_share: float = Field(0.05, ge=0, le=1, description="failed over all candidates")
+    max_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="failed over all candidates; and captions that a server failed to give, over what is kept",
+    )
 
 
 class Group(Section):

@@ -64,7 +64,10 @@ class ServerSettings(BaseModel):
     backoff_s: float = Field(1.0, ge=0, description="waits between tries are random up to this, doubled every time")
     max_retry_after_s: float = Field(60.0, ge=0, description="the longest wait that a Retry-After gets")
     max_errors: int = Field(
-        10, ge=1, description="pictures in a row that the server fails on before the run is stopped"
+        10,
+        ge=1,
+        description="pictures in a row that the server fails on before the run is stopped; two, where they cost "
+        "total_timeout_s or more",
     )
     temperature: float | None = Field(0.0, ge=0, le=2)
     seed: int | None = 0
