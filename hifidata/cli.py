@@ -116,7 +116,9 @@ def plan(
         [(g["name"], g["num_cpus"], g["num_gpus"], " ".join(g["stages"])) for g in planned["groups"]],
     )  # fmt: skip
     console.table(
-        "models", ("stage", "model", "licence"), [(m["stage"], m["model"], m["licence"]) for m in planned["models"]]
+        "models",
+        ("stage", "model", "licence", "thresholds from"),
+        [(m["stage"], m["model"], m["licence"], m["thresholds_from"]) for m in planned["models"]],
     )
     if planned["weights"]:
         rows = [(w["name"], w["state"], w["bytes"], w["path"] or w["file"], w["licence"]) for w in planned["weights"]]

@@ -38,6 +38,30 @@ class ModelSettings(BaseModel):
     )
 
 
+class FileSettings(BaseModel):
+    """A single model file of the user's own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    file: str | None = Field(
+        None, description="a file of your own for the architecture that model names, in place of the catalogue's"
+    )
+    file_sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="of that file; null: noted when the recipe is read"
+    )
+
+
+Normalisation = Literal["minus_one_to_one", "zero_to_one", "zero_to_255", "imagenet"]
+
+
+class RecogniserSettings(FileSettings):
+    """An own recogniser, and which numbers it was trained to see."""
+
+    normalisation: Normalisation | None = Field(
+        None, description="of RGB pixels, for a file of your own; null: that of model"
+    )
+
+
 class OcclusionModelSettings(ModelSettings):
     """How BLIP-2 is asked; other occlusion models ignore it."""
 
