@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from hifidata import backends
-from hifidata.backends import Backend
+from hifidata.backends import Backend, own_file
+from hifidata.backends.settings import FileSettings
 from hifidata.errors import WeightsError
 from hifidata.recipe import Recipe
 from hifidata.weights import searching
@@ -116,6 +117,8 @@ def _require_folders(recipe: Recipe) -> None:
         section = getattr(recipe, stage)
         if section.model is None:
             continue
+        if isinstance(section, FileSettings):
+            own_file.checked(stage, section)
         for path in backends.own_paths(backends.find(stage, section.model), section):
             if not path.is_dir():
                 raise WeightsError(

@@ -22,6 +22,7 @@ from hifidata.schema import FAILED_REASONS, Candidate, IdentityTask, Reason, Row
 from hifidata.sources.base import Reader
 from hifidata.stages import STAGES
 from hifidata.stages.base import Columns, Sample, Stage
+from hifidata.stages.caption import stand_ins
 from hifidata.stages.intake import Intake
 from hifidata.stages.verify import target_embedding
 from hifidata.store.downloads import Originals
@@ -177,8 +178,9 @@ class Worker:
         identity = identity_row(parcel.rows, facts)
         ended = Counter(f"{row['stage']}:{row['status']}" for row in parcel.rows if row.get("stage"))
         record = CommitRecord(
-            identity, task.fingerprint, self._recipe.hash, dict(parcel.seconds), dict(parcel.entered), dict(ended)
-        )
+            identity, task.fingerprint, self._recipe.hash, dict(parcel.seconds), dict(parcel.entered), dict(ended),
+            stand_ins([sample.row for sample in kept]),
+        )  # fmt: skip
         thumbnails = [sample.thumbnail for sample in parcel.samples]
         write_fragment(self._folder.fragment_path(task.identity_id), parcel.rows, thumbnails, record)
         if is_remote(self._recipe):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,7 +16,7 @@ from hifidata.run.engine import RunOptions, RunResult, run
 from hifidata.schema import CaptionFlag, CaptionProblem
 from hifidata.stages.caption_checks import flags_of
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE, digest
-from tests.servers.openai_server import log_of, serving
+from tests.servers.openai_server import log_of, mend, serving
 
 GOOD = (
     "A woman with long brown hair in a green coat, wearing round glasses and small earrings, in front of a brick wall."
@@ -215,3 +217,49 @@ def test_a_run_begins_only_with_a_server_that_answers_and_goes_on_when_it_is_bac
     assert not list((tmp_path / "other").glob("shards/*/*.tar"))
     run_with(twelve_people, out, address, "broken-twice", *one_by_one)  # nothing to do needs no server
     assert ServiceError.exit_code == 2
+
+
+def test_captions_a_server_failed_to_give_are_said_count_against_the_budget_and_are_asked_for_again(
+    twelve_people: Path, tmp_path: Path
+) -> None:
+    def command(address: str, *options: str) -> subprocess.CompletedProcess[str]:
+        server = f"{{base_url: '{address}/v1', model: broken-until-mended, tries: 1, max_errors: 99}}"
+        values = [f"source.path={twelve_people}", *QUICK_RECIPE, "caption.model=openai", f"caption.server={server}"]
+        sets = [word for value in values for word in ("--set", value)]
+        recipe = PROJECT_ROOT / "pipelines" / "folder.yaml"
+        words = [
+            sys.executable,
+            "-m",
+            "hifidata.cli",
+            "run",
+            recipe,
+            "--out",
+            tmp_path / "out",
+            "--limit",
+            "2",
+            *sets,
+            *options,
+        ]
+        return subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=200, check=False)
+
+    with serving() as address:
+        broken = command(address)
+        n_kept = len(kept(tmp_path / "out"))
+        assert (broken.returncode, n_kept > 0) == (3, True), broken.stderr
+        assert f"captions: {n_kept} of {n_kept} are stand-ins (server_error {n_kept})" in broken.stderr
+        assert (
+            f"the caption server failed on {n_kept} of {n_kept} kept pictures, the recipe allows 50%" in broken.stderr
+        )
+        assert "run the same command with --retry failed" in broken.stderr
+        mend(address)
+        assert command(address).returncode == 3  # the dataset is as it was
+        mended = command(address, "--retry", "failed")
+    assert (mended.returncode, "stand-ins" in mended.stderr) == (0, False), mended.stderr
+    assert {row["caption_problem"] for row in kept(tmp_path / "out")} == {None}
+
+
+def test_refusals_are_said_and_cost_no_budget(twelve_people: Path, tmp_path: Path) -> None:
+    with serving() as address:
+        result = run_with(twelve_people, tmp_path / "out", address, "refusing")
+    assert result.dataset["caption_stand_ins"] == {"refused": len(kept(tmp_path / "out"))}
+    assert not result.over_budget
