@@ -77,8 +77,8 @@ def stored_face(model: str, sizes: Mapping[str, int], face3d: Mapping[str, Any] 
     """
     if face3d is None:
         raise LandmarkError(
-            f"landmark backend {model!r}: the sample has no .face3d.npz; run hifidata with face3d.model={model}, "
-            "or use the backend 'points'"
+            f"landmark backend {model!r}: the sample has no .face3d.npz of that model (hifidata writes those of "
+            "face3d.model=tddfa; DECA's are yours to add); or use the backend 'points'"
         )
     missing = [name for name in ("model", *PARTS) if name not in face3d]
     if missing:
@@ -86,8 +86,8 @@ def stored_face(model: str, sizes: Mapping[str, int], face3d: Mapping[str, Any] 
     made_by = str(face3d["model"])
     if made_by != model:
         raise LandmarkError(
-            f"landmark backend {model!r}: .face3d.npz was made by {made_by!r}; use that backend, or run hifidata with "
-            f"face3d.model={model}"
+            f"landmark backend {model!r}: .face3d.npz was made by {made_by!r}; use that backend, or shards "
+            f"whose .face3d.npz are {model}'s"
         )
     face = face_from_arrays(model, face3d)
     got = {part: getattr(face, part).size for part in PARTS}
