@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from hifidata import backends
-from hifidata.backends import Backend, own_file
-from hifidata.backends.settings import FileSettings
+from hifidata.backends import Backend
 from hifidata.errors import WeightsError
 from hifidata.recipe import Recipe
 from hifidata.weights import searching
@@ -86,8 +85,9 @@ def require_weights(recipe: Recipe, on_download: OnDownload = ignore) -> None:
             pull(wrong, on_download)
             return
         problems = [_problem(weight) for weight in wrong]
-    if problems:
-        raise WeightsError("; ".join(problems))
+        if problems:
+            raise WeightsError("; ".join(problems))
+        _try_unknown_files(recipe)
 
 
 def require_services(recipe: Recipe) -> None:
@@ -112,13 +112,21 @@ def explained(error: WeightsError, recipe: Recipe) -> WeightsError:
     return error
 
 
+def _try_unknown_files(recipe: Recipe) -> None:
+    """Loads, once and here, what no hash of the catalogue vouches for: another model's file is found before any work."""
+    for stage in backends.BY_STAGE:
+        section = getattr(recipe, stage)
+        backend = backends.chosen(stage, section)
+        unknown = backend and [entry(name) for name in backend.weights if look(entry(name)).state == "unpinned"]
+        if getattr(section, "file", None) or (unknown and not any(weight.is_folder for weight in unknown)):
+            backends.load(stage, section.model, section)
+
+
 def _require_folders(recipe: Recipe) -> None:
     for stage in backends.BY_STAGE:
         section = getattr(recipe, stage)
         if section.model is None:
             continue
-        if isinstance(section, FileSettings):
-            own_file.checked(stage, section)
         for path in backends.own_paths(backends.find(stage, section.model), section):
             if not path.is_dir():
                 raise WeightsError(

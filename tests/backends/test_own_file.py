@@ -73,7 +73,7 @@ def test_own_files_run_and_are_told_by_their_hash_a_changed_one_is_noticed_and_a
     assert str(tmp_path) not in (out / "README.md").read_text()
 
     with files["embedder"].open("ab") as file:
-        file.write(b"\x00")
+        file.write(b"\x32\x01x")  # a doc_string: the same graph, other bytes
     with pytest.raises(DatasetError, match=rf"another recipe \(.*verify\.file_sha256: {hashes['embedder']} -> "):
         run(load_recipe(folder, overrides), RunOptions(out), lambda progress: None)
     files["embedder"].unlink()
@@ -150,10 +150,13 @@ def test_a_file_that_is_not_the_one_the_recipe_states_or_not_of_that_kind_stops_
     ):
         require_weights(stated)
     confused = recipe_of({"detector": files["embedder"], "embedder": files["detector"]})
-    require_weights(confused)  # hashes alone do not tell
-    for stage, section in (("detect", confused.detect), ("verify", confused.verify)):
-        with pytest.raises(WeightsError, match="another graph than expected"):
-            backends.load(stage, str(section.model), section)
+    with pytest.raises(WeightsError, match=r"my embedder\.onnx: another graph than expected"):
+        require_weights(confused)
+    no_detector = confused.model_copy(
+        update={"detect": confused.detect.model_copy(update={"file": str(files["detector"])})}
+    )
+    with pytest.raises(WeightsError, match=r"detect\.file: .* has sha256"):
+        require_weights(no_detector)
 
 
 @pytest.mark.parametrize("scorer", ["ediffiqa", "modelscope_fqa"])
@@ -163,3 +166,16 @@ def test_quality_takes_an_own_file_too_and_a_real_embedder_is_none(files: dict[s
     assert section.min_score == (backends.SCORERS[scorer].defaults or {})["min_score"]
     with pytest.raises(WeightsError, match=r"my embedder\.onnx: no graph of"):
         backends.load("quality", scorer, section)
+
+
+def test_a_file_that_no_hash_vouches_for_is_tried_before_the_run(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FQA's published file has no known hash; here an embedder lies under its name."""
+    (tmp_path / "weights").mkdir()
+    files["embedder"].rename(tmp_path / "weights" / "fqa.onnx")
+    monkeypatch.setenv("HIFI_WEIGHTS_CACHE", str(tmp_path / "cache"))
+    more = {"quality": {"model": "modelscope_fqa"}, "weights": {"folder": str(tmp_path / "weights")}}
+    recipe = resolve({"name": "t", "source": {"kind": "folder", "path": "photos"}, **more}, "t")
+    with pytest.raises(WeightsError, match=r"fqa\.onnx: no graph of modelscope_fqa"):
+        require_weights(recipe)
