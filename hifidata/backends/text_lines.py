@@ -1,7 +1,7 @@
 """Text lines on a face region, whatever finds and reads them: both PP-OCR packages are used in the same way.
 
 Meant for the region around one face, not for whole pages: the region is brought to fixed small sizes before the text
-detector runs, and boxes that are as high as the face are discarded unread, because the detector likes to call a whole
+detector runs, and boxes as large as the face are discarded unread, because the detector likes to call a whole
 face a character ("2", "香").
 
 Neither model alone says what is text: the recogniser does not know every script, and the detector takes eyes and lips for
@@ -27,8 +27,10 @@ DETECT_SIDES_PX = (416, 224)
 MIN_SIDE_PX = 32
 """Regions narrower than this at that size hold no face; the detector would enlarge them to thousands of pixels."""
 
-MAX_LINE_HEIGHT = 0.55
-"""Boxes whose shorter side exceeds this share of the region's shorter side are no line of text but the face itself."""
+FACE_HEIGHT = 0.45
+FACE_ASPECT = 1.8
+"""Boxes whose shorter side exceeds this share of the region's shorter side, and that are less elongated than this, are no
+line of text but the face itself."""
 
 READ_HEIGHT_PX = 48
 """Line height the recogniser works at: lines are cut from the region in its own resolution, but not finer than this."""
@@ -67,10 +69,15 @@ def for_detection(bgr: RgbU8) -> Iterator[tuple[RgbU8, float]]:
 
 
 def lines_of(bgr: RgbU8, quads_px: Sequence[F32], scores: Sequence[float], scale: float) -> list[Line]:
-    """What was found at ``scale``, in the region's own pixels, without what is as high as a face."""
-    highest_px = MAX_LINE_HEIGHT * min(bgr.shape[:2])
+    """What was found at ``scale``, in the region's own pixels, without what is as large as a face."""
     quads = [np.asarray(quad, np.float32) / np.float32(scale) for quad in quads_px]
-    return [(quad, float(score)) for quad, score in zip(quads, scores, strict=True) if min(sides(quad)) <= highest_px]
+    lines = zip(quads, map(float, scores), strict=True)
+    return [line for line in lines if not _is_face(line[0], min(bgr.shape[:2]))]
+
+
+def _is_face(quad_px: F32, region_px: int) -> bool:
+    shorter_px, longer_px = sorted(sides(quad_px))
+    return shorter_px > FACE_HEIGHT * region_px and longer_px < FACE_ASPECT * shorter_px
 
 
 def reading_of(line: Line, text: str, score: float) -> tuple[str, float]:
