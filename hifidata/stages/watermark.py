@@ -18,10 +18,12 @@ from hifidata.stages.base import Columns, Sample, Stage, main_face
 
 # Text that starts beside the face must be seen whole to be recognised.
 GROWN_BY = 0.15
+# The corners of a face box hold hair and background, with the lettering of walls and shirts; the oval in it is the face.
+_OVAL = cv2.ellipse2Poly((0, 0), (1000, 1000), 0, 0, 360, 10)[:-1].astype(np.float32) / 1000
 
 
 class Watermark(Stage):
-    """Reads text in the region around the face only, and measures how much of the face box it covers."""
+    """Reads text in the region around the face only, and measures how much of the face it covers."""
 
     name = "watermark"
     needs = ("text_regions",)
@@ -32,7 +34,7 @@ class Watermark(Stage):
         self._recognizer: TextRecognizer = backends.load("watermark", str(recipe.watermark.model), recipe.watermark)
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
-        """Every region that touches the face box, with its text, score and share of the box."""
+        """Every region that touches the face, with its text, certainty and share of the face."""
         regions_and_boxes = [face_region(sample.rgb_u8, main_face(sample.row).xyxy_px) for sample in samples]
         boxes = [box for _, box in regions_and_boxes]
         found = self._recognizer.find([region for region, _ in regions_and_boxes])
@@ -44,7 +46,7 @@ class Watermark(Stage):
 
     @staticmethod
     def derive(rows: Sequence[Row], settings: WatermarkSettings) -> Columns:
-        """Which regions count as text, and their share of the face box."""
+        """Which regions count as text, and their share of the face."""
         counted = [
             [
                 (text, share)
@@ -60,12 +62,12 @@ class Watermark(Stage):
 
     @staticmethod
     def decide(row: Mapping[str, Any], settings: WatermarkSettings) -> Verdict | None:
-        """Text covers more of the face box than the recipe allows."""
+        """Text covers more of the face than the recipe allows."""
         overlap = row["text_overlap"]
         if overlap <= settings.max_text_overlap:
             return None
         return Verdict(
-            Reason.TEXT_ON_FACE, overlap, settings.max_text_overlap, f"text covers {overlap:.1%} of the face box"
+            Reason.TEXT_ON_FACE, overlap, settings.max_text_overlap, f"text covers {overlap:.1%} of the face"
         )
 
 
@@ -79,9 +81,9 @@ def face_region(rgb_u8: RgbU8, box: F32) -> tuple[RgbU8, F32]:
 
 
 def _regions_on(box: F32, found: TextRegions) -> list[tuple[str, float, float]]:
-    x1, y1, x2, y2 = box
-    face = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float32)
-    area = max(float((x2 - x1) * (y2 - y1)), 1e-6)
+    centre, radii = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
+    face = np.ascontiguousarray(_OVAL * radii + centre, np.float32)
+    area = max(float(cv2.contourArea(face)), 1e-6)
     regions = []
     for quad, text, score in zip(found.quads_px, found.texts, found.scores, strict=True):
         share = cv2.intersectConvexConvex(face, np.ascontiguousarray(quad, np.float32))[0] / area
