@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import nn
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionConfig, CLIPVisionModel
 
 from hifimodel import architectures
 from hifimodel.config import ModelConfig, require_landmark_style
@@ -164,6 +164,20 @@ def load_face_encoder(model: ModelConfig, random_weights: bool = False) -> FaceE
     else:
         vision = _load(CLIPVisionModel, model.image_encoder, None)
     return FaceEncoder(vision, model.clip_layer)
+
+
+def face_encoder_px(model: ModelConfig, saved: Path) -> int:
+    """Side of the pictures that the CLIP tower takes, without loading it.
+
+    Args:
+        model: names the tower.
+        saved: the tower's folder in a saved pipeline, which counts where it exists.
+    """
+    if model.image_encoder == "tiny-random":
+        config = architectures.vision_config("tiny")
+    else:
+        config = _load(CLIPVisionConfig, saved if saved.is_dir() else model.image_encoder, None)
+    return int(config.image_size)
 
 
 def _random_base(architecture: str) -> Base:

@@ -10,11 +10,10 @@ from pydantic import ValidationError
 from transformers import CLIPVisionModel
 
 from hifimodel.build import find_model
-from hifimodel.config import ModelConfig, load_preset, require_landmark_style
+from hifimodel.config import ModelConfig, require_landmark_style
 from hifimodel.errors import CheckpointError, ConditionError
 from hifimodel.face_refiner import FaceRefiner
 from hifimodel.hifinet import HiFiNet
-from hifimodel.training.options import PRESET_FILE
 
 PARTS = ("refiner", "hifinet")
 
@@ -44,20 +43,6 @@ def checkpoint_choices(folder: str | Path) -> ModelConfig:
         ) from error
     require_landmark_style(choices, str(model))
     return choices
-
-
-def trained_landmarks(folder: str | Path) -> str | None:
-    """Name of the landmark backend that a run was trained with; None where its folder does not say.
-
-    Args:
-        folder: as for ``hifimodel.build.find_model``.
-
-    Raises:
-        ConfigError: the run's preset cannot be read.
-    """
-    model = find_model(folder)
-    presets = (place / PRESET_FILE for place in (model, *model.parents[:2]))
-    return next((load_preset(preset).train.landmarks for preset in presets if preset.is_file()), None)
 
 
 def require_fit(hifinet: HiFiNet, refiner: FaceRefiner, vision: CLIPVisionModel, unet: UNet2DConditionModel) -> None:

@@ -49,7 +49,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     model = load_preset("tiny", ["model.embedder=dlib_resnet", "model.embedder_dim=128"]).model
     save_trained(speaking(build_modules(model)), folder / "model")
-    (folder / "preset.yaml").write_text("train: {landmarks: points}\n", encoding="utf-8")
     return folder
 
 
