@@ -36,7 +36,7 @@ def checkpoint_choices(folder: str | Path) -> ModelConfig:
         )
     try:
         choices = ModelConfig.model_validate(HiFiNet.load_config(model / "hifinet")["choices"])
-    except (OSError, KeyError, ValidationError) as error:
+    except (OSError, KeyError, TypeError, ValidationError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
             f"{model}: its config.json is not one of this version ({reason}); use the version of hifimodel that wrote it"
@@ -66,7 +66,7 @@ def require_fit(hifinet: HiFiNet, refiner: FaceRefiner, vision: CLIPVisionModel,
             f"checkpoint: its parts were not trained together ({'; '.join(wrong)}); copy both from one run"
         )
     for key in ("block_out_channels", "cross_attention_dim", "in_channels"):
-        trained, given = (_plain(config[key]) for config in (hifinet.config["net"], unet.config))
+        trained, given = (_plain(config.get(key)) for config in (hifinet.config["net"], unet.config))
         if trained != given:
             raise ConditionError(
                 f"base model: its UNet has {key} {given}, the checkpoint was trained on one with {trained}; use a base of "

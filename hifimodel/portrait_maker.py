@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import logging
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from hifimodel.references import Preparation
 
 NO_MATTING = "none"
+MAX_STEPS = 1000
 QUALITY_MODEL = "iso29794"
 """S_q of Eq. 9; the paper's ModelScope FQA has no files that may be passed on."""
 
@@ -50,6 +53,14 @@ class MakerOptions:
     no_safety_check: bool
     device: str | None
     offload: bool
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError where a number is none that diffusion can use."""
+        for name, number in (("guidance", self.guidance), ("scale", self.scale)):
+            if not math.isfinite(number):
+                raise ConfigError(f"--{name}: {number} is not finite; the usual number is in --help")
+        if self.steps > MAX_STEPS:
+            raise ConfigError(f"--steps: {self.steps}, SDXL's noise schedule has {MAX_STEPS}; about 30 is usual")
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> MakerOptions:
@@ -116,8 +127,22 @@ def quiet_libraries() -> None:
     from transformers.utils import logging as transformers_logging
 
     for library in (diffusers_logging, transformers_logging):
-        library.set_verbosity_error()
+        library.set_verbosity(logging.CRITICAL)  # what they call errors they also raise, and we say it in one line
         library.disable_progress_bar()
+
+
+def find_device(name: str | None) -> str:
+    """The name of a device that works; None: a GPU where there is one. Raises ConfigError for one that does not."""
+    import torch
+
+    if not name:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name).cpu()  # the only question that every kind of device answers
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ConfigError(f"--device {name}: cannot be used here ({reason}); try cuda, cuda:1 or cpu") from error
+    return name
 
 
 def load_reader(options: MakerOptions) -> PhotoReader:
@@ -144,13 +169,13 @@ def load_pipeline(options: MakerOptions) -> HiFiPortraitPipeline:
     from hifimodel.safety import find_safety_check
 
     checkpoint_choices(options.model)  # what is wrong with a folder is told better here than by what loads its parts
+    device = find_device(options.device)
     check = None if options.no_safety_check else find_safety_check(options.safety_checker)
     pipeline = HiFiPortraitPipeline.from_trained(options.model, options.base)
     pipeline.requires_safety_check = not options.no_safety_check
     pipeline.safety_check = check
     if options.lora is not None:
         _load_lora(pipeline, options.lora)
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     pipeline.to(dtype=torch.bfloat16 if device.startswith("cuda") else torch.float32)
     if options.offload:
         pipeline.enable_model_cpu_offload(device=device)

@@ -41,3 +41,10 @@ def test_a_model_makes_every_cell_and_the_table_counts_them(assets: Path, tiny: 
     measure = ["--set", str(evalset.folder), "--pictures", str(out), "--recogniser", "dlib_resnet", "--json"]
     report = json.loads(CliRunner().invoke(app, measure, catch_exceptions=False).stdout)
     assert (report["rows"][0]["n_expected"], report["rows"][0]["n_pictures"]) == (2, 2)
+
+
+@pytest.mark.parametrize("command", [["--set", "set"], ["build", "--shards", "shards", "--out", "set"]])
+def test_a_negative_seed_is_a_usage_error(command: list[str]) -> None:
+    done = CliRunner().invoke(app, [*command, "--seed", "-1"], catch_exceptions=False)
+    assert done.exit_code == 2
+    assert "-1 is not in the range" in done.output
