@@ -127,12 +127,13 @@ def restore_generators(state: dict[str, Any]) -> None:
 def base_digest(base: Base) -> str:
     """Tells bases apart by their outermost layers: a few kilobytes instead of all their gigabytes."""
     digest = hashlib.sha256()
-    for part in _outermost(base):
+    for part in outermost(base):
         digest.update(part.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
-def _outermost(base: Base) -> Iterator[torch.Tensor]:
+def outermost(base: Base) -> Iterator[torch.Tensor]:
+    """A few layers that training a base anew changes."""
     yield base.unet.conv_in.weight
     yield base.unet.conv_out.weight
     yield base.vae.encoder.conv_in.weight
