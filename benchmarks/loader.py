@@ -20,10 +20,11 @@ import cv2
 import torch
 
 from hifidata import console
+from hifimodel.clip_view import reduction, resize_square
 from hifimodel.data import DataConfig, Loader, StoredLandmarks, find_shards
 from hifimodel.data.batch import collate
 from hifimodel.data.config import Counts
-from hifimodel.data.faces import decode_jpeg, reduction, resize_square
+from hifimodel.data.faces import decode_jpeg
 from hifimodel.data.group import Person, draw_of, make_group, make_reference
 from hifimodel.data.stream import GroupStream, Position
 from hifimodel.errors import DataError

@@ -9,8 +9,9 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from safetensors import SafetensorError
 from torch import nn
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionConfig, CLIPVisionModel
 
 from hifimodel import architectures
 from hifimodel.config import ModelConfig, require_landmark_style
@@ -33,6 +34,19 @@ Net = TypeVar("Net", bound=nn.Module)
 
 STATE_FILE = "state.json"
 """In a checkpoint and in a run's ``model/``: the step, and what else is worth knowing."""
+LOAD_ERRORS = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
+    RuntimeError,
+    SafetensorError,
+)
+"""What ``from_pretrained`` raises on damaged folders: the libraries hand what a file says to constructors unchecked."""
+PIPELINE_INDEX = "model_index.json"
 RANDOM = "random"
 """Instead of a base: SDXL's shapes with random weights, for counting and timing."""
 
@@ -120,6 +134,25 @@ def load_trained_nets(modules: Modules, folder: Path) -> None:
     modules.hifinet.load_state_dict(_load(HiFiNet, folder / "hifinet", None).state_dict())
 
 
+def load_saved(kind: type[Part], folder: Path) -> Part:
+    """A pipeline of diffusers' that ``save_pretrained`` wrote.
+
+    Raises:
+        WeightsError: a part is missing or cannot be loaded.
+    """
+    try:
+        index = json.loads((folder / PIPELINE_INDEX).read_text(encoding="utf-8"))
+        parts = [name for name, kinds in index.items() if isinstance(kinds, list) and any(kinds)]
+        if absent := [name for name in parts if not (folder / name).is_dir()]:
+            raise FileNotFoundError(f"no {', '.join(absent)}")  # a missing tokenizer would be replaced by an empty one
+        saved: Part = kind.from_pretrained(str(folder))
+    except LOAD_ERRORS as error:
+        raise WeightsError(
+            f"{folder}: not a whole saved pipeline ({_reason(error)}); copy its whole folder, or save it again"
+        ) from error
+    return saved
+
+
 def find_model(folder: str | Path) -> Path:
     """The folder with ``refiner/`` and ``hifinet/`` that is meant by a training run, its ``model/`` or a checkpoint.
 
@@ -179,6 +212,25 @@ def load_face_encoder(model: ModelConfig, random_weights: bool = False) -> FaceE
     return FaceEncoder(vision, model.clip_layer)
 
 
+def face_encoder_px(model: ModelConfig, saved: Path) -> int:
+    """Side of the pictures that the CLIP tower takes, without loading it.
+
+    Args:
+        model: names the tower.
+        saved: the tower's folder in a saved pipeline, which counts where it exists.
+
+    Raises:
+        WeightsError: the config cannot be loaded, or is not of square pictures.
+    """
+    if model.image_encoder == "tiny-random":
+        config = architectures.vision_config("tiny")
+    else:
+        config = _load(CLIPVisionConfig, saved if saved.is_dir() else model.image_encoder, None)
+    if not isinstance(config.image_size, int):
+        raise WeightsError(f"{model.image_encoder}: pictures of {config.image_size} px; name an encoder of square ones")
+    return config.image_size
+
+
 def _random_base(architecture: str) -> Base:
     return Base(
         unet=_frozen(architectures.random_unet(architecture)),
@@ -199,10 +251,14 @@ def _load(kind: type[Part], source: str | Path, subfolder: str | None) -> Part:
     place = {} if subfolder is None else {"subfolder": subfolder}
     try:
         part: Part = kind.from_pretrained(str(source), **place)
-    except (OSError, ValueError) as error:
+    except LOAD_ERRORS as error:
         where = str(source) if subfolder is None else f"{source}, part {subfolder}"
-        reason = " ".join(str(error).split())[:200]
         raise WeightsError(
-            f"{where}: cannot be loaded as {kind.__name__}: {reason}; check the name or folder"
+            f"{where}: cannot be loaded as {kind.__name__}: {_reason(error)}; check the name or folder"
         ) from error
     return part
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())[:200].rstrip(". ")
+    return text if isinstance(error, OSError | ValueError | RuntimeError) else f"{type(error).__name__}: {text}"

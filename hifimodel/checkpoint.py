@@ -10,11 +10,10 @@ from pydantic import ValidationError
 from transformers import CLIPVisionModel
 
 from hifimodel.build import find_model
-from hifimodel.config import ModelConfig, load_preset, require_landmark_style
+from hifimodel.config import ModelConfig, require_landmark_style
 from hifimodel.errors import CheckpointError, ConditionError
 from hifimodel.face_refiner import FaceRefiner
 from hifimodel.hifinet import HiFiNet
-from hifimodel.training.options import PRESET_FILE
 
 PARTS = ("refiner", "hifinet")
 
@@ -37,27 +36,13 @@ def checkpoint_choices(folder: str | Path) -> ModelConfig:
         )
     try:
         choices = ModelConfig.model_validate(HiFiNet.load_config(model / "hifinet")["choices"])
-    except (OSError, KeyError, ValidationError) as error:
+    except (OSError, KeyError, TypeError, ValidationError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
             f"{model}: its config.json is not one of this version ({reason}); use the version of hifimodel that wrote it"
         ) from error
     require_landmark_style(choices, str(model))
     return choices
-
-
-def trained_landmarks(folder: str | Path) -> str | None:
-    """Name of the landmark backend that a run was trained with; None where its folder does not say.
-
-    Args:
-        folder: as for ``hifimodel.build.find_model``.
-
-    Raises:
-        ConfigError: the run's preset cannot be read.
-    """
-    model = find_model(folder)
-    presets = (place / PRESET_FILE for place in (model, *model.parents[:2]))
-    return next((load_preset(preset).train.landmarks for preset in presets if preset.is_file()), None)
 
 
 def require_fit(hifinet: HiFiNet, refiner: FaceRefiner, vision: CLIPVisionModel, unet: UNet2DConditionModel) -> None:
@@ -81,7 +66,7 @@ def require_fit(hifinet: HiFiNet, refiner: FaceRefiner, vision: CLIPVisionModel,
             f"checkpoint: its parts were not trained together ({'; '.join(wrong)}); copy both from one run"
         )
     for key in ("block_out_channels", "cross_attention_dim", "in_channels"):
-        trained, given = (_plain(config[key]) for config in (hifinet.config["net"], unet.config))
+        trained, given = (_plain(config.get(key)) for config in (hifinet.config["net"], unet.config))
         if trained != given:
             raise ConditionError(
                 f"base model: its UNet has {key} {given}, the checkpoint was trained on one with {trained}; use a base of "

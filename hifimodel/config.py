@@ -62,6 +62,8 @@ class ModelConfig(Section):
     embedder_dim: int = Field(512, gt=0, description="d2")
     refiner: RefinerConfig = RefinerConfig()
     landmark_style: str = Field(STYLE_VERSION, description="version of the drawing of I_lmk")
+    landmarks: str = Field("points", description="recorded by training: train.landmarks, what drew I_lmk")
+    matting: str | None = Field(None, description="recorded by training: what made the shards' .alpha.png, if anything")
     pooled_text: Literal["prompt", "zeros"] = Field("prompt", description="what HiFi-Net sees as pooled text")
     empty_text: Literal["zeros", "encode"] = Field("zeros", description="dropped text: SDXL's zeros, or an encoded ''")
     face_drop_rate: float = Field(0.0, ge=0, lt=1, description="share of training samples without any face tokens")

@@ -51,7 +51,7 @@ def measure(
     face3d_weights: Annotated[Path | None, typer.Option(help="folder of its files; deca needs it")] = None,
     clip: Annotated[Path | None, typer.Option(help="folder of a CLIP model, for CLIP_f")] = None,
     inception: Annotated[Path | None, typer.Option(help="inception-2015-12-05.pt, for FID")] = None,
-    seed: Annotated[int, typer.Option(help="of the intervals")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="of the intervals")] = 0,
     strict: Annotated[
         bool, typer.Option("--strict", help="exit 1 where the sanity rows are in the wrong order")
     ] = False,
@@ -91,7 +91,7 @@ def build(
     prompts: Annotated[Path | None, typer.Option(help="one a line; default: manifests/prompts.txt")] = None,
     max_prompts: Annotated[int | None, typer.Option(min=1, help="only the first prompts")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="pictures per prompt and person")] = 3,
-    seed: Annotated[int, typer.Option(help="of the draw")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="of the draw")] = 0,
     json_out: JsonOption = False,
 ) -> None:
     """Draws people, one target and some references each, from shards; the same draw for the same seed."""

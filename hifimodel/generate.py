@@ -10,6 +10,7 @@ paths go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 a
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from hifimodel.portrait_maker import (
     MakerOptions,
     add_options,
     at_least,
+    find_device,
     load_pipeline,
     load_reader,
     make_portraits,
@@ -59,6 +61,7 @@ def generate(args: argparse.Namespace) -> list[Path]:
     _require_inputs(args)
     quiet_libraries()
     options, condition = MakerOptions.of(args), None
+    find_device(options.device)
     if args.reference or args.target is not None:
         condition = load_reader(options).read(args.reference, args.target, options.size_px)
     seeds = range(args.seed, args.seed + args.num)
@@ -102,8 +105,20 @@ def _require_inputs(args: argparse.Namespace) -> None:
         given = "both given" if args.no_landmarks else "no target"
         raise ConfigError(f"--target: {given}; name a photo, or say --no-landmarks")
     for path in (args.out, args.landmarks_out):
-        if path is not None and path.suffix.lower() not in Image.registered_extensions():
-            raise ConfigError(f"{path}: unknown picture format {path.suffix!r}; end the name in .png or .jpg")
+        if path is not None:
+            _require_writable_format(path)
+    if not -(2**63) <= args.seed <= 2**63 - args.num:
+        raise ConfigError(f"--seed {args.seed}: out of range, torch takes 64 bits; give a smaller one")
+
+
+def _require_writable_format(path: Path) -> None:
+    """Tries: Pillow knows formats that it only reads, or writes for other pictures than colour ones."""
+    try:
+        Image.new("RGB", (16, 16)).save(io.BytesIO(), Image.registered_extensions()[path.suffix.lower()])
+    except (KeyError, OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path}: unknown picture format {path.suffix!r}, or one that portraits cannot have; end the name in .png or .jpg"
+        ) from error
 
 
 def _numbered(path: Path, number: int) -> Path:

@@ -32,7 +32,7 @@ from transformers import (
 )
 
 from hifimodel.branches import Branch, StepInputs, summed_residuals
-from hifimodel.build import Modules, load_trained
+from hifimodel.build import Modules, load_saved, load_trained
 from hifimodel.checkpoint import require_fit
 from hifimodel.conditions import PortraitCondition
 from hifimodel.errors import ConditionError
@@ -160,7 +160,7 @@ class HiFiPortraitPipeline(StableDiffusionXLPipeline):
             CheckpointError, ConditionError: the parts do not fit one another.
         """
         if base is None and (Path(folder) / cls.config_name).is_file():
-            return cls.from_pretrained(folder)
+            return load_saved(cls, Path(folder))
         return cls.from_modules(load_trained(folder, base))
 
     @torch.no_grad()

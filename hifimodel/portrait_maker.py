@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import logging
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from hifidata import backends
-from hifimodel.errors import WeightsError
+from hifimodel.errors import ConfigError, WeightsError
 from hifimodel.landmarks import BACKENDS, load_backend
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from hifimodel.pipeline import HiFiPortraitPipeline, PortraitOutput
     from hifimodel.references import Preparation
 
+NO_MATTING = "none"
+MAX_STEPS = 1000
 QUALITY_MODEL = "iso29794"
 """S_q of Eq. 9; the paper's ModelScope FQA has no files that may be passed on."""
 
@@ -44,11 +48,19 @@ class MakerOptions:
     landmarks: str | None
     landmarks_weights: Path | None
     embedder: Path | None
-    matting: bool
+    matting: str | None
     safety_checker: Path | None
     no_safety_check: bool
     device: str | None
     offload: bool
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError where a number is none that diffusion can use."""
+        for name, number in (("guidance", self.guidance), ("scale", self.scale)):
+            if not math.isfinite(number):
+                raise ConfigError(f"--{name}: {number} is not finite; the usual number is in --help")
+        if self.steps > MAX_STEPS:
+            raise ConfigError(f"--steps: {self.steps}, SDXL's noise schedule has {MAX_STEPS}; about 30 is usual")
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> MakerOptions:
@@ -80,12 +92,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--scale", type=float, default=1.0, help="strength of the person's likeness and landmarks (default 1)")
     add("--size", type=at_least(64), metavar="PX", help="side of the portrait; default: the training's")
     add("--detector", default="dlib_hog", metavar="NAME", help="a face detector of hifidata (default dlib_hog)")
-    add("--landmarks", choices=sorted(BACKENDS), help="landmark generator; default: the training's, else points")
+    add("--landmarks", choices=sorted(BACKENDS), help="landmark generator; default: the training's")
     add("--landmarks-weights", type=Path, metavar="DIR", help="its files; default: hifidata's weight folders")
     add(
         "--embedder", type=Path, metavar="FILE", help="the identity embedder's file; default: hifidata's weight folders"
     )
-    add("--matting", action="store_true", help="remove the references' backgrounds, as in training on matted shards")
+    add(
+        "--matting",
+        nargs="?",
+        const="selfie",
+        metavar="NAME",
+        help=f"what removes the references' backgrounds, or {NO_MATTING}; default: as in training",
+    )
     add("--safety-checker", type=Path, metavar="DIR", help="a copy of Stable Diffusion's safety checker")
     add("--no-safety-check", "--unsafe", action="store_true", help="do not check portraits for nudity")
     add("--device", metavar="NAME", help="default: cuda where there is one, else cpu")
@@ -109,24 +127,36 @@ def quiet_libraries() -> None:
     from transformers.utils import logging as transformers_logging
 
     for library in (diffusers_logging, transformers_logging):
-        library.set_verbosity_error()
+        library.set_verbosity(logging.CRITICAL)  # what they call errors they also raise, and we say it in one line
         library.disable_progress_bar()
+
+
+def find_device(name: str | None) -> str:
+    """The name of a device that works; None: a GPU where there is one. Raises ConfigError for one that does not."""
+    import torch
+
+    if not name:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name).cpu()  # the only question that every kind of device answers
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ConfigError(f"--device {name}: cannot be used here ({reason}); try cuda, cuda:1 or cpu") from error
+    return name
 
 
 def load_reader(options: MakerOptions) -> PhotoReader:
     """What looks at photos as the model was trained. Raises ModelPackageError or HifiError where something is missing."""
-    from hifimodel.checkpoint import trained_landmarks
     from hifimodel.conditions import PhotoReader
     from hifimodel.identity import load_identity
-    from hifimodel.references import Preparation
 
     choices = options.choices
     return PhotoReader(
         backends.load("detect", options.detector),
         load_identity(choices.embedder, choices.embedder_dim, options.embedder),
         backends.load("quality", QUALITY_MODEL),
-        load_backend(options.landmarks or trained_landmarks(options.model) or "points", options.landmarks_weights),
-        _matted() if options.matting else Preparation(),
+        load_backend(options.landmarks or choices.landmarks, options.landmarks_weights),
+        _preparation(options),
     )
 
 
@@ -139,13 +169,13 @@ def load_pipeline(options: MakerOptions) -> HiFiPortraitPipeline:
     from hifimodel.safety import find_safety_check
 
     checkpoint_choices(options.model)  # what is wrong with a folder is told better here than by what loads its parts
+    device = find_device(options.device)
     check = None if options.no_safety_check else find_safety_check(options.safety_checker)
     pipeline = HiFiPortraitPipeline.from_trained(options.model, options.base)
     pipeline.requires_safety_check = not options.no_safety_check
     pipeline.safety_check = check
     if options.lora is not None:
         _load_lora(pipeline, options.lora)
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     pipeline.to(dtype=torch.bfloat16 if device.startswith("cuda") else torch.float32)
     if options.offload:
         pipeline.enable_model_cpu_offload(device=device)
@@ -188,11 +218,24 @@ def make_portraits(
     return cast("PortraitOutput", output)  # the tuple comes with `return_dict=False` alone
 
 
-def _matted() -> Preparation:
+def _preparation(options: MakerOptions) -> Preparation:
+    from hifimodel.build import face_encoder_px, find_model
+    from hifimodel.clip_view import ClipView
+    from hifimodel.data.sample import UNNAMED
     from hifimodel.references import Preparation
 
-    matter = backends.load("matting", "selfie")
-    return Preparation(alpha=lambda rgb_u8: matter.matte([rgb_u8])[0])
+    choices = options.choices
+    view = ClipView(face_encoder_px(choices, find_model(options.model) / "face_vision"))
+    matting = options.matting or choices.matting
+    if matting in (None, NO_MATTING):
+        return Preparation(view=view)
+    if matting == UNNAMED:
+        raise ConfigError(
+            f"--model {options.model}: trained on references without background, by a model that its shards did not name; "
+            f"name it with --matting, or say --matting {NO_MATTING}"
+        )
+    matter = backends.load("matting", matting)
+    return Preparation(lambda rgb_u8: matter.matte([rgb_u8])[0], view)
 
 
 def _load_lora(pipeline: HiFiPortraitPipeline, lora: str) -> None:

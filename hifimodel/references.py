@@ -8,19 +8,17 @@ vectors and 3D faces of shards, which a model is trained with, are made from the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hifidata.backends.base import F32, FaceDetector, Faces, RgbU8
+from hifimodel.clip_view import ClipView, clip_view
 from hifimodel.errors import PhotoError
 from hifimodel.face_chip import align_face
 from hifimodel.geometry import DegenerateError
-
-CLIP_PX = 224
 
 
 @dataclass(frozen=True)
@@ -29,17 +27,13 @@ class Preparation:
 
     Attributes:
         alpha: (H, W, 3) picture -> (H, W) share of the person, of a backend of hifidata's matting; None keeps backgrounds.
-        ground_rgb: colour behind the person.
-        clip_side_over_face: side of CLIP's square over the longer side of the face box.
+        view: CLIP's crop, as in training.
         other_face_min_area_ratio: from this share of the main face's area on, another face in a target counts.
-        min_face_alpha: where the matte keeps less of the middle of the face, it is wrong, and the background stays.
     """
 
     alpha: Callable[[RgbU8], F32] | None = None
-    ground_rgb: tuple[int, int, int] = (255, 255, 255)
-    clip_side_over_face: float = 1.3
+    view: ClipView = field(default_factory=ClipView)
     other_face_min_area_ratio: float = 0.25
-    min_face_alpha: float = 0.8
 
 
 @dataclass(frozen=True)
@@ -114,15 +108,12 @@ def prepare_reference(name: str, rgb_u8: RgbU8, detector: FaceDetector, how: Pre
         )
     best = int(np.argmax(faces.scores))
     face = _face(name, rgb_u8, faces, best)
+    alpha_u8 = None if how.alpha is None else np.rint(how.alpha(rgb_u8) * 255).astype(np.uint8)  # as shards keep it
     try:
         aligned = align_face(rgb_u8, face.kps_px)
+        clip, is_matted = clip_view(rgb_u8, face.xyxy_px, how.view, alpha_u8)
     except DegenerateError as error:
-        raise PhotoError(f"reference {name}: the face's five points coincide; use another photo") from error
-    alpha = None if how.alpha is None else how.alpha(rgb_u8)
-    is_matted = alpha is not None and _middle_mean(alpha, face.xyxy_px) >= how.min_face_alpha
-    if alpha is not None and is_matted:
-        rgb_u8 = on_ground(rgb_u8, alpha, how.ground_rgb)
-    clip = square_crop(rgb_u8, face.xyxy_px, how.clip_side_over_face, how.ground_rgb)
+        raise PhotoError(f"reference {name}: its face has no extent ({error}); use another photo") from error
     return Reference(face, aligned, clip, is_matted)
 
 
@@ -147,56 +138,10 @@ def prepare_target(name: str, rgb_u8: RgbU8, detector: FaceDetector, how: Prepar
     return _face(name, rgb_u8, faces, int(np.argmax(areas)))
 
 
-def on_ground(rgb_u8: RgbU8, alpha: F32, ground_rgb: tuple[int, int, int]) -> RgbU8:
-    """The picture over one colour.
-
-    Args:
-        rgb_u8: (H, W, 3) uint8.
-        alpha: (H, W) float32, 0 to 1.
-        ground_rgb: for example white.
-
-    Returns:
-        (H, W, 3) uint8.
-    """
-    share = alpha[:, :, None]
-    ground = np.array(ground_rgb, np.float32)
-    return np.asarray(np.rint(rgb_u8 * share + ground * (1 - share)), np.uint8)
-
-
-def square_crop(rgb_u8: RgbU8, xyxy_px: F32, side_over_face: float, ground_rgb: tuple[int, int, int]) -> RgbU8:
-    """(224, 224, 3) uint8: the square around a face box, filled with one colour where the photo ends.
-
-    Args:
-        rgb_u8: (H, W, 3) uint8.
-        xyxy_px: (4,) face box.
-        side_over_face: side of the square over the longer side of the box.
-        ground_rgb: the colour.
-    """
-    low, high = xyxy_px[:2].astype(np.float64), xyxy_px[2:].astype(np.float64)
-    side_px = max(1, round(float((high - low).max()) * side_over_face))
-    left, top = np.rint((low + high - side_px) / 2).astype(int)
-    square = np.full((side_px, side_px, 3), ground_rgb, np.uint8)
-    height, width = rgb_u8.shape[:2]
-    x1, y1, x2, y2 = max(left, 0), max(top, 0), min(left + side_px, width), min(top + side_px, height)
-    if x1 < x2 and y1 < y2:
-        square[y1 - top : y2 - top, x1 - left : x2 - left] = rgb_u8[y1:y2, x1:x2]
-    way = cv2.INTER_AREA if side_px > CLIP_PX else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(square, (CLIP_PX, CLIP_PX), interpolation=way), np.uint8)
-
-
 def _grey_u8(picture: Image.Image) -> Image.Image:
     """A 16-bit grey picture with 8 bits, as hifidata takes it; Pillow would clip it at 255, and so make it white."""
     grey = np.clip(np.asarray(picture).astype(np.int64), 0, 65535)
     return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8))
-
-
-def _middle_mean(alpha: F32, xyxy_px: F32) -> float:
-    """Mean of a map over the middle half of a box; 0 where that lies outside."""
-    quarter = (xyxy_px[2:] - xyxy_px[:2]) / 4
-    x1, y1 = np.maximum(np.floor(xyxy_px[:2] + quarter), 0).astype(int)
-    x2, y2 = np.maximum(np.ceil(xyxy_px[2:] - quarter), 0).astype(int)
-    middle = alpha[y1:y2, x1:x2]
-    return float(middle.mean()) if middle.size else 0.0
 
 
 def _face(name: str, rgb_u8: RgbU8, faces: Faces, index: int) -> PhotoFace:

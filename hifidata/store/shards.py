@@ -23,7 +23,7 @@ TRAINING_COLUMNS = (
     "face_x1_px", "face_y1_px", "face_x2_px", "face_y2_px", "face_score", "face_kps", "face_area_ratio",
     "crop_x1_px", "crop_y1_px", "crop_x2_px", "crop_y2_px", "yaw_deg", "pitch_deg", "roll_deg",
     "quality_score", "quality_model", "similarity", "embedding_model", "restored", "restore_cosine",
-    "caption_model", "age", "gender", "gender_source",
+    "caption_model", "age", "gender", "gender_source", "matting_model",
 )  # fmt: skip
 """Manifest columns that training needs: the sample's ``.json``. No name, no URL, no path of a machine."""
 

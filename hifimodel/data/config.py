@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hifimodel.clip_view import ClipView
 from hifimodel.errors import DataError
 
 
@@ -52,10 +53,10 @@ class DataConfig:
     world_size: int = 1
     workers: int = 0
     epochs: int | None = None
-    clip_px: int = 224
+    clip_px: int = ClipView.side_px
     align_px: int = 112
-    clip_face_margin: float = 1.3
-    matte_u8: int = 255
+    clip_face_margin: float = ClipView.side_over_face
+    matte_u8: int = ClipView.ground_u8
     landmarks: str = "points"
     landmarks_weights: Path | None = None
     max_bad_share: float = 0.05

@@ -8,17 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from hifimodel.clip_view import ClipView, clip_view, reduction, resize_square
 from hifimodel.data.config import DataConfig
 from hifimodel.data.drawing import DrawLandmarks
-from hifimodel.data.faces import (
-    clip_crop,
-    decode_jpeg,
-    face_square_px,
-    matted,
-    reduction,
-    resize_square,
-    scaled_points,
-)
+from hifimodel.data.faces import decode_alpha, decode_jpeg, scaled_points
 from hifimodel.data.sample import CorruptSample, Sample
 from hifimodel.errors import LandmarkError
 from hifimodel.face_chip import align_face
@@ -148,19 +141,17 @@ def make_reference(sample: Sample, config: DataConfig) -> Reference:
     """Both crops of a reference. Raises CorruptSample.
 
     The chip is of the whole picture with its background, as the stored embedding is: recognisers tell a reduced or matted
-    one from it. CLIP's crop is of the smallest picture that it allows, which is quicker matted.
+    one from it.
     """
     rgb_u8 = decode_jpeg(sample.jpeg)
+    alpha_u8 = None if sample.alpha_png is None else decode_alpha(sample.alpha_png)
+    view = ClipView(config.clip_px, config.clip_face_margin, config.matte_u8)
     try:
         face_u8 = align_face(rgb_u8, sample.kps_px, config.align_px)
+        clip_u8, _ = clip_view(rgb_u8, sample.face_xyxy_px, view, alpha_u8)
     except DegenerateError as error:
-        raise CorruptSample("face points coincide") from error
-    square_px = face_square_px(sample.face_xyxy_px) * config.clip_face_margin
-    small_u8 = resize_square(rgb_u8, sample.side_px // reduction(square_px / config.clip_px))
-    if sample.alpha_png is not None:
-        small_u8 = matted(small_u8, sample.alpha_png, config.matte_u8)
-    box_px = sample.face_xyxy_px * np.float32(len(small_u8) / sample.side_px)
-    return Reference(clip_crop(small_u8, box_px, config.clip_face_margin, config.clip_px), face_u8)
+        raise CorruptSample("face without extent") from error
+    return Reference(clip_u8, face_u8)
 
 
 def number_of(text: str) -> int:

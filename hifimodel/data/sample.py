@@ -29,6 +29,7 @@ MAX_NORM_ERROR = 0.01
 """Embeddings of shards have L2 norm 1; kept as float16 they miss it by less than this."""
 KPS_OF_LANDMARKS = (range(36, 42), range(42, 48), range(30, 31), range(48, 49), range(54, 55))
 """Which of the 68 points make up the left eye, right eye, nose tip and mouth corners."""
+UNNAMED = "unnamed"
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 UNREADABLE_ARRAY = (
     ValueError,
@@ -56,6 +57,7 @@ class Sample:
     Attributes:
         jpeg: encoded picture, square, not decoded yet.
         alpha_png: encoded matte, or None.
+        matting_model: what made the matte, ``UNNAMED`` where the sample does not say, None without a matte.
         embedding: (d2,) float32.
         landmarks_px: (68, 2) float32, pixels of the stored picture (the centre of its first pixel is 0, 0).
         face3d: arrays of a 3D face model, or None where none ran.
@@ -69,6 +71,7 @@ class Sample:
     key: str
     jpeg: bytes
     alpha_png: bytes | None
+    matting_model: str | None
     caption: str
     embedding: F32
     embedding_model: str
@@ -115,6 +118,7 @@ def parse_sample(key: str, members: Mapping[str, bytes]) -> Sample:
         key=key,
         jpeg=members["jpg"],
         alpha_png=members.get("alpha.png"),
+        matting_model=str(facts.get("matting_model") or UNNAMED) if "alpha.png" in members else None,
         caption=_caption(members["txt"]),
         embedding=embedding,
         embedding_model=str(facts.get("embedding_model")),

@@ -16,6 +16,7 @@ from hifidata import backends
 from hifidata.backends.base import F32, FaceDetector, FaceEmbedder, RgbU8
 from hifidata.errors import ModelError, RecipeError
 from hifidata.errors import WeightsError as DataWeightsError
+from hifimodel.clip_view import ClipView, clip_view
 from hifimodel.errors import ConfigError, WeightsError
 from hifimodel.evaluation.clip import load_clip
 from hifimodel.evaluation.fid import load_inception
@@ -23,14 +24,11 @@ from hifimodel.face_chip import align_face
 from hifimodel.geometry import DegenerateError
 from hifimodel.landmarks import BACKENDS, LandmarkBackend, LandmarkError, load_backend
 from hifimodel.landmarks.face_statistics import EYE_CENTRES, MOUTH_CORNERS, NOSE_TIP, mean_face_mm
-from hifimodel.references import square_crop
 
 if TYPE_CHECKING:
     from hifidata.backends.dlib_faces import LandmarkPredictor
 
 F64 = NDArray[np.float64]
-CLIP_SIDE_OVER_FACE = 1.3
-"""The crop that the references get (see references.Preparation)."""
 LIGHT_CELLS, LIGHT_MARGIN_PX = 4, 16
 LIGHT_FLOOR = 8.0
 """Added to a luma of 0 to 255, so that black counts five stops below white and not infinitely many."""
@@ -123,7 +121,7 @@ class Instruments:
         if self.face3d is not None and shape is not None:
             own = shape.pose if shape.model == "deca" else np.deg2rad(self.face3d.angles_deg(shape))
             pose = np.asarray(own, np.float64)
-        crop = square_crop(rgb_u8, box, CLIP_SIDE_OVER_FACE, (255, 255, 255))
+        crop = clip_view(rgb_u8, box, ClipView())[0]
         return Face(
             embeddings,
             None if self.clip is None else self.clip(crop),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,11 @@ from hifimodel.portrait_maker import (
 )
 
 if TYPE_CHECKING:
-    from hifimodel.conditions import PortraitCondition
+    from hifimodel.conditions import PhotoReader, PortraitCondition
+    from hifimodel.pipeline import HiFiPortraitPipeline
+
+BLOCK_BYTES = 2**22
+PARTS = ("refiner", "hifinet")
 
 
 def load(model: str, options: Sequence[str] = ()) -> Generate:
@@ -45,16 +51,54 @@ def load(model: str, options: Sequence[str] = ()) -> Generate:
     add_options(parser)
     how = MakerOptions.of(parser.parse_args(["--model", model, *options]))
     quiet_libraries()
-    reader, pipeline = load_reader(how), load_pipeline(how)
-    conditions: dict[Path, PortraitCondition] = {}
+    return _Generator(how, load_reader(how), load_pipeline(how))
 
-    def generate(request: Request) -> RgbU8:
-        """One portrait, (size_px, size_px, 3) uint8; a person's photos are read once."""
-        if request.target not in conditions:
-            conditions[request.target] = reader.read(request.references, request.target, how.size_px)
-        output = make_portraits(pipeline, how, request.prompt, conditions[request.target], [request.seed])
+
+class _Generator:
+    """A model with its weights in memory; a person's photos are read once.
+
+    Attributes:
+        digest: of the weights, see ``_digest``.
+    """
+
+    def __init__(self, how: MakerOptions, reader: PhotoReader, pipeline: HiFiPortraitPipeline) -> None:
+        self._how, self._reader, self._pipeline = how, reader, pipeline
+        self._conditions: dict[Path, PortraitCondition] = {}
+        self.digest = _digest(how, pipeline)
+
+    def __call__(self, request: Request) -> RgbU8:
+        """One portrait, (size_px, size_px, 3) uint8. Raises ConditionError where the safety check blackened it."""
+        if request.target not in self._conditions:
+            read = self._reader.read(request.references, request.target, self._how.size_px)
+            self._conditions[request.target] = read
+        condition = self._conditions[request.target]
+        output = make_portraits(self._pipeline, self._how, request.prompt, condition, [request.seed])
         if output.nsfw_content_detected and output.nsfw_content_detected[0]:
             raise ConditionError("the safety check flagged the picture; see `python -m hifimodel.generate --help`")
         return np.asarray(output.images[0].convert("RGB"), np.uint8)
 
-    return generate
+
+def _digest(how: MakerOptions, pipeline: HiFiPortraitPipeline) -> str:
+    """Hex sha256 of the trained nets' files, a LoRA's file, and a few layers of the base, whose gigabytes are left alone.
+
+    The layers are rounded to bfloat16, so that a GPU and a CPU, which compute in different types, say the same.
+    """
+    import torch
+
+    from hifimodel.build import Base, find_model
+    from hifimodel.training.checkpoint import outermost
+
+    digest = hashlib.sha256()
+    folder = find_model(how.model)
+    files = sorted(path for part in PARTS for path in (folder / part).iterdir() if path.is_file())
+    if how.lora is not None and Path(how.lora).is_file():
+        files.append(Path(how.lora))
+    for path in files:
+        digest.update(f"{path.parent.name}/{path.name} {path.stat().st_size}\n".encode())
+        with open(path, "rb") as file:
+            while block := file.read(BLOCK_BYTES):
+                digest.update(block)
+    parts = {field.name: getattr(pipeline, field.name) for field in fields(Base)}
+    for layer in outermost(Base(**parts)):
+        digest.update(layer.detach().to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()

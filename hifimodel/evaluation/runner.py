@@ -40,7 +40,7 @@ class Request:
 
 
 Generate = Callable[[Request], NDArray[np.uint8]]
-"""Makes one picture, (H, W, 3) uint8."""
+"""Makes one picture, (H, W, 3) uint8. An attribute ``digest``, if it has one, tells its weights from others of the same name."""
 
 
 @dataclass
@@ -91,10 +91,11 @@ def run_cells(
         update: told after every cell.
 
     Raises:
-        DataError: the folder holds pictures of another set or model.
+        DataError: the folder holds pictures of another set or model, or of other weights under the same name.
         ModelPackageError: many cells in a row failed.
     """
-    _claim(out / RUN_FILE, {"set": evalset.digest, "model": model})
+    weights = getattr(generate, "digest", None)
+    _claim(out / RUN_FILE, {"set": evalset.digest, "model": model} | ({"weights": weights} if weights else {}))
     counts, in_a_row = RunCounts(), 0
     for cell in evalset.cells():
         if cell.find(out):
@@ -143,7 +144,11 @@ def _claim(path: Path, run: dict[str, str]) -> None:
     except ValueError as error:
         raise DataError(f"{path}: cannot be read ({error}); give another --out, or remove that folder") from error
     if before != run:
-        changed = [name for name in run if not isinstance(before, dict) or before.get(name) != run[name]]
+        changed = [
+            "model's weights" if name == "weights" else name
+            for name in run
+            if not isinstance(before, dict) or before.get(name) != run[name]
+        ]
         raise DataError(
             f"{path}: these pictures are of another {' and '.join(changed) or 'run'}; give another --out, or remove that folder"
         )

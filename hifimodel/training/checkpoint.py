@@ -21,7 +21,7 @@ import torch
 from accelerate import Accelerator
 
 from hifimodel.build import STATE_FILE, Base, Modules, load_trained_nets, save_trained
-from hifimodel.errors import CheckpointError
+from hifimodel.errors import CheckpointError, WeightsError
 from hifimodel.training.folders import begin_folder, finish_folder, remove_folder
 
 NAME = re.compile(r"step-(\d{8})")
@@ -100,11 +100,10 @@ def load(path: Path, modules: Modules, process: int, n_processes: int) -> Saved:
             raise CheckpointError(f"{path}: trained over another base; go on with that one, or start a new folder")
         shared = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
         own = torch.load(path / f"process-{process}.pt", map_location="cpu", weights_only=True)
-    except (OSError, ValueError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"{path}: cannot be read ({' '.join(str(error).split())[:200]}); remove it, and the one before is used"
-        ) from error
-    load_trained_nets(modules, path)
+        load_trained_nets(modules, path)
+    except (OSError, ValueError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError, WeightsError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())[:200]
+        raise CheckpointError(f"{path}: cannot be read ({reason}); remove it, and the one before is used") from error
     return Saved(facts, shared, own)
 
 
@@ -139,12 +138,13 @@ def restore_generators(state: dict[str, Any]) -> None:
 def base_digest(base: Base) -> str:
     """Tells bases apart by their outermost layers: a few kilobytes instead of all their gigabytes."""
     digest = hashlib.sha256()
-    for part in _outermost(base):
+    for part in outermost(base):
         digest.update(part.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
-def _outermost(base: Base) -> Iterator[torch.Tensor]:
+def outermost(base: Base) -> Iterator[torch.Tensor]:
+    """A few layers that training a base anew changes."""
     yield base.unet.conv_in.weight
     yield base.unet.conv_out.weight
     yield base.vae.encoder.conv_in.weight

@@ -9,7 +9,7 @@ from pathlib import Path
 from hifimodel.config import ModelConfig, Preset, load_preset, require_same_model, require_same_training
 from hifimodel.data import DataConfig, ShardFacts
 from hifimodel.embedder import EMBEDDERS
-from hifimodel.errors import DataError
+from hifimodel.errors import ConfigError, DataError
 
 PRESET_FILE = "preset.yaml"
 """The resolved preset in a run's folder."""
@@ -64,6 +64,23 @@ def model_for_shards(model: ModelConfig, facts: ShardFacts) -> tuple[ModelConfig
             f"verify.model={wanted}`, or set model.embedder={name} and model.embedder_dim={facts.embedding_dim}{loss}"
         )
     return model, ""
+
+
+def with_record(preset: Preset, model: ModelConfig, facts: ShardFacts) -> Preset:
+    """The preset with ``model``, into which goes what generation must do to photos because training did it to references.
+
+    Raises:
+        ConfigError: the preset says something else than what training does.
+    """
+    done = {"landmarks": preset.train.landmarks, "matting": facts.matting}
+    for name, what in done.items():
+        said = getattr(model, name)
+        if name in model.model_fields_set and said != what:
+            source = "train.landmarks" if name == "landmarks" else "the shards' .alpha.png"
+            raise ConfigError(
+                f"model.{name}: {said}, but by {source} it is {what}; change that, and leave model.{name} out: training records it"
+            )
+    return preset.model_copy(update={"model": model.model_copy(update=done)})
 
 
 def require_same_run(preset: Preset, out: Path) -> None:

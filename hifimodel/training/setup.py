@@ -22,7 +22,7 @@ from hifimodel.training.frozen import Frozen, Latents
 from hifimodel.training.identity import identity_term
 from hifimodel.training.latent_cache import LatentCache
 from hifimodel.training.metrics import Window
-from hifimodel.training.options import Report, RunOptions, data_config, model_for_shards, require_same_run
+from hifimodel.training.options import Report, RunOptions, data_config, model_for_shards, require_same_run, with_record
 from hifimodel.training.samples import Fixed
 from hifimodel.training.step import Step, TrainedNets
 
@@ -104,13 +104,14 @@ def resolved(options: RunOptions, report: Report) -> RunOptions:
         DataError: the shards hold another embedder's vectors than the preset wants, or nothing usable.
         CheckpointError: the folder holds a run of another preset.
         LandmarkError: the landmark backend does not exist, or lacks its files.
+        ConfigError: the preset says of references or landmarks what training does not do.
     """
     StoredLandmarks(options.preset.train.landmarks, options.landmarks_weights).load()
     facts = describe_shards(data_config(options, (0, 1), clip_px=224, on_gpu=False))
     model, note = model_for_shards(options.preset.model, facts)
     if note:
         report(note)
-    preset = options.preset.model_copy(update={"model": model})
+    preset = with_record(options.preset, model, facts)
     require_same_run(preset, options.out)
     return replace(options, preset=preset)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ from torch import nn  # noqa: E402
 from hifimodel.architectures import averaging_vae, random_unet, text_config, vision_config  # noqa: E402
 from hifimodel.build import build_modules, load_base, load_trained, save_trained  # noqa: E402
 from hifimodel.config import load_preset  # noqa: E402
-from hifimodel.errors import WeightsError  # noqa: E402
+from hifimodel.errors import CheckpointError, WeightsError  # noqa: E402
 from hifimodel.hifinet import HiFiNet, encode_pictures  # noqa: E402
 from hifimodel.text import encode_prompts  # noqa: E402
 
@@ -126,3 +128,23 @@ def test_prompts_are_encoded_as_the_diffusers_pipeline_does(tiny: Modules) -> No
     ours = encode_prompts(base, ["a portrait, smiling"], "zeros")
     torch.testing.assert_close(ours.tokens, tokens)
     torch.testing.assert_close(ours.pooled, pooled)
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(path.read_bytes()[:100]), Path.unlink])
+def test_a_checkpoint_with_a_damaged_net_says_that_the_one_before_can_be_used(
+    tiny: Modules, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    pytest.importorskip("accelerate")
+    from hifimodel.training import checkpoint
+
+    save_trained(tiny, tmp_path)
+    facts = {"step": 1, "n_processes": 1, "base": checkpoint.base_digest(tiny.base)}
+    (tmp_path / "state.json").write_text(json.dumps(facts))
+    for name in ("optimizer.pt", "process-0.pt"):
+        torch.save({}, tmp_path / name)
+    assert checkpoint.load(tmp_path, tiny, 0, 1).facts.step == 1
+    damage(tmp_path / "hifinet" / "diffusion_pytorch_model.safetensors")
+    with pytest.raises(CheckpointError, match="remove it, and the one before is used") as caught:
+        checkpoint.load(tmp_path, tiny, 0, 1)
+    assert "check the name" not in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -15,12 +15,15 @@ import pytest
 import torch
 import webdataset as wds
 
+from hifidata.backends.base import Faces
 from hifidata.store.shards import write_shard
+from hifimodel.clip_view import ClipView, clip_crop
 from hifimodel.data import Loader, describe_shards
-from hifimodel.data.faces import clip_crop, decode_jpeg
+from hifimodel.data.faces import decode_jpeg
 from hifimodel.data.group import make_reference, time_ids
-from hifimodel.data.sample import Sample, parse_sample
+from hifimodel.data.sample import CorruptSample, Sample, parse_sample
 from hifimodel.face_chip import TEMPLATE_PX, align_face
+from hifimodel.references import Preparation, prepare_reference
 from tests.hifimodel.data_shards import KPS_PX, SIDE_PX, jpeg, paint, person, picture, quick, sample
 
 
@@ -101,6 +104,18 @@ def test_the_clip_crop_is_the_square_around_the_face_box_also_beyond_the_edge() 
     assert (beyond == 200).all()  # edge pixels repeat
 
 
+class OneFace:
+    """A detector that finds what a sample says."""
+
+    name = "one face"
+
+    def __init__(self, parsed: Sample) -> None:
+        self._faces = Faces(parsed.face_xyxy_px[None], np.ones(1, np.float32), parsed.kps_px[None], None)
+
+    def detect(self, pictures: object) -> list[Faces]:
+        return [self._faces]
+
+
 def large_sample() -> Sample:
     """A made-up picture of 1024 px."""
     key, members = sample(1, 3)
@@ -108,10 +123,41 @@ def large_sample() -> Sample:
 
 
 def test_the_aligned_face_is_sampled_from_the_whole_picture_with_its_background() -> None:
-    parsed = replace(large_sample(), alpha_png=bytes(cv2.imencode(".png", np.zeros((64, 64), np.uint8))[1]))
+    alpha = np.zeros((64, 64), np.uint8)
+    alpha[16:48, 16:48] = 255  # where the face is
+    parsed = replace(large_sample(), alpha_png=bytes(cv2.imencode(".png", alpha)[1]))
     made = make_reference(parsed, quick("x", clip_px=64, align_px=112))
     np.testing.assert_array_equal(made.face_u8, align_face(decode_jpeg(parsed.jpeg), parsed.kps_px))
-    assert (made.clip_u8 == 255).all()
+    assert (made.clip_u8[:6] == 255).all()
+
+
+@pytest.mark.parametrize("matted", [False, True])
+@pytest.mark.parametrize("box", [[300, 260, 700, 700], [-40, 10, 300, 380]], ids=["inside", "beyond the edge"])
+def test_clip_sees_a_photo_in_generation_bit_for_bit_as_the_loader_shows_it_in_training(
+    matted: bool, box: list[float]
+) -> None:
+    alpha = cv2.GaussianBlur(np.pad(np.full((900, 900), 255, np.uint8), 62), (0, 0), 9)
+    png = bytes(cv2.imencode(".png", alpha)[1]) if matted else None
+    parsed = replace(large_sample(), face_xyxy_px=np.array(box, np.float32), alpha_png=png)
+    trained = make_reference(parsed, quick("x", clip_px=64, align_px=112))
+    how = Preparation((lambda _: alpha / np.float32(255)) if matted else None, ClipView(64))
+    generated = prepare_reference("a", decode_jpeg(parsed.jpeg), OneFace(parsed), how)
+    np.testing.assert_array_equal(trained.clip_u8, generated.clip_rgb_u8)
+    np.testing.assert_array_equal(trained.face_u8, generated.aligned_rgb_u8)
+    assert generated.is_matted == matted
+
+
+def test_a_matte_that_loses_the_face_is_not_used_in_training_either() -> None:
+    plain = large_sample()
+    lost = replace(plain, alpha_png=bytes(cv2.imencode(".png", np.zeros((1024, 1024), np.uint8))[1]))
+    config = quick("x", clip_px=64)
+    np.testing.assert_array_equal(make_reference(lost, config).clip_u8, make_reference(plain, config).clip_u8)
+
+
+def test_a_face_box_without_area_is_corrupt() -> None:
+    parsed = replace(large_sample(), face_xyxy_px=np.array([300, 300, 300, 300], np.float32))
+    with pytest.raises(CorruptSample, match="face without extent"):
+        make_reference(parsed, quick("x"))
 
 
 @pytest.mark.parametrize("factor", [2, 4])

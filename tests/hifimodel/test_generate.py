@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,7 +49,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     model = load_preset("tiny", ["model.embedder=dlib_resnet", "model.embedder_dim=128"]).model
     save_trained(speaking(build_modules(model)), folder / "model")
-    (folder / "preset.yaml").write_text("train: {landmarks: points}\n", encoding="utf-8")
     return folder
 
 
@@ -249,6 +248,112 @@ def test_missing_or_double_choices_are_one_line(
     ]
     for words, text in cases:
         assert text in complaint(capsys, words)
+
+
+def test_numbers_devices_and_formats_that_cannot_work_are_told_before_anything_is_loaded(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hifimodel.generate.load_pipeline", lambda _: pytest.fail("a model was loaded"))
+    out, alone = tmp_path / "out.png", ["--no-references", "--no-landmarks"]
+    none_beyond = f"cuda:{torch.cuda.device_count()}"
+    cases = [
+        (asked(run, tmp_path / "out.psd", *alone), "out.psd: unknown picture format '.psd', or one that portraits"),
+        (asked(run, tmp_path / "out.h5", *alone), "end the name in .png or .jpg"),
+        (asked(run, out, *alone, "--landmarks-out", tmp_path / "l.msp"), "l.msp: unknown picture format"),
+        (asked(run, out, *alone, "--device", "zzz"), "--device zzz: cannot be used here"),
+        (asked(run, out, *alone, "--device", "meta"), "--device meta: cannot be used here"),
+        (asked(run, out, *alone, "--device", none_beyond), f"--device {none_beyond}: cannot be used here"),
+        (asked(run, out, *alone, "--seed", 2**70), "--seed 1180591620717411303424: out of range"),
+        (asked(run, out, *alone, "--seed", 2**63 - 1, "--num", 2), "out of range"),
+        (asked(run, out, *alone, "--scale", "nan"), "--scale: nan is not finite"),
+        (asked(run, out, *alone, "--guidance", "inf"), "--guidance: inf is not finite"),
+        (asked(run, out, *alone, "--steps", 1001), "noise schedule has 1000"),
+    ]
+    for words, text in cases:
+        assert text in complaint(capsys, words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_largest_seed_works(run: Path, tmp_path: Path) -> None:
+    generated(run, tmp_path / "a.png", "--no-references", "--no-landmarks", "--seed", 2**63 - 1, "--size", 64)
+
+
+def without(*keys: str) -> Callable[[Path], object]:
+    """Removes a key from a JSON file."""
+
+    def remove(path: Path) -> None:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        inner = functools.reduce(lambda place, key: place[key], keys[:-1], config)
+        del inner[keys[-1]]
+        path.write_text(json.dumps(config), encoding="utf-8")
+
+    return remove
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:60])
+
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("refiner/config.json", without("refiner")),
+        ("refiner/config.json", without("refiner", "dim")),
+        ("refiner/" + WEIGHTS, Path.unlink),
+        ("hifinet/config.json", without("net")),
+        ("hifinet/config.json", without("net", "block_out_channels")),
+        ("hifinet/config.json", lambda path: path.write_text("[]")),
+    ],
+)
+def test_a_trained_model_with_a_damaged_part_is_one_line(
+    file: str, damage: Callable[[Path], object], run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run / "model", tmp_path / "model")
+    damage(tmp_path / "model" / file)
+    alone = ["--no-references", "--no-landmarks"]
+    assert str(tmp_path / "model") in complaint(capsys, asked(tmp_path / "model", tmp_path / "out.png", *alone))
+
+
+@pytest.fixture(scope="module")
+def saved_pipeline(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from hifimodel.pipeline import HiFiPortraitPipeline
+
+    folder = tmp_path_factory.mktemp("saved")
+    HiFiPortraitPipeline.from_trained(run).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("place", "damage"),
+    [
+        ("vae", shutil.rmtree),
+        ("tokenizer", shutil.rmtree),
+        ("unet/" + WEIGHTS, cut),
+        ("unet/" + WEIGHTS, Path.unlink),
+        ("face_vision/model.safetensors", cut),
+        ("text_encoder/config.json", Path.unlink),
+        ("tokenizer/tokenizer_config.json", cut),
+        ("model_index.json", cut),
+        ("model_index.json", without("vae")),
+        ("model_index.json", lambda path: path.write_text("[]")),
+    ],
+)
+def test_a_saved_pipeline_with_a_part_missing_or_cut_is_one_line_with_the_remedy(
+    place: str,
+    damage: Callable[[Path], object],
+    saved_pipeline: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(saved_pipeline, tmp_path / "saved")
+    damage(tmp_path / "saved" / place)
+    alone = ["--no-references", "--no-landmarks"]
+    line = complaint(capsys, asked(tmp_path / "saved", tmp_path / "out.png", *alone))
+    assert f"{tmp_path / 'saved'}: not a whole saved pipeline (" in line
+    assert "copy its whole folder, or save it again" in line
 
 
 def changed(run: Path, folder: Path, **choices: object) -> Path:

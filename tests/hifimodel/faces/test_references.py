@@ -16,11 +16,9 @@ from hifimodel.errors import PhotoError
 from hifimodel.face_chip import TEMPLATE_PX
 from hifimodel.references import (
     Preparation,
-    on_ground,
     prepare_reference,
     prepare_target,
     read_photo,
-    square_crop,
 )
 from tests.hifimodel.faces.conftest import Portrait
 from tests.hifimodel.faces.scrfd import Scrfd
@@ -71,11 +69,6 @@ def test_a_matte_that_loses_the_face_is_not_used(portraits: Sequence[Portrait], 
     assert np.array_equal(lost.clip_rgb_u8, prepare_reference(photo.name, photo.rgb_u8, scrfd).clip_rgb_u8)
 
 
-def test_ground_shows_where_alpha_is_zero() -> None:
-    picture, alpha = np.full((2, 2, 3), 100, np.uint8), np.float32([[1, 0], [0.5, 0]])
-    assert on_ground(picture, alpha, (200, 0, 50))[:, :, 0].tolist() == [[100, 200], [150, 200]]
-
-
 def test_the_highest_scoring_face_of_a_reference_is_taken_not_the_largest() -> None:
     class Two:
         name = "two"
@@ -90,15 +83,6 @@ def test_the_highest_scoring_face_of_a_reference_is_taken_not_the_largest() -> N
     assert prepare_target("a.jpg", picture, Two()).score == pytest.approx(0.6)  # a ninth of the main face's area
     with pytest.raises(PhotoError, match=r"target a\.jpg: two finds 2 faces that count, expected 1; crop"):
         prepare_target("a.jpg", picture, Two(), Preparation(other_face_min_area_ratio=0.0))
-
-
-def test_a_square_that_leaves_the_photo_is_filled_and_keeps_the_face_central() -> None:
-    picture = np.full((50, 50, 3), 10, np.uint8)
-    picture[:10, :10] = 90
-    crop = square_crop(picture, np.float32([0, 0, 10, 10]), 2.0, (255, 255, 255))
-    assert (crop[:30] == 255).all()
-    assert crop[112, 112, 0] == 90
-    assert crop[-10, -10, 0] == 10
 
 
 @pytest.mark.parametrize("name", ["ramp.png", "ramp.tif"])
