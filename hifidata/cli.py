@@ -52,13 +52,16 @@ def run(
     ] = False,
     retry: Annotated[
         Optional[Literal["failed"]],  # noqa: UP045
-        typer.Option("--retry", help="failed: fetch again what earlier runs could not, and nothing else"),
+        typer.Option(
+            "--retry",
+            help="failed: try again what earlier runs could not fetch, or get a caption for from a server that failed",
+        ),
     ] = None,
     json_out: JsonOption = False,
 ) -> None:
     """Runs a recipe; the same command again resumes it."""
     from hifidata.recipe import load_recipe
-    from hifidata.run.engine import RunOptions
+    from hifidata.run.engine import RunOptions, server_faults
     from hifidata.run.engine import run as run_recipe
 
     extra = [f"executor.kind={executor}"] if executor else []
@@ -77,12 +80,9 @@ def run(
         if result.did_nothing:
             console.out.print("Nothing to do: this dataset is complete.")
         console.out.print(str(result.report))
+    console.caption_line(result.dataset)
     if result.over_budget:
-        counts = result.dataset["counts"]
-        console.err.print(
-            f"over the failure budget: {counts['failed']} of {counts['candidates']} candidates failed, the recipe allows "
-            f"{resolved.failures.max_share:.0%}; see `hifidata failures {out}`"
-        )
+        console.over_budget(result.dataset, resolved.failures.max_share, server_faults(result.dataset), out)
         raise typer.Exit(3)
 
 
@@ -116,7 +116,9 @@ def plan(
         [(g["name"], g["num_cpus"], g["num_gpus"], " ".join(g["stages"])) for g in planned["groups"]],
     )  # fmt: skip
     console.table(
-        "models", ("stage", "model", "licence"), [(m["stage"], m["model"], m["licence"]) for m in planned["models"]]
+        "models",
+        ("stage", "model", "licence", "thresholds from"),
+        [(m["stage"], m["model"], m["licence"], m["thresholds_from"]) for m in planned["models"]],
     )
     if planned["weights"]:
         rows = [(w["name"], w["state"], w["bytes"], w["path"] or w["file"], w["licence"]) for w in planned["weights"]]

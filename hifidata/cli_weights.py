@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Model files: what there is, what is here, and how to get the rest.")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="machine-readable output on stdout")]
+ReplaceOption = Annotated[
+    bool, typer.Option("--replace", help="download also what is here, and forget what was pinned of it")
+]
 NamesArg = Annotated[
     list[str],
     typer.Argument(metavar="NAME...", help="catalogue entries, recipes (`paper` or a YAML file), or `all`"),
@@ -48,15 +51,15 @@ def list_(names: OptionalNamesArg = None, json_out: JsonOption = False) -> None:
 
 
 @app.command()
-def pull(names: NamesArg, json_out: JsonOption = False) -> None:
-    """Downloads what is missing into the cache; files already here are left as they are."""
+def pull(names: NamesArg, replace: ReplaceOption = False, json_out: JsonOption = False) -> None:
+    """Downloads what is missing into the cache; files that are here and right are left as they are."""
     from hifidata.weights.download import pull as fetch_all
     from hifidata.weights.locate import look, missing_message
 
     weights = _selected(names)
     by_hand = [w for w in weights if w.origin is None and look(w).state in ("missing", "altered")]
     with console.DownloadDisplay() as display:
-        pulled = fetch_all([weight for weight in weights if weight not in by_hand], display.update)
+        pulled = fetch_all([weight for weight in weights if weight not in by_hand], display.update, replace=replace)
     for item in pulled:
         console.err.print(f"{item.weight.name}: {item.weight.licence}")
         if item.is_new_pin:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -194,3 +195,26 @@ def closing_table(dataset: Mapping[str, Any]) -> None:
         f"{counts['candidates']} candidates = {counts['kept']} kept + {counts['dropped']} dropped + {counts['failed']} failed; "
         f"{counts['identities_kept']} of {counts['identities']} identities kept"
     )
+
+
+def caption_line(dataset: Mapping[str, Any]) -> None:
+    """How many captions are not the model's, on stderr; nothing where all are."""
+    problems: Mapping[str, int] = dataset.get("caption_stand_ins") or {}
+    if problems:
+        words = ", ".join(f"{name} {n}" for name, n in sorted(problems.items()))
+        err.print(f"captions: {sum(problems.values())} of {dataset['counts']['kept']} are stand-ins ({words})")
+
+
+def over_budget(dataset: Mapping[str, Any], max_share: float, n_server_faults: int, out_dir: Path) -> None:
+    """Which failures were more than the recipe allows, and what to do, on stderr."""
+    counts = dataset["counts"]
+    if counts["failed"] > max_share * counts["candidates"]:
+        err.print(
+            f"over the failure budget: {counts['failed']} of {counts['candidates']} candidates failed, the recipe allows "
+            f"{max_share:.0%}; see `hifidata failures {out_dir}`"
+        )
+    if n_server_faults > max_share * counts["kept"]:
+        err.print(
+            f"over the failure budget: the caption server failed on {n_server_faults} of {counts['kept']} kept pictures, the "
+            f"recipe allows {max_share:.0%}; mend it and run the same command with --retry failed"
+        )

@@ -16,7 +16,8 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from hifidata import backends
-from hifidata.backends.settings import SERVER_MANNERS
+from hifidata.backends.own_file import noted
+from hifidata.backends.settings import SERVER_MANNERS, FileSettings
 from hifidata.errors import RecipeError
 from hifidata.recipe_sections import (
     SOURCE_KINDS,
@@ -120,7 +121,10 @@ class Recipe(Section):
         """Hex sha256 of what the output is made by; where it runs, how it is fetched and how many may fail are not."""
         without = ("executor", "fetch", "failures", "groups", "description", "weights", "licence_policy")
         manners = {"source": {"pause_s", "key_env", "base_urls"}, "caption": {"server": set(SERVER_MANNERS)}}
-        left_out: Any = {**dict.fromkeys(without, True), **manners}
+        own_files = {
+            name: {"file"} for name in ("detect", "quality", "verify")
+        }  # their hashes count, wherever they lie
+        left_out: Any = {**dict.fromkeys(without, True), **manners, **own_files}
         content = self.model_dump(mode="json", exclude=left_out)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -184,16 +188,17 @@ def _with_model_defaults(recipe: Recipe, where: str) -> Recipe:
         section: Any = getattr(recipe, stage)
         try:
             backend = backends.chosen(stage, section)
+            file_facts = noted(stage, section) if isinstance(section, FileSettings) else {}
         except RecipeError as error:
             raise RecipeError(f"{where}: {error}") from None
         if backend is None:
             continue
         models[stage], defaults = section.model, backend.defaults or {}
         filled[stage] = section.model_copy(
-            update={key: value for key, value in defaults.items() if getattr(section, key) is None}
+            update={**file_facts, **{key: value for key, value in defaults.items() if getattr(section, key) is None}}
         )
     try:
-        backends.check_landmarks(models)
+        backends.check_landmarks(models, recipe.landmarks.model)
     except RecipeError as error:
         raise RecipeError(f"{where}: {error}") from None
     return recipe.model_copy(update=filled)

@@ -12,7 +12,13 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hifidata.backends.settings import CaptionSettings, ModelSettings, OcclusionModelSettings
+from hifidata.backends.settings import (
+    CaptionSettings,
+    FileSettings,
+    ModelSettings,
+    OcclusionModelSettings,
+    RecogniserSettings,
+)
 from hifidata.fetch.settings import FetchSettings
 from hifidata.image.decode import Limits
 from hifidata.sources.columns import Columns, TableFormat
@@ -109,7 +115,7 @@ class Intake(Section):
         return Limits(**self.model_dump())
 
 
-class Detect(Section):
+class Detect(FileSettings, Section):
     """Exactly one face that counts."""
 
     model: str = "dlib_hog"
@@ -136,7 +142,7 @@ class Crop(Section):
     pad: bool = Field(False, description="let the square leave the picture instead of moving or shrinking it")
 
 
-class Quality(Section):
+class Quality(FileSettings, Section):
     """Face quality, 0 to 1."""
 
     model: str | None = "iso29794"
@@ -159,7 +165,7 @@ class Occlusion(OcclusionModelSettings, Section):
 
     model: str | None = None
     terms: tuple[str, ...] = Field(
-        ("hand", "finger", "microphone", "phone", "cup", "mask"),
+        ("hand", "finger", "microphone", "phone", "smartphone", "cellphone", "cup", "mask"),
         description="words of a description that drop the picture, matched whole, in singular or plural",
     )
     min_score: float | None = Field(
@@ -189,7 +195,7 @@ class Dedup(Section):
     max_distance_bits: int = Field(6, ge=0, le=64, description="of 64 perceptual hash bits")
 
 
-class Verify(Section):
+class Verify(RecogniserSettings, Section):
     """k-means per identity: the largest cluster's centre is the person."""
 
     model: str | None = "dlib_resnet"
@@ -210,7 +216,8 @@ class Landmarks(Section):
     """68 points in the pixels of the written picture."""
 
     model: Literal["detector", "face3d"] | None = Field(
-        "detector", description="face3d: the 3D model's points, for detectors that give five"
+        "detector",
+        description="face3d: the 3D model's points, for detectors that give five; null: none, and no training on them",
     )
 
 
@@ -248,7 +255,12 @@ class Weights(Section):
 class Failures(Section):
     """The failure budget: over it, the run ends with exit code 3."""
 
-    max_share: float = Field(0.05, ge=0, le=1, description="failed over all candidates")
+    max_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="failed over all candidates; and captions that a server failed to give, over what is kept",
+    )
 
 
 class Group(Section):

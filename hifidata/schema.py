@@ -135,6 +135,15 @@ class CaptionProblem(_Word):
     BAD_ANSWER = "bad_answer"  # no JSON, without a text in it, or far too long
 
 
+SERVER_FAULTS = frozenset(
+    {
+        CaptionProblem.TIMEOUT, CaptionProblem.RATE_LIMITED, CaptionProblem.SERVER_ERROR, CaptionProblem.REJECTED,
+        CaptionProblem.BAD_ANSWER,
+    }
+)  # fmt: skip
+"""Problems of the server, not of the picture: another day it would have answered."""
+
+
 class CaptionFlag(_Word):
     """What is odd about a caption. Heuristics over its words; nothing is dropped for them."""
 

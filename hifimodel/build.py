@@ -45,6 +45,8 @@ LOAD_ERRORS = (
 )
 """What ``from_pretrained`` raises on damaged folders: the libraries hand what a file says to constructors unchecked."""
 PIPELINE_INDEX = "model_index.json"
+STATE_FILE = "state.json"
+"""In a checkpoint and in a run's ``model/``: the step, and what else is worth knowing."""
 RANDOM = "random"
 """Instead of a base: SDXL's shapes with random weights, for counting and timing."""
 
@@ -154,11 +156,21 @@ def load_saved(kind: type[Part], folder: Path) -> Part:
 def find_model(folder: str | Path) -> Path:
     """The folder with ``refiner/`` and ``hifinet/`` that is meant by a training run, its ``model/`` or a checkpoint.
 
-    Of a run, the finished model counts, or the newest checkpoint while there is none.
+    Of a run, the finished model counts, unless it went on to a newer checkpoint; else its newest checkpoint.
     """
     folder = Path(folder)
-    candidates = [folder, folder / "model", *sorted(folder.glob("checkpoints/step-*"), reverse=True)]
+    finished, saved = folder / "model", sorted(folder.glob("checkpoints/step-*"), reverse=True)
+    went_on = bool(saved) and _step_of(saved[0]) > _step_of(finished) >= 0
+    candidates = [folder, *saved, finished] if went_on else [folder, finished, *saved]
     return next((place for place in candidates if (place / "hifinet").is_dir()), folder)
+
+
+def _step_of(place: Path) -> int:
+    """-1 where the folder does not say."""
+    try:
+        return int(json.loads((place / STATE_FILE).read_text(encoding="utf-8"))["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return -1
 
 
 def save_trained(modules: Modules, folder: str | Path) -> None:

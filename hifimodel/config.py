@@ -83,7 +83,7 @@ class ModelConfig(Section):
 class TrainConfig(Section):
     """How a checkpoint is trained (section 4.1)."""
 
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     steps: int = Field(800_000, gt=0)
     batch_size: int = Field(24, gt=0, description="over all processes and accumulated steps")
     gradient_accumulation: int = Field(1, gt=0)

@@ -109,9 +109,15 @@ def load_embedder(name: str, path: Path | None = None) -> FaceEmbedder:
     file = path / spec.file if path is not None and path.is_dir() else path
     if file is None or not file.is_file():
         raise WeightsError(f"embedder {name}: no file at {file}; pass --embedder with the path of {spec.file}")
-    embedder = FaceEmbedder(OnnxGraph(file), name)
-    with torch.no_grad():
-        dim = embedder(torch.zeros(1, 3, CHIP_PX, CHIP_PX)).shape[-1]
+    try:
+        embedder = FaceEmbedder(OnnxGraph(file), name)
+        with torch.no_grad():
+            dim = embedder(torch.zeros(1, 3, CHIP_PX, CHIP_PX)).shape[-1]
+    except (RuntimeError, ValueError, TypeError, LookupError) as error:  # whatever a foreign graph lacks
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(
+            f"{file}: does not run as a recogniser of faces ({reason}); pass --embedder with the path of {spec.file}"
+        ) from error
     if dim != spec.dim:
         raise WeightsError(
             f"{file}: gives {dim} numbers per face, {name} gives {spec.dim}; it is another network's file"

@@ -114,8 +114,8 @@ class IdentityResult:
     """The identity loss of a batch.
 
     Args:
-        loss: scalar, Eq. 7 averaged over the samples that passed the gate; 0 where none did.
-        similarity: mean cosine over those samples, detached; NaN where none passed.
+        loss: scalar, Eq. 7 averaged over all samples; one that did not pass the gate counts 0.
+        similarity: mean cosine over those that passed, detached; NaN where none did.
         n_gated: how many passed.
     """
 
@@ -136,7 +136,8 @@ class IdentityLoss:
         settings: which gate, weight and margin.
         detector: E_det, for the gate ``detector``.
 
-    Source: section 3.3, Eq. 7. The gate ``detector`` is the paper's. ``timestep`` passes samples up to a noise level and
+    Source: section 3.3, Eq. 7. Its gate is a factor of 0 or 1 for each sample, so the mean is over all of them: how a batch is
+    split over processes and accumulated steps does not weigh its samples. The gate ``detector`` is the paper's. ``timestep`` passes samples up to a noise level and
     ``target_kps`` passes all; both align by the target's own points, which the landmarks ask the model to hit, and cost no
     detector.
 
@@ -183,7 +184,7 @@ class IdentityLoss:
         faces = align_faces(decoded, kps)  # (G, 3, 112, 112)
         cosine = functional.cosine_similarity(self._embedder(faces), references[rows].float(), dim=-1)
         weight = noise.identity_weights(self._settings.id_timestep_weight)[rows].to(cosine.device)
-        return IdentityResult((weight * (1 - cosine)).mean(), cosine.detach().mean(), len(rows))
+        return IdentityResult((weight * (1 - cosine)).sum() / len(x0), cosine.detach().mean(), len(rows))
 
     def _rows_by_time(self, noise: NoiseLevels) -> list[int]:
         if self._settings.id_gate != "timestep":

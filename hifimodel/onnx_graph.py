@@ -64,8 +64,10 @@ class OnnxGraph(nn.Module):
         for name, slot in self._slots.items():
             self.register_buffer(slot, torch.tensor(numpy_helper.to_array(constants[name])), persistent=False)
         self._nodes = [_node(node) for node in graph.node if node.op_type != "Constant"]
-        self._input = next(value.name for value in graph.input if value.name not in constants)
-        self._output = graph.output[0].name
+        inputs = [value.name for value in graph.input if value.name not in constants]
+        if not (inputs and self._nodes and graph.output):
+            raise WeightsError(f"{path}: holds no network; name the recogniser's .onnx file")
+        self._input, self._output = inputs[0], graph.output[0].name
 
     def forward(self, pictures: Tensor) -> Tensor:
         """The graph's output for normalised pictures (B, 3, H, W)."""

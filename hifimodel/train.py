@@ -32,7 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from hifimodel.training.loop import train  # slow to import: a wrong preset is told before
         from hifimodel.training.options import RunOptions
 
-        options = RunOptions(arguments.shards, arguments.out, preset, arguments.base, arguments.embedder)
+        options = RunOptions(
+            arguments.shards, arguments.out, preset, arguments.base, arguments.embedder, arguments.landmarks_weights
+        )
         finished = train(options, _say)
     except (ModelPackageError, HifiError) as error:  # the latter of a face model's missing file
         _say(f"hifimodel.train: {error}")
@@ -54,7 +56,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--preset", required=True, help=f"{', '.join(preset_names())}, or a YAML file")
     parser.add_argument("--out", required=True, type=Path, help="the run's folder; one that exists is gone on with")
     parser.add_argument("--base", help="SDXL model: folder or Hub name; `random` for its shapes with random weights")
-    parser.add_argument("--embedder", type=Path, help="the recogniser's ONNX file, or the folder it lies in")
+    parser.add_argument(
+        "--embedder",
+        type=Path,
+        metavar="FILE|DIR",
+        help="the identity loss' recogniser: its ONNX file, whose name says which it is, or the folder it lies in",
+    )
+    parser.add_argument(
+        "--landmarks-weights",
+        type=Path,
+        metavar="DIR",
+        help="files of the landmark generator; default: hifidata's weight folders (train.landmarks=deca needs it)",
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a preset's value, for example train.steps=1000"
     )

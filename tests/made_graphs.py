@@ -21,6 +21,7 @@ def make_graph(
     nodes: Sequence[tuple[str, Sequence[str], str] | tuple[str, Sequence[str], str, Mapping[str, Any]]],
     shapes: tuple[Sequence[Size], Sequence[Size]],
     constants: Mapping[str, Any] | None = None,
+    kind: str = "FLOAT",
 ) -> Path:
     """Writes a graph from ``input`` to ``output``.
 
@@ -29,16 +30,17 @@ def make_graph(
         nodes: (operator, inputs, output) and, where it has some, attributes.
         shapes: of ``input`` and ``output``; a word stands for an open size.
         constants: further inputs of nodes, by name.
+        kind: element type of ``input``, as ONNX calls it; ``output`` is always FLOAT.
     """
     onnx = pytest.importorskip("onnx")
-    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    helper, kinds = onnx.helper, (getattr(onnx.TensorProto, kind), onnx.TensorProto.FLOAT)
     made = [helper.make_node(node[0], list(node[1]), [node[2]], **(node[3] if len(node) > 3 else {})) for node in nodes]
     fixed = [
         onnx.numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in (constants or {}).items()
     ]
     ends = [
-        helper.make_tensor_value_info(name, kind, list(shape))
-        for name, shape in zip(("input", "output"), shapes, strict=True)
+        helper.make_tensor_value_info(name, element, list(shape))
+        for name, element, shape in zip(("input", "output"), kinds, shapes, strict=True)
     ]
     graph = helper.make_graph(made, "made_by_a_test", ends[:1], ends[1:], fixed)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)

@@ -60,6 +60,14 @@ def test_the_papers_recipe_says_what_the_paper_says() -> None:
     assert (yi.caption.server.model, yi.caption.server.key_env) == ("yi-vision", "YI_API_KEY")
 
 
+def test_every_onnx_stage_of_the_papers_recipe_gets_a_share_of_one_gpu_that_holds_all_groups() -> None:
+    recipe = load_recipe(PROJECT_ROOT / "pipelines" / "paper.yaml")
+    share_of = {stage: group.num_gpus for group in recipe.worker_groups for stage in group.stages}
+    for stage in ("detect", "quality", "embed", "restore", "face3d", "attributes"):
+        assert 0 < share_of[stage] < share_of["occlusion"]
+    assert sum(group.num_gpus for group in recipe.worker_groups) <= 1
+
+
 def test_a_second_restoration_of_vggface2_hq_is_refused() -> None:
     with pytest.raises(RecipeError, match="already_restored"):
         load_recipe(PROJECT_ROOT / "pipelines" / "vggface2_hq.yaml", ["restore.model=gfpgan"])
@@ -142,5 +150,17 @@ def test_stage_names_of_recipe_and_program_agree() -> None:
 def test_an_embedder_that_needs_68_landmarks_is_refused_behind_a_detector_without_them() -> None:
     with pytest.raises(RecipeError, match=r"verify\.model: dlib_resnet needs 68 landmarks.*scrfd_2\.5g.*mobilefacenet"):
         resolve(MINIMAL | {"detect": {"model": "scrfd_2.5g"}}, "t")
-    recipe = resolve(MINIMAL | {"detect": {"model": "scrfd_2.5g"}, "verify": {"model": "mobilefacenet"}}, "t")
+    five_points = {"detect": {"model": "scrfd_2.5g"}, "landmarks": {"model": None}}
+    recipe = resolve(MINIMAL | five_points | {"verify": {"model": "mobilefacenet"}}, "t")
     assert (recipe.verify.k, recipe.verify.min_similarity) == (2, 0.35)
+
+
+def test_landmarks_of_a_detector_that_gives_none_are_refused_unless_the_recipe_goes_without_on_purpose() -> None:
+    five_points = MINIMAL | {"detect": {"model": "yunet"}, "verify": {"model": "mobilefacenet"}}
+    with pytest.raises(RecipeError) as caught:
+        resolve(five_points, "t")
+    for remedy in ("landmarks.model to face3d and face3d.model to one of tddfa, mesh", "landmarks.model to null"):
+        assert remedy in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert resolve(five_points | {"landmarks": {"model": None}}, "t").landmarks.model is None
+    resolve(five_points | {"landmarks": {"model": "face3d"}, "face3d": {"model": "mesh"}}, "t")

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hifidata import weights
-from hifidata.backends.settings import ModelSettings
+from hifidata.backends import own_file
+from hifidata.backends.settings import FileSettings, ModelSettings
 from hifidata.errors import RecipeError
 from hifidata.weights.catalogue import entry
 
@@ -78,18 +79,18 @@ EMBEDDERS: Mapping[str, Backend] = {
     "arcface": Backend(
         "arcface:ArcFace", _INSIGHTFACE, {"k": 2, "min_similarity": 0.7},
         "0.7: paper, section 3.4, for InsightFace; k is not in the paper. `hifidata calibrate` fits 0.7 to the data",
-        ("w600k_r50",),
+        ("w600k_r50",), takes_settings=True,
     ),
     "arcface_glintr100": Backend(
         "arcface:ArcFaceGlint", _INSIGHTFACE, {"k": 2, "min_similarity": 0.7},
         "0.7: paper, section 3.4, for InsightFace; k is not in the paper. `hifidata calibrate` fits 0.7 to the data",
-        ("glintr100",),
+        ("glintr100",), takes_settings=True,
     ),
     "mobilefacenet": Backend(
         "arcface:MobileFaceNet", "Apache-2.0 repository; trained on MS-Celeb-1M (withdrawn): research only",
         {"k": 2, "min_similarity": 0.35},
         "tuned on half of the people of a private test set, see docs/quality.md",
-        ("mobilefacenet",),
+        ("mobilefacenet",), takes_settings=True,
     ),
 }  # fmt: skip
 SCORERS: Mapping[str, Backend] = {
@@ -195,14 +196,19 @@ def find(stage: str, model: str) -> Backend:
     return table[model]
 
 
-def load(stage: str, model: str, settings: ModelSettings | None = None) -> Any:
+def load(stage: str, model: str, settings: ModelSettings | FileSettings | None = None) -> Any:
     """Imports the backend's module and constructs it: this is where weights are read. Raises WeightsError."""
     backend = find(stage, model)
     module, _, name = backend.path.partition(":")
-    arguments: list[Any] = own_paths(backend, settings) or [weights.find(name) for name in backend.weights]
+    own = own_file.checked(stage, settings) if isinstance(settings, FileSettings) else None
+    arguments: list[Any] = [own] if own else own_paths(backend, settings)
+    arguments = arguments or [weights.find(name) for name in backend.weights]
     if backend.takes_settings:
         arguments.append(settings)
-    return getattr(importlib.import_module(f"hifidata.backends.{module}"), name)(*arguments)
+    loaded = getattr(importlib.import_module(f"hifidata.backends.{module}"), name)(*arguments)
+    if own and isinstance(settings, FileSettings):
+        loaded.name = own_file.name_of(model, settings)
+    return loaded
 
 
 def own_paths(backend: Backend, settings: Any) -> list[Path]:
@@ -220,11 +226,24 @@ def chosen(stage: str, settings: Any) -> Backend | None:
     """The backend that a recipe's section names; one that brings model files of its own needs none of the catalogue.
 
     Raises:
-        RecipeError: the model does not exist, or a folder is named for one that reads no files.
+        RecipeError: the model does not exist, or a folder or file is named for one that reads none.
     """
     if settings.model is None:
         return None
     backend = find(stage, settings.model)
+    if getattr(settings, "normalisation", None) and not (settings.file and backend.takes_settings):
+        raise RecipeError(
+            f"{stage}.normalisation: is that of a file of your own, for a network of the arcface family; set {stage}.file and "
+            f"{stage}.model to one of {', '.join(n for n, b in BY_STAGE[stage].items() if b.takes_settings)}, or it to null"
+        )
+    if getattr(settings, "file", None) is not None:
+        if len(backend.weights) != 1:
+            fitting = ", ".join(name for name, other in BY_STAGE[stage].items() if len(other.weights) == 1)
+            raise RecipeError(
+                f"{stage}.file: model {settings.model} reads no model file; set {stage}.model to one of {fitting}"
+            )
+        origin = own_file.origin_of(stage, backend.defaults or {}, settings)
+        return replace(backend, weights=(), commercial=None, licence=own_file.LICENCE, origin=origin)
     folder = getattr(settings, "folder", None)
     if folder is None:
         return backend
@@ -233,14 +252,15 @@ def chosen(stage: str, settings: Any) -> Backend | None:
     return replace(backend, weights=(), commercial=None, licence=f"that of {folder}")
 
 
-def check_landmarks(models: Mapping[str, str]) -> None:
-    """Refuses a model that aligns by 68 landmarks behind a detector that gives none.
+def check_landmarks(models: Mapping[str, str], stored_from: str | None) -> None:
+    """Refuses what needs 68 landmarks behind a detector that gives none: models that align by them, and training.
 
     Args:
         models: model name by stage, of the stages that run.
+        stored_from: whose landmarks the samples get, ``landmarks.model``; None: they get none, on purpose.
 
     Raises:
-        RecipeError: names both models and what fits.
+        RecipeError: names what needs them, the detector and what fits.
     """
     if find("detect", models["detect"]).landmarks == "gives":
         return
@@ -252,3 +272,9 @@ def check_landmarks(models: Mapping[str, str]) -> None:
                 f"{stage}.model: {model} needs 68 landmarks, which detect.model {models['detect']} does not give; "
                 f"set detect.model to one of {givers}, or {stage}.model to one of {others}"
             )
+    if stored_from == "detector":
+        raise RecipeError(
+            f"landmarks.model: detector stores 68 landmarks, which detect.model {models['detect']} does not give; set "
+            f"landmarks.model to face3d and face3d.model to one of {', '.join(FACE3D_MODELS)}, or landmarks.model to null "
+            "for a dataset without landmarks, on which hifimodel cannot be trained"
+        )

@@ -2,31 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import numpy as np
 
 from hifidata.backends.base import F32, RgbU8
 from hifidata.backends.onnx_model import OnnxModel
-from hifidata.errors import ModelError
+from hifidata.errors import ModelError, WeightsError
 from hifidata.image.align import CHIP_PX, norm_crop
 
-FACES_IN = [(None, 3, CHIP_PX, CHIP_PX)]
-"""What such a graph takes: RGB in -1 to 1."""
 
+class AlignedQuality:
+    """A graph from (1, 3, 112, 112) RGB in -1 to 1 to a quality of about 0 to 1, higher is better.
 
-def mean_output(graph: OnnxModel, picture: RgbU8, kps_px: F32) -> float:
-    """The mean of the graph's first output for one face.
+    Attributes:
+        n_values: how many numbers the network gives; None: not known.
+        slack: how far below 0 or above 1 each of them may lie; further away it is no quality.
 
     Args:
-        graph: takes ``FACES_IN``.
-        picture: (H, W, 3) uint8.
-        kps_px: (5, 2) eyes, nose tip and mouth corners.
+        weights: the graph.
 
     Raises:
-        ModelError: the five points coincide, or the network gave no number.
+        WeightsError: the graph does not take faces of 112 px, or gives no quality for a blank one.
     """
-    pixels = norm_crop(picture, kps_px).astype(np.float32) / np.float32(127.5) - np.float32(1)  # (112, 112, 3)
-    output = graph(np.ascontiguousarray(pixels.transpose(2, 0, 1))[None])[0]  # (1, ...)
-    score = float(np.asarray(output, np.float64).mean()) if output.size else float("nan")
-    if not np.isfinite(score):
-        raise ModelError(f"{graph.path.name}: expected a finite score, got {score} from output {output.shape}")
-    return score
+
+    name: str
+    n_values: int | None
+    slack: float
+
+    def __init__(self, weights: Path) -> None:
+        self._graph = OnnxModel(weights, [(None, 3, CHIP_PX, CHIP_PX)])
+        for blank in self._graph.try_out([])[:1]:
+            count_fits = self.n_values in (None, blank.size)
+            if not count_fits or not self._is_quality(blank):
+                expected = "some numbers" if self.n_values is None else f"{self.n_values} number"
+                raise WeightsError(
+                    f"{weights}: no graph of {self.name}: for a blank face it gives {blank.size} numbers from "
+                    f"{_ends(blank)}, expected {expected} from 0 to 1; put the right file in its place"
+                )
+
+    def score(self, picture: RgbU8, xyxy_px: F32, kps_px: F32, landmarks_px: F32 | None) -> Mapping[str, float | None]:
+        """``quality_score``: the mean of the graph's first output.
+
+        Raises:
+            ModelError: the points coincide, or the network breaks or gives no quality.
+        """
+        pixels = norm_crop(picture, kps_px).astype(np.float32) / np.float32(127.5) - np.float32(1)  # (112, 112, 3)
+        output = self._graph(np.ascontiguousarray(pixels.transpose(2, 0, 1))[None])[0]  # (1, ...)
+        if not self._is_quality(output):
+            raise ModelError(
+                f"{self._graph.path.name}: expected numbers from 0 to 1, got {_ends(output)} in output {output.shape}"
+            )
+        return {"quality_score": float(np.asarray(output, np.float64).mean())}
+
+    def _is_quality(self, output: F32) -> bool:
+        """Whether there are numbers and all lie where a quality may."""
+        return bool(output.size and ((output >= -self.slack) & (output <= 1 + self.slack)).all())  # NaN is neither
+
+
+def _ends(output: F32) -> str:
+    return f"{output.min():.3g} to {output.max():.3g}" if output.size else "none"

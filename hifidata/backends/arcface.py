@@ -5,15 +5,27 @@ Source: Deng et al., ArcFace, CVPR 2019. Paper, section 3.4: InsightFace's embed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from hifidata.backends.base import F32, RgbU8
 from hifidata.backends.onnx_model import OnnxModel
-from hifidata.errors import ModelError
+from hifidata.backends.settings import Normalisation, RecogniserSettings
+from hifidata.errors import ModelError, WeightsError
 from hifidata.image.align import CHIP_PX, norm_crop
+
+MIN_DIMENSIONS = 32
+"""Of an identity vector; published ones have 128 or 512. What gives fewer numbers measures something else."""
+
+NORMALISATIONS: Mapping[Normalisation, tuple[F32, F32]] = {
+    "minus_one_to_one": (np.full(3, 127.5, np.float32), np.full(3, 127.5, np.float32)),
+    "zero_to_one": (np.zeros(3, np.float32), np.full(3, 255, np.float32)),
+    "zero_to_255": (np.zeros(3, np.float32), np.ones(3, np.float32)),
+    "imagenet": (np.array([123.675, 116.28, 103.53], np.float32), np.array([58.395, 57.12, 57.375], np.float32)),
+}
+"""Mean and deviation that are taken from RGB pixels of 0 to 255."""
 
 
 class ArcFace:
@@ -21,17 +33,25 @@ class ArcFace:
 
     Args:
         weights: the graph; runs in batches where it leaves the first size open.
+        settings: a normalisation in place of the class's.
 
     Raises:
-        WeightsError: the graph does not take faces of 112 px.
+        WeightsError: the graph does not take faces of 112 px, or gives no vectors.
     """
 
     name = "arcface"
-    mean = np.full(3, 127.5, np.float32)
-    deviation = np.full(3, 127.5, np.float32)
+    mean, deviation = NORMALISATIONS["minus_one_to_one"]
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, weights: Path, settings: RecogniserSettings | None = None) -> None:
+        if settings is not None and settings.normalisation is not None:
+            self.mean, self.deviation = NORMALISATIONS[settings.normalisation]
         self._graph = OnnxModel(weights, [(None, 3, CHIP_PX, CHIP_PX)])
+        for vector in self._graph.try_out([(None,)])[:1]:
+            if vector.size < MIN_DIMENSIONS:
+                raise WeightsError(
+                    f"{weights}: no graph of {self.name}: it gives {vector.size} numbers for a face, an identity vector has "
+                    f"{MIN_DIMENSIONS} or more; put the right file in its place"
+                )
 
     def embed(self, pictures: Sequence[RgbU8], kps_px: Sequence[F32], landmarks_px: Sequence[F32 | None]) -> F32:
         """(n, d) float32 with L2 norm 1, one row per picture; the 68 landmarks are not used.
@@ -65,5 +85,4 @@ class MobileFaceNet(ArcFace):
     """A small network that was trained with ImageNet's mean and deviation."""
 
     name = "mobilefacenet"
-    mean = np.array([123.675, 116.28, 103.53], np.float32)
-    deviation = np.array([58.395, 57.12, 57.375], np.float32)
+    mean, deviation = NORMALISATIONS["imagenet"]

@@ -6,6 +6,7 @@ import asyncio
 import difflib
 import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -36,6 +37,41 @@ class Failed(Exception):
     message: str
     transient: bool = True
     retry_after_s: float | None = None
+
+
+class Patience:
+    """How long a server that fails is borne with; a block around every time that it is asked.
+
+    It ends after ``max_errors`` portraits in a row, or once ``total_timeout_s`` were spent on two or more in a row: a server
+    that is silent must not cost that time once for every picture.
+    """
+
+    def __init__(self, server: ServerSettings) -> None:
+        self._server = server
+        self._in_row = 0
+        self._spent_s = 0.0
+        self._since_s = 0.0
+
+    def __enter__(self) -> None:
+        self._since_s = time.monotonic() - self._spent_s  # the time between two blocks is not the server's
+
+    def __exit__(self, *_: object) -> None:
+        self._spent_s = time.monotonic() - self._since_s if self._in_row else 0.0
+
+    def regain(self) -> None:
+        """It has answered."""
+        self._in_row, self._since_s = 0, time.monotonic()
+
+    def lose(self, complaint: str) -> None:
+        """It has failed on a portrait. Raises ServiceError, with the complaint, where that was one too many."""
+        self._in_row += 1
+        spent_s = time.monotonic() - self._since_s
+        is_silent = self._in_row > 1 and spent_s >= self._server.total_timeout_s
+        if self._in_row >= self._server.max_errors or is_silent:
+            raise ServiceError(
+                f"caption.server {self._server.base_url}: failed on {self._in_row} portraits in a row, the last time because "
+                f"{complaint}; mend it and run the same command, which goes on from here"
+            )
 
 
 def read_answer(body: bytes) -> tuple[str, str]:

@@ -8,29 +8,12 @@ Source: paper, section 3.4 (scores below 0.45 are removed) and ModelScope's ``cv
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-
-from hifidata.backends.aligned_quality import FACES_IN, mean_output
-from hifidata.backends.base import F32, RgbU8
-from hifidata.backends.onnx_model import OnnxModel
+from hifidata.backends.aligned_quality import AlignedQuality
 
 
-class ModelScopeFqa:
-    """About 0 to 1, higher is better: the mean of the network's output vector.
-
-    Args:
-        weights: ``model.onnx`` of the ModelScope repository.
-
-    Raises:
-        WeightsError: the graph does not take faces of 112 px.
-    """
+class ModelScopeFqa(AlignedQuality):
+    """The mean of the network's output vector, whose length nobody states; ``weights`` is the repository's ``model.onnx``."""
 
     name = "modelscope_fqa"
-
-    def __init__(self, weights: Path) -> None:
-        self._graph = OnnxModel(weights, FACES_IN)
-
-    def score(self, picture: RgbU8, xyxy_px: F32, kps_px: F32, landmarks_px: F32 | None) -> Mapping[str, float | None]:
-        """``quality_score``. Raises ModelError where the points coincide or the network breaks."""
-        return {"quality_score": mean_output(self._graph, picture, kps_px)}
+    n_values = None
+    slack = 0.05

@@ -36,6 +36,7 @@ class InsightGenderAge:
 
     def __init__(self, weights: Path) -> None:
         self._graph = OnnxModel(weights, [(None, 3, SIDE_PX, SIDE_PX)])
+        self._graph.try_out([(3,)])
 
     def estimate(self, pictures: Sequence[RgbU8], xyxy_px: Sequence[F32]) -> list[GenderAge]:
         """One guess per picture for its main face's box (4,). Raises ModelError where the model breaks."""

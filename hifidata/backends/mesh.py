@@ -52,6 +52,7 @@ class MeshFitter:
 
     def __init__(self, network: Path) -> None:
         self._network = OnnxModel(network, [(1, 3, INPUT_PX, INPUT_PX)])
+        self._network.try_out([(3 * N_POINTS,)])
 
     def fit(self, rgb_u8: RgbU8, kps_px: F32, landmarks_px: F32 | None) -> FaceShape:
         """The face at five points; landmarks are not used.

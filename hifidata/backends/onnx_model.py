@@ -24,6 +24,9 @@ ORT_ERRORS: tuple[type[Exception], ...] = tuple(
 )
 """ONNX Runtime's exceptions; they have no common base of their own."""
 
+TRIED_BYTES = 300 * 10**6
+"""Larger graphs are not run when they are opened: GFPGAN's 340 MB take seconds for one face."""
+
 CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 """Full float32, and no timing of algorithms: the same numbers in every worker."""
 
@@ -34,7 +37,8 @@ class OnnxModel:
     Args:
         path: the graph.
         inputs: what the graph must take, by input name, or by position where the names do not matter. ``None`` stands
-            for any size. A size that the graph leaves open fits every number.
+            for any size, and in front for a batch that is open or 1: backends send what they have. A size that the graph
+            leaves open fits every number.
         threads: inside one call; more than one only where a worker has the machine to itself.
 
     Attributes:
@@ -44,7 +48,7 @@ class OnnxModel:
         provider: ``CUDAExecutionProvider`` or ``CPUExecutionProvider``.
 
     Raises:
-        WeightsError: no graph, truncated, or one with other inputs.
+        WeightsError: no graph, truncated, or one with other inputs, of another type or with a fixed batch.
     """
 
     def __init__(
@@ -58,11 +62,30 @@ class OnnxModel:
         }
         self.outputs = tuple(node.name for node in self._session.get_outputs())
         self.provider: str = self._session.get_providers()[0]
-        if inputs is not None and not self._takes(inputs):
+        for node in self._session.get_inputs():
+            if node.type != "tensor(float)":
+                raise WeightsError(
+                    f"{path}: input {node.name} is a {node.type}, expected tensor(float); export the model in float32, or "
+                    f"{_RIGHT_FILE}"
+                )
+        if inputs is None:
+            return
+        if not self._takes(inputs):
             raise WeightsError(
                 f"{path}: another graph than expected: it takes {_words(self.inputs)}, expected {_words(inputs)}; "
-                "put the right file in its place (`hifidata weights verify` names it)"
+                f"{_RIGHT_FILE}"
             )
+        asked = list(inputs.values() if isinstance(inputs, Mapping) else inputs)
+        if asked and asked[0][0] is None and self.batch not in (None, 1):
+            raise WeightsError(
+                f"{path}: its batch is fixed to {self.batch}: it takes {_words(self.inputs)}; export the model with an open "
+                f"batch or 1, or {_RIGHT_FILE}"
+            )
+        by_name = inputs if isinstance(inputs, Mapping) else dict(zip(self.inputs, inputs, strict=True))
+        self._blank_sizes = [
+            tuple(size or wanted or 1 for size, wanted in zip(shape, by_name[name], strict=True))
+            for name, shape in self.inputs.items()
+        ]
 
     @property
     def batch(self) -> int | None:
@@ -78,12 +101,47 @@ class OnnxModel:
             raise ModelError(f"{self.path.name}: refused input of shape {shapes}: {_one_line(error)}") from error
         return result
 
+    def try_out(self, outputs: Sequence[Shape]) -> list[NDArray[np.float32]]:
+        """Runs the graph once on zeros of the sizes it was opened with, so that another model is found before any work.
+
+        Args:
+            outputs: what it must give, in order, without sizes of 1 in front; ``None`` stands for any size. A graph may
+                give more.
+
+        Returns:
+            The outputs; nothing of a graph that is too large to be run for this.
+
+        Raises:
+            WeightsError: it does not run, gives other shapes, or numbers that are not finite.
+        """
+        if self.path.stat().st_size > TRIED_BYTES:
+            return []
+        try:
+            got = self(*(np.zeros(sizes, np.float32) for sizes in self._blank_sizes))
+        except ModelError as error:
+            raise WeightsError(f"{self.path}: does not run on a blank picture: {error}; {_RIGHT_FILE}") from error
+        cores = [_core(output.shape) for output in got]
+        fits = all(_fits(core, shape) for core, shape in zip(cores, outputs, strict=False))
+        if len(got) < len(outputs) or not fits:
+            raise WeightsError(
+                f"{self.path}: another graph than expected: for a blank picture it gives {_words(cores)}, expected "
+                f"{_words(outputs)}; {_RIGHT_FILE}"
+            )
+        if not all(output.size and np.isfinite(output).all() for output in got[: len(outputs)]):
+            raise WeightsError(
+                f"{self.path}: gives no finite numbers for a blank picture, so it is damaged or another graph; {_RIGHT_FILE}"
+            )
+        return got
+
     def _takes(self, expected: Mapping[str, Shape] | Sequence[Shape]) -> bool:
         if isinstance(expected, Mapping):
             pairs = [(self.inputs.get(name), shape) for name, shape in expected.items()]
         else:
             pairs = list(zip(self.inputs.values(), expected, strict=False))
         return len(expected) == len(self.inputs) and all(got is not None and _fits(got, shape) for got, shape in pairs)
+
+
+_RIGHT_FILE = "put the right file in its place (`hifidata weights verify` names it)"
 
 
 def _open(path: Path, threads: int) -> ort.InferenceSession:
@@ -110,6 +168,13 @@ def _open(path: Path, threads: int) -> ort.InferenceSession:
 def _fits(got: Shape, expected: Shape) -> bool:
     pairs = zip(got, expected, strict=False)
     return len(got) == len(expected) and all(None in pair or pair[0] == pair[1] for pair in pairs)
+
+
+def _core(shape: Shape) -> Shape:
+    """The shape without sizes of 1 in front: exports of one model differ in them."""
+    while len(shape) and shape[0] == 1:
+        shape = shape[1:]
+    return shape
 
 
 def _words(shapes: Mapping[str, Shape] | Sequence[Shape]) -> str:

@@ -22,24 +22,25 @@ import aiohttp
 
 from hifidata.backends.base import Description, RgbU8
 from hifidata.backends.caption_text import description_of
-from hifidata.backends.chat_server import Failed, complaint_of, headers_of, permanent, read_answer, read_body
+from hifidata.backends.chat_server import (
+    Failed,
+    Patience,
+    complaint_of,
+    headers_of,
+    permanent,
+    read_answer,
+    read_body,
+)
 from hifidata.backends.settings import CaptionSettings
 from hifidata.errors import ServiceError
 from hifidata.fetch.headers import retry_after_s
 from hifidata.image.crop import reduced
 from hifidata.image.encode import encode_jpeg
-from hifidata.schema import CaptionProblem
+from hifidata.schema import SERVER_FAULTS, CaptionProblem
 
 JPEG_QUALITY = 90
 BATCHES_AHEAD = 4
 """Portraits handed over at once, over ``concurrency``: a batch ends with its slowest picture, so it should be long."""
-
-SERVER_FAULTS = frozenset(
-    {
-        CaptionProblem.TIMEOUT, CaptionProblem.RATE_LIMITED, CaptionProblem.SERVER_ERROR, CaptionProblem.REJECTED,
-        CaptionProblem.BAD_ANSWER,
-    }
-)  # fmt: skip
 
 
 class OpenAiCaptioner:
@@ -59,8 +60,7 @@ class OpenAiCaptioner:
         self.batch_size = BATCHES_AHEAD * server.concurrency
         self._settings = settings
         self._headers = headers_of(server, environ)
-        self._errors_in_row = 0
-        self._complaint = ""
+        self._patience = Patience(server)
         self._not_before_s = float("-inf")
 
     def describe(self, portraits: Sequence[RgbU8]) -> list[Description]:
@@ -70,17 +70,11 @@ class OpenAiCaptioner:
             portraits: (H, W, 3) uint8 sRGB each.
 
         Raises:
-            ServiceError: the server refuses us, or failed on ``max_errors`` portraits in a row.
+            ServiceError: the server refuses us, or fails for longer than we bear; nothing more is asked of it then.
         """
-        descriptions = asyncio.run(self._ask_all([self._request(portrait) for portrait in portraits]))
-        for description in descriptions:
-            self._errors_in_row = self._errors_in_row + 1 if description.problem in SERVER_FAULTS else 0
-            if self._errors_in_row >= self._settings.server.max_errors:
-                raise ServiceError(
-                    f"caption.server {self._settings.server.base_url}: failed on {self._errors_in_row} portraits in a row, "
-                    f"the last time because {self._complaint}; mend it and run the same command, which goes on from here"
-                )
-        return descriptions
+        requests = [self._request(portrait) for portrait in portraits]
+        with self._patience:
+            return asyncio.run(self._ask_all(requests))
 
     def _request(self, portrait: RgbU8) -> bytes:
         settings, server = self._settings, self._settings.server
@@ -112,18 +106,27 @@ class OpenAiCaptioner:
                 async with places:
                     return await self._ask(session, request)
 
-            return list(await asyncio.gather(*(ask(request) for request in requests)))
+            asking = [asyncio.ensure_future(ask(request)) for request in requests]
+            try:
+                return list(await asyncio.gather(*asking))
+            finally:
+                for request in asking:
+                    request.cancel()
 
     async def _ask(self, session: aiohttp.ClientSession, request: bytes) -> Description:
         limit_s = self._settings.server.total_timeout_s
+        complaint = ""
         try:
-            return await asyncio.wait_for(self._try(session, request), limit_s)
+            description = await asyncio.wait_for(self._try(session, request), limit_s)
         except asyncio.TimeoutError:
-            self._complaint = f"no answer came within {limit_s:g} s"
-            return Description(None, CaptionProblem.TIMEOUT)
+            description, complaint = Description(None, CaptionProblem.TIMEOUT), f"no answer came within {limit_s:g} s"
         except Failed as failed:
-            self._complaint = failed.message
-            return Description(None, failed.problem)
+            description, complaint = Description(None, failed.problem), failed.message
+        if description.problem in SERVER_FAULTS:
+            self._patience.lose(complaint)
+        else:
+            self._patience.regain()
+        return description
 
     async def _try(self, session: aiohttp.ClientSession, request: bytes) -> Description:
         server = self._settings.server

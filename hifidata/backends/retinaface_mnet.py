@@ -41,6 +41,7 @@ class RetinaFaceMnet:
     def __init__(self, weights: Path) -> None:
         self._graph = OnnxModel(weights, [(1, 3, CANVAS_PX, CANVAS_PX)])
         self._priors = priors()
+        self._graph.try_out([(len(self._priors), size) for size in (4, 2, 10)])
 
     def detect(self, pictures: Sequence[RgbU8]) -> list[Faces]:
         """One ``Faces`` per picture, scores 0 to 1, without 68 landmarks. Raises ModelError where the model breaks."""
@@ -48,7 +49,7 @@ class RetinaFaceMnet:
 
     def _look(self, canvas: RgbU8) -> F32:
         outputs = self._graph(cv2.dnn.blobFromImage(canvas, mean=MEAN_BGR, swapRB=True))  # (1, 3, 640, 640)
-        boxes, scores, points = (output[0] for output in outputs)  # (16800, 4), (16800, 2), (16800, 10)
+        boxes, scores, points = (output[0] for output in outputs[:3])  # (16800, 4), (16800, 2), (16800, 10)
         likely = np.flatnonzero(scores[:, 1] >= MIN_SCORE)
         centre, size = np.split(self._priors[likely], 2, axis=1)
         middle = centre + boxes[likely, :2] * CENTRE_VARIANCE * size

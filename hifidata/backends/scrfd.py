@@ -46,6 +46,9 @@ class Scrfd:
                 f"{weights}: expected 9 outputs (scores, boxes and points at 3 strides), got {len(self._graph.outputs)}; "
                 "take an SCRFD export whose name has `kps` in it"
             )
+        self._graph.try_out(
+            [(ANCHORS_PER_CELL * (CANVAS_PX // stride) ** 2, size) for size in (1, 4, 10) for stride in STRIDES_PX]
+        )
         sides = next(iter(self._graph.inputs.values()))[2:]
         # The black part of a square costs 29 % of the time on search results. Without it no face of 423 pictures was
         # lost or moved by more than 0.3 % of its side; one picture showed a further face at its edge.

@@ -38,6 +38,30 @@ class ModelSettings(BaseModel):
     )
 
 
+class FileSettings(BaseModel):
+    """A single model file of the user's own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    file: str | None = Field(
+        None, description="a file of your own for the architecture that model names, in place of the catalogue's"
+    )
+    file_sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="of that file; null: noted when the recipe is read"
+    )
+
+
+Normalisation = Literal["minus_one_to_one", "zero_to_one", "zero_to_255", "imagenet"]
+
+
+class RecogniserSettings(FileSettings):
+    """An own recogniser, and which numbers it was trained to see."""
+
+    normalisation: Normalisation | None = Field(
+        None, description="of RGB pixels, for a file of your own; null: that of model"
+    )
+
+
 class OcclusionModelSettings(ModelSettings):
     """How BLIP-2 is asked; other occlusion models ignore it."""
 
@@ -64,7 +88,10 @@ class ServerSettings(BaseModel):
     backoff_s: float = Field(1.0, ge=0, description="waits between tries are random up to this, doubled every time")
     max_retry_after_s: float = Field(60.0, ge=0, description="the longest wait that a Retry-After gets")
     max_errors: int = Field(
-        10, ge=1, description="pictures in a row that the server fails on before the run is stopped"
+        10,
+        ge=1,
+        description="pictures in a row that the server fails on before the run is stopped; two, where they cost "
+        "total_timeout_s or more",
     )
     temperature: float | None = Field(0.0, ge=0, le=2)
     seed: int | None = 0

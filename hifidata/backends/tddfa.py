@@ -76,6 +76,7 @@ class TddfaFitter:
     def __init__(self, network: Path, scaling: Path, mean: Path, shapes: Path, expressions: Path) -> None:
         self._basis = Morphable(mean, shapes, expressions)
         self._network = OnnxModel(network, [(None, 3, INPUT_PX, INPUT_PX)])
+        self._network.try_out([(N_PARAMETERS,)])
         try:
             with np.load(scaling, allow_pickle=False) as stored:
                 self._mean, self._std = (stored[part].astype(np.float64) for part in ("mean", "std"))

@@ -184,10 +184,13 @@ def _licences(images: Any) -> list[tuple[str, str]]:
 
 
 def _publishable(recipe: Mapping[str, Any]) -> str:
-    """The recipe as YAML without its source's location: a path on somebody's disk, which may name people."""
+    """The recipe as YAML without its source's location and own files' folders: paths on somebody's disk may name people."""
     plain = json.loads(json.dumps(recipe, default=str))
     if isinstance(plain.get("source"), dict):
         plain["source"] = {key: value for key, value in plain["source"].items() if key in ("kind", "licence")}
+    for section in plain.values():
+        if isinstance(section, dict) and section.get("file"):
+            section["file"] = Path(section["file"]).name
     return (
         yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
         if plain

@@ -192,7 +192,7 @@ STAGES: dict[str, StageWords] = {
     "landmarks": StageWords(
         "Landmarks",
         "68 facial points are stored for every portrait.",
-        "Facial landmarks were not stored: no model was set in the recipe.",
+        "Facial landmarks were not stored, as the recipe asks (landmarks.model: null): hifimodel cannot be trained on this dataset.",
     ),
     "attributes": StageWords(
         "Attributes",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Callable, Container, Generator, Sequence
+from collections.abc import Callable, Container, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -18,7 +18,7 @@ from hifidata.recipe import Recipe, differences
 from hifidata.run.needs import OnDownload, ignore, require_services, require_weights, weights_of
 from hifidata.run.plan import Plan, is_remote, list_tasks, make_plan, models_of, package_versions, stage_table
 from hifidata.run.work import Outcome
-from hifidata.schema import FORMAT_VERSION, IdentityTask
+from hifidata.schema import FORMAT_VERSION, SERVER_FAULTS, IdentityTask
 from hifidata.store.downloads import remove_logs, sweep
 from hifidata.store.folder import DatasetFolder, write_json
 from hifidata.store.manifest import CommitRecord, compact, read_record
@@ -60,7 +60,7 @@ class RunOptions:
         address: Ray cluster to use instead of this machine.
         limit: at most so many identities of the source.
         accept_recipe_change: redo everything if the folder was made by another recipe.
-        retry_failed: fetch URLs again that an earlier run could not fetch.
+        retry_failed: fetch URLs again that an earlier run could not fetch, and ask again where a caption server failed.
         on_download: progress of weights that are fetched first, where the recipe says so.
     """
 
@@ -153,10 +153,19 @@ def _check_out(folder: DatasetFolder, source: Path) -> None:
 
 
 def _reopened(folder: DatasetFolder, plan: Plan) -> frozenset[str]:
-    """People some of whose downloads failed; their log forgets the failures, their commit stands meanwhile."""
+    """People some of whose downloads or captions failed; their log forgets the failures, their commit stands meanwhile."""
     from hifidata.run.crawl import reopen
 
-    return frozenset(identity_id for identity_id in plan.candidates_of if reopen(folder, identity_id))
+    return frozenset(
+        identity_id
+        for identity_id in plan.candidates_of
+        if reopen(folder, identity_id) or _lacks_captions(folder.fragment_path(identity_id))
+    )
+
+
+def _lacks_captions(fragment: Path) -> bool:
+    """Whether a caption server failed on a committed person's pictures; a model's refusal is not tried again."""
+    return fragment.exists() and not SERVER_FAULTS.isdisjoint(read_record(fragment).stand_ins)
 
 
 def _execute(recipe: Recipe, pending: frozenset[str], options: RunOptions) -> Generator[Outcome, None, None]:
@@ -336,6 +345,7 @@ def describe(recipe: Recipe, records: Sequence[CommitRecord], started_at: str) -
             **counts,
         },
         "stages": _stage_counts(table, records),
+        "caption_stand_ins": dict(sum((Counter(record.stand_ins) for record in records), Counter[str]())),
         "not_checked": [name for name, runs, _ in table if not runs],
         "started_at": started_at,
         "finished_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -371,5 +381,11 @@ def _stage_counts(
 
 
 def _over_budget(recipe: Recipe, dataset: dict[str, Any]) -> bool:
-    counts = dataset["counts"]
-    return bool(counts["failed"] > recipe.failures.max_share * counts["candidates"])
+    """Whether too many candidates failed, or too many of what is kept for want of a caption server."""
+    counts, allowed = dataset["counts"], recipe.failures.max_share
+    return bool(counts["failed"] > allowed * counts["candidates"] or server_faults(dataset) > allowed * counts["kept"])
+
+
+def server_faults(dataset: Mapping[str, Any]) -> int:
+    """Kept pictures with a stand-in for the caption that a server failed to give."""
+    return sum(dataset.get("caption_stand_ins", {}).get(str(problem), 0) for problem in SERVER_FAULTS)

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from hifidata import backends
-from hifidata.backends import Backend
+from hifidata.backends import Backend, own_file
+from hifidata.backends.settings import FileSettings
 from hifidata.errors import WeightsError
 from hifidata.recipe import Recipe
 from hifidata.weights import searching
 from hifidata.weights.catalogue import Weight, entry
 from hifidata.weights.locate import expected_files, look, missing_message, places, remedy
-from hifidata.weights.pins import read_pins
+from hifidata.weights.pins import PINS_FILE, read_pins
 
 OnDownload = Callable[[str, int, "int | None"], None]
 
@@ -97,11 +98,27 @@ def require_services(recipe: Recipe) -> None:
         check_server(recipe.caption.server)
 
 
+def explained(error: WeightsError, recipe: Recipe) -> WeightsError:
+    """Adds to what a model said of its file that only a pin vouches for that file, where it is so."""
+    with searching(recipe.weights.folder):
+        for weight in needed_weights(recipe):
+            found = look(weight)
+            pinned = not expected_files(weight, None) and found.state in ("present", "altered")
+            if pinned and str(found.path) in str(error):
+                return WeightsError(
+                    f"{error}; nobody publishes its hash, {PINS_FILE} pins what was downloaded first: `hifidata weights pull "
+                    f"--replace {weight.name}` gets it anew"
+                )
+    return error
+
+
 def _require_folders(recipe: Recipe) -> None:
     for stage in backends.BY_STAGE:
         section = getattr(recipe, stage)
         if section.model is None:
             continue
+        if isinstance(section, FileSettings):
+            own_file.checked(stage, section)
         for path in backends.own_paths(backends.find(stage, section.model), section):
             if not path.is_dir():
                 raise WeightsError(

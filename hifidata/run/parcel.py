@@ -12,11 +12,15 @@ from dataclasses import asdict, dataclass, field
 
 import pyarrow as pa
 
+from hifidata import errors
+from hifidata.errors import HifiError, SampleError
 from hifidata.schema import IMAGE_COLUMNS, Candidate, IdentityTask, Row, arrow_schema, image_id_of
 from hifidata.stages.base import Sample
 
 TASK_KEY = b"hifidata.task"
 TIMES_KEY = b"hifidata.times"
+CARRIED_ERRORS = (HifiError, OSError)
+"""What the command line reports in one line; anything else is a bug, and keeps its traceback."""
 MakeSample = Callable[[IdentityTask, Candidate, Row], Sample]
 
 
@@ -111,3 +115,17 @@ def parcel_from_bytes(data: bytes, make_sample: MakeSample) -> Parcel:
         sample.extras = dict(wire["extras"])
         samples.append(sample)
     return Parcel(task, samples, defaultdict(float, times["seconds"]), Counter(times["entered"]))
+
+
+def error_to_bytes(error: Exception) -> bytes:
+    """JSON: the nearest class of ``hifidata.errors`` (for an ``OSError`` none), and the message."""
+    known = (kind.__name__ for kind in type(error).__mro__ if vars(errors).get(kind.__name__) is kind)
+    name = "HifiError" if isinstance(error, SampleError) else next(known, "")  # a sample's error never gets here
+    return json.dumps({"error": name, "message": str(error)}).encode()
+
+
+def error_from_bytes(data: bytes) -> HifiError | OSError:
+    """An error with the class and the message that ``error_to_bytes`` was given."""
+    fields = json.loads(data)
+    kind: type[HifiError] | type[OSError] = vars(errors)[fields["error"]] if fields["error"] else OSError
+    return kind(fields["message"])

@@ -177,9 +177,11 @@ def models_of(recipe: Recipe) -> list[dict[str, Any]]:
         section = getattr(recipe, stage)
         backend = backends.chosen(stage, section)
         if backend is not None:
-            found.append(
-                {"stage": stage, "model": section.model, "licence": backend.licence, "thresholds_from": backend.origin}
-            )
+            facts = {
+                "stage": stage, "model": section.model, "licence": backend.licence, "thresholds_from": backend.origin
+            }  # fmt: skip
+            own = getattr(section, "file_sha256", None)
+            found.append(facts | ({} if own is None else {"file_sha256": own}))
     return found
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import os
 import shutil
 import signal
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,24 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
-from hifidata.errors import HifiError, UsageError
+from hifidata.errors import UsageError
 from hifidata.recipe import Recipe
 from hifidata.run.feed import feed, open_reader
-from hifidata.run.parcel import parcel_from_bytes, parcel_to_bytes, task_from_bytes, task_to_bytes
+from hifidata.run.parcel import (
+    CARRIED_ERRORS,
+    error_from_bytes,
+    error_to_bytes,
+    parcel_from_bytes,
+    parcel_to_bytes,
+    task_from_bytes,
+    task_to_bytes,
+)
 from hifidata.run.work import Outcome, Worker
 from hifidata.weights.locate import CACHE_VARIABLE, FOLDER_VARIABLE
 
 COLUMN = "parcel"
+FAILED = "failed"
+"""Whether the parcel column holds an error instead. Exceptions would reach the driver as text inside Ray's own, if at all."""
 QUIET_ENV = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
 WEIGHTS_VARIABLES = (FOLDER_VARIABLE, CACHE_VARIABLE)
 """Workers look for model files where the driver found them; on a cluster that is a folder all machines share."""
@@ -52,34 +64,55 @@ class PendingIdentities(Datasource):
         recipe_json, pending, out = self._recipe_json, self._pending, self._out
 
         def read() -> Iterator[pa.Table]:
-            with closing(feed(Recipe.model_validate_json(recipe_json), pending, out)) as tasks:
-                for task in tasks:
-                    yield pa.table({COLUMN: pa.array([task_to_bytes(task)], pa.large_binary())})
+            try:
+                with closing(feed(Recipe.model_validate_json(recipe_json), pending, out)) as tasks:
+                    for task in tasks:
+                        yield _block(task_to_bytes(task))
+            except CARRIED_ERRORS as error:
+                yield _block(error_to_bytes(error), failed=True)
 
         return [ReadTask(read, BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None))]
 
 
+def _block(message: bytes, failed: bool = False) -> pa.Table:
+    return pa.table({COLUMN: pa.array([message], pa.large_binary()), FAILED: [failed]})
+
+
 class GroupActor:
-    """One process of a worker group; Ray Data calls it with one identity at a time."""
+    """One process of a worker group; Ray Data calls it with one identity at a time.
+
+    An error that ends the run, of its models or later, is its answer to whatever it is called with from then on.
+    """
 
     def __init__(self, recipe_json: str, position: int, out: str) -> None:
         recipe = Recipe.model_validate_json(recipe_json)
         groups = recipe.worker_groups
         self._is_first, self._is_last = position == 0, position == len(groups) - 1
-        self._worker = Worker(recipe, groups[position].stages, open_reader(recipe, Path(out)), Path(out))
+        self._error = b""
+        try:
+            self._worker = Worker(recipe, groups[position].stages, open_reader(recipe, Path(out)), Path(out))
+        except CARRIED_ERRORS as error:
+            self._error = error_to_bytes(error)
 
     def __call__(self, batch: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, list[Any]]:
-        """One identity in; its parcel out, or its counters once it is committed."""
-        (message,) = batch[COLUMN]
+        """One identity in; its parcel out, or its counters (JSON) once it is committed, or the error that ended it."""
+        (message,), (failed,) = batch[COLUMN], batch[FAILED]
+        if failed:
+            return {COLUMN: [message], FAILED: [True]}
+        if not self._error:
+            try:
+                return {COLUMN: [self._work(message)], FAILED: [False]}
+            except CARRIED_ERRORS as error:
+                self._error = error_to_bytes(error)
+        return {COLUMN: [self._error], FAILED: [True]}
+
+    def _work(self, message: bytes) -> bytes:
         make_sample = self._worker.make_sample
         parcel = (
             self._worker.open(task_from_bytes(message)) if self._is_first else parcel_from_bytes(message, make_sample)
         )
         done = self._worker.run(parcel)
-        if not self._is_last:
-            return {COLUMN: [parcel_to_bytes(done)]}
-        outcome = self._worker.commit(done)
-        return {name: [value] for name, value in vars(outcome).items()}
+        return json.dumps(asdict(self._worker.commit(done))).encode() if self._is_last else parcel_to_bytes(done)
 
 
 def run_ray(recipe: Recipe, pending: frozenset[str], out: Path, address: str | None) -> Generator[Outcome, None, None]:
@@ -90,6 +123,10 @@ def run_ray(recipe: Recipe, pending: frozenset[str], out: Path, address: str | N
         pending: ids of the identities to do.
         out: dataset folder that every worker can write to.
         address: a running cluster ("auto", "ray://..."); None starts Ray on this machine for this run.
+
+    Raises:
+        HifiError, OSError: what a worker raised, as the local executor would.
+        UsageError: the groups do not fit the cluster, or a group's environment cannot be made.
     """
     started_here = not ray.is_initialized()
     if started_here:
@@ -97,17 +134,15 @@ def run_ray(recipe: Recipe, pending: frozenset[str], out: Path, address: str | N
     try:
         yield from _stream(recipe, pending, out)
     except ray.exceptions.RayError as error:
-        raise _own_error(error) or error from None
+        raise _environment_error(error) or error from None
     finally:
         if started_here:
             ray.shutdown()
 
 
-def _own_error(error: BaseException | None) -> HifiError | None:
-    """The error of ours that Ray wrapped on its way from a worker, if there is one."""
+def _environment_error(error: BaseException | None) -> UsageError | None:
+    """What to say where Ray could not make a group's environment, which it wraps in errors of its own."""
     while error is not None:
-        if isinstance(error, HifiError) and not isinstance(error, ray.exceptions.RayError):
-            return error
         if isinstance(error, ray.exceptions.RuntimeEnvSetupError):
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             cause = next(
@@ -207,7 +242,9 @@ def _stream(recipe: Recipe, pending: frozenset[str], out: Path) -> Iterator[Outc
             runtime_env=group.runtime_env or None,
         )
     for row in data.iter_rows():
-        yield Outcome(**{name: value for name, value in row.items() if name in Outcome.__dataclass_fields__})
+        if row[FAILED]:
+            raise error_from_bytes(row[COLUMN])
+        yield Outcome(**json.loads(row[COLUMN]))
 
 
 def pool_sizes(recipe: Recipe, n_pending: int, cluster: Mapping[str, float]) -> list[int]:

@@ -12,15 +12,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hifidata.errors import SampleError
+from hifidata.errors import SampleError, WeightsError
 from hifidata.image.encode import encode_jpeg, thumbnail_jpeg
 from hifidata.recipe import STAGE_NAMES, Recipe
+from hifidata.run.needs import explained
 from hifidata.run.parcel import Parcel, open_parcel
 from hifidata.run.plan import is_remote
 from hifidata.schema import FAILED_REASONS, Candidate, IdentityTask, Reason, Row, Status, canonical
 from hifidata.sources.base import Reader
 from hifidata.stages import STAGES
 from hifidata.stages.base import Columns, Sample, Stage
+from hifidata.stages.caption import stand_ins
 from hifidata.stages.intake import Intake
 from hifidata.stages.verify import target_embedding
 from hifidata.store.downloads import Originals
@@ -60,7 +62,10 @@ class Worker:
         self._folder = DatasetFolder(out)
         self._is_last = STAGE_NAMES[-1] in stage_names
         with searching(recipe.weights.folder):
-            self._stages = [stage(recipe) for stage in STAGES if stage.name in stage_names and stage.runs(recipe)]
+            try:
+                self._stages = [stage(recipe) for stage in STAGES if stage.name in stage_names and stage.runs(recipe)]
+            except WeightsError as error:
+                raise explained(error, recipe) from error
 
     def make_sample(self, task: IdentityTask, candidate: Candidate, row: Row) -> Sample:
         """A sample that reads its bytes from the source when asked for them."""
@@ -173,8 +178,9 @@ class Worker:
         identity = identity_row(parcel.rows, facts)
         ended = Counter(f"{row['stage']}:{row['status']}" for row in parcel.rows if row.get("stage"))
         record = CommitRecord(
-            identity, task.fingerprint, self._recipe.hash, dict(parcel.seconds), dict(parcel.entered), dict(ended)
-        )
+            identity, task.fingerprint, self._recipe.hash, dict(parcel.seconds), dict(parcel.entered), dict(ended),
+            stand_ins([sample.row for sample in kept]),
+        )  # fmt: skip
         thumbnails = [sample.thumbnail for sample in parcel.samples]
         write_fragment(self._folder.fragment_path(task.identity_id), parcel.rows, thumbnails, record)
         if is_remote(self._recipe):

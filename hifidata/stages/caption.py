@@ -6,6 +6,7 @@ used, a plain sentence of what was measured stands in, and the manifest says why
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -68,3 +69,11 @@ class Caption(Stage):
         if row["caption"] is not None or row.get("caption_problem") is None:  # the latter: a replay, nobody was asked
             return None
         return Verdict(Reason.NO_CAPTION, message=f"{row['caption_model']} gave no caption: {row['caption_problem']}")
+
+
+def stand_ins(rows: Sequence[Row]) -> dict[str, int]:
+    """How many captions are sentences of our own because the model gave none, by ``caption_problem``."""
+    instead = (
+        row for row in rows if row.get("caption_model") == AttributeCaptioner.name and row.get("caption_problem")
+    )
+    return dict(Counter(row["caption_problem"] for row in instead))

@@ -30,7 +30,7 @@ class Detect(Stage):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         self._min_score = recipe.detect.min_score
-        self._detector: FaceDetector = backends.load("detect", recipe.detect.model)
+        self._detector: FaceDetector = backends.load("detect", recipe.detect.model, recipe.detect)
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
         """Columns of the main face, in pixels of the upright picture; null where there is no face."""

@@ -16,6 +16,9 @@ from hifidata.stages.base import Columns, Sample, Stage, main_face
 
 SEPARATOR = " | "
 
+_NO_HAND = re.compile(r"\b(?:(?:first|second|off)-hand|(?:left|right)-hand (?:side|edge|corner|half))\b", re.IGNORECASE)
+"""Words with a hyphen before "hand" that name no hand."""
+
 
 class Occlusion(Stage):
     """Keeps the model's answer; which words of it count is arithmetic, and can be replayed."""
@@ -66,7 +69,11 @@ def counted_terms(row: Mapping[str, Any], settings: OcclusionSettings) -> tuple[
 
 
 def terms_in(answer: str, terms: Sequence[str]) -> tuple[str, ...]:
-    """The terms that stand in a text as whole words, in singular or plural: "hands" holds "hand", "handsome" does not."""
+    """The terms that stand in a text as whole words, in singular or plural: "hands" holds "hand", "handsome" does not.
+
+    A hyphen may stand before a term, as in "face-mask"; what one joins to its end is another word, as in "hand-made".
+    """
+    text = _NO_HAND.sub(" ", answer)
     return tuple(
-        term for term in terms if re.search(rf"(?<![\w-]){re.escape(term)}(?:e?s)?(?![\w-])", answer, re.IGNORECASE)
+        term for term in terms if re.search(rf"(?<!\w){re.escape(term)}(?:e?s)?(?![\w-])", text, re.IGNORECASE)
     )

@@ -22,7 +22,7 @@ class Quality(Stage):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self._scorer: QualityScorer = backends.load("quality", str(recipe.quality.model))
+        self._scorer: QualityScorer = backends.load("quality", str(recipe.quality.model), recipe.quality)
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
         """Scores the face in the upright picture at its native resolution, so that upscaling cannot flatter it."""

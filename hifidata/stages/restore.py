@@ -32,7 +32,7 @@ class Restore(Stage):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         self._restorer: Restorer = backends.load("restore", str(recipe.restore.model))
-        self._embedder: FaceEmbedder = backends.load("verify", str(recipe.verify.model))
+        self._embedder: FaceEmbedder = backends.load("verify", str(recipe.verify.model), recipe.verify)
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
         """Whether the portrait is restored, the cosine of its face before and after, and why a restoration was not used."""

@@ -32,7 +32,7 @@ class Embed(Stage):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self._embedder: FaceEmbedder = backends.load("verify", str(recipe.verify.model))
+        self._embedder: FaceEmbedder = backends.load("verify", str(recipe.verify.model), recipe.verify)
 
     @classmethod
     def runs(cls, recipe: Recipe) -> bool:

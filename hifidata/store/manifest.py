@@ -43,6 +43,7 @@ class CommitRecord:
         seconds: time per stage, summed over the identity's images.
         entered: images that entered each stage.
         ended: images that each stage ended, as ``stage:status``.
+        stand_ins: kept images whose caption is not the model's, by ``caption_problem``.
     """
 
     identity: Row
@@ -51,6 +52,7 @@ class CommitRecord:
     seconds: Mapping[str, float] = field(default_factory=dict)
     entered: Mapping[str, int] = field(default_factory=dict)
     ended: Mapping[str, int] = field(default_factory=dict)
+    stand_ins: Mapping[str, int] = field(default_factory=dict)
 
 
 def identity_row(rows: Sequence[Row], facts: Row) -> Row:

@@ -133,7 +133,7 @@ _DETECTION = (
     ),
     Weight(
         "retinaface_r34", "retinaface_r34.onnx", f"MIT code (uniface), weights not stated; {WIDER}", None,
-        ("detect:retinaface_r34",), f"{UNIFACE}/retinaface_r34.onnx",
+        (), f"{UNIFACE}/retinaface_r34.onnx",
         sha256="bd0263dc2a465d32859555cb1741f2d98991eb0053696e8ee33fec583d30e630",
     ),
     Weight(

@@ -18,7 +18,17 @@ from urllib.parse import quote
 from hifidata.errors import WeightsError
 from hifidata.store.atomic import write_bytes
 from hifidata.weights.catalogue import Archive, FileState, Hub, Weight
-from hifidata.weights.locate import cache_folder, check, expected_files, look, missing_message, sha256_of
+from hifidata.weights.locate import (
+    Found,
+    cache_folder,
+    check,
+    expected_files,
+    look,
+    missing_message,
+    sha256_of,
+    unreadable,
+    wrong_kind,
+)
 from hifidata.weights.pins import PINS_FILE, Pin, read_pins, write_pin
 from hifidata.weights.transfer import Patience, fetch
 
@@ -47,6 +57,7 @@ def pull(
     weights: Sequence[Weight],
     on_progress: OnProgress,
     patience: Patience = Patience(),  # noqa: B008
+    replace: bool = False,
 ) -> list[Pulled]:
     """Downloads what is not there yet; what lies in ``HIFI_WEIGHTS`` counts as there.
 
@@ -54,6 +65,7 @@ def pull(
         weights: entries; those from one archive share its download.
         on_progress: progress.
         patience: time-outs and attempts.
+        replace: download also what is there, and pin it anew; a file keeps its place until the new one is right.
 
     Raises:
         WeightsError: an entry has no public address, cannot be had or is not what it must be. Entries before it are kept.
@@ -64,7 +76,7 @@ def pull(
     with _cache_lock() as cache:
         puller = _Puller(cache, on_progress, patience)
         try:
-            return [puller.pull(weight) for weight in weights]
+            return [puller.pull(weight, replace) for weight in weights]
         finally:
             puller.remove_archives()
 
@@ -96,11 +108,14 @@ class _Puller:
         self._patience = patience
         self._archives: dict[str, Path] = {}
 
-    def pull(self, weight: Weight) -> Pulled:
+    def pull(self, weight: Weight, replace: bool = False) -> Pulled:
         """One entry."""
-        found = look(weight)
-        pin = read_pins(self._cache).get(weight.name)
         target = self._cache / weight.file
+        if problem := wrong_kind(weight, target):  # whoever put it there may still want it
+            raise WeightsError(f"{target}: {problem}; remove it, then run the same command")
+        anew = replace and weight.origin is not None
+        found = Found("missing") if anew else look(weight)
+        pin = None if anew else self._sound_pin(weight, target)
         if found.path is not None and found.state in ("present", "unpinned"):
             is_ours = found.path == target and found.state == "unpinned"
             return Pulled(weight, found.path, True, is_ours and self._pin(weight, target, "found in the cache"))
@@ -126,6 +141,20 @@ class _Puller:
         """What was unpacked is not needed twice."""
         for path in self._archives.values():
             path.unlink(missing_ok=True)
+
+    def _sound_pin(self, weight: Weight, target: Path) -> Pin | None:
+        """The entry's pin without parts that were pinned although they are no model: those may come as others."""
+        pin = read_pins(self._cache).get(weight.name)
+        if pin is None:
+            return pin
+        wrong = {
+            name
+            for name, state in pin.files.items()
+            if (target / name).is_file()
+            and unreadable(target / name)
+            and sha256_of(target / name) == state.sha256  # not one that broke later
+        }
+        return Pin(pin.origin, {name: state for name, state in pin.files.items() if name not in wrong})
 
     def _archive(self, archive: Archive) -> Path:
         if archive.url not in self._archives:
@@ -158,8 +187,8 @@ class _Puller:
         except WeightsError as error:
             if weight.name in read_pins(self._cache) and "expected" in str(error):
                 raise WeightsError(
-                    f"{error}; that was pinned at the first download: remove {weight.name!r} from "
-                    f"{self._cache / PINS_FILE} to accept another file"
+                    f"{error}; that was pinned at the first download ({self._cache / PINS_FILE}): `hifidata weights pull "
+                    f"--replace {weight.name}` accepts another file"
                 ) from None
             raise
 
@@ -196,14 +225,17 @@ class _Puller:
             listing.unlink(missing_ok=True)
 
     def _pin(self, weight: Weight, path: Path, origin: str) -> bool:
-        """Notes what a file is, where neither the catalogue nor an earlier download says it; returns whether it did."""
-        if expected_files(weight, read_pins(self._cache).get(weight.name)):
+        """Notes what a file is, where the catalogue does not say it; returns whether it was noted otherwise, or not at all."""
+        if expected_files(weight, None):
             return False
         parts = sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
         files = {
             part.relative_to(path).as_posix() if part != path else "": FileState(part.stat().st_size, sha256_of(part))
             for part in parts
         }
+        pin = read_pins(self._cache).get(weight.name)
+        if pin is not None and pin.files == files:
+            return False
         write_pin(self._cache, weight.name, Pin(origin, files))
         return True
 

@@ -20,6 +20,7 @@ from typing import Literal
 from hifidata.errors import WeightsError
 from hifidata.store.atomic import write_bytes
 from hifidata.weights.catalogue import FileState, Hub, Weight, entry
+from hifidata.weights.contents import CHECKS, problem_of
 from hifidata.weights.pins import Pin, read_pins
 
 FOLDER_VARIABLE = "HIFI_WEIGHTS"
@@ -86,16 +87,21 @@ def look(weight: Weight, fresh: bool = False) -> Found:
 
 
 def check(weight: Weight, path: Path, pin: Pin | None, fresh: bool = False) -> Found:
-    """Holds one file or folder against the catalogue, or against its pin where the catalogue has no hash."""
+    """Holds one file or folder against the catalogue, or against its pin where the catalogue has no hash.
+
+    A file that nobody published a hash for must also be what its suffix says: the first download may have been something
+    else.
+    """
+    if problem := wrong_kind(weight, path):
+        return Found("altered", path, problem)
     parts = expected_files(weight, pin)
-    if not parts:
-        problem = _gap(path) if weight.is_folder else ""
-        return Found("altered", path, problem) if problem else Found("unpinned", path)
     for name, state in parts.items():
         problem = _difference(path / name, state, fresh)  # path / "" is path
         if problem:
             return Found("altered", path, f"{name}: {problem}" if name else problem)
-    return Found("present", path)
+    if not expected_files(weight, None) and (problem := _unsound(weight, path)):
+        return Found("altered", path, f"{problem} (it was pinned as it came)" if parts else problem)
+    return Found("present" if parts else "unpinned", path)
 
 
 def expected_files(weight: Weight, pin: Pin | None) -> Mapping[str, FileState]:
@@ -105,6 +111,32 @@ def expected_files(weight: Weight, pin: Pin | None) -> Mapping[str, FileState]:
     if weight.sha256 is not None and not weight.is_folder:
         return {"": FileState(weight.n_bytes, weight.sha256)}
     return pin.files if pin else {}
+
+
+def wrong_kind(weight: Weight, path: Path) -> str:
+    """What is wrong where a folder lies in a file's place, or a file in a folder's; "" where nothing is."""
+    if not path.exists() or path.is_dir() == weight.is_folder:
+        return ""
+    return "is a file, expected a folder" if weight.is_folder else "is a folder, expected a file"
+
+
+def _unsound(weight: Weight, path: Path) -> str:
+    """What is visibly wrong with the contents of an entry; "" where nothing is."""
+    if not weight.is_folder:
+        return unreadable(path)
+    parts = sorted(part for part in path.rglob("*") if part.is_file() and part.suffix in CHECKS)
+    problems = (f"{part.relative_to(path).as_posix()}: {problem}" for part in parts if (problem := unreadable(part)))
+    return next(problems, "") or _gap(path)
+
+
+def unreadable(path: Path) -> str:
+    """``problem_of`` a file, that it cannot be opened included; "" where there is none."""
+    try:
+        return problem_of(path, path.suffix)
+    except FileNotFoundError:
+        return ""  # that it is missing is said elsewhere
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
 
 
 def _gap(folder: Path) -> str:
@@ -211,12 +243,17 @@ def missing_message(weight: Weight) -> str:
 def remedy(weight: Weight, path: Path) -> str:
     """What to do about an altered file, in words."""
     command = f"run `hifidata weights pull {weight.name}`" if weight.origin else "bring the right one"
-    return f"remove it and {command}" if path.is_relative_to(cache_folder()) else f"replace it, or {command}"
+    if not path.is_relative_to(cache_folder()):
+        return f"replace it, or {command}"
+    return (
+        f"{command}, which replaces it"
+        if weight.origin and not wrong_kind(weight, path)
+        else f"remove it and {command}"
+    )
 
 
 def _candidates(folder: Path, weight: Weight) -> list[Path]:
     """Copies of an entry in a folder and its sub-folders, nearest first."""
     if not folder.is_dir():
         return []
-    matches = [path for path in folder.rglob(weight.file) if path.is_dir() == weight.is_folder]
-    return sorted(matches, key=lambda path: (len(path.parts), path))
+    return sorted(folder.rglob(weight.file), key=lambda path: (len(path.parts), path))

@@ -41,6 +41,11 @@ def read_pins(folder: Path) -> dict[str, Pin]:
         }
     except FileNotFoundError:
         return {}
+    except NotADirectoryError:
+        raise WeightsError(
+            f"{folder}: is no folder, expected one of model files; mend HIFI_WEIGHTS_CACHE, or what else names it "
+            "(HIFI_WEIGHTS, --weights, weights.folder)"
+        ) from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise WeightsError(
             f"{path}: pins of downloaded weights cannot be read ({type(error).__name__}: {error}); remove the file to "

@@ -19,6 +19,7 @@ import requests
 from hifidata.errors import WeightsError
 from hifidata.store.atomic import write_bytes
 from hifidata.weights.catalogue import FileState
+from hifidata.weights.contents import problem_of
 from hifidata.weights.locate import sha256_of
 
 MIRROR_VARIABLE = "HIFI_WEIGHTS_MIRROR"
@@ -27,6 +28,9 @@ NO_ADDRESS = (
     requests.exceptions.MissingSchema,
     requests.exceptions.InvalidSchema,
 )
+ELSEWHERE = f"try a mirror ({MIRROR_VARIABLE}), or bring the file by hand into a folder that HIFI_WEIGHTS names"
+DECODED = ("gzip", "x-gzip", "deflate")
+"""Content encodings that requests undoes, though we ask for none."""
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 OnBytes = Callable[[int, "int | None"], None]
@@ -41,13 +45,14 @@ class Patience:
         timeout_s: for connecting, and between two pieces of a body.
         attempts: in a row that brought nothing new.
         pause_s: before the second attempt; doubled before each further one, at most ``max_pause_s``.
+        chunk_bytes: written at once; what is less than that when a connection breaks has to come again.
     """
 
     timeout_s: float = 30.0
     attempts: int = 5
     pause_s: float = 1.0
     max_pause_s: float = 60.0
-    chunk_bytes: int = 1 << 20
+    chunk_bytes: int = 1 << 14
 
 
 class _TryAgainError(Exception):
@@ -88,10 +93,10 @@ def fetch(url: str, target: Path, expected: FileState | None, patience: Patience
         What it is.
 
     Raises:
-        WeightsError: it cannot be had, or is not what it must be; one line.
+        WeightsError: it cannot be had, or is not what it must be: its suffix says what, where nobody knows its hash. One line.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
+    _require_places(target, part)
     address = mirrored(url)
     was_resumed = _download(address, part, expected, patience, on_bytes)
     state = FileState(part.stat().st_size, sha256_of(part))
@@ -105,11 +110,27 @@ def fetch(url: str, target: Path, expected: FileState | None, patience: Patience
             f"{address}: has sha256 {state.sha256}, expected {expected.sha256}; the file there was changed or is damaged, "
             f"nothing was kept: try another mirror ({MIRROR_VARIABLE}) or bring the right file by hand"
         )
+    if expected is None and (problem := problem_of(part, target.suffix)):
+        _discard(part)
+        raise WeightsError(f"{address}: what came {problem}; nothing was kept: {ELSEWHERE}")
     with open(part, "rb") as file:
         os.fsync(file.fileno())
     os.replace(part, target)
     _discard(part)
     return state
+
+
+def _require_places(target: Path, part: Path) -> None:
+    """Raises WeightsError where something else lies where the file, or what precedes it, is to be written."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise WeightsError(
+            f"{target.parent}: is a file, expected a folder; remove it, then run the same command"
+        ) from None
+    for path in (target, part, _note(part)):
+        if path.is_dir():
+            raise WeightsError(f"{path}: is a folder, expected a file; remove it, then run the same command")
 
 
 def _download(address: str, part: Path, expected: FileState | None, patience: Patience, on_bytes: OnBytes) -> bool:
@@ -143,9 +164,12 @@ def _attempt(address: str, part: Path, expected: FileState | None, patience: Pat
     try:
         with requests.get(address, headers=headers, stream=True, timeout=patience.timeout_s) as answer:
             _refuse(answer, address, part)
+            if expected is None:
+                _refuse_page(answer, address)
+            is_plain = _is_plain(answer, address, part)
             resumes = answer.status_code == 206 and _starts_at(answer, offset)
             offset = offset if resumes else 0
-            total = _total(answer, offset)
+            total = _total(answer, offset) if is_plain else None
             if expected and total and expected.n_bytes not in (None, total):
                 _discard(part)
                 raise WeightsError(
@@ -153,10 +177,12 @@ def _attempt(address: str, part: Path, expected: FileState | None, patience: Pat
                     f"mirror ({MIRROR_VARIABLE}) or bring the right file by hand"
                 )
             _require_room(part, (total or 0) - offset)
-            _note_version(part, address, answer)
+            _note_version(part, address, answer if is_plain else None)
             _write_body(answer, part, offset, total, patience, on_bytes)
     except NO_ADDRESS as error:
         raise WeightsError(f"{address}: not an address ({error}); check {MIRROR_VARIABLE}") from error
+    except requests.exceptions.TooManyRedirects as error:
+        raise WeightsError(f"{address}: redirects without end ({error}); {ELSEWHERE}") from error
     except requests.exceptions.RequestException as error:
         raise _TryAgainError(_why(error)) from error
     return resumes
@@ -190,10 +216,34 @@ def _refuse(answer: requests.Response, address: str, part: Path) -> None:
     if status in RETRIED_STATUSES:
         wait = answer.headers.get("Retry-After", "")
         raise _TryAgainError(f"the server answered {status} {answer.reason}", float(wait) if wait.isdigit() else 0.0)
-    raise WeightsError(
-        f"{address}: the server answered {status} {answer.reason}; try a mirror ({MIRROR_VARIABLE}), or bring the file by "
-        "hand into a folder that HIFI_WEIGHTS names"
-    )
+    raise WeightsError(f"{address}: the server answered {status} {answer.reason}; {ELSEWHERE}")
+
+
+def _refuse_page(answer: requests.Response, address: str) -> None:
+    """Raises where a page for people comes instead of a file; where the hash is known, that decides."""
+    kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind == "text/html":
+        raise WeightsError(f"{address}: the server sent a web page (text/html), perhaps to log in; {ELSEWHERE}")
+
+
+def _is_plain(answer: requests.Response, address: str, part: Path) -> bool:
+    """Whether the body is the file as it is; encoded, its length is not the file's, and it cannot be resumed.
+
+    Raises:
+        WeightsError: in an encoding that nobody here undoes.
+        _TryAgainError: a piece from the middle of an encoded body.
+    """
+    encoding = answer.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding in ("", "identity"):
+        return True
+    if encoding not in DECODED:
+        raise WeightsError(
+            f"{address}: the server sent it with Content-Encoding {encoding}, though asked for none; {ELSEWHERE}"
+        )
+    if answer.status_code == 206:
+        _discard(part)
+        raise _TryAgainError(f"the server resumed in Content-Encoding {encoding}")
+    return False
 
 
 def _require_room(part: Path, n_bytes: int) -> None:
@@ -232,10 +282,12 @@ def _resume_point(part: Path, address: str) -> tuple[int, str]:
     return (size, str(note["version"])) if resumable and size else (0, "")
 
 
-def _note_version(part: Path, address: str, answer: requests.Response) -> None:
-    version = answer.headers.get("ETag", "")
+def _note_version(part: Path, address: str, answer: requests.Response | None) -> None:
+    """Which version ``part`` is a beginning of; None where what comes cannot be resumed."""
+    headers = {} if answer is None else answer.headers
+    version = headers.get("ETag", "")
     if version.startswith("W/") or not version:  # a weak tag does not promise the same bytes
-        version = answer.headers.get("Last-Modified", "")
+        version = headers.get("Last-Modified", "")
     write_bytes(_note(part), json.dumps({"url": address, "version": version}).encode())
 
 
@@ -251,6 +303,8 @@ def _discard(part: Path) -> None:
 def _why(error: requests.exceptions.RequestException) -> str:
     if isinstance(error, requests.exceptions.Timeout) or "timed out" in str(error):  # in a body, requests wraps it
         return "the server did not answer in time"
+    if isinstance(error, requests.exceptions.ContentDecodingError):
+        return "the body is not what its Content-Encoding says"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the connection broke off"
     return f"no connection ({type(error).__name__})"

@@ -31,6 +31,7 @@ class DataConfig:
         clip_face_margin: side of the CLIP crop over the longer side of the face box.
         matte_u8: grey value behind the person in references where the sample has ``.alpha.png``.
         landmarks: name of the landmark backend.
+        landmarks_weights: the folder of its files; None: hifidata's weight folders are searched.
         max_bad_share: more corrupt samples, or damaged shards, than this share of those read stops the run.
         window_identities: so many identities are in memory at once per worker, and their samples are shuffled together.
         prefetch_batches: batches that each worker prepares ahead.
@@ -57,6 +58,7 @@ class DataConfig:
     clip_face_margin: float = ClipView.side_over_face
     matte_u8: int = ClipView.ground_u8
     landmarks: str = "points"
+    landmarks_weights: Path | None = None
     max_bad_share: float = 0.05
     window_identities: int = 16
     prefetch_batches: int = 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,25 +46,26 @@ class DrawLandmarks(Protocol):
 class StoredLandmarks:
     """``DrawLandmarks`` from what the shards store, through a backend of ``hifimodel.landmarks``.
 
-    Only its name travels to worker processes; each loads its own backend at the first call.
+    Only its name and folder travel to worker processes; each loads its own backend at the first call.
 
     Args:
         backend: its name, for example ``points``.
+        weights: as in ``hifimodel.landmarks.load_backend``.
     """
 
-    def __init__(self, backend: str) -> None:
-        self._name = backend
+    def __init__(self, backend: str, weights: Path | None = None) -> None:
+        self._name, self._weights = backend, weights
         self._backend: Any = None
 
-    def __reduce__(self) -> tuple[type[StoredLandmarks], tuple[str]]:
-        return StoredLandmarks, (self._name,)
+    def __reduce__(self) -> tuple[type[StoredLandmarks], tuple[str, Path | None]]:
+        return StoredLandmarks, (self._name, self._weights)
 
     def load(self) -> None:
         """Loads the backend now, so that what it lacks is told before any worker starts."""
         from hifimodel.landmarks import load_backend
 
         if self._backend is None:
-            self._backend = load_backend(self._name)
+            self._backend = load_backend(self._name, self._weights)
 
     def __call__(
         self,

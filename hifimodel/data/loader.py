@@ -21,7 +21,7 @@ from hifimodel.data.shards import digest, find_shards
 from hifimodel.data.stream import GroupStream, Position
 from hifimodel.errors import DataError, ModelPackageError
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 JUDGED_FROM = 1000
 """Before so many samples or the first epoch's end, a share says little and stops nothing."""
 BOUND = ("seed", "rank", "world_size", "workers", "batch_size", "min_references", "max_references", "text_drop",
@@ -64,7 +64,7 @@ class Loader:
         self._config = config
         self._shards = find_shards(config.shards)
         if paint is None:
-            paint = StoredLandmarks(config.landmarks)
+            paint = StoredLandmarks(config.landmarks, config.landmarks_weights)
             paint.load()
         self._paint = paint
         self._digest = digest(self._shards)

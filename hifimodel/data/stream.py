@@ -3,6 +3,9 @@
 Readers (all workers of all ranks) share the tars of an epoch in a drawn order. Each loads ``window_identities`` people at
 a time, shuffles all their pictures as targets, hands them out, and goes on to the next people. A position is therefore a
 place among the tars and a place in the window; nothing random is carried along.
+
+A reader may find nobody in an epoch, where usable people are fewer than readers: it goes on to the next, in which the tars
+come to other readers.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from hifimodel.data.shards import find_shards, read_identities
 from hifimodel.errors import DataError
 
 EMPTY_EPOCHS = 3
-"""A reader that found nobody in so many epochs in a row gives up; the order of the tars is another in each."""
+"""A reader that found nobody in so many epochs in a row looks through all tars, and gives up if nobody is there."""
 SHARD_ORDER, WINDOW_ORDER = 1, 2  # keep the generators of the two shuffles apart
 
 
@@ -89,10 +92,10 @@ class GroupStream:
         """(sample, position after it), from a position on.
 
         Raises:
-            DataError: this reader found no usable identity, or the shards do not fit together.
+            DataError: no reader could find a usable identity, or the shards do not fit together.
         """
         counts = Counts.from_json(position.counts)
-        empty = 0
+        empty = 0  # epochs in a row
         for epoch in itertools.count(position.epoch):
             if self._config.epochs is not None and epoch >= self._config.epochs:
                 return
@@ -103,16 +106,19 @@ class GroupStream:
                 yield group, after
             empty = 0 if found or start.done else empty + 1
             if empty == EMPTY_EPOCHS:
-                raise DataError(self._nobody(counts))
+                self._require_somebody()
+                empty = 0
 
     def people(self, start: Position, counts: Counts) -> Iterator[tuple[Person, Position]]:
         """This reader's usable identities of an epoch from a position on, each with the position that begins with it."""
         config, n_shards = self._config, len(self._shards)
         drawn = np.random.default_rng([config.seed, start.epoch, SHARD_ORDER]).permutation(n_shards)
-        # Enough tars: each has one reader. Fewer tars than readers: every reader takes its share of each.
+        # Enough tars: each has one reader. Fewer tars than readers: every reader takes its share of each, another one in
+        # each epoch, so that nobody's share is empty for ever.
         mine = drawn[self._reader :: self._readers] if n_shards >= self._readers else drawn
+        turn = self._reader - start.epoch
         for place in range(start.shard, len(mine)):
-            share = (0, 1) if n_shards >= self._readers else ((self._reader - place) % self._readers, self._readers)
+            share = (0, 1) if n_shards >= self._readers else ((turn - place) % self._readers, self._readers)
             first = start.ordinal if place == start.shard else 0
             for raw in read_identities(self._shards[mine[place]], first, share, counts):
                 counts.identities += 1
@@ -170,13 +176,16 @@ class GroupStream:
                 f"{self._embedder[1]} by {self._embedder[0]}; train on datasets made with one `verify.model`"
             )
 
-    def _nobody(self, counts: Counts) -> str:
-        met = f"{counts}{'; last: ' if self._cause else ''}{self._cause}"
-        if self._readers > 1 and not counts.identities:
-            remedy = f"the identities are too few for {self._readers} readers (ranks x workers): take fewer"
-        else:
-            remedy = f"lower min_images (now {self._config.min_images}), or mend what is named"
-        return f"shards: no usable identity for reader {self._reader} in {EMPTY_EPOCHS} epochs; met {met}; {remedy}"
+    def _require_somebody(self) -> None:
+        """Raises DataError unless a reader that had all tars to itself would get a sample."""
+        alone = GroupStream(replace(self._config, rank=0, world_size=1, workers=0), self._shards, 0, self._paint)
+        met = Counts()
+        if next(alone._epoch(Position(), met), None) is None:
+            cause = f"; last: {alone._cause}" if alone._cause else ""
+            raise DataError(
+                f"shards: no usable identity for any of {self._readers} readers (ranks x workers); met {met}{cause}; lower "
+                f"min_images (now {self._config.min_images}), or mend what is named"
+            )
 
 
 def describe_shards(config: DataConfig) -> ShardFacts:

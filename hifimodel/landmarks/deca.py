@@ -53,7 +53,9 @@ class DecaBackend:
     def __init__(self, weights: Path | None = None) -> None:
         if weights is None:
             wanted = "; ".join(f"{name} ({origin})" for name, origin in FILES.items())
-            raise LandmarkError(f"landmark backend 'deca' needs a folder with its files: {wanted}")
+            raise LandmarkError(
+                f"landmark backend 'deca' needs a folder with its files: {wanted}; name it with --landmarks-weights"
+            )
         self._folder = weights
         self._flame = FlameLandmarks(weights / "generic_model.pkl", weights / "landmark_embedding.npy")
 

@@ -3,7 +3,7 @@
 checkpoints/step-00000080/refiner/, hifinet/    the nets, loadable by themselves
                           optimizer.pt          optimizer, gradient scaler, EMA, sums of the metrics' open window
                           process-0.pt ...      the loader's place and torch's generators, one file per process
-                          state.json            step, number of processes, digest of the frozen base
+                          state.json            step, number of processes, digests of the frozen base and recogniser
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from hifimodel.build import Base, Modules, load_trained_nets, save_trained
+from hifimodel.build import STATE_FILE, Base, Modules, load_trained_nets, save_trained
 from hifimodel.errors import CheckpointError, WeightsError
 from hifimodel.training.folders import begin_folder, finish_folder, remove_folder
 
@@ -35,11 +35,13 @@ class Facts:
         step: optimizer steps done.
         n_processes: processes that trained together.
         base: ``base_digest`` of the frozen base.
+        embedder: name and digest of the identity loss' recogniser; "" without that loss, and before it was recorded.
     """
 
     step: int
     n_processes: int
     base: str
+    embedder: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def save(
         begin_folder(path)
         save_trained(modules, temporary)
         torch.save(shared, temporary / "optimizer.pt")
-        (temporary / "state.json").write_text(json.dumps(asdict(facts)), encoding="utf-8")
+        (temporary / STATE_FILE).write_text(json.dumps(asdict(facts)), encoding="utf-8")
     accelerator.wait_for_everyone()
     torch.save(own, temporary / f"process-{accelerator.process_index}.pt")
     accelerator.wait_for_everyone()
@@ -88,7 +90,7 @@ def load(path: Path, modules: Modules, process: int, n_processes: int) -> Saved:
         CheckpointError: it cannot be read, or belongs to another number of processes or another base.
     """
     try:
-        facts = Facts(**json.loads((path / "state.json").read_text(encoding="utf-8")))
+        facts = Facts(**json.loads((path / STATE_FILE).read_text(encoding="utf-8")))
         if facts.n_processes != n_processes:
             raise CheckpointError(
                 f"{path}: written by {facts.n_processes} processes, this run has {n_processes}; the data are split over "
@@ -103,6 +105,15 @@ def load(path: Path, modules: Modules, process: int, n_processes: int) -> Saved:
         reason = " ".join(str(error.__cause__ or error).split())[:200]
         raise CheckpointError(f"{path}: cannot be read ({reason}); remove it, and the one before is used") from error
     return Saved(facts, shared, own)
+
+
+def require_same_embedder(path: Path, facts: Facts, embedder: str) -> None:
+    """Raises CheckpointError where the identity loss had another recogniser than now; ``embedder`` as in ``Facts``."""
+    if facts.embedder and facts.embedder != embedder:
+        raise CheckpointError(
+            f"{path}: trained with the identity loss of {facts.embedder}, this run has {embedder or 'none'}; go on with the "
+            "same --embedder, or start a new folder"
+        )
 
 
 def prune(out: Path, keep: int) -> None:

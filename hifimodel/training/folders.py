@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hifimodel.errors import FolderLockedError
+from hifimodel.errors import ConfigError, FolderLockedError
 
 TEMPORARY_PREFIX = ".tmp-"
 
@@ -66,9 +66,14 @@ def locked(out: Path) -> Iterator[None]:
 
     Raises:
         FolderLockedError: another run holds it.
+        ConfigError: there is no folder, and none can be made.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    with open(out / "lock", "a", encoding="utf-8") as file:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file = open(out / "lock", "a", encoding="utf-8")  # noqa: SIM115  # its reasons to fail are the folder's
+    except OSError as error:
+        raise ConfigError(f"--out {out}: no folder to write into ({error.strerror}); name another place") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -44,9 +44,9 @@ class Prepared:
 
 
 class Latents(Protocol):
-    """Gives the latents (B, 4, h, w) of a batch's targets (B, 3, S, S) uint8."""
+    """Gives the latents (B, 4, h, w) of a batch on the CPU, whose targets (B, 3, S, S) uint8 lie on the device, too."""
 
-    def __call__(self, keys: list[str], pictures: Tensor) -> Tensor: ...
+    def __call__(self, batch: Batch, pictures: Tensor) -> Tensor: ...
 
 
 class Frozen:
@@ -80,9 +80,10 @@ class Frozen:
         if train.compile:
             base.unet.compile()
 
-    def encode_targets(self, keys: list[str], pictures: Tensor) -> Tensor:
+    def encode_targets(self, batch: Batch, pictures: Tensor) -> Tensor:
         """``Latents`` without a cache."""
-        return encode_pictures(self.base.vae, pictures)
+        # A channels-last VAE passes its layout on, and other layouts run other kernels, which round otherwise.
+        return encode_pictures(self.base.vae, pictures).contiguous()
 
     @torch.no_grad()
     def prepare(self, batch: Batch, latents: Latents) -> Prepared:
@@ -90,7 +91,7 @@ class Frozen:
         on_device = batch.to(self.device, non_blocking=True)
         return Prepared(
             keys=batch.keys,
-            latents=latents(batch.keys, on_device.pixels_u8.permute(0, 3, 1, 2)).float(),
+            latents=latents(batch, on_device.pixels_u8.permute(0, 3, 1, 2)).float(),
             landmarks=landmark_latents(self.base.vae, on_device.landmarks_u8.permute(0, 3, 1, 2)),
             clip_tokens=self.encoder(on_device.reference_clip),
             embeddings=on_device.reference_embeddings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,9 @@ from hifimodel.training.options import TINY_EMBEDDER
 class IdentityTerm:
     """L_id of a training batch.
 
+    Attributes:
+        recogniser: its name and a digest of its weights.
+
     The references' vectors are those of the shards where the loss' recogniser made them, and are embedded here from the
     aligned faces where another one did.
 
@@ -35,6 +39,7 @@ class IdentityTerm:
     def __init__(self, loss: IdentityLoss, embedder: FaceEmbedder, shards_hold: str) -> None:
         self._loss, self._embedder = loss, embedder
         self._use_stored = embedder.name == shards_hold
+        self.recogniser = _named(embedder)
 
     def __call__(self, x0: Tensor, batch: Batch, noise: NoiseLevels) -> IdentityResult:
         """Eq. 7 for a batch.
@@ -62,21 +67,45 @@ def identity_term(
     return IdentityTerm(IdentityLoss(base.vae, embedder, train, detector), embedder, model.embedder)
 
 
-def loss_embedder(model: ModelConfig, file: Path | None) -> FaceEmbedder:
-    """The recogniser of the identity loss: the model's own; for the tiny architecture the untrained one, unless ``file`` is
-    given, whose name then says which it is.
+def loss_embedder(model: ModelConfig, place: Path | None) -> FaceEmbedder:
+    """The recogniser of the identity loss, which need not be the one that made the shards' vectors.
+
+    It is the one that the file is named after, else the model's own; without a file the tiny architecture takes the
+    untrained one.
+
+    Args:
+        model: choices.
+        place: the recogniser's file, or the folder it lies in.
 
     Raises:
         WeightsError: no file, or one that no known recogniser goes by.
     """
-    if model.architecture != "tiny":
-        return load_embedder(model.embedder, file)
-    if file is None:
-        return load_embedder(TINY_EMBEDDER)
     by_file = {spec.file: name for name, spec in EMBEDDERS.items() if spec.file}
-    if file.name not in by_file:
-        raise WeightsError(f"--embedder {file}: not the name of a known recogniser's file; known: {', '.join(by_file)}")
-    return load_embedder(by_file[file.name], file)
+    if place is None and model.architecture == "tiny":
+        return load_embedder(TINY_EMBEDDER)
+    if place is not None and place.name in by_file:
+        return load_embedder(by_file[place.name], place)
+    if model.embedder in by_file.values():
+        return load_embedder(model.embedder, place)
+    if place is None:
+        raise WeightsError(
+            f"model.embedder {model.embedder}: the identity loss has no copy of it to differentiate; pass --embedder with "
+            f"the file of another recogniser ({', '.join(by_file)}), or set train.id_weight=0"
+        )
+    inside = [place / file for file in by_file if (place / file).is_file()]
+    if len(inside) == 1:
+        return load_embedder(by_file[inside[0].name], inside[0])
+    what = (
+        "holds several known recognisers" if inside else "not the name of a known recogniser's file, nor their folder"
+    )
+    raise WeightsError(f"--embedder {place}: {what}; name one file; known: {', '.join(by_file)}")
+
+
+def _named(embedder: FaceEmbedder) -> str:
+    digest = hashlib.sha256()
+    for part in (*embedder.parameters(), *embedder.buffers()):
+        digest.update(part.detach().cpu().numpy().tobytes())
+    return f"{embedder.name}-{digest.hexdigest()[:16]}"
 
 
 class PaperDetector:

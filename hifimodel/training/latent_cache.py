@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from hifimodel.data import Batch
 from hifimodel.training.folders import TEMPORARY_PREFIX
 from hifimodel.training.frozen import Frozen
 
@@ -19,7 +20,8 @@ class LatentCache:
     """``frozen.encode_targets`` that remembers.
 
     A batch of which one picture is missing is encoded whole, so that what is stored depends on the batches alone and not on
-    what an interrupted run had stored before.
+    what an interrupted run had stored before. Files are named by key and pixels: datasets that were made apart may use a key
+    twice.
 
     Args:
         folder: a run's; files lie in a folder below it that belongs to these pictures, this VAE and this precision.
@@ -32,38 +34,41 @@ class LatentCache:
         self._folder = folder / _digest(frozen, shards)
         self.hits = 0
 
-    def __call__(self, keys: list[str], pictures: Tensor) -> Tensor:
-        """(B, 4, h, w) latents of pictures (B, 3, S, S) uint8."""
+    def __call__(self, batch: Batch, pictures: Tensor) -> Tensor:
+        """(B, 4, h, w) latents of a batch on the CPU with its pictures (B, 3, S, S) uint8 on the device."""
         device = self._frozen.device
-        known = [self._read(key) for key in keys]
+        paths = [self._path(key, pixels) for key, pixels in zip(batch.keys, batch.pixels_u8, strict=True)]
+        known = [_read(path) for path in paths]
         if all(latents is not None for latents in known):
-            self.hits += len(keys)
+            self.hits += len(paths)
             return torch.stack([latents for latents in known if latents is not None]).to(device)
-        made = self._frozen.encode_targets(keys, pictures)
-        for place, (key, latents) in enumerate(zip(keys, known, strict=True)):
+        made = self._frozen.encode_targets(batch, pictures)
+        for place, (path, latents) in enumerate(zip(paths, known, strict=True)):
             if latents is None:
-                self._write(key, made[place])
+                _write(path, made[place])
             else:
                 made[place] = latents
         return made
 
-    def _path(self, key: str) -> Path:
-        return self._folder / key[:2] / f"{key}.safetensors"
+    def _path(self, key: str, pixels_u8: Tensor) -> Path:
+        picture = hashlib.blake2b(pixels_u8.contiguous().numpy().data, digest_size=8).hexdigest()
+        return self._folder / key[:2] / f"{key}-{picture}.safetensors"
 
-    def _read(self, key: str) -> Tensor | None:
-        try:
-            return load_file(self._path(key))["latents"]
-        except FileNotFoundError:
-            return None
-        except SafetensorError:  # cut off by a crash of the machine: made again
-            return None
 
-    def _write(self, key: str, latents: Tensor) -> None:
-        path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
-        save_file({"latents": latents.cpu().contiguous()}, temporary)
-        temporary.replace(path)
+def _read(path: Path) -> Tensor | None:
+    try:
+        return load_file(path)["latents"]
+    except FileNotFoundError:
+        return None
+    except SafetensorError:  # cut off by a crash of the machine: made again
+        return None
+
+
+def _write(path: Path, latents: Tensor) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
+    save_file({"latents": latents.cpu().contiguous()}, temporary)
+    temporary.replace(path)
 
 
 def _digest(frozen: Frozen, shards: str) -> str:

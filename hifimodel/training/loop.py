@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -16,7 +17,7 @@ from types import FrameType
 import torch
 from accelerate import Accelerator
 
-from hifimodel.build import save_trained
+from hifimodel.build import STATE_FILE, save_trained
 from hifimodel.config import TrainConfig, preset_text
 from hifimodel.data import Batch
 from hifimodel.errors import ConfigError, DivergedError
@@ -96,11 +97,11 @@ def train(options: RunOptions, report: Report) -> bool:
         stack.enter_context(_reproducible(accelerator.device))
         stack.callback(accelerator.end_training)
         options = resolved(options, speak)
+        loop = Loop(set_up(options, accelerator, speak), speak)
         accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
+        if accelerator.is_main_process:  # only now: a start that failed says nothing of the folder's run
             write_text(options.out / PRESET_FILE, preset_text(options.preset))
-        run = set_up(options, accelerator, speak)
-        return Loop(run, speak).to_the_end(stop)
+        return loop.to_the_end(stop)
 
 
 def _accelerator(settings: TrainConfig) -> Accelerator:
@@ -149,7 +150,7 @@ class Loop:
                 self._show()
             stopping = stop.agreed(run.accelerator, is_row)
             if is_last or stopping or run.done % run.settings.checkpoint_every == 0:
-                self._require_finite(run.window.state)
+                self._require_finite([*run.window.state, *self._largest_weights()])
                 run.save(dict(last.position))
             if stopping and not is_last:
                 self._report(f"stopped after step {run.done}; the same command goes on from there")
@@ -175,6 +176,8 @@ class Loop:
         limit = run.settings.max_grad_norm
         grad_norm = run.accelerator.clip_grad_norm_(run.nets.parameters(), math.inf if limit is None else limit)
         run.optimizer.step()
+        if run.accelerator.optimizer_step_was_skipped:  # fp16's scaler met an overflow, and tries again with less
+            grad_norm = torch.zeros_like(grad_norm)
         run.optimizer.zero_grad()
         if run.ema is not None:
             run.ema.step(run.modules.trainable())
@@ -188,7 +191,7 @@ class Loop:
         run = self._run
         row = {"step": run.done} | run.window.means(run.accelerator) | self._clock.row()
         run.window.clear()
-        self._require_finite([row["loss"]])
+        self._require_finite([row["loss"], row["grad_norm"]])
         if run.accelerator.is_main_process:
             self._metrics.add(row)
             if self._board is not None:
@@ -215,12 +218,17 @@ class Loop:
         write_plot(out)
         self._report(f"step {run.done}: probe MSE {value:.4f}")
 
-    def _require_finite(self, losses: list[float]) -> None:
-        if not all(math.isfinite(value) for value in losses):
+    def _largest_weights(self) -> list[float]:
+        """Of each trained tensor. A step can spoil the weights while its own loss is still fine."""
+        with torch.no_grad():
+            return torch.stack([weight.abs().max() for weight in self._run.modules.trainable()]).tolist()
+
+    def _require_finite(self, values: list[float]) -> None:
+        if not all(math.isfinite(value) for value in values):
             found = checkpoint.checkpoints(self._run.options.out)
             newest = found[-1].name if found else "none"
             raise DivergedError(
-                f"step {self._run.done}: the loss is no number any more; newest checkpoint: {newest}; try a lower "
+                f"step {self._run.done}: the loss, its gradient or a weight is no number any more; newest checkpoint: {newest}; try a lower "
                 "train.learning_rate or train.mixed_precision=bf16 in a new folder"
             )
 
@@ -230,7 +238,9 @@ class Loop:
         if run.accelerator.is_main_process:
             path = run.options.out / "model"
             with run.averaged_weights():
-                save_trained(run.modules, begin_folder(path))
+                temporary = begin_folder(path)
+                save_trained(run.modules, temporary)
+            (temporary / STATE_FILE).write_text(json.dumps({"step": run.done}), encoding="utf-8")
             finish_folder(path)
             self._report(f"met {run.loader.counts}")
 

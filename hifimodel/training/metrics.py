@@ -22,8 +22,8 @@ COLUMNS = (
     "step", "loss", "noise_mse", "identity_loss", "identity_cosine", "faces_share", "grad_norm",
     "seconds_per_step", "waiting_share",
 )  # fmt: skip
-"""Means over the steps since the last row. ``faces_share`` of the samples passed the identity gate, and ``identity_cosine``
-is over those; ``waiting_share`` of the time went by waiting for data. The last two differ from run to run, the others do not."""
+"""Means over the steps since the last row. ``identity_loss`` is the term of ``loss``, a mean over all samples;
+``faces_share`` of them passed the identity gate, and ``identity_cosine`` is over those; ``waiting_share`` of the time went by waiting for data. The last two differ from run to run, the others do not."""
 PROBE_COLUMNS = ("step", "probe_mse")
 SUMS = ("steps", "samples", "loss", "noise_mse", "identity_loss", "cosine", "faces", "grad_norm")
 
@@ -116,16 +116,19 @@ class CsvTable:
     Args:
         path: the file.
         columns: the header.
-        step: rows after it, written by a run that was killed after its last checkpoint, are dropped.
+        step: rows after it, written by a run that was killed after its last checkpoint, are dropped; all for 0.
+
+    Raises:
+        ConfigError: the file holds something else.
     """
 
     def __init__(self, path: Path, columns: Sequence[str], step: int) -> None:
         self._path, self._columns = path, columns
-        rows = [row for row in read_csv(path) if int(row["step"]) <= step]
+        rows = [row for row in _checked(path, columns) if int(row["step"]) <= step] if step else []
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows({name: row.get(name, "") for name in columns} for row in rows)
+        writer.writerows({name: row[name] for name in columns} for row in rows)
         write_text(path, text.getvalue())
 
     def add(self, row: Mapping[str, float]) -> None:
@@ -140,6 +143,18 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     return list(csv.DictReader(line for line in lines if line.endswith("\n")))
+
+
+def _checked(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    try:
+        rows = read_csv(path)
+        for row in rows:
+            int(row["step"])
+            [float(row[name]) for name in columns]
+    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise ConfigError(f"{path}: not the numbers of a run ({reason}); mend it, or move it away") from error
+    return rows
 
 
 def tensorboard(folder: Path, step: int) -> Any:

@@ -28,7 +28,8 @@ class RunOptions:
         out: the run's folder.
         preset: the resolved preset.
         base: see ``hifimodel.build.build_modules``.
-        embedder: the recogniser's file for the identity loss.
+        embedder: the recogniser's file or folder for the identity loss.
+        landmarks_weights: files of the landmark backend, see ``hifimodel.landmarks.load_backend``.
     """
 
     shards: str
@@ -36,6 +37,7 @@ class RunOptions:
     preset: Preset
     base: str | None = None
     embedder: Path | None = None
+    landmarks_weights: Path | None = None
 
 
 def model_for_shards(model: ModelConfig, facts: ShardFacts) -> tuple[ModelConfig, str]:
@@ -54,10 +56,12 @@ def model_for_shards(model: ModelConfig, facts: ShardFacts) -> tuple[ModelConfig
         return taken, f"model.embedder: {name} with {facts.embedding_dim} numbers, as the shards hold"
     wanted = EMBEDDERS[model.embedder].stored_as if model.embedder in EMBEDDERS else model.embedder
     if (wanted, model.embedder_dim) != (facts.embedding_model, facts.embedding_dim):
+        name = names.get(facts.embedding_model, facts.embedding_model)
+        loss = "" if name in EMBEDDERS else " (then the identity loss needs --embedder, or train.id_weight=0)"
         raise DataError(
             f"shards: embeddings of {facts.embedding_dim} numbers by {facts.embedding_model}, the preset wants "
             f"{model.embedder_dim} by {wanted} ({model.embedder}); make them with `hifidata run ... --set "
-            f"verify.model={wanted}`, or set model.embedder and model.embedder_dim to what is there"
+            f"verify.model={wanted}`, or set model.embedder={name} and model.embedder_dim={facts.embedding_dim}{loss}"
         )
     return model, ""
 
@@ -80,9 +84,10 @@ def with_record(preset: Preset, model: ModelConfig, facts: ShardFacts) -> Preset
 
 
 def require_same_run(preset: Preset, out: Path) -> None:
-    """Raises CheckpointError, naming every difference, where ``out`` holds a run of another preset."""
+    """Raises CheckpointError, naming every difference, where ``out`` holds what a run of another preset has trained."""
     path = out / PRESET_FILE
-    if path.exists():
+    has_trained = (out / "model").exists() or any(out.glob("checkpoints/step-*"))
+    if has_trained and path.exists():
         before = load_preset(path)
         require_same_model(before.model, preset.model, str(out))
         require_same_training(before.train, preset.train, str(out))
@@ -106,5 +111,6 @@ def data_config(options: RunOptions, process: tuple[int, int], clip_px: int, on_
         workers=train.loader_workers,
         clip_px=clip_px,
         landmarks=train.landmarks,
+        landmarks_weights=options.landmarks_weights,
         pin_memory=on_gpu,
     )

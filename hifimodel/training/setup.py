@@ -14,7 +14,7 @@ from torch import nn
 
 from hifimodel.build import Modules, build_modules
 from hifimodel.config import TrainConfig
-from hifimodel.data import Loader, describe_shards
+from hifimodel.data import Loader, StoredLandmarks, describe_shards
 from hifimodel.errors import ConfigError
 from hifimodel.training import checkpoint
 from hifimodel.training.draws import DrawSettings
@@ -39,6 +39,7 @@ class Run:
         draws: settings of the noise.
         window: sums since the last row of metrics.
         base: digest of the frozen base.
+        embedder: name and digest of the identity loss' recogniser, "" where that loss is turned off.
     """
 
     options: RunOptions
@@ -54,6 +55,7 @@ class Run:
     draws: DrawSettings
     window: Window
     base: str
+    embedder: str
     done: int = 0
 
     @property
@@ -89,7 +91,7 @@ class Run:
             "ema": None if self.ema is None else self.ema.state_dict(),
         }
         own = {"loader": position, "window": self.window.state, "generators": checkpoint.generators()}
-        facts = checkpoint.Facts(self.done, accelerator.num_processes, self.base)
+        facts = checkpoint.Facts(self.done, accelerator.num_processes, self.base, self.embedder)
         checkpoint.save(self.options.out, facts, self.modules, shared, own, accelerator)
         if accelerator.is_main_process:
             checkpoint.prune(self.options.out, self.settings.keep_checkpoints)
@@ -102,7 +104,9 @@ def resolved(options: RunOptions, report: Report) -> RunOptions:
         DataError: the shards hold another embedder's vectors than the preset wants, or nothing usable.
         CheckpointError: the folder holds a run of another preset.
         ConfigError: the preset says of references or landmarks what training does not do.
+        LandmarkError: the landmark backend does not exist, or lacks its files.
     """
+    StoredLandmarks(options.preset.train.landmarks, options.landmarks_weights).load()
     facts = describe_shards(data_config(options, (0, 1), clip_px=224, on_gpu=False))
     model, note = model_for_shards(options.preset.model, facts)
     if note:
@@ -122,6 +126,10 @@ def set_up(options: RunOptions, accelerator: Accelerator, report: Report) -> Run
         report(f"going on after step {saved.facts.step}")
     base = checkpoint.base_digest(modules.base)
     frozen = Frozen(modules, model, train, accelerator.device)
+    identity = identity_term(modules.base, model, train, accelerator.device, options.embedder)
+    embedder = "" if identity is None else identity.recogniser
+    if saved is not None:
+        checkpoint.require_same_embedder(found[-1], saved.facts, embedder)
     nets, optimizer = accelerator.prepare(*_trained(modules, options, accelerator.device))
     side = model.image_px // 2 ** (len(modules.base.vae.config["block_out_channels"]) - 1)
     process = accelerator.process_index, accelerator.num_processes
@@ -132,9 +140,7 @@ def set_up(options: RunOptions, accelerator: Accelerator, report: Report) -> Run
         accelerator=accelerator,
         modules=modules,
         frozen=frozen,
-        step=Step(
-            frozen, identity_term(modules.base, model, train, accelerator.device, options.embedder), train.id_weight
-        ),
+        step=Step(frozen, identity, train.id_weight),
         nets=nets,
         optimizer=optimizer,
         ema=None if train.ema_decay is None else EMAModel(modules.trainable(), train.ema_decay, foreach=True),
@@ -147,6 +153,7 @@ def set_up(options: RunOptions, accelerator: Accelerator, report: Report) -> Run
         ),
         window=Window(accelerator.device),
         base=base,
+        embedder=embedder,
     )
     if saved is not None:
         _restore(run, saved)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,34 +20,32 @@ from hifidata.errors import ModelError, WeightsError
 from hifidata.image.align import norm_crop
 from tests.made_graphs import make_graph
 
-FACE = ([1, 3, 112, 112], [1, 3])
 KPS = np.array([[80, 90], [130, 90], [105, 120], [85, 150], [125, 150]], np.float32)
 BOX = np.array([50, 40, 160, 180], np.float32)
 
 
-@pytest.fixture
-def channel_means(tmp_path: Path) -> Path:
-    """A graph whose output vector holds the mean of each input channel."""
-    nodes = [("ReduceMean", ["input"], "output", {"axes": [2, 3], "keepdims": 0})]
-    return make_graph(tmp_path / "means.onnx", nodes, FACE)
+def brightness(path: Path, weights: tuple[float, float, float] = (1 / 3, 1 / 3, 1 / 3)) -> Path:
+    """A graph that gives a weighted mean of the colours, 0 for black to 1 for white."""
+    nodes = [
+        ("Mul", ["input", "weights"], "weighted"),
+        ("ReduceMean", ["weighted"], "mean", {"axes": [1, 2, 3], "keepdims": 0}),
+        ("Add", ["mean", "half"], "output"),
+    ]
+    constants = {"weights": 1.5 * np.array(weights).reshape(1, 3, 1, 1), "half": [0.5]}
+    return make_graph(path, nodes, ([1, 3, 112, 112], [1]), constants)
 
 
 @pytest.mark.parametrize("scorer", [ModelScopeFqa, EDifFiqa])
 def test_on_a_made_graph_the_score_is_the_mean_output_for_the_aligned_face_in_minus_one_to_one(
-    scorer: Callable[[Path], ModelScopeFqa | EDifFiqa], channel_means: Path
+    scorer: Callable[[Path], ModelScopeFqa | EDifFiqa], tmp_path: Path
 ) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (240, 240, 3), np.uint8)
-    score = scorer(channel_means).score(picture, BOX, KPS, None)["quality_score"]
-    assert score == pytest.approx(norm_crop(picture, KPS).mean() / 127.5 - 1, abs=1e-5)
+    score = scorer(brightness(tmp_path / "mean.onnx")).score(picture, BOX, KPS, None)["quality_score"]
+    assert score == pytest.approx(norm_crop(picture, KPS).mean() / 255, abs=1e-5)
 
 
 def test_on_a_made_graph_the_network_gets_red_first(tmp_path: Path) -> None:
-    nodes = [
-        ("Mul", ["input", "red_only"], "red"),
-        ("ReduceMean", ["red"], "output", {"axes": [2, 3], "keepdims": 0}),
-    ]
-    red_only = np.array([3, 0, 0]).reshape(1, 3, 1, 1)
-    scorer = ModelScopeFqa(make_graph(tmp_path / "red.onnx", nodes, FACE, {"red_only": red_only}))
+    scorer = ModelScopeFqa(brightness(tmp_path / "red.onnx", (1, 0, 0)))
     picture = np.full((240, 240, 3), (255, 0, 0), np.uint8)
     assert scorer.score(picture, BOX, KPS, None)["quality_score"] == pytest.approx(1, abs=1e-5)
 
@@ -56,11 +56,41 @@ def test_a_graph_for_other_pictures_is_refused_before_any_work(tmp_path: Path) -
         ModelScopeFqa(path)
 
 
-def test_a_made_graph_that_gives_nan_is_a_model_error(tmp_path: Path) -> None:
-    nodes = [("Sub", ["input", "two"], "negative"), ("Log", ["negative"], "output")]
-    scorer = EDifFiqa(make_graph(tmp_path / "nan.onnx", nodes, (FACE[0], FACE[0]), {"two": [2.0]}))
-    with pytest.raises(ModelError, match="expected a finite score, got nan"):
-        scorer.score(np.zeros((240, 240, 3), np.uint8), BOX, KPS, None)
+MEAN = ("ReduceMean", ["input"], "mean", {"axes": [1, 2, 3], "keepdims": 0})
+ONE = ([1, 3, 112, 112], [1])
+OTHER_MEANINGS: dict[str, tuple[list[Any], tuple[list[int], list[int]], dict[str, Any]]] = {
+    "seven and a half": ([MEAN, ("Add", ["mean", "c"], "output")], ONE, {"c": [7.5]}),
+    "not a number": ([MEAN, ("Sub", ["mean", "c"], "less"), ("Log", ["less"], "output")], ONE, {"c": [2.0]}),
+}
+
+
+@pytest.mark.parametrize("scorer", [ModelScopeFqa, EDifFiqa])
+@pytest.mark.parametrize("meaning", OTHER_MEANINGS)
+def test_a_made_graph_whose_numbers_are_no_quality_is_refused_before_any_work(
+    scorer: Callable[[Path], ModelScopeFqa | EDifFiqa], meaning: str, tmp_path: Path
+) -> None:
+    path = make_graph(tmp_path / "other.onnx", *OTHER_MEANINGS[meaning])
+    with pytest.raises(WeightsError, match=r"for a blank face it gives .* 0 to 1; put the right file") as caught:
+        scorer(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scorer", [ModelScopeFqa, EDifFiqa])
+def test_a_real_embedder_in_the_place_of_a_quality_model_is_refused(
+    scorer: Callable[[Path], ModelScopeFqa | EDifFiqa], assets: Path, tmp_path: Path
+) -> None:
+    path = shutil.copy(assets / "weights" / "mobilefacenet" / "MobileFaceNet.onnx", tmp_path / "fqa.onnx")
+    with pytest.raises(WeightsError, match="for a blank face it gives 128 numbers from -"):
+        scorer(Path(path))
+
+
+def test_what_a_made_graph_gives_for_one_face_and_is_no_quality_is_a_model_error(tmp_path: Path) -> None:
+    path = make_graph(tmp_path / "steep.onnx", [MEAN, ("Mul", ["mean", "c"], "output")], ONE, {"c": [7.5]})
+    scorer = EDifFiqa(path)  # 0 for a blank face
+    with pytest.raises(
+        ModelError, match=r"^steep.onnx: expected numbers from 0 to 1, got 7\.5 to 7\.5 in output \(1,\)$"
+    ):
+        scorer.score(np.full((240, 240, 3), 255, np.uint8), BOX, KPS, None)
 
 
 def test_each_scorer_brings_a_threshold_of_its_own_and_says_where_it_comes_from() -> None:

@@ -53,8 +53,12 @@ def test_a_box_without_area_another_graph_and_no_numbers_are_named(tmp_path: Pat
         model.estimate([picture], [np.array([5, 5, 5, 5], np.float32)])
     with pytest.raises(WeightsError, match="another graph than expected"):
         InsightGenderAge(mean_colours(tmp_path / "other.onnx", 112))
-    division = [("Sub", ["input", "input"], "zero"), ("Div", ["zero", "zero"], "none"),
-                ("ReduceMean", ["none"], "output", {"axes": [2, 3], "keepdims": 0})]  # fmt: skip
-    broken = InsightGenderAge(make_graph(tmp_path / "nan.onnx", division, (["n", 3, 96, 96], ["n", 3])))
+    mean = ("ReduceMean", ["less"], "output", {"axes": [2, 3], "keepdims": 0})
+    root = [("Sub", ["one", "input"], "rest"), ("Sqrt", ["rest"], "less"), mean]  # no number for anything but black
+    sizes = (["n", 3, 96, 96], ["n", 3])
+    broken = InsightGenderAge(make_graph(tmp_path / "nan.onnx", root, sizes, {"one": [1.0]}))
     with pytest.raises(ModelError, match="expected 3 finite numbers"):
-        broken.estimate([picture], [BOX])
+        broken.estimate([picture + np.uint8(200)], [BOX])
+    never = [("Sub", ["input", "one"], "rest"), *root[1:]]
+    with pytest.raises(WeightsError, match="no finite numbers for a blank picture"):
+        InsightGenderAge(make_graph(tmp_path / "never.onnx", never, sizes, {"one": [1.0]}))

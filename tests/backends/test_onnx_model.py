@@ -12,6 +12,7 @@ import pytest
 from hifidata.backends import onnx_model
 from hifidata.backends.onnx_model import OnnxModel, Shape
 from hifidata.errors import ModelError, WeightsError
+from tests.made_graphs import make_graph
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,39 @@ def test_another_graph_is_refused_with_got_and_expected(
 ) -> None:
     message = refusal(embedder, inputs)
     assert f"it takes input0[1, 3, 112, 112], expected {expected}; " in message
+
+
+@pytest.mark.parametrize("kind", ["UINT8", "FLOAT16", "DOUBLE"])
+def test_a_made_graph_of_another_type_is_refused(kind: str, tmp_path: Path) -> None:
+    cast = [("Cast", ["input"], "output", {"to": 1})]
+    path = make_graph(tmp_path / "typed.onnx", cast, ([1, 3, 8, 8], [1, 3, 8, 8]), kind=kind)
+    assert "expected tensor(float); export the model in float32" in refusal(path, [(None, 3, 8, 8)])
+
+
+def test_a_made_graph_with_a_fixed_batch_is_refused(tmp_path: Path) -> None:
+    path = make_graph(tmp_path / "eight.onnx", [("Identity", ["input"], "output")], ([8, 3, 8, 8], [8, 3, 8, 8]))
+    assert "its batch is fixed to 8" in refusal(path, [(None, 3, 8, 8)])
+    assert OnnxModel(path, [(8, 3, 8, 8)]).batch == 8
+
+
+@pytest.mark.parametrize(
+    ("outputs", "words"),
+    [
+        ([(127,)], r"gives \[128\], expected \[127\]"),
+        ([(None, None)], r"expected \[\?, \?\]"),
+        ([(128,), (1404,)], r"gives \[128\], expected \[128\], \[1404\]"),
+    ],
+)
+def test_a_graph_that_gives_something_else_is_refused(embedder: Path, outputs: list[Shape], words: str) -> None:
+    model = OnnxModel(embedder, [(None, 3, 112, 112)])
+    with pytest.raises(WeightsError, match=words):
+        model.try_out(outputs)
+    assert [output.shape for output in model.try_out([(128,)])] == [(1, 128)]
+
+
+def test_a_graph_too_large_to_be_tried_is_believed(embedder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_model, "TRIED_BYTES", 1000)
+    assert OnnxModel(embedder, [(None, 3, 112, 112)]).try_out([(127,)]) == []
 
 
 def test_a_truncated_graph_is_refused_with_its_size(embedder: Path, tmp_path: Path) -> None:

@@ -164,6 +164,33 @@ def test_a_server_that_fails_on_every_picture_stops_the_run_and_says_why(shared_
         broken.describe(portraits(1))
 
 
+def test_a_batch_is_not_finished_once_the_server_has_failed_too_often(server: str) -> None:
+    broken = captioner(server, "broken", server={"max_errors": 3, "tries": 1, "concurrency": 2})
+    with pytest.raises(ServiceError, match="failed on 3 portraits in a row"):
+        broken.describe(portraits(8))  # one batch
+    assert len(log_of(server)["asked"]) <= 5
+
+
+def test_a_refusal_or_an_answer_between_failures_keeps_the_run_going(server: str) -> None:
+    patient = captioner(server, "broken-every-other", server={"max_errors": 2, "tries": 1, "concurrency": 1})
+    problems = [description.problem for description in patient.describe(portraits(6))]
+    assert problems == [CaptionProblem.SERVER_ERROR, CaptionProblem.REFUSED] * 3
+
+
+def test_a_silent_server_is_not_waited_for_once_per_picture(server: str) -> None:
+    silent = captioner(server, "asleep", server={"total_timeout_s": 0.5, "concurrency": 1})
+    with pytest.raises(ServiceError, match=r"failed on 2 portraits in a row.*no answer came within 0\.5 s"):
+        silent.describe(portraits(8))
+    assert len(log_of(server)["asked"]) == 2
+
+
+def test_only_the_time_a_server_was_asked_counts_against_it(server: str) -> None:
+    broken = captioner(server, "broken", server={"total_timeout_s": 2.0, "tries": 1, "concurrency": 1})
+    assert broken.describe(portraits(1))[0].problem is CaptionProblem.SERVER_ERROR
+    time.sleep(2.1)  # the other stages
+    assert broken.describe(portraits(1))[0].problem is CaptionProblem.SERVER_ERROR
+
+
 @pytest.mark.parametrize(
     ("model", "words"),
     [("locked", r"refuses us \(401\); is the key in A_KEY right"), ("redirect", r"redirect \(307\).*final base_url")],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import pickle
 from collections.abc import Callable, Iterator
@@ -295,11 +296,25 @@ def test_what_cannot_work_is_refused_in_one_line_with_the_remedy(tmp_path: Path)
         assert len(str(error.value)) < 500, case
 
 
-def test_more_readers_than_identities_is_an_error_that_says_so(one_person: Path) -> None:
-    loaders = [iter(Loader(quick(one_person, epochs=None, rank=rank, world_size=2), paint=paint)) for rank in range(2)]
-    assert next(loaders[0]).keys
-    with pytest.raises(DataError, match=r"too few for 2 readers \(ranks x workers\): take fewer"):
-        next(loaders[1])
+@pytest.mark.parametrize(("usable", "unusable", "readers"), [(1, 0, 2), (2, 4, 6), (2, 0, 5)])
+def test_readers_take_turns_where_usable_people_are_fewer(
+    usable: int, unusable: int, readers: int, tmp_path: Path
+) -> None:
+    for number in range(usable + unusable):
+        write_shard(tmp_path / f"{number}.tar", person(number, 5 if number < usable else 4))
+    for rank in range(readers):
+        config = quick(tmp_path, epochs=None, rank=rank, world_size=readers)
+        batches = list(itertools.islice(Loader(config, paint=paint), 20 * usable))
+        assert {batch.keys[0][:-5] for batch in batches} == {person_id(number) for number in range(usable)}
+        resumed = Loader(config, batches[6].position, paint=paint)
+        assert all(same(*pair) for pair in zip(batches[7:], resumed, strict=False))
+
+
+def test_nobody_for_any_reader_is_an_error_that_says_for_how_many(tmp_path: Path) -> None:
+    for number in range(4):
+        write_shard(tmp_path / f"{number}.tar", person(number, 4))
+    with pytest.raises(DataError, match=r"for any of 3 readers \(ranks x workers\); met 4 shards .*lower min_images"):
+        next(iter(Loader(quick(tmp_path, epochs=None, world_size=3), paint=paint)))
 
 
 def test_embeddings_of_two_models_are_not_mixed(tmp_path: Path) -> None:

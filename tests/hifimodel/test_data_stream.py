@@ -176,7 +176,7 @@ def test_a_position_of_other_shards_is_refused(own_tars: Path, packs: Path) -> N
         Loader(quick(packs), state, paint)
 
 
-@pytest.mark.parametrize("state", [{}, {"version": 1}, {"version": 9}])
+@pytest.mark.parametrize("state", [{}, {"version": 1}, {"version": 2}, {"version": 9}])
 def test_a_state_that_is_none_is_refused_in_one_line(own_tars: Path, state: dict[str, int]) -> None:
     with pytest.raises(DataError, match="loader state") as error:
         Loader(quick(own_tars), state, paint)

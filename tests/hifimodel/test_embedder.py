@@ -123,6 +123,10 @@ def test_untrained_embedder_is_the_same_every_time_and_differentiable() -> None:
 def test_missing_unknown_and_wrong_files_are_one_line_with_a_remedy(tmp_path: Path, assets: Path) -> None:
     arcface_like(tmp_path / "w600k_r50.onnx")
     (tmp_path / "broken.onnx").write_bytes(b"not onnx at all")
+    (tmp_path / "empty.onnx").touch()
+    text = helper.make_tensor_value_info("text", TensorProto.STRING, [1])
+    foreign = helper.make_graph([helper.make_node("Reshape", ["text", "nowhere"], ["out"])], "other", [text], [text])
+    onnx.save(helper.make_model(foreign), str(tmp_path / "foreign.onnx"))
     real = assets / "weights" / "mobilefacenet" / "MobileFaceNet.onnx"
     for name, path, hint in (
         ("w600k", tmp_path, "known: w600k_r50"),
@@ -130,6 +134,8 @@ def test_missing_unknown_and_wrong_files_are_one_line_with_a_remedy(tmp_path: Pa
         ("glintr100", None, "pass --embedder"),
         ("glintr100", tmp_path / "broken.onnx", "cannot be read as ONNX"),
         ("w600k_r50", real, "gives 128 numbers"),
+        ("glintr100", tmp_path / "empty.onnx", "holds no network"),
+        ("glintr100", tmp_path / "foreign.onnx", "does not run as a recogniser"),
     ):
         with pytest.raises(WeightsError, match=hint) as caught:
             load_embedder(name, path)

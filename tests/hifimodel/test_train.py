@@ -35,7 +35,7 @@ from tests.hifimodel.data_shards import person, person_id  # noqa: E402
 STEPS = 30
 SMALL = (
     f"train.steps={STEPS}", "train.log_every=1", "train.checkpoint_every=7", "train.sample_every=100", "train.samples=1",
-    "train.sample_steps=1", "train.batch_size=2", "model.image_px=64", "train.ema_decay=0.9",
+    "train.sample_steps=1", "train.batch_size=2", "model.image_px=64", "train.ema_decay=0.9", "train.latent_cache=true",
 )  # fmt: skip
 TIMES = ("seconds_per_step", "waiting_share")
 WAIT_S = 120
@@ -123,7 +123,7 @@ def test_interrupted_then_killed_then_resumed_gives_the_bit_equal_curve_and_weig
 
 def test_two_processes_train_as_one_with_both_their_batches(shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    settings = ("train.steps=3", "train.batch_size=4", "train.id_weight=0", "train.ema_decay=null")
+    settings = ("train.steps=3", "train.batch_size=4", "train.ema_decay=null")
     launch = ("accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--main_process_port=0")
     child = process(*launch, "-m", "hifimodel.train", *arguments(shards, out, *settings))
     errors = child.communicate(timeout=WAIT_S)[1].decode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -12,16 +13,18 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("accelerate")
 
+from accelerate import Accelerator  # noqa: E402
 from accelerate.state import AcceleratorState  # noqa: E402
 
 from hifidata.store.shards import write_shard  # noqa: E402
-from hifimodel.build import build_modules, load_trained, save_trained  # noqa: E402
-from hifimodel.config import ModelConfig, load_preset  # noqa: E402
+from hifimodel.build import build_modules, find_model, load_trained, save_trained  # noqa: E402
+from hifimodel.config import ModelConfig, load_preset, preset_text  # noqa: E402
 from hifimodel.data import ShardFacts  # noqa: E402
 from hifimodel.errors import CheckpointError, DataError, WeightsError  # noqa: E402
 from hifimodel.train import main  # noqa: E402
 from hifimodel.training.identity import PaperDetector, loss_embedder  # noqa: E402
-from hifimodel.training.options import model_for_shards  # noqa: E402
+from hifimodel.training.loop import StopRequest  # noqa: E402
+from hifimodel.training.options import PRESET_FILE, model_for_shards  # noqa: E402
 from tests.hifimodel.data_shards import person, person_id  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("accelerate_alone")
@@ -41,9 +44,9 @@ def finished(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def call(shards: Path, out: Path, *settings: str, preset: str = "tiny") -> int:
+def call(shards: Path, out: Path, *settings: str, preset: str = "tiny", options: tuple[str, ...] = ()) -> int:
     pairs = [part for setting in (*QUICK, *settings) for part in ("--set", setting)]
-    return main(["--shards", str(shards), "--preset", preset, "--out", str(out), *pairs])
+    return main(["--shards", str(shards), "--preset", preset, "--out", str(out), *pairs, *options])
 
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> str:
@@ -62,6 +65,19 @@ def test_a_real_preset_wants_its_own_embedder_and_says_how_to_get_it() -> None:
     with pytest.raises(DataError, match=r"by dlib_resnet, .*512 by arcface .*--set verify.model=arcface") as caught:
         model_for_shards(ModelConfig(), ShardFacts("dlib_resnet", 128, 1024))
     assert "\n" not in str(caught.value)
+    assert "model.embedder=dlib_resnet and model.embedder_dim=128 (then the identity loss needs" in str(caught.value)
+
+
+def test_the_identity_loss_may_have_another_recogniser_than_the_shards(assets: Path) -> None:
+    folder = assets / "weights" / "mobilefacenet"
+    dlib = ModelConfig(embedder="dlib_resnet", embedder_dim=128)
+    for model in (dlib, TINY):
+        for place in (folder, folder / "MobileFaceNet.onnx"):
+            assert loss_embedder(model, place).name == "mobilefacenet"
+    with pytest.raises(WeightsError, match=r"dlib_resnet: .*pass --embedder .*MobileFaceNet.onnx.*train.id_weight=0"):
+        loss_embedder(dlib, None)
+    with pytest.raises(WeightsError, match=r"no file at .*w600k_r50.onnx"):  # a folder says nothing of another one
+        loss_embedder(ModelConfig(), folder)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +104,39 @@ def test_more_steps_go_on_in_the_same_folder(shards: Path, finished: Path, capsy
         "2",
         "3",
     ]
+
+
+def test_another_recogniser_in_the_identity_loss_is_refused_on_resume(
+    shards: Path, finished: Path, assets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = json.loads((finished / "checkpoints" / "step-00000002" / "state.json").read_text())
+    assert state["embedder"].startswith("tiny-random-")
+    embedder = ("--embedder", str(assets / "weights" / "mobilefacenet"))
+    assert call(shards, finished, "train.steps=9", options=embedder) == 2
+    assert f"identity loss of {state['embedder']}, this run has mobilefacenet-" in last_line(capsys)
+
+
+def test_a_start_that_failed_or_trained_nothing_leaves_the_folder_free(shards: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert call(shards, out, "train.id_gate=detector", "train.id_detector=eyes-9") == 2
+    assert not (out / PRESET_FILE).exists()
+    (out / PRESET_FILE).write_text(preset_text(load_preset("tiny", ["train.seed=7"])))  # of a run killed at once
+    assert call(shards, out, "train.steps=1") == 0
+    assert load_preset(out / PRESET_FILE).train.seed == 0
+
+
+def test_a_finished_run_that_goes_on_is_known_by_its_newer_checkpoint_until_it_ends(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    assert call(shards, out, "train.steps=1") == 0
+    assert find_model(out).name == "model"
+    with monkeypatch.context() as patch:
+        patch.setattr(StopRequest, "agreed", lambda *_: True)
+        assert call(shards, out, "train.steps=3") == 130
+    assert find_model(out).name == "step-00000002"
+    assert call(shards, out, "train.steps=3") == 0
+    assert find_model(out).name == "model"
 
 
 def test_other_shards_are_refused_on_resume(
@@ -124,13 +173,39 @@ def test_a_loss_that_is_no_number_ends_the_run_without_a_checkpoint(
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+def test_a_step_that_spoils_the_weights_is_not_saved_though_its_own_loss_was_fine(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(shards, tmp_path / "run", "train.learning_rate=1.0e+39") == 1
+    assert "step 1: the loss, its gradient or a weight is no number" in last_line(capsys)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_gradient_that_is_no_number_is_not_saved(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Accelerator, "clip_grad_norm_", lambda *_: torch.tensor(float("inf")))
+    assert call(shards, tmp_path / "run") == 1
+    assert "step 1: the loss, its gradient" in last_line(capsys)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
 def test_wrong_calls_are_one_line_each(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
     wrong = [
         (call(tmp_path / "nothing", tmp_path / "a"), "no tar there"),
         (call(shards, tmp_path / "b", "train.min_images_per_identity=9"), "no usable identity"),
         (call(shards, tmp_path / "c", "train.mixed_precision='no'", preset="sdxl"), "verify.model=arcface"),
         (call(shards, tmp_path / "d", "train.landmarks=nose"), "'nose' does not exist"),
         (call(shards, tmp_path / "e", "model.landmark_style=crayons-7"), "this release draws"),
+        (call(shards, tmp_path / "file"), "file: no folder to write into (File exists)"),
+        (call(shards, tmp_path / "file" / "run"), "no folder to write into (Not a directory)"),
+        (call(shards, tmp_path / "g", "train.seed=-1"), "train.seed: Input should be greater than or equal to 0"),
+        (call(shards, tmp_path / "h", "train.landmarks=deca"), "name it with --landmarks-weights"),
+        (
+            call(shards, tmp_path / "i", "train.landmarks=deca", options=("--landmarks-weights", str(tmp_path))),
+            "generic_model.pkl is missing",
+        ),
     ]
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hifimodel.train: ")]
     assert [code for code, _ in wrong] == [2] * len(wrong)

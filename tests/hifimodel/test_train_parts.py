@@ -19,10 +19,12 @@ from torch import Tensor, nn  # noqa: E402
 
 from hifimodel.build import find_model  # noqa: E402
 from hifimodel.config import load_preset  # noqa: E402
+from hifimodel.data import Batch  # noqa: E402
+from hifimodel.errors import ConfigError  # noqa: E402
 from hifimodel.training import checkpoint, samples  # noqa: E402
 from hifimodel.training.draws import DrawSettings, draw  # noqa: E402
 from hifimodel.training.identity import PaperDetector  # noqa: E402
-from hifimodel.training.metrics import CsvTable, read_csv  # noqa: E402
+from hifimodel.training.metrics import CsvTable, Window, read_csv  # noqa: E402
 from hifimodel.training.options import RunOptions  # noqa: E402
 from hifimodel.training.setup import Run, fixed_samples, resolved, set_up  # noqa: E402
 
@@ -89,20 +91,58 @@ def test_checkpointing_and_channels_last_change_nothing_but_memory(shards: Path,
 
 
 def test_accumulated_micro_batches_give_the_gradient_of_the_whole_batch(shards: Path, tmp_path: Path) -> None:
-    no_identity = "train.id_weight=0"
-    whole = new_run(shards, tmp_path, "train.batch_size=4", no_identity)
+    whole = new_run(shards, tmp_path, "train.batch_size=4")
     batch = next(iter(whole.loader))
     whole.step(
         whole.nets, batch, whole.frozen.prepare(batch, whole.latents), draw(batch.keys, 0, whole.draws)
     ).loss.backward()
     AcceleratorState._reset_state(reset_partial_state=True)
-    parts = new_run(shards, tmp_path, "train.batch_size=4", "train.gradient_accumulation=2", no_identity)
+    parts = new_run(shards, tmp_path, "train.batch_size=4", "train.gradient_accumulation=2")
     for batch in itertools.islice(parts.loader, 2):
         assert len(batch.keys) == 2
         with parts.accelerator.accumulate(parts.nets):
             prepared = parts.frozen.prepare(batch, parts.latents)
             parts.accelerator.backward(parts.step(parts.nets, batch, prepared, draw(batch.keys, 0, parts.draws)).loss)
     torch.testing.assert_close(gradients(parts), gradients(whole), atol=1e-6, rtol=1e-3)
+
+
+def part_of(batch: Batch, start: int, end: int) -> Batch:
+    """The samples from ``start`` to ``end``."""
+    references = slice(sum(batch.counts[:start]), sum(batch.counts[:end]))
+    cuts = {"position": slice(None)} | {name: references for name in vars(batch) if name.startswith("reference")}
+    return Batch(**{
+        name: value if name == "position" else value[cuts.get(name, slice(start, end))]
+        for name, value in vars(batch).items()
+    })  # fmt: skip
+
+
+def test_every_split_of_a_batch_gives_its_gradient_and_its_numbers_with_the_identity_loss(
+    shards: Path, tmp_path: Path
+) -> None:
+    run = new_run(shards, tmp_path, "train.batch_size=8", "train.id_weight=1")
+    for layer in (*run.modules.hifinet.controlnet_down_blocks, run.modules.hifinet.controlnet_mid_block):
+        nn.init.normal_(layer.weight, std=0.05)  # zero at the start: no gradient would reach the refiner
+    batch = next(iter(run.loader))
+    found = {}
+    for n_parts in (1, 2, 8):
+        size, results = 8 // n_parts, []
+        for start in range(0, 8, size):
+            part = part_of(batch, start, start + size)
+            results.append(
+                run.step(run.nets, part, run.frozen.prepare(part, run.latents), draw(part.keys, 3, run.draws))
+            )
+            (results[-1].loss / n_parts).backward()
+        window = Window(run.accelerator.device)
+        window.add(results, 8, torch.zeros(()))
+        found[n_parts] = gradients(run), window.means(run.accelerator), [one.identity.n_gated for one in results]
+        run.optimizer.zero_grad()
+    whole, row, _ = found.pop(1)
+    assert 0 < row["faces_share"] < 1
+    assert row["loss"] == pytest.approx(row["noise_mse"] + row["identity_loss"], rel=1e-5)
+    for gradient, means, n_gated in found.values():
+        assert len(set(n_gated)) > 1  # else every mean would do
+        assert float((gradient - whole).norm() / whole.norm()) < 1e-3
+        assert means == pytest.approx(row, rel=1e-4)
 
 
 def test_bf16_is_near_float32_and_keeps_the_trained_weights_in_float32(shards: Path, tmp_path: Path) -> None:
@@ -128,14 +168,26 @@ def test_dropped_faces_cut_the_references_off(shards: Path, tmp_path: Path, poli
 
 
 def test_latents_come_from_the_cache_bit_for_bit(shards: Path, tmp_path: Path) -> None:
-    run = new_run(shards, tmp_path, "train.latent_cache=true")
+    run = new_run(shards, tmp_path, "train.latent_cache=true", "train.channels_last=true")
     batch = next(iter(run.loader))
     pictures = batch.pixels_u8.permute(0, 3, 1, 2)
-    first = run.latents(batch.keys, pictures)
-    assert torch.equal(run.latents(batch.keys, pictures * 0), first)
-    assert torch.equal(first, run.frozen.encode_targets(batch.keys, pictures))
+    first = run.latents(batch, pictures)
+    cached = run.latents(batch, pictures * 0)
+    assert torch.equal(cached, first)
+    assert cached.stride() == first.stride()  # or other kernels run, which round otherwise
+    assert torch.equal(first, run.frozen.encode_targets(batch, pictures))
     next(tmp_path.glob("latents/*/*/*.safetensors")).write_bytes(b"cut off")
-    assert torch.equal(run.latents(batch.keys, pictures), first)
+    assert torch.equal(run.latents(batch, pictures), first)
+
+
+def test_the_cache_tells_two_pictures_of_one_key_apart(shards: Path, tmp_path: Path) -> None:
+    run = new_run(shards, tmp_path, "train.latent_cache=true")
+    batch = next(iter(run.loader))
+    other = replace(batch, pixels_u8=255 - batch.pixels_u8)
+    for part in (batch, other, batch, other):
+        pictures = part.pixels_u8.permute(0, 3, 1, 2)
+        assert torch.equal(run.latents(part, pictures), run.frozen.encode_targets(part, pictures))
+    assert run.latents.hits == 2 * len(batch.keys)
 
 
 def test_draws_belong_to_the_sample_and_the_step() -> None:
@@ -223,6 +275,27 @@ def test_metrics_go_on_after_the_checkpoint_without_rows_of_the_killed_run(tmp_p
     assert [row["step"] for row in rows] == ["2", "4", "6"]
     assert float(rows[1]["loss"]) == 1 / 3 / 4
     assert rows[2]["loss"] == "0.5"
+
+
+def test_a_run_killed_before_its_first_checkpoint_leaves_no_rows(tmp_path: Path) -> None:
+    path = tmp_path / "probe.csv"
+    for value in (1.5, 0.5):
+        CsvTable(path, ("step", "probe_mse"), 0).add({"step": 0, "probe_mse": value})
+    CsvTable(path, ("step", "probe_mse"), 4)
+    assert read_csv(path) == [{"step": "0", "probe_mse": "0.5"}]
+
+
+@pytest.mark.parametrize(
+    "text", [b"step,loss\nabc,1\n", b"step,loss\n1,much\n", b"loss\n1\n", b"step,loss\n1\n", b"\xff\n\n"]
+)
+def test_a_table_that_holds_something_else_is_one_line_with_a_remedy(text: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(text)
+    with pytest.raises(
+        ConfigError, match=r"metrics.csv: not the numbers of a run \(.+\); mend it, or move it"
+    ) as caught:
+        CsvTable(path, ("step", "loss"), 4)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_detector_gate_uses_a_real_detector() -> None:

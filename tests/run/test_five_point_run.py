@@ -35,7 +35,7 @@ def dataset(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = load_recipe(
         PROJECT_ROOT / "pipelines" / "folder.yaml",
         [f"source.path={root / 'photos'}", "detect.model=scrfd_2.5g", "verify.model=mobilefacenet",
-         "verify.min_images=2", "watermark.model=null", "crop.output_px=256", "executor.kind=local",
+         "verify.min_images=2", "watermark.model=null", "landmarks.model=null", "crop.output_px=256", "executor.kind=local",
          f"weights.folder={assets / 'weights'}"],
     )  # fmt: skip
     run(recipe, RunOptions(root / "out"), lambda progress: None)
@@ -72,6 +72,7 @@ def test_report_and_replay_work_without_landmarks(dataset: Path) -> None:
     page = (dataset / "report" / "index.html").read_text()
     assert "scrfd_2.5g" in page
     assert "too few people" in page
+    assert "hifimodel cannot be trained on this dataset" in (dataset / "README.md").read_text()
     result = replay(dataset, ["verify.min_similarity=0.99"])
     assert result.kept_after == 0
     assert result.kept_before > 0

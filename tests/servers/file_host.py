@@ -6,6 +6,7 @@ import hashlib
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -26,6 +27,7 @@ class Hosted:
         checks_version: whether ``If-Range`` is looked at.
         redirect: path to send the client to.
         says_length: whether the size is announced.
+        headers: further ones.
     """
 
     data: bytes
@@ -38,6 +40,7 @@ class Hosted:
     checks_version: bool = True
     redirect: str = ""
     says_length: bool = True
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def version(self) -> str:
@@ -85,6 +88,7 @@ class FileHost:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients hang up, as they may
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
         return self
@@ -132,6 +136,8 @@ class FileHost:
             request.close_connection = True
         if hosted.version:
             request.send_header("ETag", hosted.version)
+        for name, value in hosted.headers.items():
+            request.send_header(name, value)
         request.end_headers()
         cut = hosted.drops.popleft() if hosted.drops else len(body)
         try:

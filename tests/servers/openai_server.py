@@ -1,6 +1,6 @@
 """An OpenAI-compatible server as a process of its own: it decodes the picture and says what it sees in it.
 
-The model's name chooses how it behaves. ``GET /log`` tells what was asked. Start it with ``serving()``.
+The model's name chooses how it behaves. ``GET /log`` tells what was asked, ``GET /mend`` mends. Start it with ``serving()``.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class Desk:
         self.asked: list[dict[str, Any]] = []
         self.tries: Counter[str] = Counter()
         self.at_once = self.most_at_once = 0
+        self.is_mended = False
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -64,6 +65,9 @@ class Handler(BaseHTTPRequestHandler):
         desk = self.desk
         if self.path == "/log":
             self._send(200, {"asked": desk.asked, "most_at_once": desk.most_at_once})
+        elif self.path == "/mend":
+            desk.is_mended = True
+            self._send(200, {})
         elif self.path == "/v1/models":
             self._send(200, {"data": [{"id": name} for name in ("honest", "slow", "llava:latest", *MODES)]})
         elif self.path == "/locked/v1/models":
@@ -141,9 +145,19 @@ def broken_twice(handler: Handler, attempt: int, text: str) -> None:
         handler.answer(text)
 
 
+def broken_every_other(handler: Handler, attempt: int, text: str) -> None:
+    """500, a refusal, 500, a refusal, ..."""
+    if attempt % 2:
+        handler._send(500, {"error": {"message": "CUDA error"}})
+    else:
+        handler.answer("I cannot describe people.")
+
+
 MODES: dict[str, Any] = {
     "busy-once": busy_once,
     "broken-twice": broken_twice,
+    "broken-every-other": broken_every_other,
+    "broken-until-mended": lambda h, n, t: h.answer(t) if h.desk.is_mended else h._send(500, {}),
     "busy": lambda h, n, t: h._send(429, {"error": {"message": "come back tomorrow"}}, Retry_After="86400"),
     "broken": lambda h, n, t: h._send(500, {"error": {"message": "CUDA out of memory"}}),
     "malformed": lambda h, n, t: h._send(200, b'{"choices": [{"message": {"content": "A'),
@@ -180,6 +194,11 @@ def serving() -> Iterator[str]:
         process.wait(timeout=10)
         if process.stdout is not None:
             process.stdout.close()
+
+
+def mend(address: str) -> None:
+    """From now on ``broken-until-mended`` answers."""
+    urlopen(f"{address}/mend", timeout=30).close()
 
 
 def log_of(address: str) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,7 +16,7 @@ from hifidata.run.engine import RunOptions, RunResult, run
 from hifidata.schema import CaptionFlag, CaptionProblem
 from hifidata.stages.caption_checks import flags_of
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE, digest
-from tests.servers.openai_server import log_of, serving
+from tests.servers.openai_server import log_of, mend, serving
 
 GOOD = (
     "A woman with long brown hair in a green coat, wearing round glasses and small earrings, in front of a brick wall."
@@ -47,20 +49,79 @@ def test_languages_are_left_alone_where_the_recipe_says_any() -> None:
     assert flags_of("Une femme aux cheveux longs et bruns, devant un mur.", "any") == ()
 
 
-def test_refusals_are_told_from_captions() -> None:
-    for text in (
+@pytest.mark.parametrize(
+    "text",
+    [
         "I’m sorry, I can't help with that.",
         "Sorry, no.",
         "As an AI model, I do not see.",
+        "As a language model, I cannot describe people in images.",
+        "As a large language model I am not built to look at people.",
         "I cannot identify people.",
-    ):
-        assert description_of(text, False, 500).problem is CaptionProblem.REFUSED
-    for text in ("A man with a sorry-looking hat.", "In this portrait, a man has a beard.", "I see a man in a suit."):
-        assert description_of(text, False, 500).text == text
+        "I apologize, but I am unable to describe.",
+        "I'm not comfortable describing real people.",
+        "Unfortunately, the image cannot be described.",
+        "Unfortunately I won't do that.",
+        "It is not possible for me to describe this person.",
+        "It's not appropriate to identify somebody from a face.",
+        "This image can't be processed.",
+        "I don't see an image here; please send one.",
+        "抱歉，我无法描述这张图片。",
+        "很抱歉，我不能提供这方面的帮助。",
+        "对不起，我不能识别图中的人物。",
+        "我无法描述这张照片中的人。",
+        "作为一个人工智能语言模型，我看不到图片。",
+        "無法描述此人。",
+        "这张图片无法识别。",
+    ],
+)
+def test_a_refusal_is_no_caption(text: str) -> None:
+    assert description_of(text, False, 500).problem is CaptionProblem.REFUSED
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A man with a sorry-looking hat.",
+        "Sorry-looking flowers stand beside a woman in a red dress.",
+        "In this portrait, a man has a beard.",
+        "I see a man in a suit.",
+        "A man who unfortunately lost his hat in the wind wears a grey coat.",
+        "Unfortunately dressed for the rain, a woman in a light blouse stands in a park.",
+        "A woman whose face cannot be described as young, in a blue scarf.",
+        "As a model, she wears a long silver gown before a white wall.",
+        "As an artist would have it, the light falls on a green coat.",
+        "This portrait shows a man who is unable to button his tight coat.",
+        "The person cannot be older than thirty and wears a green scarf.",
+        "The image shows an AI assistant's logo on a man's black shirt.",
+        "It is not a suit but a uniform that the man wears.",
+        "一位留着棕色长发的女士站在砖墙前，她穿着一件绿色的大衣。",
+        "这张图片展示了一位穿着深色西装的男子。",
+        "照片中的男子无法系上扣子，穿着灰色外套。",
+        "作为背景的是一面白墙，一位女士戴着眼镜。",
+    ],
+)
+def test_a_caption_is_no_refusal(text: str) -> None:
+    assert description_of(text, False, 500).text == text
 
 
 def test_markdown_and_thoughts_are_taken_out() -> None:
     assert plain("<think>\nlong\n</think>\n## Portrait\n- **Hair**: brown\n1. `coat`") == "Portrait Hair: brown coat"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "hmm the user wants</think>A man with a tie.",
+        "hmm</think> no, wait\n</THINK>\n\nA man with a tie.",
+        "<think>a tie <think>again</think> hm</think>A man with a tie.",
+        "<thinking>hm</thinking>A man with a tie.",
+        "A man with a tie.<think>was that right?</think>",
+        "A man with a tie.<think>was that",
+    ],
+)
+def test_thoughts_are_no_part_of_a_caption_whoever_opened_them(answer: str) -> None:
+    assert plain(answer) == "A man with a tie."
 
 
 @pytest.mark.parametrize(
@@ -156,3 +217,49 @@ def test_a_run_begins_only_with_a_server_that_answers_and_goes_on_when_it_is_bac
     assert not list((tmp_path / "other").glob("shards/*/*.tar"))
     run_with(twelve_people, out, address, "broken-twice", *one_by_one)  # nothing to do needs no server
     assert ServiceError.exit_code == 2
+
+
+def test_captions_a_server_failed_to_give_are_said_count_against_the_budget_and_are_asked_for_again(
+    twelve_people: Path, tmp_path: Path
+) -> None:
+    def command(address: str, *options: str) -> subprocess.CompletedProcess[str]:
+        server = f"{{base_url: '{address}/v1', model: broken-until-mended, tries: 1, max_errors: 99}}"
+        values = [f"source.path={twelve_people}", *QUICK_RECIPE, "caption.model=openai", f"caption.server={server}"]
+        sets = [word for value in values for word in ("--set", value)]
+        recipe = PROJECT_ROOT / "pipelines" / "folder.yaml"
+        words = [
+            sys.executable,
+            "-m",
+            "hifidata.cli",
+            "run",
+            recipe,
+            "--out",
+            tmp_path / "out",
+            "--limit",
+            "2",
+            *sets,
+            *options,
+        ]
+        return subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=200, check=False)
+
+    with serving() as address:
+        broken = command(address)
+        n_kept = len(kept(tmp_path / "out"))
+        assert (broken.returncode, n_kept > 0) == (3, True), broken.stderr
+        assert f"captions: {n_kept} of {n_kept} are stand-ins (server_error {n_kept})" in broken.stderr
+        assert (
+            f"the caption server failed on {n_kept} of {n_kept} kept pictures, the recipe allows 50%" in broken.stderr
+        )
+        assert "run the same command with --retry failed" in broken.stderr
+        mend(address)
+        assert command(address).returncode == 3  # the dataset is as it was
+        mended = command(address, "--retry", "failed")
+    assert (mended.returncode, "stand-ins" in mended.stderr) == (0, False), mended.stderr
+    assert {row["caption_problem"] for row in kept(tmp_path / "out")} == {None}
+
+
+def test_refusals_are_said_and_cost_no_budget(twelve_people: Path, tmp_path: Path) -> None:
+    with serving() as address:
+        result = run_with(twelve_people, tmp_path / "out", address, "refusing")
+    assert result.dataset["caption_stand_ins"] == {"refused": len(kept(tmp_path / "out"))}
+    assert not result.over_budget

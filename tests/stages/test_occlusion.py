@@ -34,6 +34,10 @@ def judged(row: dict[str, Any], section: settings.Occlusion) -> tuple[str | None
         ("a handsome man in a handmade suit", ()),
         ("a man speaking into a Microphone.", ("microphone",)),
         ("a secondhand-shop owner, left-hand side", ()),
+        ("a second-hand coat and a hand-made hat", ()),
+        ("her left-hand covers her mouth", ("hand",)),
+        ("a woman with a hand-microphone", ("microphone",)),
+        ("a microphone-stand", ()),
         ("hands and two microphones", ("hand", "microphone")),
         ("a woman with glasses", ()),
         ("", ()),
@@ -41,6 +45,14 @@ def judged(row: dict[str, Any], section: settings.Occlusion) -> tuple[str | None
 )
 def test_terms_are_whole_words_in_singular_or_plural(answer: str, found: tuple[str, ...]) -> None:
     assert terms_in(answer, ("hand", "microphone", "glass of water")) == found
+
+
+@pytest.mark.parametrize("thing", ["face-mask", "cell-phone", "smartphone", "cellphones", "left-hand", "coffee-cups"])
+def test_the_papers_recipe_finds_compound_things(thing: str) -> None:
+    terms = load_recipe(PROJECT_ROOT / "pipelines" / "paper.yaml").occlusion.terms
+    assert terms == settings.Occlusion().terms
+    assert terms_in(f"a man with a {thing}", terms)
+    assert not terms_in("a man wearing headphones and a masked-ball costume", terms)
 
 
 def test_a_description_is_judged_by_the_recipes_terms() -> None:

@@ -38,7 +38,7 @@ GRAPHS: dict[str, list[Any]] = {
     "halved": [("AveragePool", ["input"], "output", HALVED)],
 }
 RECIPE = (
-    "detect.model=scrfd_2.5g", "quality.model=null", "watermark.model=null", "verify.model=mobilefacenet",
+    "detect.model=scrfd_2.5g", "landmarks.model=null", "quality.model=null", "watermark.model=null", "verify.model=mobilefacenet",
     "verify.min_images=1", "verify.min_similarity=0.3", "executor.kind=local",
 )  # fmt: skip
 

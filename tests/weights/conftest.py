@@ -36,6 +36,14 @@ def noise(n_bytes: int, seed: int = 0) -> bytes:
     return random.Random(seed).randbytes(n_bytes)
 
 
+def tensors(n_bytes: int, seed: int = 0) -> bytes:
+    """A safetensors file of so many bytes: one tensor of noise."""
+    head = b'{"w":{"dtype":"U8","shape":[%7d],"data_offsets":[0,%7d]}}'
+    n_values = n_bytes - 8 - len(head % (0, 0))
+    header = head % (n_values, n_values)
+    return len(header).to_bytes(8, "little") + header + noise(n_values, seed)
+
+
 def nothing_half_done(folder: Path) -> bool:
     """No partial or temporary file lies in a folder."""
     return not [path for path in folder.rglob("*") if ".part" in path.name or path.name.startswith(".tmp-")]

@@ -56,11 +56,18 @@ def test_what_a_backend_loads_is_in_the_catalogue_and_the_catalogue_says_so() ->
                 assert f"{stage}:{model}" in CATALOGUE[name].needed_by
 
 
+def test_every_model_that_an_entry_is_for_exists() -> None:
+    models = {f"{stage}:{model}" for stage, table in backends.BY_STAGE.items() for model in table}
+    assert {
+        name: model for name, weight in CATALOGUE.items() for model in weight.needed_by if model not in models
+    } == {}
+
+
 def test_the_page_for_users_lists_every_entry_with_its_licence() -> None:
     page = (PROJECT_ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
     rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
     words = {True: "| yes |", False: "| no |", None: "| unknown |"}
     assert list(rows) == list(CATALOGUE)
     for weight in CATALOGUE.values():
-        for part in (weight.file, weight.licence, words[weight.commercial], *weight.needed_by):
+        for part in (weight.file, weight.licence, words[weight.commercial], *(weight.needed_by or ("(spare)",))):
             assert part in rows[weight.name]

@@ -13,6 +13,8 @@ from hifidata.errors import WeightsError
 from hifidata.weights import find, locate, searching
 from hifidata.weights.catalogue import CATALOGUE, Hub, entry
 from hifidata.weights.locate import cache_folder, look, sha256_of
+from tests.made_graphs import make_graph
+from tests.weights.conftest import tensors
 
 
 @pytest.fixture
@@ -103,9 +105,36 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
 
 
 def test_a_file_that_nobody_published_a_hash_for_is_used_and_called_unpinned(offline: Path) -> None:
-    (offline / "fqa.onnx").write_bytes(b"whatever")
-    assert find("fqa") == offline / "fqa.onnx"
+    graph = make_graph(offline / "fqa.onnx", [("Relu", ["input"], "output")], ([1, 2], [1, 2]))
+    assert find("fqa") == graph
     assert look(entry("fqa")).state == "unpinned"
+    graph.write_bytes(graph.read_bytes()[:-1])
+    assert "is no ONNX graph, or cut off after" in refusal("fqa")
+    graph.write_bytes(b"<html>Log in</html>")
+    assert refusal("fqa") == f"weights fqa: {graph} is a web page; replace it, or run `hifidata weights pull fqa`"
+
+
+def test_a_folder_in_a_files_place_is_said_so_and_so_is_the_reverse(offline: Path, cache: Path) -> None:
+    (offline / "det_10g.onnx").mkdir()
+    (offline / "blip2-opt-2.7b").write_bytes(b"")
+    assert look(entry("det_10g")).problem == "is a folder, expected a file"
+    assert look(entry("blip2_opt_2.7b")).problem == "is a file, expected a folder"
+    (cache / "det_10g.onnx").mkdir(parents=True)
+    (offline / "det_10g.onnx").rmdir()
+    assert refusal("det_10g").endswith("expected a file; remove it and run `hifidata weights pull det_10g`")
+
+
+@pytest.mark.parametrize("variable", ["HIFI_WEIGHTS", "HIFI_WEIGHTS_CACHE"])
+@pytest.mark.parametrize("below", ["", "below/it"])
+def test_a_file_named_as_the_folder_of_weights_is_said_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, below: str
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv(variable, str(tmp_path / "file" / below))
+    message = refusal("det_10g")
+    assert message.startswith(
+        f"{tmp_path / 'file' / below}: is no folder, expected one of model files; mend HIFI_WEIGHTS"
+    )
 
 
 def test_a_model_folder_that_lacks_a_part_of_its_index_is_refused(offline: Path) -> None:
@@ -114,7 +143,9 @@ def test_a_model_folder_that_lacks_a_part_of_its_index_is_refused(offline: Path)
     assert "is empty" in refusal("blip2_flan_t5_xl")
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "1.safetensors"}}))
     assert "lacks 1.safetensors" in refusal("blip2_flan_t5_xl")
-    (folder / "1.safetensors").write_bytes(b"x")
+    (folder / "1.safetensors").write_bytes(tensors(200)[:-1])
+    assert "1.safetensors: has 199 bytes, its header says 200" in refusal("blip2_flan_t5_xl")
+    (folder / "1.safetensors").write_bytes(tensors(200))
     assert find("blip2_flan_t5_xl") == folder
 
 

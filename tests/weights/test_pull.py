@@ -18,9 +18,9 @@ from hifidata.weights import download
 from hifidata.weights.catalogue import Archive, FileState, Hub, Weight
 from hifidata.weights.download import Pulled, pull
 from hifidata.weights.locate import look
-from hifidata.weights.pins import PINS_FILE, read_pins
+from hifidata.weights.pins import PINS_FILE, Pin, read_pins, write_pin
 from tests.servers.file_host import FileHost
-from tests.weights.conftest import IMPATIENT, noise, nothing_half_done
+from tests.weights.conftest import IMPATIENT, noise, nothing_half_done, tensors
 
 DATA = noise(60_000)
 
@@ -100,7 +100,46 @@ def test_another_file_than_the_pinned_one_is_refused_and_the_way_out_named(host:
     host.put("/net", noise(len(DATA), seed=3))
     message = refusal(weight)
     assert f"expected {sha(DATA)}" in message
-    assert message.endswith(f"remove 'net' from {cache / PINS_FILE} to accept another file")
+    assert message.endswith(
+        f"pinned at the first download ({cache / PINS_FILE}): `hifidata weights pull --replace net` accepts another file"
+    )
+    (replaced,) = pull([weight], lambda name, done, total: None, IMPATIENT, replace=True)
+    assert (replaced.was_there, replaced.is_new_pin, look(weight).state) == (False, True, "present")
+
+
+def test_what_is_to_be_replaced_keeps_its_place_until_the_new_one_is_right(host: FileHost, cache: Path) -> None:
+    weight = entry("net", host.put("/net", DATA))
+    bring(weight)
+    host.put("/net", b"<html>log in</html>")
+    with pytest.raises(WeightsError, match="what came is a web page"):
+        pull([weight], lambda name, done, total: None, IMPATIENT, replace=True)
+    assert (cache / "net.bin").read_bytes() == DATA
+    assert look(weight).state == "present"
+
+
+def test_a_web_page_that_was_pinned_once_is_replaced_and_a_file_that_broke_later_is_held_against_its_pin(
+    host: FileHost, cache: Path
+) -> None:
+    weight = entry("net", host.put("/net", DATA))
+    cache.mkdir()
+    page = b"<html>log in</html>"
+    (cache / "net.bin").write_bytes(page)
+    write_pin(cache, "net", Pin("http://somewhere", {"": FileState(len(page), sha(page))}))
+    assert look(weight).problem == "is a web page (it was pinned as it came)"
+    (pulled,) = bring(weight)
+    assert (pulled.is_new_pin, look(weight).state) == (True, "present")
+
+    (cache / "net.bin").write_bytes(page)
+    host.put("/net", noise(len(DATA), seed=3))
+    assert f"expected {sha(DATA)}" in refusal(weight)
+
+
+def test_a_folder_in_the_place_of_a_file_is_named_and_left_alone(host: FileHost, cache: Path) -> None:
+    bundle = Archive(host.put("/pack.zip", zipped({"a.onnx": b"a"})))
+    (cache / "a.bin" / "mine").mkdir(parents=True)
+    message = refusal(entry("a", bundle, member="a.onnx"))
+    assert message == f"{cache / 'a.bin'}: is a folder, expected a file; remove it, then run the same command"
+    assert (cache / "a.bin" / "mine").is_dir()
 
 
 def test_broken_pins_are_one_line(host: FileHost, cache: Path) -> None:
@@ -134,8 +173,13 @@ def test_a_member_that_is_not_there_is_named_with_what_is(host: FileHost) -> Non
 
 
 def test_a_zip_that_is_none_is_one_line(host: FileHost, cache: Path) -> None:
-    message = refusal(entry("a", Archive(host.put("/pack.zip", b"<html>")), member="a.onnx"))
-    assert "pack.zip: not a complete zip" in message
+    for body, words in (
+        (b"<html>", "what came is a web page"),
+        (b"PK\x03\x04", "what came is no complete zip archive"),
+    ):
+        assert words in refusal(entry("a", Archive(host.put("/pack.zip", body)), member="a.onnx"))
+    known = Archive(host.put("/pack.zip", b"no zip"), 6, sha(b"no zip"))
+    assert "pack.zip: not a complete zip" in refusal(entry("a", known, member="a.onnx"))
     assert {path.name for path in cache.iterdir()} == {".lock"}
 
 
@@ -154,7 +198,9 @@ def test_a_whole_archive_becomes_a_folder_without_its_top_and_stays_inside(host:
 def hub(host: FileHost, monkeypatch: pytest.MonkeyPatch) -> FileHost:
     """A hub with one repository of two large files (their hashes published, as for LFS) and a small one."""
     monkeypatch.setattr(download, "HUB", host.url(""))
-    serve(host, {"model-1.safetensors": noise(9000, 1), "model-2.safetensors": noise(9000, 2), "config.json": b"{}"})
+    serve(
+        host, {"model-1.safetensors": tensors(9000, 1), "model-2.safetensors": tensors(9000, 2), "config.json": b"{}"}
+    )
     return host
 
 
@@ -215,7 +261,8 @@ def test_a_repository_whose_hashes_are_in_the_catalogue_needs_no_listing(hub: Fi
 @pytest.mark.parametrize(
     ("listing", "message"),
     [
-        (b"<html>", "expected JSON, got something else"),
+        (b"<html>", "what came is a web page"),
+        (b"{no: json}", "expected JSON, got something else"),
         (b'{"error": "x"}', "not a list of a repository's files"),
         (b'{"sha": "c", "siblings": [{"rfilename": "a.bin"}]}', "lists no file that fits *.json, *.safetensors; got 1 files"),
     ],

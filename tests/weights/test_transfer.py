@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import re
 import shutil
@@ -13,7 +14,8 @@ import pytest
 
 from hifidata.errors import WeightsError
 from hifidata.weights.catalogue import FileState
-from hifidata.weights.transfer import fetch, mirrored
+from hifidata.weights.transfer import Patience, fetch, mirrored
+from tests.made_graphs import make_graph
 from tests.servers.file_host import FileHost
 from tests.weights.conftest import IMPATIENT, noise, nothing_half_done
 
@@ -42,9 +44,9 @@ def refusal(url: str, target: Path, expected: FileState | None = None) -> str:
 def test_a_file_appears_whole_with_nothing_beside_it(
     host: FileHost, tmp_path: Path, expected: FileState | None
 ) -> None:
-    assert get(host.put("/a", DATA), tmp_path / "d" / "a.onnx", expected) == state(DATA)
-    assert (tmp_path / "d" / "a.onnx").read_bytes() == DATA
-    assert [path.name for path in (tmp_path / "d").iterdir()] == ["a.onnx"]
+    assert get(host.put("/a", DATA), tmp_path / "d" / "a.bin", expected) == state(DATA)
+    assert (tmp_path / "d" / "a.bin").read_bytes() == DATA
+    assert [path.name for path in (tmp_path / "d").iterdir()] == ["a.bin"]
 
 
 def test_a_dropped_connection_is_resumed_where_it_broke(host: FileHost, tmp_path: Path) -> None:
@@ -203,6 +205,98 @@ def test_a_body_without_a_length_is_held_against_the_hash(host: FileHost, tmp_pa
     host.put("/a", DATA, says_length=False, drops=deque([90_000]), etag="")
     with pytest.raises(WeightsError, match="has sha256"):
         get(url, tmp_path / "b", state(DATA))
+
+
+def test_what_arrived_before_a_cut_is_written_however_short_the_connections(host: FileHost, tmp_path: Path) -> None:
+    """With the chunks that users have, not those of the other tests."""
+    data = noise(1_500_000)
+    url = host.put("/a", data, drops=deque([100_000] * 14))
+    fetch(url, tmp_path / "a", state(data), Patience(timeout_s=5.0, attempts=2, pause_s=0.01), lambda done, total: None)
+    assert (tmp_path / "a").read_bytes() == data
+    assert host.sent < 1.3 * len(data)
+
+
+def test_a_redirect_loop_is_final_and_said_so(host: FileHost, tmp_path: Path) -> None:
+    message = refusal(host.put("/a", b"", redirect="/a"), tmp_path / "a")
+    assert "redirects without end" in message
+    assert "try a mirror (HIFI_WEIGHTS_MIRROR)" in message
+    assert len(host.asked) == 31  # one attempt, with as many hops as requests follows
+
+
+@pytest.mark.parametrize("expected", [None, state(DATA)])
+def test_a_body_that_is_encoded_against_our_wish_is_decoded(
+    host: FileHost, tmp_path: Path, expected: FileState | None
+) -> None:
+    url = host.put("/a", gzip.compress(DATA), headers={"Content-Encoding": "gzip"})
+    assert get(url, tmp_path / "a", expected) == state(DATA)
+    url = host.put("/b", gzip.compress(DATA), headers={"Content-Encoding": "gzip"}, drops=deque([90_000]))
+    assert get(url, tmp_path / "b", expected) == state(DATA)
+    assert [asked.range for asked in host.asked] == [None] * 3  # the place in the file is not the place in the body
+
+
+def test_an_encoding_that_cannot_be_undone_is_named(host: FileHost, tmp_path: Path) -> None:
+    url = host.put("/a", DATA, headers={"Content-Encoding": "br"})
+    assert "the server sent it with Content-Encoding br, though asked for none" in refusal(url, tmp_path / "a")
+    url = host.put("/b", DATA, headers={"Content-Encoding": "gzip"})
+    assert "the body is not what its Content-Encoding says" in refusal(url, tmp_path / "b")
+
+
+def test_a_resumed_body_that_is_encoded_is_fetched_from_the_start(host: FileHost, tmp_path: Path) -> None:
+    refusal(host.put("/a", DATA, drops=deque([90_000, 0, 0]), etag='"same"'), tmp_path / "a")
+    url = host.put("/a", gzip.compress(DATA), headers={"Content-Encoding": "gzip"}, etag='"same"')
+    assert get(url, tmp_path / "a") == state(DATA)
+    assert [asked.range is None for asked in host.asked[-2:]] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("data", "headers", "words"),
+    [
+        (b"", {}, "what came is empty"),
+        (b"<p>Log in", {"Content-Type": "text/html; charset=utf-8"}, "the server sent a web page (text/html)"),
+        (b"\n<!DOCTYPE html><title>Log in", {}, "what came is a web page"),
+        (noise(5000), {}, "what came is no ONNX graph"),
+    ],
+)
+def test_what_is_no_model_is_refused_where_no_hash_is_known(
+    host: FileHost, tmp_path: Path, data: bytes, headers: dict[str, str], words: str
+) -> None:
+    message = refusal(host.put("/a", data, headers=headers), tmp_path / "a.onnx")
+    assert words in message
+    assert "bring the file by hand" in message
+    assert list(tmp_path.iterdir()) == []
+    assert len(host.asked) == 1
+
+
+def test_a_cut_body_whose_length_nobody_told_is_no_graph(host: FileHost, tmp_path: Path) -> None:
+    graph = make_graph(tmp_path / "g", [("Relu", ["input"], "output")], ([1, 2], [1, 2])).read_bytes()
+    url = host.put("/a", graph, says_length=False, drops=deque([len(graph) - 3]))
+    assert f"cut off after {len(graph) - 3} bytes" in refusal(url, tmp_path / "a.onnx")
+    assert get(url, tmp_path / "a.onnx") == state(graph)
+
+
+def test_a_server_that_calls_everything_a_web_page_is_believed_where_the_hash_is_right(
+    host: FileHost, tmp_path: Path
+) -> None:
+    url = host.put("/a", DATA, headers={"Content-Type": "text/html"})
+    assert get(url, tmp_path / "a.onnx", state(DATA)) == state(DATA)
+
+
+@pytest.mark.parametrize("place", ["a", ".a.part", ".a.part.json"])
+def test_a_folder_in_the_way_is_named_and_left_alone(host: FileHost, tmp_path: Path, place: str) -> None:
+    (tmp_path / place / "mine").mkdir(parents=True)
+    with pytest.raises(WeightsError) as caught:
+        get(host.put("/a", DATA), tmp_path / "a")
+    assert (
+        str(caught.value) == f"{tmp_path / place}: is a folder, expected a file; remove it, then run the same command"
+    )
+    assert (tmp_path / place / "mine").is_dir()
+    assert host.asked == []
+
+
+def test_a_file_in_the_way_of_the_folder_is_named(host: FileHost, tmp_path: Path) -> None:
+    (tmp_path / "d").write_bytes(b"")
+    with pytest.raises(WeightsError, match="d: is a file, expected a folder; remove it"):
+        get(host.put("/a", DATA), tmp_path / "d" / "a")
 
 
 @pytest.mark.parametrize(

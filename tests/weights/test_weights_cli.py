@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -11,10 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from hifidata.weights.catalogue import CATALOGUE
+from hifidata.errors import WeightsError
+from hifidata.recipe import load_recipe
+from hifidata.run.plan import open_source
+from hifidata.run.work import Worker
+from hifidata.weights.catalogue import CATALOGUE, FileState
+from hifidata.weights.pins import Pin, write_pin
 from tests.conftest import PROJECT_ROOT
+from tests.made_graphs import make_graph
 from tests.servers.file_host import FileHost
-from tests.weights.conftest import noise
 
 NEEDY = (
     "import dataclasses; from hifidata import backends, cli; "
@@ -72,13 +78,51 @@ def test_pull_then_verify_then_an_altered_file_is_named(mirror: FileHost, cache:
     assert bad.stderr.count("\n") == 1
 
 
-def test_a_file_without_a_published_hash_is_pinned_and_said_so(mirror: FileHost, cache: Path) -> None:
-    mirror.put(path_of("fqa"), noise(5000))
+def test_a_file_without_a_published_hash_is_pinned_and_said_so(mirror: FileHost, cache: Path, tmp_path: Path) -> None:
+    graph = make_graph(tmp_path / "graph", [("Relu", ["input"], "output")], ([1, 2], [1, 2])).read_bytes()
+    mirror.put(path_of("fqa"), graph)
     done = hifidata("weights", "pull", "fqa")
     assert done.returncode == 0, done.stderr
     assert "fqa: nobody publishes its hash; what is here now was pinned" in done.stderr
-    assert (cache / "fqa.onnx").read_bytes() == noise(5000)
+    assert (cache / "fqa.onnx").read_bytes() == graph
     assert "hifidata-pins.json" in {path.name for path in cache.iterdir()}
+
+
+def test_a_login_page_is_not_pinned_and_one_that_was_is_named_and_replaced(
+    mirror: FileHost, cache: Path, tmp_path: Path
+) -> None:
+    page = b"<html><body>Log in to the hotel's network</body></html>"
+    mirror.put(path_of("fqa"), page, headers={"Content-Type": "text/html"})
+    refused = hifidata("weights", "pull", "fqa")
+    assert (refused.returncode, [path.name for path in cache.iterdir()]) == (2, [".lock"])
+    assert "the server sent a web page (text/html), perhaps to log in; try a mirror" in refused.stderr
+
+    (cache / "fqa.onnx").write_bytes(page)
+    write_pin(cache, "fqa", Pin("http://hotel", {"": FileState(len(page), hashlib.sha256(page).hexdigest())}))
+    verified = hifidata("weights", "verify", "fqa")
+    assert verified.returncode == 1
+    assert verified.stderr == f"error: weights fqa: {cache / 'fqa.onnx'} is a web page (it was pinned as it came)\n"
+    mirror.put(path_of("fqa"), make_graph(tmp_path / "g", [("Relu", ["input"], "output")], ([2], [2])).read_bytes())
+    pulled = hifidata("weights", "pull", "fqa")
+    assert pulled.returncode == 0, pulled.stderr
+    assert hifidata("weights", "verify", "fqa").returncode == 0
+    assert "pulled" in hifidata("weights", "pull", "fqa", "--replace").stdout
+
+
+def test_a_model_that_cannot_use_its_pinned_file_names_the_pin_and_the_way_out(cache: Path, tmp_path: Path) -> None:
+    cache.mkdir()
+    data = make_graph(cache / "fqa.onnx", [("Relu", ["input"], "output")], ([2], [2])).read_bytes()
+    recipe = load_recipe(
+        PROJECT_ROOT / "pipelines" / "folder.yaml", [f"source.path={tmp_path}", "quality.model=modelscope_fqa"]
+    )
+    for pins, words in ((0, ""), (1, "nobody publishes its hash, hifidata-pins.json pins what was downloaded first: ")):
+        if pins:
+            write_pin(cache, "fqa", Pin("http://x", {"": FileState(len(data), hashlib.sha256(data).hexdigest())}))
+        with pytest.raises(WeightsError) as caught:
+            Worker(recipe, ["quality"], open_source(recipe), tmp_path / "out")
+        assert "another graph than expected" in str(caught.value)
+        assert ("`hifidata weights pull --replace fqa` gets it anew" in str(caught.value)) == bool(pins)
+        assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ and the arithmetic, against independent implementations. No statement about real
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import sys
@@ -121,6 +122,51 @@ def test_made_flame_file_a_swap_keeps_the_targets_place_in_its_picture(made: dic
     assert np.array_equal(backend.project(backend.swap(faces[1], faces[1])), backend.project(faces[1]))
     stored = {"model": "deca", **mixed.arrays()}
     assert np.array_equal(backend.project(backend.from_stored(None, stored)), backend.project(mixed))
+
+
+def test_made_flame_file_training_takes_its_folder_into_the_worker_processes(
+    made: dict[str, Any], tmp_path: Path, accelerate_alone: None
+) -> None:
+    pytest.importorskip("diffusers")
+    pytest.importorskip("accelerate")
+    from hifidata.store.shards import write_shard
+    from hifimodel.data.drawing import StoredLandmarks
+    from hifimodel.train import main
+    from tests.hifimodel.data_shards import person, person_id
+
+    rng = np.random.default_rng(0)
+    samples = person(1, 5)
+    for _, members in samples:
+        arrays = {name: rng.normal(size=n).astype(np.float32) for name, n in (("shape", 100), ("expression", 50))}
+        arrays |= {"pose": np.zeros(6, np.float32), "camera": np.array([20, 128, 128], np.float32)}
+        buffer = io.BytesIO()
+        np.savez(buffer, model=np.array("deca"), **arrays)
+        members["face3d.npz"] = buffer.getvalue()
+    write_shard(tmp_path / "shards" / f"{person_id(1)}.tar", samples)
+    settings = (
+        "steps=1",
+        "batch_size=1",
+        "samples=1",
+        "sample_steps=1",
+        "id_weight=0",
+        "landmarks=deca",
+        "loader_workers=1",
+    )
+    pairs = [part for text in (*(f"train.{one}" for one in settings), "model.image_px=64") for part in ("--set", text)]
+    places = [
+        "--shards",
+        str(tmp_path / "shards"),
+        "--out",
+        str(tmp_path / "run"),
+        "--landmarks-weights",
+        str(tmp_path),
+    ]
+    assert main(["--preset", "tiny", *places, *pairs]) == 0
+    face3d = arrays | {"model": np.array("deca")}
+    paint = StoredLandmarks("deca", tmp_path)
+    drawn = [one(None, face3d, None, face3d, 256, 64) for one in (paint, pickle.loads(pickle.dumps(paint)))]
+    assert drawn[0].any()
+    assert np.array_equal(*drawn)
 
 
 class _Evil:

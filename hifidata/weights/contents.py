@@ -1,0 +1,125 @@
+"""Whether a file can be what its suffix says, where no hash tells: a login page is not a model.
+
+Only the outside is read: the frame of a graph, the directory of an archive. What is inside shows when a backend opens it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+_HEAD_BYTES = 512
+_GRAPH, _OPERATOR_SETS = 7, 8
+_MOST_BYTES = 2**31
+"""Of a protobuf message, and so of a field."""
+_FIXED_BYTES = {1: 8, 5: 4}
+"""Size of a protobuf field's value by wire type, of the types that have one."""
+
+
+def problem_of(path: Path, suffix: str) -> str:
+    """What is visibly wrong with a model file, in words; "" where nothing is.
+
+    Args:
+        path: the file, perhaps not under its own name yet.
+        suffix: of its own name.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if not head:
+        return "is empty"
+    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "is a web page"
+    if head.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, not the file it stands for"
+    return CHECKS[suffix](path) if suffix in CHECKS else ""
+
+
+def _of_onnx(path: Path) -> str:
+    """A graph is one protobuf message: its fields end where the file does, a graph and operator sets among them."""
+    n_bytes = path.stat().st_size
+    fields = set()
+    try:
+        with open(path, "rb") as file:
+            while file.tell() < n_bytes:
+                fields.add(_skip_field(file))
+            if file.tell() > n_bytes:
+                raise EOFError
+    except EOFError:
+        return f"is no ONNX graph, or cut off after {n_bytes} bytes"
+    except ValueError:
+        return "is no ONNX graph"
+    return "" if {_GRAPH, _OPERATOR_SETS} <= fields else "is no complete ONNX graph"
+
+
+def _skip_field(file: IO[bytes]) -> int:
+    """Goes to the end of the protobuf field that begins here; returns its number. Raises ValueError, EOFError."""
+    number, wire_type = divmod(_varint(file), 8)
+    if number == 0 or wire_type not in (0, 2, *_FIXED_BYTES):
+        raise ValueError
+    n_bytes = _FIXED_BYTES.get(wire_type) or _varint(file)  # for wire type 0, that is the value
+    if wire_type != 0:
+        if n_bytes > _MOST_BYTES:
+            raise ValueError
+        file.seek(n_bytes, os.SEEK_CUR)
+    return number
+
+
+def _varint(file: IO[bytes]) -> int:
+    """The next number, seven bits a byte. Raises EOFError where the file ends in it."""
+    value = 0
+    for shift in range(0, 64, 7):
+        byte = file.read(1)
+        if not byte:
+            raise EOFError
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            break
+    return value
+
+
+def _of_zip(path: Path) -> str:
+    return "" if zipfile.is_zipfile(path) else "is no complete zip archive"
+
+
+def _of_torch(path: Path) -> str:
+    with open(path, "rb") as file:
+        is_pickle = file.read(1) == b"\x80"  # what torch wrote before 1.6
+    return "" if is_pickle or zipfile.is_zipfile(path) else "is no complete file of torch"
+
+
+def _of_safetensors(path: Path) -> str:
+    """Eight bytes say how long the header is, the header where the last tensor ends."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        try:
+            header: Any = json.loads(file.read(length)) if length < path.stat().st_size else None
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+            return "is no safetensors file"
+    expected = 8 + length + max(ends, default=0)
+    got = path.stat().st_size
+    return "" if got == expected else f"has {got} bytes, its header says {expected}"
+
+
+def _of_json(path: Path) -> str:
+    text = path.read_bytes().strip()
+    return "" if text[:1] + text[-1:] in (b"{}", b"[]") else "is no complete JSON"
+
+
+CHECKS: Mapping[str, Callable[[Path], str]] = {
+    ".onnx": _of_onnx,
+    ".npz": _of_zip,
+    ".zip": _of_zip,
+    ".pth": _of_torch,
+    ".pt": _of_torch,
+    ".safetensors": _of_safetensors,
+    ".json": _of_json,
+}
+"""By suffix; of other files only the first bytes are looked at."""

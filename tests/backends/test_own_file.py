@@ -1,0 +1,165 @@
+"""Model files of the user's own, under any name, for an architecture that a recipe names: real networks throughout."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from hifidata import backends
+from hifidata.errors import DatasetError, RecipeError, WeightsError
+from hifidata.recipe import Recipe, load_recipe, resolve
+from hifidata.run.engine import RunOptions, run
+from hifidata.run.needs import needed_weights, require_weights
+from hifidata.run.plan import make_plan
+from hifidata.run.replay import replay
+from hifidata.weights import searching
+from tests.conftest import PROJECT_ROOT
+
+
+@pytest.fixture
+def files(assets: Path, tmp_path: Path) -> dict[str, Path]:
+    """SCRFD and MobileFaceNet under names that no catalogue knows."""
+    weights = assets / "weights"
+    originals = {
+        "detector": weights / "scrfd" / "scrfd_500m_bnkps.onnx",
+        "embedder": weights / "mobilefacenet" / "MobileFaceNet.onnx",
+    }
+    return {name: Path(shutil.copy(path, tmp_path / f"my {name}.onnx")) for name, path in originals.items()}
+
+
+def sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def recipe_of(files: dict[str, Path], **verify: Any) -> Recipe:
+    sections = {
+        "detect": {"model": "retinaface", "file": str(files["detector"])},
+        "verify": {"model": "arcface", "file": str(files["embedder"]), "normalisation": "imagenet", **verify},
+        "quality": {"model": None}, "watermark": {"model": None}, "landmarks": {"model": None},
+    }  # fmt: skip
+    return resolve({"name": "t", "source": {"kind": "folder", "path": "photos"}, **sections}, "t")
+
+
+def test_own_files_run_and_are_told_by_their_hash_a_changed_one_is_noticed_and_a_replay_needs_none(
+    assets: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "photos" / "somebody").mkdir(parents=True)
+    for number in (3, 5, 7):
+        shutil.copy(
+            assets / "faces" / "human-samples" / f"stock-emotions-a-{number}.jpg", tmp_path / "photos" / "somebody"
+        )
+    overrides = [
+        f"source.path={tmp_path / 'photos'}", "executor.kind=local", "crop.output_px=256", "quality.model=null",
+        "watermark.model=null", "landmarks.model=null", "detect.model=retinaface", f"detect.file={files['detector']}",
+        "verify.model=arcface", f"verify.file={files['embedder']}", "verify.normalisation=imagenet",
+        "verify.min_similarity=0.35", "verify.min_images=1", "dedup.enabled=false",
+    ]  # fmt: skip
+    folder, out = PROJECT_ROOT / "pipelines" / "folder.yaml", tmp_path / "out"
+    result = run(load_recipe(folder, overrides), RunOptions(out), lambda progress: None)
+    hashes = {name: sha256_of(path) for name, path in files.items()}
+    kept = [row for row in pq.read_table(out / "manifests" / "images.parquet").to_pylist() if row["status"] == "kept"]
+    assert kept
+    for row in kept:
+        assert row["detect_model"] == f"retinaface@{hashes['detector'][:12]}"
+        assert row["embedding_model"] == f"arcface@{hashes['embedder'][:12]}"
+    models = {model["stage"]: model for model in result.dataset["models"]}
+    assert (models["detect"]["file_sha256"], models["verify"]["file_sha256"]) == tuple(hashes.values())
+    assert str(tmp_path) not in (out / "README.md").read_text()
+
+    with files["embedder"].open("ab") as file:
+        file.write(b"\x00")
+    with pytest.raises(DatasetError, match=rf"another recipe \(.*verify\.file_sha256: {hashes['embedder']} -> "):
+        run(load_recipe(folder, overrides), RunOptions(out), lambda progress: None)
+    files["embedder"].unlink()
+    assert replay(out, ["verify.min_similarity=0.99"]).kept_after == 0
+
+
+def test_an_own_file_gives_what_the_catalogues_gives(assets: Path, files: dict[str, Path]) -> None:
+    recipe = recipe_of(files)
+    face = [np.random.default_rng(0).integers(0, 256, (112, 112, 3), np.uint8)]
+    points = [np.array([[38, 52], [74, 52], [56, 72], [42, 92], [71, 92]], np.float32)]
+    with searching(assets / "weights"):
+        theirs = backends.load("verify", "mobilefacenet").embed(face, points, [None])
+    ours = backends.load("verify", "arcface", recipe.verify).embed(face, points, [None])
+    assert np.array_equal(ours, theirs)
+    other = backends.load("verify", "arcface", recipe_of(files, normalisation=None).verify).embed(face, points, [None])
+    assert not np.allclose(other, theirs, atol=0.01)
+
+
+def test_the_plan_says_whose_files_and_thresholds_they_are(files: dict[str, Path], tmp_path: Path) -> None:
+    models = {row["stage"]: row for row in make_plan_of(recipe_of(files), tmp_path)}
+    assert models["detect"]["licence"] == models["verify"]["licence"] == "yours (unknown)"
+    assert models["detect"]["thresholds_from"] == "retinaface's own cut, made for another file"
+    assert models["verify"]["thresholds_from"].startswith("k, min_similarity: arcface's default, made for another file")
+    stated = {row["stage"]: row for row in make_plan_of(recipe_of(files, k=1, min_similarity=0.3), tmp_path)}
+    assert stated["verify"]["thresholds_from"] == "the recipe"
+    assert needed_weights(recipe_of(files)) == []
+    permissive = recipe_of(files).model_copy(update={"licence_policy": "permissive"})
+    with pytest.raises(WeightsError, match=r"detect:retinaface \(yours \(unknown\)\).*verify:arcface \(yours"):
+        make_plan(permissive)
+
+
+def make_plan_of(recipe: Recipe, tmp_path: Path) -> list[dict[str, Any]]:
+    (tmp_path / "photos" / "ann").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "photos" / "ann" / "1.jpg").write_bytes(b"no picture")
+    source = recipe.source.model_copy(update={"path": str(tmp_path / "photos")})
+    rows: list[dict[str, Any]] = make_plan(recipe.model_copy(update={"source": source})).as_dict()["models"]
+    return rows
+
+
+def test_where_a_file_lies_does_not_change_the_recipe_but_what_it_holds_does(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    before = recipe_of(files).hash
+    moved = files | {"embedder": files["embedder"].rename(tmp_path / "elsewhere.onnx")}
+    assert recipe_of(moved).hash == before
+    assert recipe_of(files | {"embedder": files["detector"]}).hash != before
+    assert Recipe.model_validate_json(recipe_of(moved).model_dump_json()).hash == before
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"detect": {"model": "scrfd_2.5g", "file": "/no/such.onnx"}}, "detect.file: /no/such.onnx cannot be read (No such"),
+        ({"verify": {"file": "x.onnx"}}, "verify.file: model dlib_resnet reads no model file; set verify.model to one of arcface"),
+        ({"quality": {"file_sha256": "0" * 64}}, "quality.file_sha256: is of no file"),
+        ({"quality": {"file": "x", "file_sha256": "short"}}, "quality.file_sha256: String should match"),
+        ({"verify": {"model": "arcface", "normalisation": "imagenet"}}, "verify.normalisation: is that of a file of your own"),
+        ({"verify": {"model": "arcface", "normalisation": "imagnet"}}, "verify.normalisation: Input should be"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused_when_the_recipe_is_read(section: dict[str, Any], words: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        resolve({"name": "t", "source": {"kind": "folder"}, "landmarks": {"model": None}, **section}, "t")
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_the_one_the_recipe_states_or_not_of_that_kind_stops_the_run_before_any_work(
+    files: dict[str, Path],
+) -> None:
+    stated = recipe_of(files, file_sha256="0" * 64)
+    with pytest.raises(
+        WeightsError, match=rf"verify\.file: .* has sha256 {sha256_of(files['embedder'])}, expected 0000"
+    ):
+        require_weights(stated)
+    confused = recipe_of({"detector": files["embedder"], "embedder": files["detector"]})
+    require_weights(confused)  # hashes alone do not tell
+    for stage, section in (("detect", confused.detect), ("verify", confused.verify)):
+        with pytest.raises(WeightsError, match="another graph than expected"):
+            backends.load(stage, str(section.model), section)
+
+
+@pytest.mark.parametrize("scorer", ["ediffiqa", "modelscope_fqa"])
+def test_quality_takes_an_own_file_too_and_a_real_embedder_is_none(files: dict[str, Path], scorer: str) -> None:
+    quality = {"model": scorer, "file": str(files["embedder"])}
+    section = resolve({"name": "t", "source": {"kind": "folder"}, "quality": quality}, "t").quality
+    assert section.min_score == (backends.SCORERS[scorer].defaults or {})["min_score"]
+    with pytest.raises(WeightsError, match=r"my embedder\.onnx: no graph of"):
+        backends.load("quality", scorer, section)

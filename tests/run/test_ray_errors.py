@@ -1,0 +1,119 @@
+"""What ends a local run ends a run on Ray in the same way: the same line, the same exit code, and it can be resumed."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hifidata.cli import main
+from hifidata.errors import ServiceError, SourceError
+from hifidata.recipe import Recipe, load_recipe
+from hifidata.run.engine import RunOptions, run
+from hifidata.run.local import run_local
+from hifidata.run.plan import make_plan
+from hifidata.run.ray_data import run_ray
+from tests.conftest import PROJECT_ROOT, QUICK_RECIPE, digest
+from tests.made_graphs import make_graph
+from tests.servers.openai_server import serving
+
+RECIPE = PROJECT_ROOT / "pipelines" / "folder.yaml"
+TWO_GROUPS = (
+    "groups=[{name: a, num_cpus: 0.5, stages: [intake, detect, crop]}, {name: b, num_cpus: 0.5, stages: [quality, watermark,"
+    " occlusion, embed, dedup, verify, restore, matting, face3d, landmarks, attributes, caption]}]"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_here() -> Iterator[None]:
+    """One small Ray for all tests of this module."""
+    import ray
+
+    ray.init(num_cpus=1, include_dashboard=False, object_store_memory=150_000_000, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def sigterm_as_before() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def ending(
+    photos: Path, out: Path, executor: str, sets: tuple[str, ...], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> tuple[object, str]:  # fmt: skip
+    """Exit code of ``hifidata run`` and its stderr below the progress line."""
+    words = [f"source.path={photos}", *QUICK_RECIPE, *sets]
+    command = ["hifidata", "run", str(RECIPE), "--out", str(out), "--limit", "2", "--executor", executor]
+    monkeypatch.setattr(sys, "argv", command + [part for word in words for part in ("--set", word)])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code, capsys.readouterr().err.partition("\n")[2]
+
+
+@pytest.mark.parametrize("groups", [(), (TWO_GROUPS,)], ids=["one group", "two groups"])
+def test_a_model_that_cannot_be_loaded_is_one_line_and_exit_2(
+    twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    groups: tuple[str, ...],
+) -> None:  # fmt: skip
+    (tmp_path / "models").mkdir()
+    make_graph(tmp_path / "models" / "fqa.onnx", [("Relu", ["input"], "output")], ([1, 2], [1, 2]))
+    sets = ("quality.model=modelscope_fqa", f"weights.folder={tmp_path / 'models'}", *groups)
+    ends = [ending(twelve_people, tmp_path / kind, kind, sets, monkeypatch, capsys) for kind in ("local", "ray")]
+    assert ends[0] == ends[1]
+    code, words = ends[0]
+    assert code == 2
+    assert words.startswith(f"error: {tmp_path / 'models' / 'fqa.onnx'}: another graph than expected")
+    assert words.count("\n") == 1
+
+
+def test_a_server_that_refuses_during_the_run_is_one_line_and_exit_2(
+    twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving() as address:
+        sets = ("caption.model=openai", f"caption.server={{base_url: '{address}/v1', model: locked, tries: 1}}")
+        ends = [ending(twelve_people, tmp_path / kind, kind, sets, monkeypatch, capsys) for kind in ("local", "ray")]
+    assert ends[0] == ends[1]
+    code, words = ends[0]
+    assert code == 2
+    assert "refuses us (401)" in words
+    assert words.count("\n") == 1
+
+
+def test_after_too_many_errors_of_a_server_the_same_command_goes_on(twelve_people: Path, tmp_path: Path) -> None:
+    def recipe(address: str, kind: str) -> Recipe:
+        server = f"{{base_url: '{address}/v1', model: broken-twice, tries: 1, max_errors: 2, concurrency: 1}}"
+        sets = [*QUICK_RECIPE, "caption.model=openai", f"caption.server={server}", f"executor.kind={kind}"]
+        return load_recipe(RECIPE, [f"source.path={twelve_people}", *sets])
+
+    for kind in ("local", "ray"):
+        out = tmp_path / kind
+        with serving() as address:
+            with pytest.raises(ServiceError, match="failed on 2 portraits in a row"):
+                run(recipe(address, kind), RunOptions(out, limit=2), lambda progress: None)
+            assert not (out / "dataset.json").exists()
+            run(recipe(address, kind), RunOptions(out, limit=2), lambda progress: None)
+    assert digest(tmp_path / "ray") == digest(tmp_path / "local")
+
+
+def test_a_source_that_goes_away_and_a_folder_that_cannot_be_written_end_both_executors_alike(
+    twelve_people: Path, tmp_path: Path
+) -> None:
+    gone = load_recipe(RECIPE, [f"source.path={tmp_path / 'gone'}", *QUICK_RECIPE])
+    here = load_recipe(RECIPE, [f"source.path={twelve_people}", *QUICK_RECIPE])
+    (tmp_path / "shards").write_bytes(b"a file where a folder should be")
+    pending = frozenset({next(iter(make_plan(here, 1).candidates_of))})
+    for recipe, kind in ((gone, SourceError), (here, OSError)):
+        messages = []
+        for execute in (lambda r: run_local(r, pending, tmp_path), lambda r: run_ray(r, pending, tmp_path, None)):
+            with pytest.raises(kind) as caught:
+                list(execute(recipe))
+            messages.append(str(caught.value))
+        assert messages[0] == messages[1]
