@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 from pathlib import Path
@@ -21,7 +22,7 @@ from hifimodel.config import load_preset  # noqa: E402
 from hifimodel.data import DataConfig, describe_shards  # noqa: E402
 from hifimodel.errors import ConfigError  # noqa: E402
 from hifimodel.pipeline import HiFiPortraitPipeline  # noqa: E402
-from hifimodel.portrait_maker import MakerOptions, load_reader  # noqa: E402
+from hifimodel.portrait_maker import MakerOptions, add_options, load_reader  # noqa: E402
 from hifimodel.train import main  # noqa: E402
 from hifimodel.training.options import RunOptions  # noqa: E402
 from hifimodel.training.setup import resolved  # noqa: E402
@@ -41,9 +42,10 @@ def matted_shards(folder: Path, model: str | None = "selfie") -> Path:
     return folder
 
 
-def options(model: Path, **changes: object) -> MakerOptions:
-    values: dict[str, object] = dict.fromkeys(MakerOptions.__dataclass_fields__)
-    return MakerOptions(**(values | {"detector": "dlib_hog"} | {"model": model} | changes))  # type: ignore[arg-type]
+def options(model: Path, *words: object) -> MakerOptions:
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    return MakerOptions.of(parser.parse_args(["--model", str(model), *map(str, words)]))
 
 
 def model_folder(folder: Path, *choices: str) -> Path:
@@ -98,12 +100,12 @@ def test_a_bare_model_folder_and_a_saved_pipeline_prepare_photos_as_in_training(
     bare = model_folder(tmp_path / "bare", "model.landmarks=tddfa", "model.matting=selfie")
     HiFiPortraitPipeline.from_trained(bare).save_pretrained(tmp_path / "saved")
     for place in (bare, tmp_path / "saved"):
-        reader = load_reader(options(place, landmarks_weights=assets / "weights" / "3ddfa"))
+        reader = load_reader(options(place, "--landmarks-weights", assets / "weights" / "3ddfa"))
         assert reader.landmarks.name == "tddfa"
         assert reader.how is not None
         assert reader.how.alpha is not None
         assert reader.how.view.side_px == 32  # the tiny tower's own, as the loader cut it
-    plain = load_reader(options(bare, landmarks="points", matting="none"))
+    plain = load_reader(options(bare, "--landmarks", "points", "--matting", "none"))
     assert plain.landmarks.name == "points"
     assert plain.how is not None
     assert plain.how.alpha is None
@@ -113,4 +115,4 @@ def test_a_matting_that_nobody_named_is_asked_for(tmp_path: Path, assets: Path) 
     model = model_folder(tmp_path, "model.matting=unnamed")
     with pytest.raises(ConfigError, match="name it with --matting, or say --matting none"):
         load_reader(options(model))
-    assert load_reader(options(model, matting="none")).how is not None
+    assert load_reader(options(model, "--matting", "none")).how is not None
