@@ -32,11 +32,6 @@ class Pretrained(Protocol):
 Part = TypeVar("Part", bound=Pretrained)
 Net = TypeVar("Net", bound=nn.Module)
 
-<<<<<<< HEAD
-STATE_FILE = "state.json"
-"""In a checkpoint and in a run's ``model/``: the step, and what else is worth knowing."""
-=======
->>>>>>> fix5b
 LOAD_ERRORS = (
     OSError,
     ValueError,
@@ -50,11 +45,8 @@ LOAD_ERRORS = (
 )
 """What ``from_pretrained`` raises on damaged folders: the libraries hand what a file says to constructors unchecked."""
 PIPELINE_INDEX = "model_index.json"
-<<<<<<< HEAD
-=======
 STATE_FILE = "state.json"
 """In a checkpoint and in a run's ``model/``: the step, and what else is worth knowing."""
->>>>>>> fix5b
 RANDOM = "random"
 """Instead of a base: SDXL's shapes with random weights, for counting and timing."""
 

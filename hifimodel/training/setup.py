@@ -103,13 +103,8 @@ def resolved(options: RunOptions, report: Report) -> RunOptions:
     Raises:
         DataError: the shards hold another embedder's vectors than the preset wants, or nothing usable.
         CheckpointError: the folder holds a run of another preset.
-<<<<<<< HEAD
-        LandmarkError: the landmark backend does not exist, or lacks its files.
-        ConfigError: the preset says of references or landmarks what training does not do.
-=======
         ConfigError: the preset says of references or landmarks what training does not do.
         LandmarkError: the landmark backend does not exist, or lacks its files.
->>>>>>> fix5b
     """
     StoredLandmarks(options.preset.train.landmarks, options.landmarks_weights).load()
     facts = describe_shards(data_config(options, (0, 1), clip_px=224, on_gpu=False))
