@@ -15,24 +15,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy
 import argparse
 import csv
 import hashlib
-import math
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks import lettering
+from benchmarks.drawn_report import HALVES, Trial, contact_sheets, group_table, interval, recall_table
 from benchmarks.lettering import MANNERS, SCRIPTS, Font, Lettering
 from benchmarks.quality import LABELS, ROOT, Label, large_enough, read_labels
 from hifidata import console
 from hifidata.backends.base import F32, RgbU8
-from hifidata.errors import HifiError
+from hifidata.errors import UsageError
 from hifidata.image.encode import encode_jpeg
 from hifidata.recipe import Recipe, load_recipe
 from hifidata.schema import Row
@@ -45,16 +43,6 @@ SEED = 2024
 JPEG_QUALITY = 90
 WINDOW_GROWN_BY = 0.5
 """Letters are drawn on the face box grown by this share of its longer side: more than the stage looks at."""
-
-INVISIBLE_LEVELS = 25.0
-"""Letters that change the face by less than a tenth of the range, in the channel that changes most, count as invisible: by
-eye, half of the texts that do so on photos of A cannot be made out at 200 px."""
-
-CLEAR_LEVELS, CLEAR_FONT_PX = 40.0, 12.0
-"""Of what must be found, the part that has a row of its own because nobody would miss it."""
-
-HALVES = ("A", "B")
-THUMBNAIL_PX = 220
 
 
 @dataclass(frozen=True)
@@ -73,37 +61,6 @@ class Face:
     sample: Sample
     around_u8: RgbU8
     box: F32
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One drawn text and what became of it.
-
-    Attributes:
-        contrast: levels by which the letters change the face; None where they do not touch it.
-        read: what counted as text.
-        seen_u8: the region that the stage looked at.
-    """
-
-    name: str
-    half: str
-    what: Lettering
-    face_px: float
-    contrast: float | None
-    read: str | None
-    overlap: float
-    is_dropped: bool
-    seen_u8: RgbU8
-
-    @property
-    def counts(self) -> bool:
-        """Whether it must be found."""
-        return self.contrast is not None and self.contrast >= INVISIBLE_LEVELS
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether nobody would miss it."""
-        return self.counts and (self.contrast or 0) >= CLEAR_LEVELS and self.what.size * self.face_px >= CLEAR_FONT_PX
 
 
 class Bench:
@@ -185,77 +142,13 @@ def around(rgb_u8: RgbU8, box: F32) -> tuple[RgbU8, F32]:
     return rgb_u8[y1:y2, x1:x2], box - np.array([x1, y1, x1, y1], np.float32)
 
 
-def letterings(face: Face, fonts: Mapping[str, Sequence[Font]]) -> Iterator[Lettering]:
-    """A word in every script, and one of every other manner in Latin."""
+def letterings(face: Face, fonts: Mapping[str, tuple[Sequence[Font], str]]) -> Iterator[Lettering]:
+    """A word in every script that has fonts, and one of every other manner in Latin."""
     kinds = [("word", script) for script in SCRIPTS] + [(manner, "Latin") for manner in MANNERS if manner != "word"]
     for number, (manner, script) in enumerate(kinds):
-        if fonts[script]:
-            yield lettering.choose(manner, script, fonts[script], (SEED, int(face.sha256[:8], 16), number))
-
-
-def wilson(n_found: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share, by Wilson's formula."""
-    if not n:
-        return 0.0, 1.0
-    z, share = 1.96, n_found / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    spread = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return middle - spread, middle + spread
-
-
-def band(value: float, edges: Sequence[float], unit: str = "") -> str:
-    """The band between two edges that a value lies in, for example "16-40 levels"."""
-    number = min(max(np.searchsorted(edges, value, side="right") - 1, 0), len(edges) - 2)
-    return f"{edges[number]:g}-{edges[number + 1]:g}{unit}"
-
-
-GROUPINGS: Mapping[str, Callable[[Trial], str | None]] = {
-    "manner": lambda trial: trial.what.manner,
-    "script (words)": lambda trial: trial.what.script if trial.what.manner == "word" else None,
-    "opacity": lambda trial: band(trial.what.opacity, (0.35, 0.5, 0.7, 1.0)),
-    "size, % of the face's width": lambda trial: band(100 * trial.what.size, (8, 12, 20, 30, 40)),
-    "font height, px": lambda trial: band(trial.what.size * trial.face_px, (6, 12, 20, 40, 400)),
-    "rotation": lambda trial: band(abs(trial.what.turn_deg), (0, 1, 15, 30, 45), " deg"),
-    "contrast": lambda trial: band(trial.contrast or 0.0, (INVISIBLE_LEVELS, 40, 60, 100, 255), " levels"),
-    "colour": lambda trial: "#{:02x}{:02x}{:02x}".format(*trial.what.colour_rgb),
-    "font (Latin and Cyrillic)": lambda trial: (
-        trial.what.font.name if trial.what.script in ("Latin", "Cyrillic") else None
-    ),
-}
-
-
-def share(trials: Sequence[Trial]) -> str:
-    """ "94.1 % of 321 (91.0-96.2)": how many were dropped."""
-    n_found = sum(trial.is_dropped for trial in trials)
-    low, high = wilson(n_found, len(trials))
-    return f"{n_found / len(trials):.1%} of {len(trials)} ({low:.1%}-{high:.1%})" if trials else "none"
-
-
-def recall_table(trials: Iterable[Trial]) -> Iterator[tuple[object, ...]]:
-    """(what, half A, half B); what need not be found has rows of its own."""
-    all_trials = list(trials)
-    kinds: Mapping[str, Callable[[Trial], bool]] = {
-        "text on the face: found": lambda trial: trial.counts,
-        f"   of it, {CLEAR_LEVELS:g} levels or more and a font of {CLEAR_FONT_PX:g} px or more": lambda trial: trial.is_clear,
-        f"changes the face by under {INVISIBLE_LEVELS:g} levels: found": lambda trial: (
-            trial.contrast is not None and not trial.counts
-        ),
-        "beside the face, none of it on it: dropped": lambda trial: trial.contrast is None,
-    }
-    for title, belongs in kinds.items():
-        yield title, *(share([trial for trial in all_trials if trial.half == half and belongs(trial)]) for half in HALVES)
-
-
-def group_table(trials: Iterable[Trial]) -> Iterator[tuple[object, ...]]:
-    """(grouping, group, half A, half B) of the text that must be found."""
-    counted = [trial for trial in trials if trial.counts]
-    for title, group_of in GROUPINGS.items():
-        groups = defaultdict[str, list[Trial]](list)
-        for trial in counted:
-            if (group := group_of(trial)) is not None:
-                groups[group].append(trial)
-        for group in sorted(groups, key=lambda name: (float(name.split("-")[0]), "") if name[0].isdigit() else (0, name)):
-            yield title, group, *(share([trial for trial in groups[group] if trial.half == half]) for half in HALVES)
+        usable, _ = fonts[script]
+        if usable:
+            yield lettering.choose(manner, script, usable, (SEED, int(face.sha256[:8], 16), number))
 
 
 def false_alarm_table(plain: Sequence[tuple[Face, Row]]) -> Iterator[tuple[object, ...]]:
@@ -263,75 +156,53 @@ def false_alarm_table(plain: Sequence[tuple[Face, Row]]) -> Iterator[tuple[objec
     for half in HALVES:
         rows = [(face, row) for face, row in plain if face.half == half]
         dropped = [(face, row) for face, row in rows if row["is_dropped"]]
-        low, high = wilson(len(dropped), len(rows))
-        yield half, f"{len(dropped)} of {len(rows)} ({low:.1%}-{high:.1%})", None, None
+        yield half, f"{len(dropped)} of {len(rows)} ({interval(len(dropped), len(rows))})", None, None
         for face, row in dropped:
             yield None, face.name, row["text_found"], row["text_overlap"]
 
 
-def contact_sheets(trials: Iterable[Trial], folder: Path) -> None:
-    """One picture per half with every miss: the region, what was drawn, and what was read."""
-    folder.mkdir(parents=True, exist_ok=True)
-    font = ImageFont.load_default(size=11)
-    missed = [trial for trial in trials if trial.counts and not trial.is_dropped]
-    for half in HALVES:
-        own = [trial for trial in missed if trial.half == half]
-        n_columns, cell_height = 7, THUMBNAIL_PX + 45
-        sheet = Image.new("RGB", (n_columns * THUMBNAIL_PX, max(1, math.ceil(len(own) / n_columns)) * cell_height))
-        for number, trial in enumerate(own):
-            left, top = number % n_columns * THUMBNAIL_PX, number // n_columns * cell_height
-            picture = Image.fromarray(trial.seen_u8)
-            picture.thumbnail((THUMBNAIL_PX - 4, THUMBNAIL_PX - 4))
-            sheet.paste(picture, (left, top))
-            what = trial.what
-            words = (
-                f"{what.manner} {what.script} {what.opacity:.2f} size {what.size:.2f} {what.turn_deg:.0f} deg\n"
-                f"contrast {trial.contrast:.0f}, face {trial.face_px:.0f} px, {trial.overlap:.3f}\n{trial.name}"
-            )
-            ImageDraw.Draw(sheet).text((left, top + THUMBNAIL_PX), words, fill="white", font=font)
-        sheet.save(folder / f"missed-{half}.png")
+def options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.drawn_text", description="Counts missed drawn text.")
+    recipe = ROOT / "pipelines" / "paper-cpu-small.yaml"
+    parser.add_argument("--recipe", type=Path, metavar="FILE", default=recipe, help=f"default: {recipe.name}")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting of the recipe"
+    )
+    parser.add_argument("--half", choices=HALVES, help="this half only: settings are chosen on A")
+    parser.add_argument("--misses", type=Path, metavar="DIR", help="write the missed faces there, one picture per half")
+    return parser.parse_args()
 
 
 def main() -> None:
     """Draws, counts, prints the tables."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.drawn_text", description="Counts missed drawn text.")
-    parser.add_argument("--misses", type=Path, metavar="DIR", help="write the missed faces there, one picture per half")
-    parser.add_argument(
-        "--recipe", type=Path, metavar="FILE", default=ROOT / "pipelines" / "paper-cpu-small.yaml",
-        help="default: paper-cpu-small.yaml",
-    )  # fmt: skip
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting of the recipe")
-    parser.add_argument("--half", choices=HALVES, help="this half only: settings are chosen on A")
-    arguments = parser.parse_args()
+    asked = options()
     assets = Path(os.environ.get("HIFI_ASSETS", ROOT.parent / "shared" / "assets"))
     if not (assets / "index.csv").is_file():
         sys.exit(f"drawn_text: no index.csv in {assets}; set HIFI_ASSETS to the folder that holds it and faces/")
+    if (assets / "weights").is_dir():
+        os.environ.setdefault("HIFI_WEIGHTS", str(assets / "weights"))
     try:
-        bench = Bench(load_recipe(arguments.recipe, arguments.set))
-    except HifiError as error:
+        bench = Bench(load_recipe(asked.recipe, [f"source.path={assets}", *asked.set]))
+    except UsageError as error:
         sys.exit(f"drawn_text: {error}")
     installed = lettering.installed_fonts()
-    usable = {name: lettering.usable_fonts(script, installed) for name, script in SCRIPTS.items()}
-    columns = ("script", "fonts")
-    found = [(name, why and f"not measured: {why}" or ", ".join(f.name for f in fonts)) for name, (fonts, why) in usable.items()]
-    console.table("fonts", columns, found)
-    labels = {key: label for key, label in read_labels(LABELS).items()}
+    fonts = {name: lettering.usable_fonts(script, installed) for name, script in SCRIPTS.items()}
+    named = [(name, why or ", ".join(font.name for font in usable)) for name, (usable, why) in fonts.items()]
+    console.table("fonts", ("script", "drawn with"), named)
     plain, trials = list[tuple[Face, Row]](), list[Trial]()
-    for face in bench.faces(assets, labels):
-        if arguments.half not in (None, face.half):
-            continue
-        plain.append((face, bench.plain(face)))
-        face.sample.release(keep_encoded=False)
-        trials += [
-            bench.try_letters(face, what) for what in letterings(face, {name: fonts for name, (fonts, _) in usable.items()})
-        ]
+    for face in bench.faces(assets, read_labels(LABELS)):
+        if asked.half in (None, face.half):
+            plain.append((face, bench.plain(face)))
+            face.sample.release(keep_encoded=False)
+            trials += [bench.try_letters(face, what) for what in letterings(face, fonts)]
     console.table("drawn text", ("what", *HALVES), recall_table(trials))
     console.table("text on the face, found", ("by", "group", *HALVES), group_table(trials))
     console.table("plain faces dropped", ("half", "dropped", "read", "overlap"), false_alarm_table(plain))
-    n_pictures = len(plain) + len(trials)
-    console.out.print(f"CPU time of the stage: {1000 * bench.seconds / max(n_pictures, 1):.0f} ms for each of {n_pictures} pictures")
-    if arguments.misses:
-        contact_sheets(trials, arguments.misses)
+    n = len(plain) + len(trials)
+    console.out.print(f"CPU time of the stage: {1000 * bench.seconds / max(n, 1):.0f} ms for each of {n} pictures")
+    if asked.misses:
+        contact_sheets(trials, asked.misses)
 
 
 if __name__ == "__main__":

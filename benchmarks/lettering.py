@@ -128,9 +128,9 @@ def installed_fonts() -> dict[str, Font]:
 def usable_fonts(script: Script, installed: Mapping[str, Font]) -> tuple[list[Font], str]:
     """Fonts for a script, and why there is none."""
     if script.is_joined and not features.check("raqm"):
-        return [], "Pillow has no raqm here to join its letters"
+        return [], "not measured: Pillow has no raqm here, which joins its letters"
     fonts = [installed[name] for name in script.fonts if name in installed]
-    return fonts, "" if fonts else f"no font: {', '.join(script.fonts)}"
+    return fonts, "" if fonts else f"not measured: none of {', '.join(script.fonts)} is installed"
 
 
 def choose(manner: str, script: str, fonts: Sequence[Font], seed: Iterable[int]) -> Lettering:
@@ -175,8 +175,8 @@ def ink_of(lettering: Lettering, shape: tuple[int, ...], box: F32) -> F32:
     centre = (box[0] + lettering.centre[0] * width, box[1] + lettering.centre[1] * height)
     warp = cv2.getRotationMatrix2D(((sign.shape[1] - 1) / 2, (sign.shape[0] - 1) / 2), lettering.turn_deg, 1.0)
     warp[:, 2] += np.subtract(centre, ((sign.shape[1] - 1) / 2, (sign.shape[0] - 1) / 2))
-    covered = cv2.warpAffine(sign, warp, (shape[1], shape[0]), flags=cv2.INTER_LINEAR)
-    return np.asarray(covered, np.float32) / np.float32(255)
+    ink_u8 = cv2.warpAffine(sign, warp, (shape[1], shape[0]), flags=cv2.INTER_LINEAR)
+    return np.asarray(ink_u8 / np.float32(255), np.float32)
 
 
 def drawn(rgb_u8: RgbU8, ink: F32, lettering: Lettering) -> RgbU8:
@@ -210,7 +210,7 @@ def _sign(lettering: Lettering, em_px: int) -> NDArray[np.uint8]:
 
 def _tiled(sign: NDArray[np.uint8], side_px: float) -> NDArray[np.uint8]:
     """The sign again and again over a square of about ``side_px``, every other row moved by half, as agencies do it."""
-    height, width = sign.shape
+    height = sign.shape[0]
     cell = np.pad(sign, ((height, height), (height, height)))
     repeats = int(side_px / cell.shape[1]) + 1
     row = np.tile(cell, (1, repeats))

@@ -295,7 +295,7 @@ IMAGE_COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("quality_pose", "float32", "0 to 1"),
     ("quality_inter_eye", "float32", "0 to 1"),
     ("inter_eye_px", "float32", "distance of the eye centres in the oriented picture"),
-    ("text_regions", "string", "JSON list of [text, certainty that it is text, share of the face covered], largest first"),
+    ("text_regions", "string", "JSON list of [text, certainty that it is text, share of the face], largest first"),
     ("text_overlap", "float32", "share of the face, the oval in its box, covered by the regions that count as text"),
     ("text_found", "string", "recognised text that touches the face, ' | ' between regions"),
     ("watermark_model", "string", "text recogniser"),

@@ -40,7 +40,8 @@ class RapidOcrText:
 
     def __init__(self) -> None:
         self._engine = RapidOCR(params=dict(_PARAMS))
-        self._engine.text_det.sorted_boxes = _as_found
+        detector: Any = self._engine.text_det
+        detector.sorted_boxes = _as_found
 
     def find(self, pictures: Sequence[RgbU8]) -> list[TextRegions]:
         """One ``TextRegions`` per picture, every line with its certainty: the caller decides what counts.

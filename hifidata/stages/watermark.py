@@ -19,7 +19,7 @@ from hifidata.stages.base import Columns, Sample, Stage, main_face
 # Text that starts beside the face must be seen whole to be recognised.
 GROWN_BY = 0.15
 # The corners of a face box hold hair and background, with the lettering of walls and shirts; the oval in it is the face.
-_OVAL = cv2.ellipse2Poly((0, 0), (1000, 1000), 0, 0, 360, 10)[:-1].astype(np.float32) / 1000
+_OVAL = np.asarray(cv2.ellipse2Poly((0, 0), (1000, 1000), 0, 0, 360, 10)[:-1], np.float32) / 1000
 
 
 class Watermark(Stage):
