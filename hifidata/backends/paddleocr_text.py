@@ -58,7 +58,7 @@ class PaddleOcrText:
             ) from error
         engine: dict[str, Any] = {"device": "cpu", "engine": "onnxruntime", "engine_config": THREADS}
         try:
-            # Sizes are decided here, so that its own limits must never change them.
+            # The size is decided here, so that its own limits must never change it.
             self._detector: Any = TextDetection(
                 model_name=names[0], model_dir=str(detector), limit_side_len=text_lines.MIN_SIDE_PX, limit_type="min",
                 box_thresh=text_lines.MIN_BOX_SCORE, **engine,
@@ -71,7 +71,7 @@ class PaddleOcrText:
             ) from error
 
     def find(self, pictures: Sequence[RgbU8]) -> list[TextRegions]:
-        """One ``TextRegions`` per picture, every line with its certainty: the caller decides what counts.
+        """One ``TextRegions`` per picture, every reading with its score: the caller decides what counts.
 
         Args:
             pictures: face regions; a margin of 10 to 15 % around the face box helps.
@@ -91,11 +91,11 @@ class PaddleOcrText:
         return text_lines.regions_of(lines, readings)
 
     def _detect(self, bgr: RgbU8) -> list[Line]:
-        lines: list[Line] = []
-        for sized, scale in text_lines.for_detection(bgr):
-            (found,) = self._detector.predict([sized], batch_size=1)
-            lines += text_lines.lines_of(bgr, list(found["dt_polys"]), list(found["dt_scores"]), scale)
-        return lines
+        sized = text_lines.for_detection(bgr)
+        if sized is None:
+            return []
+        (found,) = self._detector.predict([sized[0]], batch_size=1)
+        return text_lines.lines_of(bgr, list(found["dt_polys"]), list(found["dt_scores"]), sized[1])
 
     def _read(self, bgr: RgbU8, lines: Sequence[Line]) -> list[tuple[str, float]]:
         if not lines:

@@ -11,7 +11,6 @@ import numpy as np
 
 from hifidata import backends
 from hifidata.backends.base import F32, RgbU8, TextRecognizer, TextRegions
-from hifidata.backends.text_lines import UNREAD
 from hifidata.recipe import Recipe
 from hifidata.recipe_sections import Watermark as WatermarkSettings
 from hifidata.schema import Reason, Row, Verdict
@@ -19,14 +18,10 @@ from hifidata.stages.base import Columns, Sample, Stage, main_face
 
 # Text that starts beside the face must be seen whole to be recognised.
 GROWN_BY = 0.15
-# The corners of a face box hold hair and background, with the lettering of walls and shirts; the oval in it is the face.
-# Teeth and lashes look like letters to the detector, and nobody can read them. In distances from eyes to mouth.
-FEATURE_OFFSET, EYE_WIDTH, MOUTH_WIDTH = 0.3, 0.7, 1.3
-_OVAL = np.asarray(cv2.ellipse2Poly((0, 0), (1000, 1000), 0, 0, 360, 10)[:-1], np.float32) / 1000
 
 
 class Watermark(Stage):
-    """Reads text in the region around the face only, and measures how much of the face it covers."""
+    """Reads text in the region around the face only, and measures how much of the face box it covers."""
 
     name = "watermark"
     needs = ("text_regions",)
@@ -37,17 +32,11 @@ class Watermark(Stage):
         self._recognizer: TextRecognizer = backends.load("watermark", str(recipe.watermark.model), recipe.watermark)
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
-        """Every region that touches the face, with its text, certainty and share of the face.
-
-        What cannot be read and is no more than an eye or the mouth is none.
-        """
-        faces = [main_face(sample.row) for sample in samples]
-        regions_and_boxes = [face_region(s.rgb_u8, face.xyxy_px) for s, face in zip(samples, faces, strict=True)]
+        """Every region that touches the face box, with its text, score and share of the box."""
+        regions_and_boxes = [face_region(sample.rgb_u8, main_face(sample.row).xyxy_px) for sample in samples]
+        boxes = [box for _, box in regions_and_boxes]
         found = self._recognizer.find([region for region, _ in regions_and_boxes])
-        regions = []
-        for face, (_, box), text in zip(faces, regions_and_boxes, found, strict=True):
-            corner_px = face.xyxy_px[:2] - box[:2]
-            regions.append(_regions_on(box, face.kps_px - corner_px, text))
+        regions = [_regions_on(box, text) for box, text in zip(boxes, found, strict=True)]
         return {
             "text_regions": [json.dumps(region, ensure_ascii=False) for region in regions],
             "watermark_model": [self._recognizer.name] * len(samples),
@@ -55,7 +44,7 @@ class Watermark(Stage):
 
     @staticmethod
     def derive(rows: Sequence[Row], settings: WatermarkSettings) -> Columns:
-        """Which regions count as text, and their share of the face."""
+        """Which regions count as text, and their share of the face box."""
         counted = [
             [
                 (text, share)
@@ -71,12 +60,12 @@ class Watermark(Stage):
 
     @staticmethod
     def decide(row: Mapping[str, Any], settings: WatermarkSettings) -> Verdict | None:
-        """Text covers more of the face than the recipe allows."""
+        """Text covers more of the face box than the recipe allows."""
         overlap = row["text_overlap"]
         if overlap <= settings.max_text_overlap:
             return None
         return Verdict(
-            Reason.TEXT_ON_FACE, overlap, settings.max_text_overlap, f"text covers {overlap:.1%} of the face"
+            Reason.TEXT_ON_FACE, overlap, settings.max_text_overlap, f"text covers {overlap:.1%} of the face box"
         )
 
 
@@ -89,26 +78,13 @@ def face_region(rgb_u8: RgbU8, box: F32) -> tuple[RgbU8, F32]:
     return np.ascontiguousarray(rgb_u8[y1:y2, x1:x2]), box - np.array([x1, y1, x1, y1], np.float32)
 
 
-def is_feature(quad_px: F32, kps_px: F32) -> bool:
-    """Whether a quad (4, 2) is no more than an eye or the mouth of the face with these five points (5, 2)."""
-    eyes, mouth = kps_px[:2], kps_px[3:].mean(axis=0)
-    unit_px = float(np.linalg.norm(eyes.mean(axis=0) - mouth))
-    sides_px = np.linalg.norm(quad_px - np.roll(quad_px, 1, axis=0), axis=1)
-    places = ((eyes[0], EYE_WIDTH), (eyes[1], EYE_WIDTH), (mouth, MOUTH_WIDTH))
-    for place_px, width in places:
-        off_px = float(np.linalg.norm(quad_px.mean(axis=0) - place_px))
-        if off_px <= FEATURE_OFFSET * unit_px and float(sides_px.max()) <= width * unit_px:
-            return True
-    return False
-
-
-def _regions_on(box: F32, kps_px: F32, found: TextRegions) -> list[tuple[str, float, float]]:
-    centre, radii = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
-    face = np.ascontiguousarray(_OVAL * radii + centre, np.float32)
-    area = max(float(cv2.contourArea(face)), 1e-6)
+def _regions_on(box: F32, found: TextRegions) -> list[tuple[str, float, float]]:
+    x1, y1, x2, y2 = box
+    face = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float32)
+    area = max(float((x2 - x1) * (y2 - y1)), 1e-6)
     regions = []
     for quad, text, score in zip(found.quads_px, found.texts, found.scores, strict=True):
         share = cv2.intersectConvexConvex(face, np.ascontiguousarray(quad, np.float32))[0] / area
-        if share > 0 and not (text == UNREAD and is_feature(quad, kps_px)):
+        if share > 0:
             regions.append((text, round(float(score), 4), round(float(share), 4)))
     return sorted(regions, key=lambda region: (-region[2], region[0]))

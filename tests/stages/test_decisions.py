@@ -15,7 +15,7 @@ from hifidata.stages.dedup import Dedup
 from hifidata.stages.detect import Detect
 from hifidata.stages.quality import Quality
 from hifidata.stages.verify import Verify, cluster, target_embedding
-from hifidata.stages.watermark import Watermark, is_feature
+from hifidata.stages.watermark import Watermark
 
 
 def decided(stage: Any, row: dict[str, Any], section: Any) -> Reason | None:
@@ -170,22 +170,3 @@ def test_clusters_do_not_depend_on_a_second_run() -> None:
 def test_the_target_is_the_centre_on_the_unit_sphere() -> None:
     target = target_embedding(np.array([[1, 0], [0, 1]], np.float32))
     np.testing.assert_allclose(target, [2**-0.5, 2**-0.5], atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("centre_px", "size_px", "is_one"),
-    [
-        ((40, 40), (24, 12), True),  # an eye
-        ((60, 90), (50, 20), True),  # a smile
-        ((60, 90), (90, 20), False),  # a line across the mouth and both cheeks
-        ((60, 20), (24, 12), False),  # the forehead
-        ((60, 40), (70, 12), False),  # a line over both eyes
-    ],
-)
-def test_a_quad_no_larger_than_an_eye_or_the_mouth_on_its_place_is_one(
-    centre_px: tuple[int, int], size_px: tuple[int, int], is_one: bool
-) -> None:
-    kps_px = np.array([[40, 40], [80, 40], [60, 65], [45, 90], [75, 90]], np.float32)
-    half = np.array(size_px, np.float32) / 2
-    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float32)
-    assert is_feature(np.array(centre_px, np.float32) + corners * half, kps_px) is is_one
