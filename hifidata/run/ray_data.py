@@ -64,6 +64,7 @@ class PendingIdentities(Datasource):
         recipe_json, pending, out = self._recipe_json, self._pending, self._out
 
         def read() -> Iterator[pa.Table]:
+            """One block per person; an error of ours is the last."""
             try:
                 with closing(feed(Recipe.model_validate_json(recipe_json), pending, out)) as tasks:
                     for task in tasks:
