@@ -10,6 +10,7 @@ import pytest
 
 if TYPE_CHECKING:
     from hifimodel.build import Modules
+    from hifimodel.pipeline import HiFiPortraitPipeline
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +23,23 @@ def tiny() -> Modules:
 
     torch.set_num_threads(1)
     return build_modules(load_preset("tiny").model)
+
+
+@pytest.fixture(scope="module")
+def modules(tiny: Modules) -> Modules:
+    """The tiny model with a HiFi-Net that already says something, as after training."""
+    from tests.hifimodel.portraits import speaking
+
+    return speaking(tiny)
+
+
+@pytest.fixture
+def pipeline(modules: Modules) -> HiFiPortraitPipeline:
+    """Its pipeline, without progress bars."""
+    from hifimodel.pipeline import HiFiPortraitPipeline
+    from tests.hifimodel.portraits import quiet
+
+    return quiet(HiFiPortraitPipeline.from_modules(modules))
 
 
 @pytest.fixture

@@ -19,20 +19,10 @@ from hifimodel.build import save_trained  # noqa: E402
 from hifimodel.conditions import PortraitCondition  # noqa: E402
 from hifimodel.errors import ConditionError  # noqa: E402
 from hifimodel.pipeline import HiFiPortraitPipeline, trailing_ddim  # noqa: E402
-from tests.hifimodel.portraits import SIZE_PX, person, pictures, quiet, seeded, speaking  # noqa: E402
+from tests.hifimodel.portraits import SIZE_PX, person, pictures, quiet, seeded  # noqa: E402
 
 if TYPE_CHECKING:
     from hifimodel.build import Modules
-
-
-@pytest.fixture(scope="module")
-def modules(tiny: Modules) -> Modules:
-    return speaking(tiny)
-
-
-@pytest.fixture
-def pipeline(modules: Modules) -> HiFiPortraitPipeline:
-    return quiet(HiFiPortraitPipeline.from_modules(modules))
 
 
 @pytest.mark.parametrize("guidance", [0.0, 4.0])

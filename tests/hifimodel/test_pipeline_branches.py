@@ -15,22 +15,12 @@ from diffusers import ControlNetModel  # noqa: E402
 from hifimodel.branches import Branch, StepInputs, summed_residuals  # noqa: E402
 from hifimodel.errors import ConditionError  # noqa: E402
 from hifimodel.pipeline import HiFiPortraitPipeline  # noqa: E402
-from tests.hifimodel.portraits import SIZE_PX, person, pictures, quiet, seeded, speaking  # noqa: E402
+from tests.hifimodel.portraits import SIZE_PX, person, pictures, quiet, seeded  # noqa: E402
 
 if TYPE_CHECKING:
     from hifimodel.build import Modules
 
 LATENT_PX = SIZE_PX // 4
-
-
-@pytest.fixture(scope="module")
-def modules(tiny: Modules) -> Modules:
-    return speaking(tiny)
-
-
-@pytest.fixture
-def pipeline(modules: Modules) -> HiFiPortraitPipeline:
-    return quiet(HiFiPortraitPipeline.from_modules(modules))
 
 
 @pytest.fixture(scope="module")
