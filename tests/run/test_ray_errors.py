@@ -59,19 +59,34 @@ def ending(
     return ended.value.code, "".join(line for line in lines if not line.startswith("identities "))
 
 
-@pytest.mark.parametrize("groups", [(), (TWO_GROUPS,)], ids=["one group", "two groups"])
-def test_a_model_that_cannot_be_loaded_is_one_line_and_exit_2(
-    twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    groups: tuple[str, ...],
-) -> None:  # fmt: skip
+def test_a_file_of_another_model_is_one_line_and_exit_2_before_any_work(
+    twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "models").mkdir()
     make_graph(tmp_path / "models" / "fqa.onnx", [("Relu", ["input"], "output")], ([1, 2], [1, 2]))
-    sets = ("quality.model=modelscope_fqa", f"weights.folder={tmp_path / 'models'}", *groups)
+    sets = ("quality.model=modelscope_fqa", f"weights.folder={tmp_path / 'models'}")
     ends = [ending(twelve_people, tmp_path / kind, kind, sets, monkeypatch, capsys) for kind in ("local", "ray")]
     assert ends[0] == ends[1]
     code, words = ends[0]
     assert code == 2
     assert words.startswith(f"error: {tmp_path / 'models' / 'fqa.onnx'}: another graph than expected")
+    assert words.count("\n") == 1
+
+
+@pytest.mark.parametrize("groups", [(), (TWO_GROUPS,)], ids=["one group", "two groups"])
+def test_a_model_that_a_worker_cannot_load_is_one_line_and_exit_2(
+    twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    groups: tuple[str, ...],
+) -> None:  # fmt: skip
+    pytest.importorskip("transformers")
+    (tmp_path / "no-model").mkdir()  # folders are opened by the workers alone
+    sets = ("occlusion.model=blip2", f"occlusion.folder={tmp_path / 'no-model'}", *groups)
+    ends = [ending(twelve_people, tmp_path / kind, kind, sets, monkeypatch, capsys) for kind in ("local", "ray")]
+    assert ends[0] == ends[1]
+    code, words = ends[0]
+    assert code == 2
+    assert words.startswith("error: ")
+    assert str(tmp_path / "no-model") in words
     assert words.count("\n") == 1
 
 
