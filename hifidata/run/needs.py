@@ -83,10 +83,8 @@ def require_weights(recipe: Recipe, on_download: OnDownload = ignore) -> None:
             from hifidata.weights.download import pull
 
             pull(wrong, on_download)
-            return
-        problems = [_problem(weight) for weight in wrong]
-        if problems:
-            raise WeightsError("; ".join(problems))
+        elif wrong:
+            raise WeightsError("; ".join(_problem(weight) for weight in wrong))
         _try_unknown_files(recipe)
 
 
