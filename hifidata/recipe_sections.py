@@ -155,8 +155,8 @@ class Watermark(ModelSettings, Section):
     """Text on the face."""
 
     model: str | None = "rapidocr"
-    max_text_overlap: float = Field(0.02, ge=0, le=1, description="share of the face box covered by text")
-    min_text_score: float = Field(0.5, ge=0, le=1, description="recognition confidence below which text is noise")
+    max_text_overlap: float = Field(0.01, ge=0, le=1, description="share of the face (the oval in its box) under text")
+    min_text_score: float = Field(0.27, ge=0, le=1, description="certainty below which a line is no text")
     min_characters: int = Field(2, ge=1)
 
 

@@ -43,8 +43,8 @@ class TextRegions:
 
     Attributes:
         quads_px: (n, 4, 2) float32 corners, clockwise from top left.
-        texts: n recognised strings; "" where only detection ran.
-        scores: (n,) float32 recognition confidence, 0 to 1.
+        texts: n recognised strings, or a word for what could not be read.
+        scores: (n,) float32, how certain it is that this is text, 0 to 1.
     """
 
     quads_px: F32

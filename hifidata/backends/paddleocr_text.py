@@ -58,10 +58,10 @@ class PaddleOcrText:
             ) from error
         engine: dict[str, Any] = {"device": "cpu", "engine": "onnxruntime", "engine_config": THREADS}
         try:
-            # The size is decided here, so that its own limits must never change it.
+            # Sizes are decided here, so that its own limits must never change them.
             self._detector: Any = TextDetection(
                 model_name=names[0], model_dir=str(detector), limit_side_len=text_lines.MIN_SIDE_PX, limit_type="min",
-                box_thresh=text_lines.MIN_BOX_SCORE, **engine,
+                thresh=text_lines.PIXEL_THRESHOLD, box_thresh=text_lines.MIN_BOX_SCORE, **engine,
             )  # fmt: skip
             self._recognizer: Any = TextRecognition(model_name=names[1], model_dir=str(recognizer), **engine)
         except _BAD_MODEL as error:
@@ -71,7 +71,7 @@ class PaddleOcrText:
             ) from error
 
     def find(self, pictures: Sequence[RgbU8]) -> list[TextRegions]:
-        """One ``TextRegions`` per picture, every reading with its score: the caller decides what counts.
+        """One ``TextRegions`` per picture, every line with its certainty: the caller decides what counts.
 
         Args:
             pictures: face regions; a margin of 10 to 15 % around the face box helps.
@@ -91,21 +91,18 @@ class PaddleOcrText:
         return text_lines.regions_of(lines, readings)
 
     def _detect(self, bgr: RgbU8) -> list[Line]:
-        sized = text_lines.for_detection(bgr)
-        if sized is None:
-            return []
-        (found,) = self._detector.predict([sized[0]], batch_size=1)
-        return text_lines.lines_of(bgr, list(found["dt_polys"]), list(found["dt_scores"]), sized[1])
+        lines: list[Line] = []
+        for sized, scale in text_lines.for_detection(bgr):
+            (found,) = self._detector.predict([sized], batch_size=1)
+            lines += text_lines.lines_of(bgr, list(found["dt_polys"]), list(found["dt_scores"]), scale)
+        return lines
 
-    def _read(self, bgr: RgbU8, lines: Sequence[Line]) -> list[tuple[str, float]]:
+    def _read(self, bgr: RgbU8, lines: Sequence[Line]) -> list[str]:
         if not lines:
             return []
         cuts = [text_lines.cut_line(bgr, quad) for quad, _ in lines]
         read = self._recognizer.predict(cuts, batch_size=READ_AT_ONCE)
-        return [
-            text_lines.reading_of(line, result["rec_text"], float(result["rec_score"]))
-            for line, result in zip(lines, read, strict=True)
-        ]
+        return [text_lines.reading_of(result["rec_text"], float(result["rec_score"])) for result in read]
 
 
 def _model_name(folder: Path) -> str:

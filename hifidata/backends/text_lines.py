@@ -1,80 +1,105 @@
 """Text lines on a face region, whatever finds and reads them: both PP-OCR packages are used in the same way.
 
-Meant for the region around one face, not for whole pages: the region is brought to a fixed small size before the text
-detector runs, and boxes that are as high as the face are discarded unread, because the detector likes to call a whole
+Meant for the region around one face, not for whole pages: the region is brought to fixed small sizes before the text
+detector runs, and boxes as large as the face are discarded unread, because the detector likes to call a whole
 face a character ("2", "香").
+
+How certain it is that a line is text is the detector's score, since the recogniser does not know every script. Source of the
+numbers: docs/quality.md.
 
 Source: PP-OCR, arXiv:2009.09941.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
 
 from hifidata.backends.base import F32, RgbU8, TextRegions
 
-DETECT_SIDE_PX = 320
-"""Longest side at which text is searched."""
+DETECT_SIDES_PX = (416, 192)
+"""Longest sides at which text is searched: the second, at a fifth of the cost, sees letters as large as half a face."""
 
 MIN_SIDE_PX = 32
 """Regions narrower than this at that size hold no face; the detector would enlarge them to thousands of pixels."""
 
-MAX_LINE_HEIGHT = 0.55
-"""Boxes whose shorter side exceeds this share of the region's shorter side are no line of text but the face itself."""
+FACE_HEIGHT = 0.55
+FACE_ASPECT = 1.75
+"""Boxes whose shorter side exceeds this share of the region's shorter side, and that are less elongated than this, are no
+line of text but the face itself."""
+
+MIN_LINE_HEIGHT = 0.03
+"""Boxes lower than this share of the region's shorter side are the weave of a mask or the grain of a picture."""
 
 READ_HEIGHT_PX = 48
 """Line height the recogniser works at: lines are cut from the region in its own resolution, but not finer than this."""
 
 UNREAD = "[unread]"
-"""Stands for a line that is certainly text and could not be read: a script the recogniser does not know, or too faint."""
-UNREAD_MIN_DETECTION = 0.6
-UNREAD_MIN_ASPECT = 2.5
-MIN_READING = 0.5
+"""Stands for a line that could not be read: a script the recogniser does not know, too faint, or no text."""
 
-MIN_BOX_SCORE = 0.4
-"""Of the detector; its own default of 0.5 to 0.6 misses faint watermarks, and noise is not read anyway."""
+MIN_READING = 0.6
+MIN_SHORT_READING = 0.9
+"""A line counts as read from this confidence of the recogniser, the second where it has only two characters; one alone is read
+into every eye."""
+
+SAME_LINE_IOU = 0.3
+"""Quads with more in common, intersection over union, are one line, found at both sizes."""
+
+PIXEL_THRESHOLD = 0.2
+MIN_BOX_SCORE = 0.25
+"""Of the detector; its own defaults, 0.3 and 0.5 to 0.6, miss faint watermarks, and what counts is decided later."""
 
 Line = tuple[F32, float]
 """A (4, 2) quad in the region's pixels and the detector's score."""
 
 
-def for_detection(bgr: RgbU8, side_px: int = DETECT_SIDE_PX) -> tuple[RgbU8, float] | None:
-    """The region at the size at which text is searched, and its scale; None where there is no room for text."""
-    scale = side_px / max(bgr.shape[:2])
-    if min(bgr.shape[:2]) * scale < MIN_SIDE_PX:
-        return None
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=interpolation), np.uint8), scale
+def for_detection(bgr: RgbU8) -> Iterator[tuple[RgbU8, float]]:
+    """The region at every size at which text is searched, with its scale; none where there is no room for text."""
+    for side_px in DETECT_SIDES_PX:
+        scale = side_px / max(bgr.shape[:2])
+        if min(bgr.shape[:2]) * scale >= MIN_SIDE_PX:
+            interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+            yield np.asarray(cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=interpolation), np.uint8), scale
 
 
 def lines_of(bgr: RgbU8, quads_px: Sequence[F32], scores: Sequence[float], scale: float) -> list[Line]:
-    """What was found at ``scale``, in the region's own pixels, without what is as high as a face."""
-    highest_px = MAX_LINE_HEIGHT * min(bgr.shape[:2])
+    """What was found at ``scale``, in the region's own pixels, without what is as large as a face or too low for letters."""
     quads = [np.asarray(quad, np.float32) / np.float32(scale) for quad in quads_px]
-    return [(quad, float(score)) for quad, score in zip(quads, scores, strict=True) if min(sides(quad)) <= highest_px]
+    return [line for line in zip(quads, map(float, scores), strict=True) if _may_be_text(line[0], min(bgr.shape[:2]))]
 
 
-def reading_of(line: Line, text: str, score: float) -> tuple[str, float]:
-    """Text and its score; ("", 0) or less where it is neither readable nor certainly text."""
-    quad_px, detection = line
-    text = text.strip()
-    if len(text) >= 2 and score >= MIN_READING:
-        return text, score
-    is_line = max(sides(quad_px)) >= UNREAD_MIN_ASPECT * min(sides(quad_px))
-    return (UNREAD, detection) if is_line and detection >= UNREAD_MIN_DETECTION else (text, score)
+def _may_be_text(quad_px: F32, region_px: int) -> bool:
+    shorter_px, longer_px = sorted(sides(quad_px))
+    is_face = shorter_px > FACE_HEIGHT * region_px and longer_px < FACE_ASPECT * shorter_px
+    return shorter_px >= MIN_LINE_HEIGHT * region_px and not is_face
 
 
-def regions_of(lines: Sequence[Line], readings: Sequence[tuple[str, float]]) -> TextRegions:
-    """Lines that say something."""
-    said = [(quad, text, score) for (quad, _), (text, score) in zip(lines, readings, strict=True) if text]
+def reading_of(text: str, score: float) -> str:
+    """The recogniser's reading, or ``UNREAD`` where its confidence ``score``, 0 to 1, does not suffice for its length."""
+    n_characters = len("".join(text.split()))
+    is_read = (score >= MIN_READING and n_characters > 2) or (score >= MIN_SHORT_READING and n_characters == 2)
+    return text.strip() if is_read else UNREAD
+
+
+def regions_of(lines: Sequence[Line], readings: Sequence[str]) -> TextRegions:
+    """Lines with their readings, the most certain first; of those that lie on each other, the most certain alone."""
+    kept: list[tuple[F32, str, float]] = []
+    found = [(quad, text, certainty) for (quad, certainty), text in zip(lines, readings, strict=True)]
+    for line in sorted(found, key=lambda line: -line[2]):
+        if all(_iou(line[0], better) <= SAME_LINE_IOU for better, _, _ in kept):
+            kept.append(line)
     return TextRegions(
-        np.array([quad for quad, _, _ in said], np.float32).reshape(-1, 4, 2),
-        tuple(text for _, text, _ in said),
-        np.array([score for _, _, score in said], np.float32),
+        np.array([quad for quad, _, _ in kept], np.float32).reshape(-1, 4, 2),
+        tuple(text for _, text, _ in kept),
+        np.array([certainty for _, _, certainty in kept], np.float32),
     )
+
+
+def _iou(quad_px: F32, other_px: F32) -> float:
+    shared = float(cv2.intersectConvexConvex(quad_px, other_px)[0])
+    return shared / max(cv2.contourArea(quad_px) + cv2.contourArea(other_px) - shared, 1e-6)
 
 
 def cut_line(picture: RgbU8, quad_px: F32) -> RgbU8:

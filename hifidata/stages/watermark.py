@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from hifidata import backends
+from hifidata.backends import text_lines
 from hifidata.backends.base import F32, RgbU8, TextRecognizer, TextRegions
 from hifidata.recipe import Recipe
 from hifidata.recipe_sections import Watermark as WatermarkSettings
@@ -17,11 +18,18 @@ from hifidata.schema import Reason, Row, Verdict
 from hifidata.stages.base import Columns, Sample, Stage, main_face
 
 # Text that starts beside the face must be seen whole to be recognised.
-GROWN_BY = 0.15
+GROWN_BY = 0.10
+# Lashes, teeth and whole halves of a face look like letters to the detector: a line that may be such a part is less certain
+# unless it is read. Lengths are in distances from the eyes to the mouth.
+PART_CERTAINTY, PART_OFFSET = 0.45, 0.25
+EYE_WIDTH, MOUTH_WIDTH, BROWS_WIDTH, BROWS_HEIGHT = 0.9, 1.6, 3.5, 0.6
+LARGE_HEIGHT, LARGE_ASPECT = 0.65, 2.1
+# The corners of a face box hold hair and background, with the lettering of walls and shirts; the oval in it is the face.
+_OVAL = np.asarray(cv2.ellipse2Poly((0, 0), (1000, 1000), 0, 0, 360, 10)[:-1], np.float32) / 1000
 
 
 class Watermark(Stage):
-    """Reads text in the region around the face only, and measures how much of the face box it covers."""
+    """Reads text in the region around the face only, and measures how much of the face it covers."""
 
     name = "watermark"
     needs = ("text_regions",)
@@ -32,11 +40,14 @@ class Watermark(Stage):
         self._recognizer: TextRecognizer = backends.load("watermark", str(recipe.watermark.model), recipe.watermark)
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
-        """Every region that touches the face box, with its text, score and share of the box."""
-        regions_and_boxes = [face_region(sample.rgb_u8, main_face(sample.row).xyxy_px) for sample in samples]
-        boxes = [box for _, box in regions_and_boxes]
+        """Every region that touches the face, with its text, certainty and share of the face."""
+        faces = [main_face(sample.row) for sample in samples]
+        regions_and_boxes = [face_region(s.rgb_u8, face.xyxy_px) for s, face in zip(samples, faces, strict=True)]
         found = self._recognizer.find([region for region, _ in regions_and_boxes])
-        regions = [_regions_on(box, text) for box, text in zip(boxes, found, strict=True)]
+        regions = []
+        for face, (_, box), text in zip(faces, regions_and_boxes, found, strict=True):
+            corner_px = face.xyxy_px[:2] - box[:2]
+            regions.append(_regions_on(box, face.kps_px - corner_px, text))
         return {
             "text_regions": [json.dumps(region, ensure_ascii=False) for region in regions],
             "watermark_model": [self._recognizer.name] * len(samples),
@@ -44,7 +55,7 @@ class Watermark(Stage):
 
     @staticmethod
     def derive(rows: Sequence[Row], settings: WatermarkSettings) -> Columns:
-        """Which regions count as text, and their share of the face box."""
+        """Which regions count as text, and their share of the face."""
         counted = [
             [
                 (text, share)
@@ -60,12 +71,12 @@ class Watermark(Stage):
 
     @staticmethod
     def decide(row: Mapping[str, Any], settings: WatermarkSettings) -> Verdict | None:
-        """Text covers more of the face box than the recipe allows."""
+        """Text covers more of the face than the recipe allows."""
         overlap = row["text_overlap"]
         if overlap <= settings.max_text_overlap:
             return None
         return Verdict(
-            Reason.TEXT_ON_FACE, overlap, settings.max_text_overlap, f"text covers {overlap:.1%} of the face box"
+            Reason.TEXT_ON_FACE, overlap, settings.max_text_overlap, f"text covers {overlap:.1%} of the face"
         )
 
 
@@ -78,13 +89,37 @@ def face_region(rgb_u8: RgbU8, box: F32) -> tuple[RgbU8, F32]:
     return np.ascontiguousarray(rgb_u8[y1:y2, x1:x2]), box - np.array([x1, y1, x1, y1], np.float32)
 
 
-def _regions_on(box: F32, found: TextRegions) -> list[tuple[str, float, float]]:
-    x1, y1, x2, y2 = box
-    face = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float32)
-    area = max(float((x2 - x1) * (y2 - y1)), 1e-6)
+def likeness_to_parts(quad_px: F32, kps_px: F32) -> int:
+    """In how many ways, 0 to 2, a quad (4, 2) may be a part of the face with these five points (5, 2).
+
+    By its place: an eye or the mouth, or both eyes with their brows, higher than a line of text over them would be. By its
+    shape: large and hardly longer than high.
+    """
+    eyes, mouth = kps_px[:2], kps_px[3:].mean(axis=0)
+    unit_px = max(float(np.linalg.norm(eyes.mean(axis=0) - mouth)), 1e-6)
+    low, long = (side / unit_px for side in sorted(text_lines.sides(quad_px)))
+    places = [(eyes[0], EYE_WIDTH), (eyes[1], EYE_WIDTH), (mouth, MOUTH_WIDTH)]
+    if low >= BROWS_HEIGHT:
+        places.append((eyes.mean(axis=0), BROWS_WIDTH))
+    centre_px = quad_px.mean(axis=0)
+    is_in_place = any(
+        np.linalg.norm(centre_px - place_px) <= PART_OFFSET * unit_px and long <= width for place_px, width in places
+    )
+    return int(is_in_place) + int(low >= LARGE_HEIGHT and long < LARGE_ASPECT * low)
+
+
+def certainty(quad_px: F32, text: str, score: float, kps_px: F32) -> float:
+    """How certain it is that a line (4, 2) on a face with these five points (5, 2) is text, from its score; both 0 to 1."""
+    return score if text != text_lines.UNREAD else score * PART_CERTAINTY ** likeness_to_parts(quad_px, kps_px)
+
+
+def _regions_on(box: F32, kps_px: F32, found: TextRegions) -> list[tuple[str, float, float]]:
+    centre, radii = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
+    face = np.ascontiguousarray(_OVAL * radii + centre, np.float32)
+    area = max(float(cv2.contourArea(face)), 1e-6)
     regions = []
     for quad, text, score in zip(found.quads_px, found.texts, found.scores, strict=True):
         share = cv2.intersectConvexConvex(face, np.ascontiguousarray(quad, np.float32))[0] / area
         if share > 0:
-            regions.append((text, round(float(score), 4), round(float(share), 4)))
+            regions.append((text, round(certainty(quad, text, float(score), kps_px), 4), round(float(share), 4)))
     return sorted(regions, key=lambda region: (-region[2], region[0]))

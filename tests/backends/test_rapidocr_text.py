@@ -9,7 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from hifidata.backends.base import Faces, RgbU8, TextRegions
 from hifidata.backends.rapidocr_text import RapidOcrText
-from hifidata.backends.text_lines import UNREAD, cut_line
+from hifidata.backends.text_lines import UNREAD, cut_line, lines_of, reading_of, regions_of
+from hifidata.recipe_sections import Watermark
+from hifidata.stages.watermark import certainty, face_region
 
 
 @pytest.fixture(scope="module")
@@ -17,10 +19,8 @@ def recognizer() -> RapidOcrText:
     return RapidOcrText()
 
 
-def face_region(picture: RgbU8, faces: Faces) -> RgbU8:
-    x1, y1, x2, y2 = faces.xyxy_px[0]
-    margin = 0.12 * (x2 - x1)
-    return picture[max(0, int(y1 - margin)) : int(y2 + margin), max(0, int(x1 - margin)) : int(x2 + margin)]
+def around(picture: RgbU8, faces: Faces) -> RgbU8:
+    return face_region(picture, faces.xyxy_px[0])[0]
 
 
 def written_on(region: RgbU8, text: str, opacity: float = 1.0, height: float = 0.15, turn_deg: float = 0) -> RgbU8:
@@ -36,27 +36,31 @@ def written_on(region: RgbU8, text: str, opacity: float = 1.0, height: float = 0
 
 
 def readings(found: TextRegions) -> list[str]:
-    return [text for text, score in zip(found.texts, found.scores, strict=True) if len(text) >= 2 and score >= 0.5]
+    return [text for text, score in zip(found.texts, found.scores, strict=True) if score >= Watermark().min_text_score]
 
 
 @pytest.mark.parametrize(("opacity", "turn_deg"), [(1.0, 0), (0.6, 0), (0.8, 20), (1.0, -30)])
 def test_text_across_every_face_is_found(
     recognizer: RapidOcrText, portraits: list[tuple[RgbU8, Faces]], opacity: float, turn_deg: float
 ) -> None:
-    regions = [written_on(face_region(*portrait), "SAMPLE", opacity, 0.15, turn_deg) for portrait in portraits[:4]]
+    regions = [written_on(around(*portrait), "SAMPLE", opacity, 0.15, turn_deg) for portrait in portraits[:4]]
     assert all(readings(found) for found in recognizer.find(regions))
 
 
 def test_plain_faces_have_no_text(recognizer: RapidOcrText, portraits: list[tuple[RgbU8, Faces]]) -> None:
-    found = recognizer.find([face_region(*portrait) for portrait in portraits])
-    assert [readings(one) for one in found] == [[]] * len(portraits)
+    for picture, faces in portraits:
+        region, box = face_region(picture, faces.xyxy_px[0])
+        found = recognizer.find([region])[0]
+        kps_px = faces.kps_px[0] - (faces.xyxy_px[0][:2] - box[:2])
+        lines = zip(found.quads_px, found.texts, found.scores, strict=True)
+        assert all(certainty(*line, kps_px) < Watermark().min_text_score for line in lines)
 
 
 @pytest.mark.parametrize("side_px", [160, 1400])
 def test_quads_lie_on_the_text_in_the_regions_own_pixels(recognizer: RapidOcrText, side_px: int) -> None:
     region = written_on(np.full((side_px, side_px, 3), 60, np.uint8), "getty images")
     found = recognizer.find([region])[0]
-    assert "".join(found.texts).replace(" ", "").lower() == "gettyimages"
+    assert "".join(readings(found)).replace(" ", "").lower() == "gettyimages"
     rows, columns = np.nonzero(region[..., 0] > 150)
     low, high = found.quads_px.reshape(-1, 2).min(axis=0), found.quads_px.reshape(-1, 2).max(axis=0)
     assert np.abs(low - [columns.min(), rows.min()]).max() < 0.06 * side_px
@@ -70,7 +74,51 @@ def test_a_line_in_a_script_the_recogniser_lacks_is_reported_as_unread(recognize
     ImageDraw.Draw(region).text((150, 150), text, fill="white", font=font, anchor="mm")
     found = recognizer.find([np.asarray(region)])[0]
     assert found.texts == (UNREAD,)
-    assert found.scores[0] >= 0.6
+    assert found.scores[0] >= Watermark().min_text_score
+
+
+def test_a_line_seen_at_both_sizes_is_one_line() -> None:
+    same, other = [np.array([(x, 0), (x + 90, 0), (x + 90, 30), (x, 30)], np.float32) for x in (0, 70)]
+    lines = [(same, 0.7), (same + 2, 0.9), (other, 0.6)]
+    found = regions_of(lines, ["ALAMY", UNREAD, "ALAMY"])
+    assert found.texts == (UNREAD, "ALAMY")
+    assert np.array_equal(found.quads_px, [same + 2, other])
+    assert found.scores == pytest.approx([0.9, 0.6])
+
+
+def test_every_line_keeps_its_own_score(recognizer: RapidOcrText) -> None:
+    region = np.full((300, 300, 3), 90, np.uint8)
+    region[:150] = written_on(region[:150], "faint", opacity=0.2, height=0.25)
+    region[150:] = written_on(region[150:], "SAMPLE", height=0.25)
+    found = recognizer.find([region])[0]
+    score_of = dict(zip((quad.mean(axis=0)[1] > 150 for quad in found.quads_px), found.scores, strict=True))
+    assert score_of[True] > score_of[False]
+
+
+@pytest.mark.parametrize(
+    ("text", "score", "reading"),
+    [
+        ("", 0.0, UNREAD),
+        ("a", 0.99, UNREAD),
+        (" ab ", 0.95, "ab"),
+        ("ab", 0.8, UNREAD),
+        ("abc", 0.8, "abc"),
+        ("abc", 0.5, UNREAD),
+    ],
+)
+def test_short_and_doubtful_readings_are_none(text: str, score: float, reading: str) -> None:
+    assert reading_of(text, score) == reading
+
+
+@pytest.mark.parametrize(
+    ("width_px", "height_px", "is_line"), [(120, 30, True), (200, 190, False), (280, 140, True), (30, 5, False)]
+)
+def test_what_is_as_large_as_a_face_or_too_low_for_letters_is_no_line(
+    width_px: int, height_px: int, is_line: bool
+) -> None:
+    region = np.zeros((300, 300, 3), np.uint8)
+    quad = np.array([(0, 0), (width_px, 0), (width_px, height_px), (0, height_px)], np.float32)
+    assert bool(lines_of(region, [quad], [0.9], 1.0)) is is_line
 
 
 def test_the_same_region_reads_the_same_twice(recognizer: RapidOcrText) -> None:

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from hifidata import recipe as settings
+from hifidata.backends.text_lines import UNREAD
 from hifidata.schema import Reason, canonical
 from hifidata.stages.crop import Crop
 from hifidata.stages.dedup import Dedup
 from hifidata.stages.detect import Detect
 from hifidata.stages.quality import Quality
 from hifidata.stages.verify import Verify, cluster, target_embedding
-from hifidata.stages.watermark import Watermark
+from hifidata.stages.watermark import Watermark, certainty, likeness_to_parts
 
 
 def decided(stage: Any, row: dict[str, Any], section: Any) -> Reason | None:
@@ -170,3 +171,41 @@ def test_clusters_do_not_depend_on_a_second_run() -> None:
 def test_the_target_is_the_centre_on_the_unit_sphere() -> None:
     target = target_embedding(np.array([[1, 0], [0, 1]], np.float32))
     np.testing.assert_allclose(target, [2**-0.5, 2**-0.5], atol=1e-6)
+
+
+KPS_PX = np.array([[40, 40], [80, 40], [60, 65], [45, 90], [75, 90]], np.float32)
+
+
+def quad(centre_px: tuple[int, int], size_px: tuple[int, int]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float32)
+    return np.array(centre_px, np.float32) + corners * np.array(size_px, np.float32) / 2
+
+
+@pytest.mark.parametrize(
+    ("centre_px", "size_px", "ways"),
+    [
+        ((40, 40), (24, 12), 1),  # an eye
+        ((60, 90), (50, 20), 1),  # a smile
+        ((60, 90), (90, 20), 0),  # a line across the mouth and both cheeks
+        ((60, 20), (24, 12), 0),  # the forehead
+        ((60, 40), (90, 20), 0),  # a line over both eyes
+        ((60, 40), (120, 40), 1),  # both eyes and their brows
+        ((60, 65), (60, 50), 1),  # half a face
+        ((60, 90), (50, 40), 2),  # an open mouth
+        ((60, 65), (110, 50), 0),  # a line of large letters
+    ],
+)
+def test_what_has_the_place_or_the_shape_of_a_part_of_the_face_may_be_one(
+    centre_px: tuple[int, int], size_px: tuple[int, int], ways: int
+) -> None:
+    assert likeness_to_parts(quad(centre_px, size_px), KPS_PX) == ways
+
+
+@pytest.mark.parametrize(
+    ("centre_px", "text", "expected"),
+    [((40, 40), UNREAD, 0.27), ((40, 40), "abc", 0.6), ((60, 20), UNREAD, 0.6)],
+)
+def test_a_line_in_place_of_an_eye_is_less_certain_unless_it_is_read(
+    centre_px: tuple[int, int], text: str, expected: float
+) -> None:
+    assert certainty(quad(centre_px, (24, 12)), text, 0.6, KPS_PX) == pytest.approx(expected)
