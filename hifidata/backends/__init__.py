@@ -15,7 +15,7 @@ from typing import Any, Literal
 from hifidata import weights
 from hifidata.backends import own_file
 from hifidata.backends.settings import FileSettings, ModelSettings
-from hifidata.errors import RecipeError
+from hifidata.errors import RecipeError, WeightsError
 from hifidata.weights.catalogue import entry
 
 
@@ -207,7 +207,12 @@ def load(stage: str, model: str, settings: ModelSettings | FileSettings | None =
     arguments = arguments or [weights.find(name) for name in backend.weights]
     if backend.takes_settings:
         arguments.append(settings)
-    loaded = getattr(importlib.import_module(f"hifidata.backends.{module}"), name)(*arguments)
+    try:
+        loaded = getattr(importlib.import_module(f"hifidata.backends.{module}"), name)(*arguments)
+    except WeightsError as error:
+        if own:
+            raise WeightsError(f"{stage}.file: {error}") from error
+        raise
     if own and isinstance(settings, FileSettings):
         loaded.name = own_file.name_of(model, settings)
     return loaded
