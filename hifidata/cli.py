@@ -123,9 +123,14 @@ def plan(
     if planned["weights"]:
         rows = [(w["name"], w["state"], w["bytes"], w["path"] or w["file"], w["licence"]) for w in planned["weights"]]
         console.table("weights", ("name", "state", "bytes", "file", "licence"), rows, right=("bytes",))
-    wrong = [w["name"] for w in planned["weights"] if w["state"] in ("missing", "altered")]
+    wrong = [w for w in planned["weights"] if w["advice"]]
     if wrong:
-        console.err.print(f"a run would not start; get what is missing with `hifidata weights pull {' '.join(wrong)}`")
+        console.err.print("a run would not start:")
+    if pulled := [w["name"] for w in wrong if w["can_pull"]]:
+        console.err.print(f"pull what is missing: `hifidata weights pull {' '.join(pulled)}`")
+    for row in wrong:
+        if row["problem"] or not row["can_pull"]:
+            console.err.print(f"{'altered' if row['problem'] else 'bring by hand'}: {row['advice']}")
 
 
 def _weights_override(folder: Path | None) -> list[str]:

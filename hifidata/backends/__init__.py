@@ -15,7 +15,7 @@ from typing import Any, Literal
 from hifidata import weights
 from hifidata.backends import own_file
 from hifidata.backends.settings import FileSettings, ModelSettings
-from hifidata.errors import RecipeError
+from hifidata.errors import RecipeError, WeightsError
 from hifidata.weights.catalogue import entry
 
 
@@ -173,6 +173,8 @@ MATTERS: Mapping[str, Backend] = {
     "pp_matting": Backend("pp_matting:PpMatting", "Apache-2.0 (PaddleSeg)", weights=("pp_matting",)),
     "selfie": Backend("selfie_matting:SelfieMatting", "Apache-2.0 (MediaPipe)", weights=("selfie",)),
 }
+MADE_FILES: Mapping[str, str] = {"3ddfa_mb05": "tddfa_files:network", "3ddfa_mean_std": "tddfa_files:scaling"}
+"""Entries of the weights catalogue that are made here, and ``module:function`` that makes them."""
 BY_STAGE: Mapping[str, Mapping[str, Backend]] = {
     "detect": DETECTORS,
     "quality": SCORERS,
@@ -205,10 +207,22 @@ def load(stage: str, model: str, settings: ModelSettings | FileSettings | None =
     arguments = arguments or [weights.find(name) for name in backend.weights]
     if backend.takes_settings:
         arguments.append(settings)
-    loaded = getattr(importlib.import_module(f"hifidata.backends.{module}"), name)(*arguments)
+    try:
+        loaded = getattr(importlib.import_module(f"hifidata.backends.{module}"), name)(*arguments)
+    except WeightsError as error:
+        if own:
+            raise WeightsError(f"{stage}.file: {error}") from error
+        raise
     if own and isinstance(settings, FileSettings):
         loaded.name = own_file.name_of(model, settings)
     return loaded
+
+
+def make(name: str, source: Path) -> bytes:
+    """The file of a catalogue entry, from the file that it is made from. Raises WeightsError."""
+    module, _, function = MADE_FILES[name].partition(":")
+    made: bytes = getattr(importlib.import_module(f"hifidata.backends.{module}"), function)(source)
+    return made
 
 
 def own_paths(backend: Backend, settings: Any) -> list[Path]:

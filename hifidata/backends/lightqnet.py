@@ -16,6 +16,7 @@ import numpy as np
 from hifidata.backends.base import F32, RgbU8
 from hifidata.errors import ModelError, WeightsError
 from hifidata.image.align import norm_crop
+from hifidata.weights.advice import right_file
 
 SIDE_PX = 96
 """The authors align by eyes and mouth only, to positions that are those of the ArcFace template."""
@@ -40,10 +41,12 @@ class LightQNet:
         except cv2.error as error:
             raise WeightsError(
                 f"{weights}: not a complete TensorFlow graph of LightQNet: {' '.join(str(error).split())}; "
-                "get it again with `hifidata weights pull`"
+                f"{right_file(weights)}"
             ) from error
         if outputs.size != 1:
-            raise WeightsError(f"{weights}: expected one score per face, got output {outputs.shape}: another graph")
+            raise WeightsError(
+                f"{weights}: another graph: expected one score per face, got output {outputs.shape}; {right_file(weights)}"
+            )
 
     def score(self, picture: RgbU8, xyxy_px: F32, kps_px: F32, landmarks_px: F32 | None) -> Mapping[str, float | None]:
         """``quality_score``. Raises ModelError where the points coincide or the network breaks."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from hifidata.errors import ModelError, WeightsError
+from hifidata.weights.advice import right_file
 
 Shape = tuple[Union[int, None], ...]  # noqa: UP007
 
@@ -65,21 +66,21 @@ class OnnxModel:
         for node in self._session.get_inputs():
             if node.type != "tensor(float)":
                 raise WeightsError(
-                    f"{path}: input {node.name} is a {node.type}, expected tensor(float); export the model in float32, or "
-                    f"{_RIGHT_FILE}"
+                    f"{path}: input {node.name} is a {node.type}, expected tensor(float); export the model in float32 "
+                    f"({right_file(path)})"
                 )
         if inputs is None:
             return
         if not self._takes(inputs):
             raise WeightsError(
                 f"{path}: another graph than expected: it takes {_words(self.inputs)}, expected {_words(inputs)}; "
-                f"{_RIGHT_FILE}"
+                f"{right_file(path)}"
             )
         asked = list(inputs.values() if isinstance(inputs, Mapping) else inputs)
         if asked and asked[0][0] is None and self.batch not in (None, 1):
             raise WeightsError(
                 f"{path}: its batch is fixed to {self.batch}: it takes {_words(self.inputs)}; export the model with an open "
-                f"batch or 1, or {_RIGHT_FILE}"
+                f"batch or 1 ({right_file(path)})"
             )
         by_name = inputs if isinstance(inputs, Mapping) else dict(zip(self.inputs, inputs, strict=True))
         self._blank_sizes = [
@@ -119,17 +120,20 @@ class OnnxModel:
         try:
             got = self(*(np.zeros(sizes, np.float32) for sizes in self._blank_sizes))
         except ModelError as error:
-            raise WeightsError(f"{self.path}: does not run on a blank picture: {error}; {_RIGHT_FILE}") from error
+            raise WeightsError(
+                f"{self.path}: does not run on a blank picture: {error}; {right_file(self.path)}"
+            ) from error
         cores = [_core(output.shape) for output in got]
         fits = all(_fits(core, shape) for core, shape in zip(cores, outputs, strict=False))
         if len(got) < len(outputs) or not fits:
             raise WeightsError(
                 f"{self.path}: another graph than expected: for a blank picture it gives {_words(cores)}, expected "
-                f"{_words(outputs)}; {_RIGHT_FILE}"
+                f"{_words(outputs)}; {right_file(self.path)}"
             )
         if not all(output.size and np.isfinite(output).all() for output in got[: len(outputs)]):
             raise WeightsError(
-                f"{self.path}: gives no finite numbers for a blank picture, so it is damaged or another graph; {_RIGHT_FILE}"
+                f"{self.path}: gives no finite numbers for a blank picture, so it is damaged or another graph; "
+                f"{right_file(self.path)}"
             )
         return got
 
@@ -139,9 +143,6 @@ class OnnxModel:
         else:
             pairs = list(zip(self.inputs.values(), expected, strict=False))
         return len(expected) == len(self.inputs) and all(got is not None and _fits(got, shape) for got, shape in pairs)
-
-
-_RIGHT_FILE = "put the right file in its place (`hifidata weights verify` names it)"
 
 
 def _open(path: Path, threads: int) -> ort.InferenceSession:
@@ -161,7 +162,7 @@ def _open(path: Path, threads: int) -> ort.InferenceSession:
     except ORT_ERRORS as error:
         raise WeightsError(
             f"{path}: not a complete ONNX graph ({path.stat().st_size if path.exists() else 0} bytes): "
-            f"{_one_line(error)}; get it again with `hifidata weights pull`"
+            f"{_one_line(error)}; {right_file(path)}"
         ) from error
 
 

@@ -23,6 +23,7 @@ from hifidata.backends.base import RgbU8, TextRegions
 from hifidata.backends.onnx_model import ORT_ERRORS
 from hifidata.backends.text_lines import Line
 from hifidata.errors import ModelError, UsageError, WeightsError
+from hifidata.weights.advice import right_file
 
 MODEL_FILES = ("inference.onnx", "inference.yml")
 READ_AT_ONCE = 8
@@ -66,8 +67,8 @@ class PaddleOcrText:
             self._recognizer: Any = TextRecognition(model_name=names[1], model_dir=str(recognizer), **engine)
         except _BAD_MODEL as error:
             raise WeightsError(
-                f"{detector}, {recognizer}: PaddleOCR does not take them: {' '.join(str(error).split())[:300]}; get them "
-                "again with `hifidata weights pull paddleocr_det paddleocr_rec`"
+                f"{detector}, {recognizer}: PaddleOCR does not take them: {' '.join(str(error).split())[:300]}; "
+                f"{right_file(detector)}"
             ) from error
 
     def find(self, pictures: Sequence[RgbU8]) -> list[TextRegions]:
@@ -109,9 +110,7 @@ def _model_name(folder: Path) -> str:
     """What PaddleOCR calls the model, from its own file. Raises WeightsError where the folder is not complete."""
     missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
     if missing:
-        raise WeightsError(
-            f"{folder}: {' and '.join(missing)} not found; get it with `hifidata weights pull paddleocr_det paddleocr_rec`"
-        )
+        raise WeightsError(f"{folder}: {' and '.join(missing)} not found; {right_file(folder)}")
     try:
         return str(yaml.safe_load((folder / MODEL_FILES[1]).read_text(encoding="utf-8"))["Global"]["model_name"])
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:

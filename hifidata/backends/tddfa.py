@@ -20,6 +20,7 @@ from hifidata.backends.base import F32, RgbU8
 from hifidata.backends.face3d import FaceShape, roll_rad, to_pixels
 from hifidata.backends.onnx_model import OnnxModel
 from hifidata.errors import ModelError, WeightsError
+from hifidata.weights.advice import right_file
 
 INPUT_PX = 120
 N_POSE, N_SHAPE, N_EXPRESSION, N_POINTS = 12, 40, 10, 68
@@ -81,10 +82,12 @@ class TddfaFitter:
             with np.load(scaling, allow_pickle=False) as stored:
                 self._mean, self._std = (stored[part].astype(np.float64) for part in ("mean", "std"))
         except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-            raise WeightsError(f"{scaling}: no npz with mean and std ({_line(error)}); get the file again") from error
+            raise WeightsError(
+                f"{scaling}: no npz with mean and std ({_line(error)}); {right_file(scaling)}"
+            ) from error
         if self._mean.shape != (N_PARAMETERS,) or self._std.shape != (N_PARAMETERS,):
             raise WeightsError(
-                f"{scaling}: mean {self._mean.shape}, std {self._std.shape}, expected (62,); get it again"
+                f"{scaling}: mean {self._mean.shape}, std {self._std.shape}, expected (62,); {right_file(scaling)}"
             )
 
     def fit(self, rgb_u8: RgbU8, kps_px: F32, landmarks_px: F32 | None) -> FaceShape:
@@ -163,9 +166,9 @@ def _table(path: Path, shape: tuple[int, ...]) -> NDArray[np.float64]:
     try:
         table = np.loadtxt(path, dtype=np.float64)
     except (ValueError, OSError) as error:
-        raise WeightsError(f"{path}: not a table of numbers ({_line(error)}); get the file again") from error
+        raise WeightsError(f"{path}: not a table of numbers ({_line(error)}); {right_file(path)}") from error
     if table.shape != shape:
-        raise WeightsError(f"{path}: a table of {table.shape}, expected {shape}; get the file again")
+        raise WeightsError(f"{path}: a table of {table.shape}, expected {shape}; {right_file(path)}")
     return table
 
 

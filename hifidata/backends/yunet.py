@@ -14,6 +14,7 @@ import numpy as np
 from hifidata.backends.base import F32, Faces, RgbU8
 from hifidata.backends.five_point import CANVAS_PX, NMS_IOU, find_faces
 from hifidata.errors import ModelError, WeightsError
+from hifidata.weights.advice import right_file
 
 MIN_SCORE = 0.8
 """Finds 279 of 279 faces and nothing in 14 pictures of animals and objects; at 0.7 two of those have one, OpenCV's 0.9 misses 4."""
@@ -41,7 +42,7 @@ class YuNet:
             self._net = cv2.FaceDetectorYN.create(str(weights), "", size_px, MIN_SCORE, NMS_IOU, MAX_CANDIDATES)
         except cv2.error as error:
             raise WeightsError(
-                f"{weights}: OpenCV cannot read this as YuNet ({error.err}); run `hifidata weights verify`"
+                f"{weights}: OpenCV cannot read this as YuNet ({error.err}); {right_file(weights)}"
             ) from error
         finally:
             logging.setLogLevel(level)

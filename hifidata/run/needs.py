@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from hifidata import backends
@@ -10,9 +10,11 @@ from hifidata.backends import Backend
 from hifidata.errors import WeightsError
 from hifidata.recipe import Recipe
 from hifidata.weights import searching
-from hifidata.weights.catalogue import Weight, entry
-from hifidata.weights.locate import expected_files, look, missing_message, places, remedy
+from hifidata.weights.advice import Found, can_pull, looked_in, wrong_message
+from hifidata.weights.catalogue import Made, Weight, entry
+from hifidata.weights.locate import expected_files, look
 from hifidata.weights.pins import PINS_FILE, read_pins
+from hifidata.weights.places import places
 
 OnDownload = Callable[[str, int, "int | None"], None]
 
@@ -52,20 +54,27 @@ def describe(weight: Weight, fresh: bool = False) -> dict[str, Any]:
         fresh: hash its bytes even where the unchanged file was hashed before.
     """
     found = look(weight, fresh)
-    pins = [pin for folder in places() if (pin := read_pins(folder).get(weight.name)) is not None]
-    known = expected_files(weight, pins[0] if pins else None).values()
-    sizes = [state.n_bytes for state in known]
+    homes = [folder for folder in places() if found.path is None or found.path.is_relative_to(folder)]
+    pins = [pin for folder in homes if (pin := read_pins(folder).get(weight.name)) is not None]
+    known = expected_files(weight, pins[0] if pins else None)
+    sizes = [state.n_bytes for state in known.values()]
     return {
         "name": weight.name,
         "file": weight.file,
         "bytes": None if not sizes or None in sizes else sum(size or 0 for size in sizes),
-        "sha256": next(iter(known)).sha256 if len(sizes) == 1 else None,
+        "sha256": next(iter(known.values())).sha256 if len(known) == 1 else None,
+        "files": {name: {"bytes": part.n_bytes, "sha256": part.sha256} for name, part in known.items() if name},
+        "url": weight.url,
+        "made_from": weight.origin.source.name if isinstance(weight.origin, Made) else None,
         "licence": weight.licence,
         "commercial": weight.commercial,
+        "commercial_use": {True: "yes", False: "no", None: "unknown"}[weight.commercial],
         "needed_by": list(weight.needed_by),
         "state": found.state,
         "path": None if found.path is None else str(found.path),
         "problem": found.problem or None,
+        "can_pull": can_pull(weight),
+        "advice": wrong_message(weight, found) if found.is_wrong else None,
     }
 
 
@@ -78,13 +87,14 @@ def require_weights(recipe: Recipe, on_download: OnDownload = ignore) -> None:
     check_licences(recipe)
     _require_folders(recipe)
     with searching(recipe.weights.folder):
-        wrong = [weight for weight in needed_weights(recipe) if look(weight).state in ("missing", "altered")]
+        looked = [(weight, look(weight)) for weight in needed_weights(recipe)]
+        wrong = [(weight, found) for weight, found in looked if found.is_wrong]
         if wrong and recipe.weights.download:
             from hifidata.weights.download import pull
 
-            pull(wrong, on_download)
+            pull([weight for weight, _ in wrong], on_download, make=backends.make)
         elif wrong:
-            raise WeightsError("; ".join(_problem(weight) for weight in wrong))
+            raise WeightsError(_refusal(wrong))
         _try_unknown_files(recipe)
 
 
@@ -132,11 +142,19 @@ def _require_folders(recipe: Recipe) -> None:
                 )
 
 
-def _problem(weight: Weight) -> str:
-    found = look(weight)
-    if found.path is None:
-        return missing_message(weight)
-    return f"weights {weight.name}: {found.path} {found.problem}; {remedy(weight, found.path)}"
+def _refusal(wrong: Sequence[tuple[Weight, Found]]) -> str:
+    """One line: all there is to say of one file, of several the names and what to do."""
+    if len(wrong) == 1:
+        return wrong_message(*wrong[0])
+    altered = [weight.name for weight, found in wrong if found.state == "altered"]
+    pulled = [weight.name for weight, _ in wrong if can_pull(weight)]
+    by_hand = [weight.name for weight, _ in wrong if not can_pull(weight)]
+    ways = [f"run `hifidata weights pull {' '.join(pulled)}`"] if pulled else []
+    ways += [f"bring by hand: {', '.join(by_hand)}"] if by_hand else []
+    words = [f"{len(wrong) - len(altered)} missing"] + (
+        [f"not the right file: {', '.join(altered)}"] if altered else []
+    )
+    return f"model files: {', '.join(words)}, in {looked_in()}; {'; '.join(ways)}; `hifidata plan` says more of each"
 
 
 def _backends(recipe: Recipe) -> Iterator[tuple[str, Backend]]:

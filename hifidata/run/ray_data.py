@@ -34,7 +34,7 @@ from hifidata.run.parcel import (
     task_to_bytes,
 )
 from hifidata.run.work import Outcome, Worker
-from hifidata.weights.locate import CACHE_VARIABLE, FOLDER_VARIABLE
+from hifidata.weights.places import CACHE_VARIABLE, FOLDER_VARIABLE
 
 COLUMN = "parcel"
 FAILED = "failed"

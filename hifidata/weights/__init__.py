@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
-from hifidata.weights.locate import find, searching
+from hifidata.weights.locate import find
+from hifidata.weights.places import searching
 
 __all__ = ["find", "searching"]

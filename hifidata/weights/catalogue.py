@@ -2,7 +2,8 @@
 
 Rules of the table. A hash or size stands here only when the file was seen or several independent projects state it; else
 it is None and the first download *pins* it (see ``pins.py``). An address stands here only when its publisher or the
-repository that carries the file is known; else it is None and the file has to be brought by hand. ``commercial`` is True
+repository that carries the file is known; else it is None and the file has to be brought by hand. What its authors publish
+in another form is made from theirs (``Made``). ``commercial`` is True
 only where a licence that covers the weights themselves allows it, False where one forbids it, None where nobody says.
 Training data may carry terms of its own; where that is known, ``licence`` says so.
 """
@@ -14,6 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from hifidata.errors import WeightsError
+
+HUB = "https://huggingface.co"
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,19 @@ class Hub:
 
 
 @dataclass(frozen=True)
+class Made:
+    """A file that ``hifidata weights pull`` makes here from another entry, by ``hifidata.backends.make``.
+
+    Attributes:
+        source: the entry that it is made from.
+        packages: what making it takes and a plain installation may lack.
+    """
+
+    source: Weight
+    packages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Weight:
     """One entry of the catalogue: a file, or the folder of a model that consists of several.
 
@@ -65,9 +81,11 @@ class Weight:
         licence: of the weights.
         commercial: whether that licence allows commercial use; None: not known.
         needed_by: ``stage:model`` of the recipes that load it.
-        origin: address of the file, the archive it lies in, or its repository; None: no public address is known.
+        origin: address of the file, the archive it lies in, its repository, or what it is made from; None: no public
+            address is known.
         n_bytes, sha256: what the file must be; None: pinned at the first download.
         member: file name inside the archive; None: all of it, as a folder.
+        parts: files that a folder must hold at least, where their hashes are not known.
     """
 
     name: str
@@ -75,15 +93,25 @@ class Weight:
     licence: str
     commercial: bool | None
     needed_by: tuple[str, ...]
-    origin: str | Archive | Hub | None = None
+    origin: str | Archive | Hub | Made | None = None
     n_bytes: int | None = None
     sha256: str | None = None
     member: str | None = None
+    parts: tuple[str, ...] = ()
 
     @property
     def is_folder(self) -> bool:
         """Whether the entry is a folder of files."""
         return isinstance(self.origin, Hub) or (isinstance(self.origin, Archive) and self.member is None)
+
+    @property
+    def url(self) -> str | None:
+        """Where it comes from, or what it is made from; None: no public address is known."""
+        if isinstance(self.origin, Archive):
+            return self.origin.url
+        if isinstance(self.origin, Hub):
+            return f"{HUB}/{self.origin.repo}/tree/{self.origin.revision}"
+        return self.origin.source.url if isinstance(self.origin, Made) else self.origin
 
 
 def _repository(path: str) -> str:
@@ -108,7 +136,8 @@ UNIFACE = "https://github.com/yakhyo/uniface/releases/download/weights"
 RAPIDOCR = "https://www.modelscope.cn/models/RapidAI/RapidOCR/resolve/v3.9.2/onnx/PP-OCRv6/det"
 OPENSEEFACE = _repository("emilianavt/OpenSeeFace/dee5bb76066d062e7d80828ff407cbc5854f94f1/models")
 YUNET = _repository("ShiqiYu/libfacedetection.train/0047ac24afb1a50a0c6105001c89d1b5b805dbf1/onnx")
-TRANSFORMERS_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
+TRANSFORMERS_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors")
+"""What ``save_pretrained`` of transformers 4 and 5 leaves: chat templates are a ``.jinja`` of their own since 4.50."""
 
 _DETECTION = (
     Weight(
@@ -266,17 +295,43 @@ _RESTORATION = (
 )  # fmt: skip
 
 
-def _tddfa(name: str, file: str, n_bytes: int, sha256: str) -> Weight:
-    licence, commercial = (BFM, False) if name.startswith("bfm") else ("MIT (3DDFA_V2)", None)
-    return Weight(f"3ddfa_{name}", file, licence, commercial, ("face3d:tddfa",), None, n_bytes, sha256)
+def _tddfa_basis(name: str, commit: str, n_bytes: int, sha256: str) -> Weight:
+    address = _repository(f"cleardusk/3DDFA/{commit}/c++/weights/{name}.txt")
+    return Weight(f"3ddfa_bfm_{name}", f"{name}.txt", BFM, False, ("face3d:tddfa",), address, n_bytes, sha256)
 
 
+_TDDFA_PTH = Weight(
+    "3ddfa_mb05_pth", "mb05_120x120.pth", "MIT (3DDFA_V2)", None, (),
+    _repository("cleardusk/3DDFA_V2/dc9d1ba5051e391a173d9e5969e2cb5f549f649f/weights/mb05_120x120.pth"),
+)  # fmt: skip
+_TDDFA_PKL = Weight(
+    "3ddfa_mean_std_pkl", "param_mean_std_62d_120x120.pkl", "MIT (3DDFA_V2)", None, (),
+    _repository("cleardusk/3DDFA_V2/42b3abd1f1a4bbee26673d51cbd9085b798ad677/configs/param_mean_std_62d_120x120.pkl"),
+    713, "090d7150f77cb66c29ddae21e4508fbde59123dcd1dea7facc24a7ed06d1c795",
+)  # fmt: skip
 _FACE_3D = (
-    _tddfa("mb05", "mb05_120x120.onnx", 3_384_187, "dfd4c86d9799c5de2b12aefb6ce400f3294adb99e1154c2609dab71c99ec8723"),
-    _tddfa("mean_std", "param_mean_std_62d_120x120.npz", 996, "0d388ea967886499f2f9c1073c44312ae0b4f73817a17ea83ee353f4ece0c52e"),
-    _tddfa("bfm_u_base", "u_base.txt", 2_728, "1ea7c3116070aeee720605a4a44ca9db582ac550095c321c3cf65ec925fe43cf"),
-    _tddfa("bfm_w_shp_base", "w_shp_base.txt", 77_567, "bec9a2189eb77c61ff940c801dcd9e5cd7f1973b6d91949494d9cd7ac121b7f6"),
-    _tddfa("bfm_w_exp_base", "w_exp_base.txt", 22_424, "4dc637c92c34bfd69faab74cafce23913f2b6181ff00c57a7ab69c1204d20b18"),
+    _TDDFA_PTH,
+    Weight(
+        "3ddfa_mb05", "mb05_120x120.onnx", "MIT (3DDFA_V2)", None, ("face3d:tddfa",), Made(_TDDFA_PTH, ("torch", "onnx")),
+        3_384_187, "dfd4c86d9799c5de2b12aefb6ce400f3294adb99e1154c2609dab71c99ec8723",
+    ),
+    _TDDFA_PKL,
+    Weight(
+        "3ddfa_mean_std", "param_mean_std_62d_120x120.npz", "MIT (3DDFA_V2)", None, ("face3d:tddfa",), Made(_TDDFA_PKL),
+        996, "0d388ea967886499f2f9c1073c44312ae0b4f73817a17ea83ee353f4ece0c52e",
+    ),
+    _tddfa_basis(
+        "u_base", "f2b1e1e9f4acf02bb8fd29a866efff9495db0351",
+        2_728, "1ea7c3116070aeee720605a4a44ca9db582ac550095c321c3cf65ec925fe43cf",
+    ),
+    _tddfa_basis(
+        "w_shp_base", "949a760ca1899797ea59a7b185e6ca4016cad87c",
+        77_567, "bec9a2189eb77c61ff940c801dcd9e5cd7f1973b6d91949494d9cd7ac121b7f6",
+    ),
+    _tddfa_basis(
+        "w_exp_base", "f2b1e1e9f4acf02bb8fd29a866efff9495db0351",
+        22_424, "4dc637c92c34bfd69faab74cafce23913f2b6181ff00c57a7ab69c1204d20b18",
+    ),
     Weight(
         "mediapipe_mesh", "face_landmark.onnx", "Apache-2.0", True, ("face3d:mesh",), None, 2_432_529,
         "2ece916c568172aafde5d8beaf0198c65b10691a618e551c4b1015a32116e326",
@@ -292,10 +347,13 @@ _MATTING = (
     Weight(
         "pp_matting", "ppmatting-hrnet_w18-human_512", "Apache-2.0 (PaddleSeg)", True, ("matting:pp_matting",),
         Archive("https://paddleseg.bj.bcebos.com/matting/models/deploy/ppmatting-hrnet_w18-human_512.zip"),
+        parts=("model.pdmodel", "model.pdiparams"),
     ),
     Weight(
         "selfie", "selfiesegmentation_mlkit-256x256-2021_01_19-v1215.f16.tflite", "Apache-2.0", True,
-        ("matting:selfie",), None, 249_024, "8d13b7fae74af625c641226813616a2117bd6bca19eb3b75574621fc08557f27",
+        ("matting:selfie",),
+        "https://storage.googleapis.com/mediapipe-assets/selfie_segmentation.tflite?generation=1661875931201364",
+        249_024, "8d13b7fae74af625c641226813616a2117bd6bca19eb3b75574621fc08557f27",
     ),
 )  # fmt: skip
 

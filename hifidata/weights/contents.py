@@ -42,9 +42,20 @@ def problem_of(path: Path, suffix: str) -> str:
 
 
 def _of_onnx(path: Path) -> str:
-    """A graph is one protobuf message: its fields end where the file does, a graph and operator sets among them."""
+    """A graph is one protobuf message with a graph and operator sets among its fields."""
+    problem, fields = _message(path, "ONNX graph")
+    return problem or ("" if {_GRAPH, _OPERATOR_SETS} <= fields else "is no complete ONNX graph")
+
+
+def _of_paddle(path: Path) -> str:
+    """A program of Paddle is one protobuf message, too."""
+    return _message(path, "Paddle program")[0]
+
+
+def _message(path: Path, kind: str) -> tuple[str, set[int]]:
+    """What is wrong with a file that is to be one protobuf message: its fields end where the file does; and their numbers."""
     n_bytes = path.stat().st_size
-    fields = set()
+    fields: set[int] = set()
     try:
         with open(path, "rb") as file:
             while file.tell() < n_bytes:
@@ -52,10 +63,10 @@ def _of_onnx(path: Path) -> str:
             if file.tell() > n_bytes:
                 raise EOFError
     except EOFError:
-        return f"is no ONNX graph, or cut off after {n_bytes} bytes"
+        return f"is no {kind}, or cut off after {n_bytes} bytes", fields
     except ValueError:
-        return "is no ONNX graph"
-    return "" if {_GRAPH, _OPERATOR_SETS} <= fields else "is no complete ONNX graph"
+        return f"is no {kind}", fields
+    return "", fields
 
 
 def _skip_field(file: IO[bytes]) -> int:
@@ -115,6 +126,7 @@ def _of_json(path: Path) -> str:
 
 CHECKS: Mapping[str, Callable[[Path], str]] = {
     ".onnx": _of_onnx,
+    ".pdmodel": _of_paddle,
     ".npz": _of_zip,
     ".zip": _of_zip,
     ".pth": _of_torch,

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -17,25 +17,23 @@ from urllib.parse import quote
 
 from hifidata.errors import WeightsError
 from hifidata.store.atomic import write_bytes
-from hifidata.weights.catalogue import Archive, FileState, Hub, Weight
-from hifidata.weights.locate import (
-    Found,
-    cache_folder,
-    check,
-    expected_files,
-    look,
-    missing_message,
-    sha256_of,
-    unreadable,
-    wrong_kind,
-)
+from hifidata.weights.advice import Found, can_pull, wrong_kind, wrong_message
+from hifidata.weights.catalogue import HUB, Archive, FileState, Hub, Made, Weight
+from hifidata.weights.locate import check, expected_files, look, sha256_of, unreadable
 from hifidata.weights.pins import PINS_FILE, Pin, read_pins, write_pin
+from hifidata.weights.places import cache_folder
 from hifidata.weights.transfer import Patience, fetch
-
-HUB = "https://huggingface.co"
 
 OnProgress = Callable[[str, int, "int | None"], None]
 """Called with the name of the file under way, the bytes that have arrived and the total (None: not known)."""
+
+Make = Callable[[str, Path], bytes]
+"""Makes the file of an entry, named first, from the file of another: ``hifidata.backends.make``."""
+
+
+def make_nothing(name: str, source: Path) -> bytes:
+    """For callers that pull nothing that is made."""
+    raise WeightsError(f"weights {name}: nobody here makes it from {source}; `hifidata weights pull` does")
 
 
 @dataclass(frozen=True)
@@ -58,27 +56,68 @@ def pull(
     on_progress: OnProgress,
     patience: Patience = Patience(),  # noqa: B008
     replace: bool = False,
+    make: Make = make_nothing,
 ) -> list[Pulled]:
-    """Downloads what is not there yet; what lies in ``HIFI_WEIGHTS`` counts as there.
+    """``pull_each``, for those who need all of it.
+
+    Raises:
+        WeightsError: before anything is asked for, where an entry has to be brought by hand; after all others were tried,
+            where one cannot be had or is not what it must be.
+    """
+    looked = ((weight, look(weight)) for weight in weights if not can_pull(weight))
+    if by_hand := [wrong_message(weight, found) for weight, found in looked if found.is_wrong]:
+        raise WeightsError("; ".join(by_hand))
+    pulled, failed = pull_each(weights, on_progress, patience, replace, make)
+    if failed:
+        raise WeightsError("; ".join(dict.fromkeys(failed.values())))
+    return pulled
+
+
+def pull_each(
+    weights: Sequence[Weight],
+    on_progress: OnProgress,
+    patience: Patience = Patience(),  # noqa: B008
+    replace: bool = False,
+    make: Make = make_nothing,
+) -> tuple[list[Pulled], Mapping[str, str]]:
+    """Downloads what is not there yet, one entry after the other; what lies in ``HIFI_WEIGHTS`` counts as there.
 
     Args:
-        weights: entries; those from one archive share its download.
+        weights: entries; those from one archive share its download, and what one is made from comes before it.
         on_progress: progress.
         patience: time-outs and attempts.
         replace: download also what is there, and pin it anew; a file keeps its place until the new one is right.
+        make: makes what its authors publish in another form.
+
+    Returns:
+        What is there now, and by name what went wrong with the others.
 
     Raises:
-        WeightsError: an entry has no public address, cannot be had or is not what it must be. Entries before it are kept.
+        WeightsError: the cache cannot be written, or another pull is at work there.
     """
-    for weight in weights:
-        if weight.origin is None and look(weight).state in ("missing", "altered"):
-            raise WeightsError(missing_message(weight))
+    pulled: list[Pulled] = []
+    failed: dict[str, str] = {}
     with _cache_lock() as cache:
-        puller = _Puller(cache, on_progress, patience)
+        puller = _Puller(cache, on_progress, patience, make)
         try:
-            return [puller.pull(weight, replace) for weight in weights]
+            for weight in _with_sources(weights, replace):
+                try:
+                    pulled.append(puller.pull(weight, replace))
+                except WeightsError as error:  # one dead host is no reason to leave the others
+                    failed[weight.name] = str(error)
         finally:
             puller.remove_archives()
+    return pulled, failed
+
+
+def _with_sources(weights: Sequence[Weight], replace: bool) -> list[Weight]:
+    """The entries, each once, and before those that will be made what they are made from."""
+    found: dict[str, Weight] = {}
+    for weight in weights:
+        if isinstance(weight.origin, Made) and (replace or look(weight).is_wrong):
+            found.setdefault(weight.origin.source.name, weight.origin.source)
+        found.setdefault(weight.name, weight)
+    return list(found.values())
 
 
 @contextmanager
@@ -102,11 +141,12 @@ def _cache_lock() -> Iterator[Path]:
 class _Puller:
     """One ``pull``: holds the archives that are open for the entries to come."""
 
-    def __init__(self, cache: Path, on_progress: OnProgress, patience: Patience) -> None:
+    def __init__(self, cache: Path, on_progress: OnProgress, patience: Patience, make: Make) -> None:
         self._cache = cache
         self._on_progress = on_progress
         self._patience = patience
-        self._archives: dict[str, Path] = {}
+        self._make = make
+        self._archives: dict[str, Path | WeightsError] = {}
 
     def pull(self, weight: Weight, replace: bool = False) -> Pulled:
         """One entry."""
@@ -132,6 +172,9 @@ class _Puller:
                     f"{weight.origin.url}: {weight.member or weight.file} in it {problem}; nothing was kept"
                 )
             origin = weight.origin.url
+        elif isinstance(weight.origin, Made):
+            write_bytes(target, self._make(weight.name, self._source(weight, weight.origin)))
+            origin = f"made from {weight.origin.source.file}"
         else:
             origin = str(weight.origin)
             self._fetch(weight, origin, target, expected_files(weight, pin).get(""))
@@ -140,7 +183,8 @@ class _Puller:
     def remove_archives(self) -> None:
         """What was unpacked is not needed twice."""
         for path in self._archives.values():
-            path.unlink(missing_ok=True)
+            if isinstance(path, Path):
+                path.unlink(missing_ok=True)
 
     def _sound_pin(self, weight: Weight, target: Path) -> Pin | None:
         """The entry's pin without parts that were pinned although they are no model: those may come as others."""
@@ -156,13 +200,27 @@ class _Puller:
         }
         return Pin(pin.origin, {name: state for name, state in pin.files.items() if name not in wrong})
 
+    def _source(self, weight: Weight, made: Made) -> Path:
+        """What an entry is made from."""
+        found = look(made.source)
+        if found.path is None or found.is_wrong:
+            raise WeightsError(f"weights {weight.name}: is made from {made.source.file}, which did not come")
+        return found.path
+
     def _archive(self, archive: Archive) -> Path:
+        name = archive.url.rpartition("/")[2]
         if archive.url not in self._archives:
-            target = self._cache / f".archive-{archive.url.rpartition('/')[2]}"
+            target = self._cache / f".archive-{name}"
             expected = FileState(archive.n_bytes, archive.sha256) if archive.sha256 else None
-            fetch(archive.url, target, expected, self._patience, self._progress_of(archive.url.rpartition("/")[2]))
-            self._archives[archive.url] = target
-        return self._archives[archive.url]
+            try:
+                fetch(archive.url, target, expected, self._patience, self._progress_of(name))
+                self._archives[archive.url] = target
+            except WeightsError as error:  # asked for once, also where several entries lie in it
+                self._archives[archive.url] = error
+        got = self._archives[archive.url]
+        if isinstance(got, WeightsError):
+            raise got
+        return got
 
     def _pull_hub(self, weight: Weight, hub: Hub, pin: Pin | None, target: Path) -> Pulled:
         """File by file into ``<folder>.part``, which becomes the folder when the last one is there."""
@@ -226,7 +284,8 @@ class _Puller:
 
     def _pin(self, weight: Weight, path: Path, origin: str) -> bool:
         """Notes what a file is, where the catalogue does not say it; returns whether it was noted otherwise, or not at all."""
-        if expected_files(weight, None):
+        is_made = isinstance(weight.origin, Made)
+        if expected_files(weight, None) and not is_made:
             return False
         parts = sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
         files = {
@@ -234,7 +293,8 @@ class _Puller:
             for part in parts
         }
         pin = read_pins(self._cache).get(weight.name)
-        if pin is not None and pin.files == files:
+        known = pin.files if pin else expected_files(weight, None)
+        if {name: state.sha256 for name, state in files.items()} == {name: s.sha256 for name, s in known.items()}:
             return False
         write_pin(self._cache, weight.name, Pin(origin, files))
         return True

@@ -1,52 +1,24 @@
-"""Where model files lie on this machine, and whether they are the right ones. Downloads nothing.
-
-Two places are searched: the folder of ``HIFI_WEIGHTS`` (or the recipe's ``weights.folder``), which is used as it is and
-never written to, with its sub-folders; then the cache that ``hifidata weights pull`` fills.
-"""
+"""Where model files lie on this machine, and whether they are the right ones. Downloads nothing."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal
 
 from hifidata.errors import WeightsError
 from hifidata.store.atomic import write_bytes
-from hifidata.weights.catalogue import FileState, Hub, Weight, entry
-from hifidata.weights.contents import CHECKS, problem_of
+from hifidata.weights.advice import Found, wrong_kind, wrong_message
+from hifidata.weights.catalogue import FileState, Hub, Made, Weight, entry
+from hifidata.weights.contents import problem_of
 from hifidata.weights.pins import Pin, read_pins
+from hifidata.weights.places import cache_folder, places
 
-FOLDER_VARIABLE = "HIFI_WEIGHTS"
-CACHE_VARIABLE = "HIFI_WEIGHTS_CACHE"
 REMEMBERED_BYTES = 64 * 2**20
 """Files from this size on are hashed once per change, not once per worker."""
 _HASH_CHUNK_BYTES = 1 << 20
-
-_recipe_folder: ContextVar[Path | None] = ContextVar("recipe_folder", default=None)
-
-State = Literal["present", "missing", "altered", "unpinned"]
-
-
-@dataclass(frozen=True)
-class Found:
-    """What is known about an entry on this machine.
-
-    Attributes:
-        state: ``unpinned`` is present, but no hash is known to hold it against.
-        path: the file or folder, right or altered; None where it is missing.
-        problem: what is wrong with it, in words; "" where nothing is.
-    """
-
-    state: State
-    path: Path | None = None
-    problem: str = ""
 
 
 def find(name: str) -> Path:
@@ -61,10 +33,8 @@ def find(name: str) -> Path:
     """
     weight = entry(name)
     found = look(weight)
-    if found.path is None:
-        raise WeightsError(missing_message(weight))
-    if found.state == "altered":
-        raise WeightsError(f"weights {name}: {found.path} {found.problem}; {remedy(weight, found.path)}")
+    if found.path is None or found.is_wrong:
+        raise WeightsError(wrong_message(weight, found))
     return found.path
 
 
@@ -105,28 +75,32 @@ def check(weight: Weight, path: Path, pin: Pin | None, fresh: bool = False) -> F
 
 
 def expected_files(weight: Weight, pin: Pin | None) -> Mapping[str, FileState]:
-    """What the parts of an entry must be, by path inside its folder ("" is a file itself); empty where nobody knows."""
+    """What the parts of an entry must be, by path inside its folder ("" is a file itself); empty where nobody knows.
+
+    Of a file that was made here, that is what was made: another version of a package may round a number differently.
+    """
     if isinstance(weight.origin, Hub) and weight.origin.files:
         return weight.origin.files
+    if isinstance(weight.origin, Made) and pin:
+        return pin.files
     if weight.sha256 is not None and not weight.is_folder:
         return {"": FileState(weight.n_bytes, weight.sha256)}
     return pin.files if pin else {}
-
-
-def wrong_kind(weight: Weight, path: Path) -> str:
-    """What is wrong where a folder lies in a file's place, or a file in a folder's; "" where nothing is."""
-    if not path.exists() or path.is_dir() == weight.is_folder:
-        return ""
-    return "is a file, expected a folder" if weight.is_folder else "is a folder, expected a file"
 
 
 def _unsound(weight: Weight, path: Path) -> str:
     """What is visibly wrong with the contents of an entry; "" where nothing is."""
     if not weight.is_folder:
         return unreadable(path)
-    parts = sorted(part for part in path.rglob("*") if part.is_file() and part.suffix in CHECKS)
-    problems = (f"{part.relative_to(path).as_posix()}: {problem}" for part in parts if (problem := unreadable(part)))
-    return next(problems, "") or _gap(path)
+    problems = (f"{part.relative_to(path).as_posix()}: {said}" for part in _parts(path) if (said := unreadable(part)))
+    return next(problems, "") or _gap(weight, path)
+
+
+def _parts(folder: Path) -> Iterator[Path]:
+    """The files of a model folder in order, without what a version control system or a file manager left in it."""
+    for part in sorted(folder.rglob("*")):
+        if part.is_file() and not any(name.startswith(".") for name in part.relative_to(folder).parts):
+            yield part
 
 
 def unreadable(path: Path) -> str:
@@ -139,8 +113,8 @@ def unreadable(path: Path) -> str:
         return f"cannot be read ({error.strerror})"
 
 
-def _gap(folder: Path) -> str:
-    """What a model folder that nobody pinned visibly lacks: parts that its own index names."""
+def _gap(weight: Weight, folder: Path) -> str:
+    """What a model folder visibly lacks: parts that the catalogue or its own index names."""
     for index in folder.glob("*.safetensors.index.json"):
         try:
             parts = set(json.loads(index.read_bytes())["weight_map"].values())
@@ -149,7 +123,10 @@ def _gap(folder: Path) -> str:
         missing = sorted(part for part in parts if not (folder / part).is_file())
         if missing:
             return f"lacks {', '.join(missing)}"
-    return "" if any(folder.iterdir()) else "is empty"
+    if not any(folder.iterdir()):
+        return "is empty"
+    lacking = [name for name in weight.parts if not (folder / name).is_file()]
+    return f"lacks {' and '.join(lacking)}" if lacking else ""
 
 
 def _difference(path: Path, expected: FileState, fresh: bool) -> str:
@@ -189,67 +166,6 @@ def _remembered_sha256(path: Path) -> str:
     with suppress(OSError):  # a cache that cannot be written costs time, nothing else
         write_bytes(note, got.encode())
     return got
-
-
-def places() -> list[Path]:
-    """Folders to search, in order."""
-    return [folder for folder in (offline_folder(), cache_folder()) if folder is not None]
-
-
-def offline_folder() -> Path | None:
-    """The folder that the recipe (or ``--weights``) names, else that of ``HIFI_WEIGHTS``; used as it is."""
-    named = os.environ.get(FOLDER_VARIABLE)
-    return _recipe_folder.get() or (Path(named).expanduser() if named else None)
-
-
-def cache_folder() -> Path:
-    """Where downloads go: ``HIFI_WEIGHTS_CACHE``, or this platform's cache folder."""
-    named = os.environ.get(CACHE_VARIABLE)
-    if named:
-        return Path(named).expanduser()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "hifidata" / "weights"
-
-
-@contextmanager
-def searching(folder: str | Path | None) -> Iterator[None]:
-    """Inside the block, ``find`` searches this folder first; None changes nothing."""
-    token = _recipe_folder.set(Path(folder).expanduser() if folder else _recipe_folder.get())
-    try:
-        yield
-    finally:
-        _recipe_folder.reset(token)
-
-
-def missing_message(weight: Weight) -> str:
-    """One line: the file, every place looked at, and the command that gets it."""
-    offline = offline_folder()
-    gone = offline is not None and not offline.is_dir()
-    looked = " nor in ".join(f"{folder}{' (no such folder)' * (gone and folder == offline)}" for folder in places())
-    named = "" if offline else f"; or set {FOLDER_VARIABLE} to a folder that holds it"
-    if weight.origin is None:
-        return (
-            f"weights {weight.name}: {weight.file} is not in {looked}; no public address is known for it, bring a copy"
-            f" with sha256 {weight.sha256 or 'unknown'}{named}"
-        )
-    return f"weights {weight.name}: {weight.file} is not in {looked}; run `hifidata weights pull {weight.name}`{named}"
-
-
-def remedy(weight: Weight, path: Path) -> str:
-    """What to do about an altered file, in words."""
-    command = f"run `hifidata weights pull {weight.name}`" if weight.origin else "bring the right one"
-    if not path.is_relative_to(cache_folder()):
-        return f"replace it, or {command}"
-    return (
-        f"{command}, which replaces it"
-        if weight.origin and not wrong_kind(weight, path)
-        else f"remove it and {command}"
-    )
 
 
 def _candidates(folder: Path, weight: Weight) -> list[Path]:

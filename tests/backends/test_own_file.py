@@ -179,3 +179,36 @@ def test_a_file_that_no_hash_vouches_for_is_tried_before_the_run(
     recipe = resolve({"name": "t", "source": {"kind": "folder", "path": "photos"}, **more}, "t")
     with pytest.raises(WeightsError, match=r"fqa\.onnx: no graph of modelscope_fqa"):
         require_weights(recipe)
+
+
+@pytest.mark.parametrize(
+    ("section", "model", "words"),
+    [
+        ("detect", "retinaface", "not a complete ONNX graph"),
+        ("detect", "yunet", "OpenCV cannot read this as YuNet"),
+        ("quality", "lightqnet", "not a complete TensorFlow graph of LightQNet"),
+        ("verify", "arcface", "not a complete ONNX graph"),
+    ],
+)
+def test_what_is_wrong_with_an_own_file_is_said_of_it_and_never_answered_with_a_download(
+    section: str, model: str, words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.onnx"
+    path.write_bytes(b"no model")
+    named = {section: {"model": model, "file": str(path)}, "landmarks": {"model": None}}
+    more = {} if section == "verify" else {"verify": {"model": "mobilefacenet"}}
+    recipe = resolve({"name": "t", "source": {"kind": "folder"}, **named, **more}, "t")
+    with pytest.raises(WeightsError) as caught:
+        backends.load(section, model, getattr(recipe, section))
+    message = str(caught.value)
+    assert message.startswith(f"{section}.file: {path}: {words}")
+    assert message.endswith("it is your own, not the catalogue's: name one that fits")
+    assert "hifidata weights" not in message
+
+
+def test_an_own_graph_of_another_kind_is_told_what_was_expected(files: dict[str, Path]) -> None:
+    with pytest.raises(WeightsError) as caught:
+        backends.load("detect", "retinaface", recipe_of(files | {"detector": files["embedder"]}).detect)
+    message = str(caught.value)
+    assert "it takes input0[1, 3, 112, 112], expected [1, 3, 640, 640]" in message
+    assert "hifidata weights" not in message

@@ -119,7 +119,7 @@ def test_without_its_package_the_remedy_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("PADDLE_PDX_DISABLE_MODEL_SOURCE_CHECK", "True")
     with pytest.raises(UsageError, match=r"worker group with its runtime_env.*or take watermark\.model: rapidocr"):
         PaddleOcrText(*folders)
-    with pytest.raises(WeightsError, match=r"inference\.onnx and inference\.yml not found; get it with"):
+    with pytest.raises(WeightsError, match=r"inference\.onnx and inference\.yml not found; it is your own"):
         PaddleOcrText(tmp_path, folders[1])
     (tmp_path / "inference.onnx").touch()
     (tmp_path / "inference.yml").write_text("Global: []")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatch
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from hifidata import backends
-from hifidata.weights.catalogue import CATALOGUE, Archive, FileState, Hub, Weight
+from hifidata.weights.catalogue import CATALOGUE, TRANSFORMERS_FILES, Archive, FileState, Hub, Made, Weight
 from tests.conftest import PROJECT_ROOT
 
 
@@ -32,6 +34,25 @@ def test_every_entry_is_well_formed(weight: Weight) -> None:
         assert urlsplit(address).path.rpartition("/")[2]
     if isinstance(weight.origin, Hub):
         assert weight.origin.patterns or weight.origin.files
+
+
+def test_what_is_made_comes_after_what_it_is_made_from() -> None:
+    names = list(CATALOGUE)
+    pairs = [(name, w.origin.source.name) for name, w in CATALOGUE.items() if isinstance(w.origin, Made)]
+    assert pairs
+    assert [pair for pair in pairs if names.index(pair[0]) < names.index(pair[1])] == []
+
+
+def test_all_that_transformers_saves_of_a_model_with_a_chat_template_is_downloaded(tmp_path: Path) -> None:
+    """Shown on a tiny LLaVA: Qwen3-VL's repository is of the same form."""
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from tests.made_models import tiny_llava
+
+    folder = tiny_llava(tmp_path / "model", "{{ messages[0].content }}")
+    saved = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert "chat_template.jinja" in saved
+    assert {name for name in saved if not any(fnmatch(name, pattern) for pattern in TRANSFORMERS_FILES)} == set()
 
 
 def test_names_files_and_hashes_are_each_used_once() -> None:

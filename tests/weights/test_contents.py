@@ -48,6 +48,15 @@ def test_no_beginning_of_a_graph_is_taken_for_a_graph(tmp_path: Path) -> None:
     assert [n for n in range(len(graph)) if not said_of(tmp_path / "g.onnx", graph[:n])] == []
 
 
+def test_a_made_program_of_paddle_that_was_cut_off_is_found_out(tmp_path: Path) -> None:
+    """A program is a protobuf message; no real one lies here."""
+    whole = b"\x0a\x05block" + b"\x22\x02\x08\x00" + b"\x2a\x03ops"
+    path = tmp_path / "model.pdmodel"
+    assert said_of(path, whole) == ""
+    assert [n for n in range(len(whole)) if not said_of(path, whole[:n])] == [7, 11]  # between two fields
+    assert said_of(path, b"Log in to go on")
+
+
 @pytest.mark.parametrize(
     ("suffix", "whole"),
     [(".safetensors", tensors(500)), (".npz", archive()), (".zip", archive()), (".pth", archive()), (".json", b'{"a": 1}\n')],

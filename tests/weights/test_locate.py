@@ -12,7 +12,8 @@ import pytest
 from hifidata.errors import WeightsError
 from hifidata.weights import find, locate, searching
 from hifidata.weights.catalogue import CATALOGUE, Hub, entry
-from hifidata.weights.locate import cache_folder, look, sha256_of
+from hifidata.weights.locate import look, sha256_of
+from hifidata.weights.places import cache_folder
 from tests.made_graphs import make_graph
 from tests.weights.conftest import tensors
 
@@ -147,6 +148,37 @@ def test_a_model_folder_that_lacks_a_part_of_its_index_is_refused(offline: Path)
     assert "1.safetensors: has 199 bytes, its header says 200" in refusal("blip2_flan_t5_xl")
     (folder / "1.safetensors").write_bytes(tensors(200))
     assert find("blip2_flan_t5_xl") == folder
+
+
+@pytest.mark.parametrize("part", ["model.pdmodel", "model.pdiparams", "deploy.yaml"])
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "is empty"),
+        (b"<html>log in</html>", "is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
+    ],
+)
+def test_a_part_of_a_folder_that_is_visibly_no_model_is_refused_whatever_its_suffix(
+    offline: Path, part: str, data: bytes, words: str
+) -> None:
+    folder = offline / "ppmatting-hrnet_w18-human_512"
+    folder.mkdir()
+    for name in ("model.pdmodel", "model.pdiparams", "deploy.yaml"):
+        (folder / name).write_bytes(b"\x0a\x01x")
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "note").write_bytes(b"")  # what tools leave is no part of the model
+    assert look(entry("pp_matting")).state == "unpinned"
+    (folder / part).write_bytes(data)
+    assert f"{folder} {part}: {words}" in refusal("pp_matting")
+    assert refusal("pp_matting").endswith("; replace it, or run `hifidata weights pull pp_matting`")
+
+
+def test_a_folder_without_what_the_model_needs_is_refused(offline: Path) -> None:
+    folder = offline / "ppmatting-hrnet_w18-human_512"
+    folder.mkdir()
+    (folder / "readme.txt").write_bytes(b"elsewhere")
+    assert f"{folder} lacks model.pdmodel and model.pdiparams; " in refusal("pp_matting")
 
 
 def test_a_folder_whose_hashes_are_published_is_checked_file_by_file(offline: Path) -> None:

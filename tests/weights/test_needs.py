@@ -15,11 +15,13 @@ import pytest
 
 from hifidata import backends
 from hifidata.errors import WeightsError
-from hifidata.recipe import Recipe, resolve
+from hifidata.recipe import Recipe, load_recipe, resolve
 from hifidata.run.engine import RunOptions, run
 from hifidata.run.needs import needed_weights, require_weights, weights_of
 from hifidata.run.plan import make_plan
+from hifidata.weights.advice import can_pull
 from hifidata.weights.catalogue import CATALOGUE
+from tests.conftest import PROJECT_ROOT
 from tests.servers.file_host import FileHost
 
 
@@ -64,9 +66,38 @@ def test_a_run_with_a_missing_file_is_refused_before_anything_is_written(
     photos: Path, tmp_path: Path, scorer_needs: Callable[..., None]
 ) -> None:
     scorer_needs("det_10g", "fqa")
-    with pytest.raises(WeightsError, match=r"det_10g\.onnx is not in .*weights fqa: fqa\.onnx is not in"):
+    with pytest.raises(WeightsError, match=r"model files: 2 missing, in .*; run `hifidata weights pull det_10g fqa`;"):
         run(recipe_of(photos), RunOptions(tmp_path / "out"), lambda progress: None)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_the_papers_recipe_lacks_is_one_short_line_with_one_command(cache: Path) -> None:
+    recipe = load_recipe(PROJECT_ROOT / "pipelines" / "paper.yaml")
+    names = [weight.name for weight in needed_weights(recipe)]
+    message = refusal(recipe)
+    assert message == (
+        f"model files: {len(names)} missing, in {cache}; run `hifidata weights pull {' '.join(names)}`; `hifidata plan` says "
+        "more of each"
+    )
+    assert len(message) < 400 + len(str(cache))
+
+
+def test_all_that_the_papers_recipe_needs_can_be_pulled() -> None:
+    """On a machine with torch and onnx, which its BLIP-2 and 3DDFA take."""
+    pytest.importorskip("torch")
+    recipe = load_recipe(PROJECT_ROOT / "pipelines" / "paper.yaml")
+    assert [weight.name for weight in needed_weights(recipe) if not can_pull(weight)] == []
+
+
+def test_what_is_pulled_what_is_altered_and_what_is_brought_by_hand_are_told_apart(
+    photos: Path, tmp_path: Path, scorer_needs: Callable[..., None]
+) -> None:
+    scorer_needs("det_10g", "mediapipe_palm", "yunet")
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "yunet_n_dynamic.onnx").write_bytes(b"truncated")
+    message = refusal(recipe_of(photos, weights={"folder": str(tmp_path / "w")}))
+    assert message.startswith(f"model files: 2 missing, not the right file: yunet, in {tmp_path / 'w'} nor in ")
+    assert "; run `hifidata weights pull det_10g yunet`; bring by hand: mediapipe_palm; `hifidata plan`" in message
 
 
 def test_an_altered_file_is_refused(photos: Path, tmp_path: Path, scorer_needs: Callable[..., None]) -> None:

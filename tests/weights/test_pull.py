@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import zipfile
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,8 +16,8 @@ import pytest
 
 from hifidata.errors import WeightsError
 from hifidata.weights import download
-from hifidata.weights.catalogue import Archive, FileState, Hub, Weight
-from hifidata.weights.download import Pulled, pull
+from hifidata.weights.catalogue import Archive, FileState, Hub, Made, Weight
+from hifidata.weights.download import Pulled, pull, pull_each
 from hifidata.weights.locate import look
 from hifidata.weights.pins import PINS_FILE, Pin, read_pins, write_pin
 from tests.servers.file_host import FileHost
@@ -29,7 +30,7 @@ def sha(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def entry(name: str, origin: str | Archive | Hub | None, **more: object) -> Weight:
+def entry(name: str, origin: str | Archive | Hub | Made | None, **more: object) -> Weight:
     return Weight(name, f"{name}.bin", "CC0", True, (), origin, **more)  # type: ignore[arg-type]
 
 
@@ -184,10 +185,10 @@ def test_a_zip_that_is_none_is_one_line(host: FileHost, cache: Path) -> None:
 
 
 def test_a_whole_archive_becomes_a_folder_without_its_top_and_stays_inside(host: FileHost, cache: Path) -> None:
-    bundle = zipped({"top/model.pdmodel": b"m", "top/deploy.yaml": b"d", "top/../../../evil": b"e"})
+    bundle = zipped({"top/model.pdiparams": b"m", "top/deploy.yaml": b"d", "top/../../../evil": b"e"})
     weight = Weight("mat", "matting-net", "CC0", True, (), Archive(host.put("/m.zip", bundle)))
     (pulled,) = bring(weight)
-    assert (pulled.path / "model.pdmodel").read_bytes() == b"m"
+    assert (pulled.path / "model.pdiparams").read_bytes() == b"m"
     assert pulled.is_new_pin
     assert not (cache.parent / "evil").exists()
     (pulled.path / "deploy.yaml").unlink()
@@ -277,6 +278,86 @@ def test_an_entry_without_an_address_says_what_to_bring(cache: Path) -> None:
     assert (
         f"net.bin is not in {cache}; no public address is known for it, bring a copy with sha256 {sha(DATA)}" in message
     )
+
+
+def test_what_has_to_be_brought_by_hand_is_said_before_anything_is_asked_for(host: FileHost) -> None:
+    message = refusal(
+        entry("net", host.put("/net", DATA)), entry("a", None, sha256=sha(DATA)), entry("b", None, sha256=sha(b""))
+    )
+    assert (f"copy with sha256 {sha(DATA)}" in message, f"copy with sha256 {sha(b'')}" in message) == (True, True)
+    assert host.asked == []
+
+
+def test_an_altered_file_that_has_to_be_brought_by_hand_is_called_wrong_and_not_missing(cache: Path) -> None:
+    cache.mkdir()
+    (cache / "net.bin").write_bytes(noise(len(DATA), seed=1))
+    message = refusal(entry("net", None, n_bytes=len(DATA), sha256=sha(DATA)))
+    got = sha(noise(len(DATA), seed=1))
+    assert message.startswith(f"weights net: {cache / 'net.bin'} has sha256 {got}, expected {sha(DATA)}; ")
+    assert message.endswith(f"bring a copy with sha256 {sha(DATA)} into {cache} (licence: CC0)")
+
+
+def test_one_dead_host_does_not_keep_the_others_from_coming(host: FileHost, cache: Path) -> None:
+    dead = Archive(host.put("/dead.zip", b"", statuses=deque([503] * 99)))
+    weights = [
+        entry("a", dead, member="a.onnx"), entry("gone", host.url("/gone")), entry("b", dead, member="b.onnx"),
+        entry("net", host.put("/net", DATA)),
+    ]  # fmt: skip
+    pulled, failed = pull_each(weights, lambda name, done, total: None, IMPATIENT)
+    assert [item.weight.name for item in pulled] == ["net"]
+    assert list(failed) == ["a", "gone", "b"]
+    assert (failed["a"] == failed["b"], "404 Not Found" in failed["gone"]) == (True, True)
+    assert len([asked for asked in host.asked if asked.path == "/dead.zip"]) == IMPATIENT.attempts
+    message = refusal(*weights)
+    assert (message.count("/dead.zip"), message.count("404 Not Found")) == (1, 1)
+    assert look(weights[3]).state == "present"
+
+
+def made_of(source: Weight, **more: object) -> Weight:
+    return Weight("made", "made.npz", "CC0", True, (), Made(source), **more)  # type: ignore[arg-type]
+
+
+def test_what_is_made_brings_what_it_is_made_from_and_is_made_again_where_it_is_altered(
+    host: FileHost, cache: Path
+) -> None:
+    source = entry("net", host.put("/net", DATA))
+    asked: list[tuple[str, bytes]] = []
+
+    def make(name: str, path: Path) -> bytes:
+        asked.append((name, path.read_bytes()))
+        return b"made"
+
+    def bring_made(weight: Weight) -> list[Pulled]:
+        return pull([weight], lambda name, done, total: None, IMPATIENT, make=make)
+
+    known = made_of(source, sha256=sha(b"made"))
+    first, second = bring_made(known)
+    assert asked == [("made", DATA)]
+    assert ([first.weight, second.weight], second.path.name) == ([source, known], "made.npz")
+    assert (first.is_new_pin, second.is_new_pin, set(read_pins(cache))) == (True, False, {"net"})
+    assert [item.was_there for item in bring_made(known)] == [True]
+    second.path.write_bytes(b"broken")
+    assert look(known).state == "altered"
+    bring_made(known)
+    assert (look(known).state, len(host.asked)) == ("present", 1)
+
+    second.path.unlink()
+    other = made_of(source, sha256=sha(b"what another version of a package makes"))
+    (pinned,) = [item for item in bring_made(other) if item.weight is other]
+    assert (pinned.is_new_pin, look(other).state) == (True, "present")
+    second.path.write_bytes(b"broken")
+    assert look(other).problem.startswith("has 6 bytes, expected ")
+
+
+def test_what_cannot_be_made_is_said_with_the_reason(host: FileHost) -> None:
+    pulled, failed = pull_each([made_of(entry("net", host.url("/gone")))], lambda name, done, total: None, IMPATIENT)
+    assert (pulled, list(failed)) == ([], ["net", "made"])
+    assert failed["made"] == "weights made: is made from net.bin, which did not come"
+    weight = made_of(entry("net", host.put("/net", DATA)))
+    weight = dataclasses.replace(weight, origin=Made(entry("net", host.put("/net", DATA)), ("no_such_package", "json")))
+    host.asked.clear()
+    assert "made from net.bin: `pip install no_such_package`, then run `hifidata weights pull made`" in refusal(weight)
+    assert host.asked == []
 
 
 def test_two_pulls_at_once_do_not_write_into_each_other(host: FileHost, cache: Path) -> None:

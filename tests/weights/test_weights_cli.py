@@ -10,8 +10,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from hifidata import backends
 from hifidata.errors import WeightsError
 from hifidata.recipe import load_recipe
 from hifidata.run.plan import open_source
@@ -20,6 +22,7 @@ from hifidata.weights.catalogue import CATALOGUE, FileState
 from hifidata.weights.pins import Pin, write_pin
 from tests.conftest import PROJECT_ROOT
 from tests.made_graphs import make_graph
+from tests.made_tddfa import authors_pickle, known_network_in_the_layout, save
 from tests.servers.file_host import FileHost
 
 NEEDY = (
@@ -51,12 +54,32 @@ def test_list_knows_every_entry_and_what_is_here(assets: Path, monkeypatch: pyte
     rows = {row["name"]: row for row in json.loads(hifidata("weights", "list", "--json").stdout)}
     assert list(rows) == list(CATALOGUE)
     assert rows["yunet"]["state"] == "present"
+    cache = os.environ["HIFI_WEIGHTS_CACHE"]
     assert rows["det_10g"] == {
-        "name": "det_10g", "file": "det_10g.onnx", "bytes": 16_923_827, "sha256": CATALOGUE["det_10g"].sha256,
-        "licence": "InsightFace weights: non-commercial research only", "commercial": False,
-        "needed_by": ["detect:retinaface"], "state": "missing", "path": None, "problem": None,
+        "name": "det_10g", "file": "det_10g.onnx", "bytes": 16_923_827, "sha256": CATALOGUE["det_10g"].sha256, "files": {},
+        "url": "https://github.com/deepinsight/insightface/releases/download/model-zoo/buffalo_l.zip",
+        "made_from": None, "licence": "InsightFace weights: non-commercial research only", "commercial": False, "commercial_use": "no",
+        "needed_by": ["detect:retinaface"], "state": "missing", "path": None, "problem": None, "can_pull": True,
+        "advice": f"weights det_10g: det_10g.onnx is not in {assets / 'weights'} nor in {cache}; run "
+        "`hifidata weights pull det_10g`",
     }  # fmt: skip
+    assert rows["mediapipe_palm"]["url"] is None
+    assert rows["paddleocr_det"]["url"].startswith(
+        "https://huggingface.co/PaddlePaddle/PP-OCRv6_small_det_onnx/tree/28fe"
+    )
+    assert rows["3ddfa_mb05"]["made_from"] == "3ddfa_mb05_pth"
+    assert rows["3ddfa_mb05"]["url"] == CATALOGUE["3ddfa_mb05_pth"].origin
     assert "InsightFace weights" in hifidata("weights", "list").stdout
+
+
+def test_show_says_where_an_entry_comes_from_and_what_each_of_its_files_must_be() -> None:
+    shown = hifidata("weights", "show", "w600k_r50", "paddleocr_det").stdout
+    for words in (
+        "model-zoo/buffalo_l.zip", CATALOGUE["w600k_r50"].sha256, "non-commercial research only", "verify:arcface",
+        "inference.yml", "193f435274bf9f0b5f71a929bbfbcf148282df7e633b34e7c373e8f44741b516",
+    ):  # fmt: skip
+        assert str(words) in shown
+    assert hifidata("weights", "show", "det_10k").returncode == 2
 
 
 def test_pull_then_verify_then_an_altered_file_is_named(mirror: FileHost, cache: Path, assets: Path) -> None:
@@ -75,6 +98,7 @@ def test_pull_then_verify_then_an_altered_file_is_named(mirror: FileHost, cache:
     bad = hifidata("weights", "verify", "lightqnet")
     assert bad.returncode == 1
     assert bad.stderr.startswith(f"error: weights lightqnet: {cache / file.name} has sha256 ")
+    assert bad.stderr.endswith("; run `hifidata weights pull lightqnet`, which replaces it\n")
     assert bad.stderr.count("\n") == 1
 
 
@@ -101,7 +125,10 @@ def test_a_login_page_is_not_pinned_and_one_that_was_is_named_and_replaced(
     write_pin(cache, "fqa", Pin("http://hotel", {"": FileState(len(page), hashlib.sha256(page).hexdigest())}))
     verified = hifidata("weights", "verify", "fqa")
     assert verified.returncode == 1
-    assert verified.stderr == f"error: weights fqa: {cache / 'fqa.onnx'} is a web page (it was pinned as it came)\n"
+    assert verified.stderr == (
+        f"error: weights fqa: {cache / 'fqa.onnx'} is a web page (it was pinned as it came); run "
+        "`hifidata weights pull fqa`, which replaces it\n"
+    )
     mirror.put(path_of("fqa"), make_graph(tmp_path / "g", [("Relu", ["input"], "output")], ([2], [2])).read_bytes())
     pulled = hifidata("weights", "pull", "fqa")
     assert pulled.returncode == 0, pulled.stderr
@@ -130,7 +157,7 @@ def test_a_model_that_cannot_use_its_pinned_file_names_the_pin_and_the_way_out(c
     [
         (["pull", "det_10k"], 2, "error: weights det_10k: not in the catalogue; did you mean det_10g?"),
         (["pull", "nope.yaml"], 2, "error: recipe nope.yaml: no such file"),
-        (["pull", "selfie"], 2, "no public address is known for it, bring a copy with sha256 8d13b7fa"),
+        (["pull", "mediapipe_mesh"], 2, "no public address is known for it, bring a copy with sha256 2ece916c"),
         (["pull", "ediffiqa_t"], 2, "the server answered 404 Not Found; try a mirror"),
         (["verify", "nope"], 2, "not in the catalogue"),
         (["pull"], 2, "Missing argument"),
@@ -143,9 +170,85 @@ def test_bad_requests_are_one_line(mirror: FileHost, args: list[str], code: int,
     assert "Traceback" not in done.stderr
 
 
+def test_what_has_to_be_brought_by_hand_is_said_first_and_again_last_and_one_failure_stops_nothing_else(
+    mirror: FileHost, cache: Path, assets: Path
+) -> None:
+    file = assets / "weights" / "lightqnet" / "lightqnet-dm050.pb"
+    mirror.put(path_of("lightqnet"), file.read_bytes())
+    done = hifidata("weights", "pull", "ediffiqa_t", "mediapipe_palm", "lightqnet", "--json")
+    assert done.returncode == 2
+    said = done.stderr.splitlines()
+    assert said[0] == (
+        f"by hand: weights mediapipe_palm: palm_detection_lite.onnx is not in {cache}; no public address is known for it, "
+        f"bring a copy with sha256 {CATALOGUE['mediapipe_palm'].sha256} into {cache} (licence: Apache-2.0); or set "
+        "HIFI_WEIGHTS to a folder that holds it"
+    )
+    assert said[-3].startswith("error: ediffiqa_t: http://")
+    assert "404 Not Found" in said[-3]
+    assert said[-2] == "not pulled: ediffiqa_t; the same command tries these again"
+    assert said[-1] == "still to be brought by hand, see above: mediapipe_palm"
+    results = {row["name"]: row["result"] for row in json.loads(done.stdout)}
+    assert results == {"lightqnet": "pulled", "ediffiqa_t": "failed", "mediapipe_palm": "by hand"}
+    assert (cache / file.name).read_bytes() == file.read_bytes()
+
+
+def test_an_altered_file_that_was_brought_by_hand_is_told_with_both_hashes(cache: Path, assets: Path) -> None:
+    data = bytearray((assets / "weights" / "mediapipe" / "palm_detection_lite.onnx").read_bytes())
+    data[99] ^= 1
+    cache.mkdir()
+    path = cache / "palm_detection_lite.onnx"
+    path.write_bytes(data)
+    done = hifidata("weights", "pull", "mediapipe_palm")
+    got, expected = hashlib.sha256(data).hexdigest(), CATALOGUE["mediapipe_palm"].sha256
+    assert done.returncode == 2
+    assert f"weights mediapipe_palm: {path} has sha256 {got}, expected {expected}; no public address" in done.stderr
+    assert "is not in" not in done.stderr
+
+
+def test_verify_reports_what_is_named_and_missing_and_a_folder_that_does_not_exist(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert hifidata("weights", "verify").returncode == 0  # nothing is here, nothing was asked for
+    named = hifidata("weights", "verify", "det_10g", "w600k_r50", "--json")
+    assert named.returncode == 1
+    assert [(row["name"], row["state"]) for row in json.loads(named.stdout)] == [
+        ("det_10g", "missing"), ("w600k_r50", "missing"),
+    ]  # fmt: skip
+    for line, name in zip(named.stderr.splitlines(), ("det_10g", "w600k_r50"), strict=True):
+        assert line.startswith(
+            f"error: weights {name}: {name}.onnx is not in {cache}; run `hifidata weights pull {name}`"
+        )
+    monkeypatch.setenv("HIFI_WEIGHTS", str(tmp_path / "nowhere"))
+    for args in ([], ["det_10g"]):
+        done = hifidata("weights", "verify", *args)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error: {tmp_path / 'nowhere'}: no such folder, though HIFI_WEIGHTS names it; ")
+
+
 def test_a_recipe_by_name_pulls_what_its_models_need() -> None:
     done = hifidata("weights", "pull", "folder", "--json")  # its models come with packages
     assert (done.returncode, json.loads(done.stdout)) == (0, [])
+
+
+def test_all_that_tddfa_reads_is_pulled_or_made_by_one_command_and_fits_a_face(
+    mirror: FileHost, cache: Path, assets: Path, tmp_path: Path
+) -> None:
+    """The checkpoint served here is the known network in the layout of its authors' one, which lies nowhere here."""
+    names = list(backends.FACE3D_MODELS["tddfa"].weights)
+    for name in names[2:]:
+        mirror.put(path_of(name), (assets / "weights" / "3ddfa" / CATALOGUE[name].file).read_bytes())
+    checkpoint = save(tmp_path / "x.pth", known_network_in_the_layout(assets))
+    mirror.put(path_of("3ddfa_mb05_pth"), checkpoint.read_bytes())
+    mirror.put(path_of("3ddfa_mean_std_pkl"), authors_pickle(assets))
+    done = hifidata("weights", "pull", *names)
+    assert done.returncode == 0, done.stderr
+    assert "3ddfa_mb05_pth: nobody publishes its hash; what is here now was pinned" in done.stderr
+    assert "by hand" not in done.stderr
+    verified = hifidata("weights", "verify", *names, "--json")
+    assert {row["state"] for row in json.loads(verified.stdout)} == {"present"}
+    kps_px = np.array([[200, 200], [300, 200], [250, 260], [210, 310], [290, 310]], np.float32)
+    face = backends.load("face3d", "tddfa").fit(np.full((512, 512, 3), 128, np.uint8), kps_px, None)
+    assert np.isfinite(face.shape).all()
 
 
 def test_a_killed_pull_is_resumed_by_the_same_command(mirror: FileHost, cache: Path, assets: Path) -> None:
@@ -188,6 +291,14 @@ def test_run_refuses_plan_lists_and_weights_option_mends(tmp_path: Path, assets:
     assert "missing" in plan.stdout
     found = hifidata("plan", recipe, *sets, "--weights", assets / "weights", "--json", code=NEEDY)
     assert [row["state"] for row in json.loads(found.stdout)["weights"]] == ["present"]
+
+    hands = hifidata("plan", recipe, *sets, "--set", "occlusion.model=hands", "--set", "quality.model=lightqnet")
+    assert hands.returncode == 0, hands.stderr
+    said = hands.stderr.splitlines()
+    assert said[:2] == ["a run would not start:", "pull what is missing: `hifidata weights pull lightqnet`"]
+    assert [line.split(":")[:2] for line in said[2:]] == [
+        ["bring by hand", " weights mediapipe_palm"], ["bring by hand", " weights mediapipe_hand"],
+    ]  # fmt: skip
 
     policy = hifidata("plan", recipe, *sets, "--set", "licence_policy=permissive")
     assert policy.returncode == 2
