@@ -69,6 +69,18 @@ def test_every_onnx_stage_of_the_papers_recipe_gets_a_share_of_one_gpu_that_hold
     assert sum(group.num_gpus for group in recipe.worker_groups) <= 1
 
 
+def test_the_papers_recipe_fits_a_machine_of_four_cpus_and_one_gpu() -> None:
+    from hifidata.run.ray_data import pool_sizes
+
+    recipe = load_recipe(PROJECT_ROOT / "pipelines" / "paper.yaml")
+    assert pool_sizes(recipe, 100, {"CPU": 4, "GPU": 1}) == [1] * len(recipe.worker_groups)
+    large = dict(
+        zip((group.name for group in recipe.worker_groups), pool_sizes(recipe, 100, {"CPU": 64, "GPU": 4}), strict=True)
+    )
+    assert large["faces"] == large["blip2"] == 4
+    assert large["captions"] == 4
+
+
 def test_a_second_restoration_of_vggface2_hq_is_refused() -> None:
     with pytest.raises(RecipeError, match="already_restored"):
         load_recipe(PROJECT_ROOT / "pipelines" / "vggface2_hq.yaml", ["restore.model=gfpgan"])

@@ -92,13 +92,13 @@ def run(recipe: Recipe, options: RunOptions, on_progress: Callable[[Progress], N
     folder = DatasetFolder(options.out)
     if is_remote(recipe):
         recipe.fetch.require_contact()
-        require_weights(recipe, options.on_download)
+        _require_what_is_needed(folder, recipe, options)
         folder.create()  # the index of a long list goes there, and nothing may be touched that another run holds
         with folder.lock():
             return _run(folder, make_plan(recipe, options.limit, folder.root), options, on_progress)
     plan = make_plan(recipe, options.limit)
     _check_out(folder, Path(getattr(recipe.source, "path", "")).absolute())
-    require_weights(recipe, options.on_download)
+    _require_what_is_needed(folder, recipe, options)
     folder.create()
     with folder.lock():
         return _run(folder, plan, options, on_progress)
@@ -136,6 +136,13 @@ def _run(folder: DatasetFolder, plan: Plan, options: RunOptions, on_progress: Ca
     dataset = finish(folder, recipe, started_at, plan.is_limited)
     _forget_who_left(folder, plan)
     return RunResult(dataset, report_path(folder), _over_budget(recipe, dataset))
+
+
+def _require_what_is_needed(folder: DatasetFolder, recipe: Recipe, options: RunOptions) -> None:
+    """Before a folder is made: model files, and the servers where work is certain. Raises WeightsError, ServiceError."""
+    require_weights(recipe, options.on_download)
+    if not folder.run_json.exists():
+        require_services(recipe)
 
 
 def _forget_who_left(folder: DatasetFolder, plan: Plan) -> None:

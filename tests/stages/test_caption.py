@@ -29,6 +29,21 @@ GOOD = (
         (GOOD, []),
         (f"{GOOD} She is smiling warmly.", [CaptionFlag.EXPRESSION]),
         (f"{GOOD} She has a neutral expression.", [CaptionFlag.EXPRESSION]),
+        (f"{GOOD} Her mouth is open.", [CaptionFlag.EXPRESSION]),
+        (f"{GOOD} He has a stern look.", [CaptionFlag.EXPRESSION]),
+        (f"{GOOD} He is raising his eyebrows.", [CaptionFlag.EXPRESSION]),
+        (f"{GOOD} She raises one eyebrow.", [CaptionFlag.EXPRESSION]),
+        (f"{GOOD} His eyebrows are slightly raised.", [CaptionFlag.EXPRESSION]),
+        (f"{GOOD} A furrowed brow.", [CaptionFlag.EXPRESSION]),
+        (f"{GOOD} Her lips are curved upwards.", [CaptionFlag.EXPRESSION]),
+        (f"{GOOD} His lips curl into something.", [CaptionFlag.EXPRESSION]),
+        (f"{GOOD} With pursed lips.", [CaptionFlag.EXPRESSION]),
+        (f"{GOOD} She has full red lips and thin arched eyebrows.", []),
+        (f"{GOOD} He wears a coat with a raised collar and an open shirt.", []),
+        (f"{GOOD} A curved lamp and the mouth of a cave are behind him.", []),
+        (f"{GOOD} Her hair falls over her brow and gives a vintage look.", []),
+        (f"{GOOD} Behind her is the stern of a boat and a closed door.", []),
+        (f"{GOOD} A lip ring, a pressed flower and lifted curtains.", []),
         (f"{GOOD} Her head is slightly tilted.", [CaptionFlag.POSE]),
         (f"{GOOD} She is looking directly at the camera.", [CaptionFlag.POSE]),
         (f"{GOOD} A poster of a facial cream hangs on the wall.", []),  # neither a pose nor a face that does anything
@@ -216,7 +231,7 @@ def test_a_run_begins_only_with_a_server_that_answers_and_goes_on_when_it_is_bac
     assert {row["caption_problem"] for row in rows} == {None}
     with pytest.raises(ServiceError, match="nobody answers there"):
         run_with(twelve_people, tmp_path / "other", address, "honest")
-    assert not list((tmp_path / "other").glob("shards/*/*.tar"))
+    assert not (tmp_path / "other").exists()  # like a run that lacks a model file
     run_with(twelve_people, out, address, "broken-twice", *one_by_one)  # nothing to do needs no server
     assert ServiceError.exit_code == 2
 
