@@ -206,7 +206,7 @@ OCCLUSION_CHECKERS: Mapping[str, Backend] = {
         takes_settings=True,
     ),
 }
-_FLOOR = "0.85: ours; the paper keeps every restoration"
+_FLOOR = "0.85: ours; the paper names no such floor"
 RESTORERS: Mapping[str, Backend] = {
     "gfpgan": Backend("gfpgan:Gfpgan", _GFPGAN, origin=_FLOOR, weights=("gfpgan_onnx",)),
     "gfpgan_pth": Backend("gfpgan:GfpganTorch", _GFPGAN, origin=_FLOOR, weights=("gfpgan_pth",)),

@@ -24,10 +24,10 @@ _IDIOMS = re.compile(
 """Words that name no hand and no cup. The World Cup is an event; who minds its trophy adds "trophy" to the terms."""
 
 _CLAUSE_END = re.compile(
-    r"[.,;:!?]+|\b(?:and|but|except|besides|yet|although|though|while|who|which|whose)\b", re.IGNORECASE
+    r"[.,;:!?()\"“”–—]+|\b(?:and|but|except|besides|yet|although|though|while|who|which|whose)\b", re.IGNORECASE
 )
 _LIST_COMMA = re.compile(
-    r",\s+(?=(?:(?:any|other)\s+)*[\w-]+(?:,\s+(?:(?:any|other)\s+)*[\w-]+)*,?\s+n?or\b)", re.IGNORECASE
+    r",\s+(?=(?:(?:any|other)\s+)*[\w-]+(?:,\s+(?:(?:any|other)\s+)*[\w-]+){0,8},?\s+n?or\b)", re.IGNORECASE
 )
 """Of a list that ends in "or", as in "no hands, cups or masks"."""
 

@@ -70,6 +70,7 @@ ALL = settings.Occlusion().terms
         "There is nothing blocking it such as a hand",
         "a smiling man. On the other hand, there is no cup",
         "a football player in a World Cup shirt",
+        'a sign that says "no phones" (no mask)',
         "a hand drawn portrait of a second hand dealer",
     ],
 )
@@ -87,6 +88,7 @@ def test_what_a_description_denies_and_what_an_idiom_says_do_not_count(answer: s
         ("a man without glasses and a hand before his face", ("hand",)),
         ("not smiling with his hand on his chin", ("hand",)),
         ("nothing but a hand", ("hand",)),
+        ("no hat – a hand (no cup) over the mouth", ("hand",)),
         ("not only a hand but also a cup", ("hand", "cup")),
         ("There is no hat. A hand covers the mouth.", ("hand",)),
         ("no glasses, a hand or cup over the mouth", ("hand", "cup")),
