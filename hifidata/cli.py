@@ -54,14 +54,14 @@ def run(
         Optional[Literal["failed"]],  # noqa: UP045
         typer.Option(
             "--retry",
-            help="failed: try again what earlier runs could not fetch, or get a caption for from a server that failed",
+            help="failed: try again what earlier runs could not fetch, or get a caption for",
         ),
     ] = None,
     json_out: JsonOption = False,
 ) -> None:
     """Runs a recipe; the same command again resumes it."""
     from hifidata.recipe import load_recipe
-    from hifidata.run.engine import RunOptions, server_faults
+    from hifidata.run.engine import RunOptions, caption_faults
     from hifidata.run.engine import run as run_recipe
 
     extra = [f"executor.kind={executor}"] if executor else []
@@ -82,7 +82,7 @@ def run(
         console.out.print(str(result.report))
     console.caption_line(result.dataset)
     if result.over_budget:
-        console.over_budget(result.dataset, resolved.failures.max_share, server_faults(result.dataset), out)
+        console.over_budget(result.dataset, resolved.failures.max_share, caption_faults(result.dataset), out)
         raise typer.Exit(3)
 
 

@@ -205,7 +205,7 @@ def caption_line(dataset: Mapping[str, Any]) -> None:
         err.print(f"captions: {sum(problems.values())} of {dataset['counts']['kept']} are stand-ins ({words})")
 
 
-def over_budget(dataset: Mapping[str, Any], max_share: float, n_server_faults: int, out_dir: Path) -> None:
+def over_budget(dataset: Mapping[str, Any], max_share: float, n_caption_faults: int, out_dir: Path) -> None:
     """Which failures were more than the recipe allows, and what to do, on stderr."""
     counts = dataset["counts"]
     if counts["failed"] > max_share * counts["candidates"]:
@@ -213,8 +213,8 @@ def over_budget(dataset: Mapping[str, Any], max_share: float, n_server_faults: i
             f"over the failure budget: {counts['failed']} of {counts['candidates']} candidates failed, the recipe allows "
             f"{max_share:.0%}; see `hifidata failures {out_dir}`"
         )
-    if n_server_faults > max_share * counts["kept"]:
+    if n_caption_faults > max_share * counts["kept"]:
         err.print(
-            f"over the failure budget: the caption server failed on {n_server_faults} of {counts['kept']} kept pictures, the "
+            f"over the failure budget: the captioner gave nothing usable for {n_caption_faults} of {counts['kept']} kept pictures, the "
             f"recipe allows {max_share:.0%}; mend it and run the same command with --retry failed"
         )

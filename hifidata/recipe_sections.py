@@ -259,7 +259,7 @@ class Failures(Section):
         0.05,
         ge=0,
         le=1,
-        description="failed over all candidates; and captions that a server failed to give, over what is kept",
+        description="failed over all candidates; and captions that a server or its model failed to give, over what is kept",
     )
 
 

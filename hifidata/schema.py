@@ -143,6 +143,10 @@ SERVER_FAULTS = frozenset(
 )  # fmt: skip
 """Problems of the server, not of the picture: another day it would have answered."""
 
+CAPTION_FAULTS = SERVER_FAULTS | {CaptionProblem.EMPTY, CaptionProblem.TRUNCATED}
+"""Why a picture has no text of the model, where that is not the picture's doing: thoughts without an end, answers of nothing,
+cut before the first whole sentence. They count against the failure budget and are asked for again; a refusal is an answer."""
+
 
 class CaptionFlag(_Word):
     """What is odd about a caption. Heuristics over its words; nothing is dropped for them."""

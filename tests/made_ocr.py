@@ -5,35 +5,20 @@ The networks are the PP-OCRv6 files that the ``rapidocr`` package carries; the `
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
 import yaml
 
 from hifidata.weights.catalogue import entry
-from tests.conftest import PROJECT_ROOT
+from tests.made_environment import environment
 
 PACKAGES = ("paddleocr==3.7.0", "onnxruntime>=1.19")
 
 
 def ocr_environment(folder: Path) -> Path:
-    """Python of an environment that has PaddleOCR with its own NumPy and OpenCV before everything that we run on.
-
-    The test is skipped where the packages cannot be had.
-    """
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    python = folder / "bin" / "python"
-    (own,) = folder.glob("lib/python*/site-packages")
-    behind = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n{PROJECT_ROOT}\n"
-    (own / "behind.pth").write_text(behind, encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--ignore-installed", *PACKAGES]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"PaddleOCR's packages could not be installed: {done.stderr.strip().splitlines()[-1]}")
-    return python
+    """Python of an environment that has PaddleOCR with its own NumPy and OpenCV before everything that we run on."""
+    return environment(folder, *PACKAGES)
 
 
 def ocr_models(folder: Path) -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hifidata import backends
 from hifidata.errors import RecipeError
 from hifidata.recipe import Recipe, differences, load_recipe, resolve
 from hifidata.stages import STAGES
@@ -68,6 +69,18 @@ def test_every_onnx_stage_of_the_papers_recipe_gets_a_share_of_one_gpu_that_hold
     assert sum(group.num_gpus for group in recipe.worker_groups) <= 1
 
 
+def test_the_papers_recipe_fits_a_machine_of_four_cpus_and_one_gpu() -> None:
+    from hifidata.run.ray_data import pool_sizes
+
+    recipe = load_recipe(PROJECT_ROOT / "pipelines" / "paper.yaml")
+    assert pool_sizes(recipe, 100, {"CPU": 4, "GPU": 1}) == [1] * len(recipe.worker_groups)
+    large = dict(
+        zip((group.name for group in recipe.worker_groups), pool_sizes(recipe, 100, {"CPU": 64, "GPU": 4}), strict=True)
+    )
+    assert large["faces"] == large["blip2"] == 4
+    assert large["captions"] == 4
+
+
 def test_a_second_restoration_of_vggface2_hq_is_refused() -> None:
     with pytest.raises(RecipeError, match="already_restored"):
         load_recipe(PROJECT_ROOT / "pipelines" / "vggface2_hq.yaml", ["restore.model=gfpgan"])
@@ -113,6 +126,26 @@ def test_thresholds_left_null_become_the_models_own() -> None:
     assert recipe.quality.min_score is not None
     assert recipe.verify.min_similarity is not None
     assert recipe.verify.k is not None
+
+
+@pytest.mark.parametrize("model", ["retinaface", "scrfd_2.5g", "scrfd_500m", "retinaface_mnet", "yunet"])
+def test_a_detection_threshold_above_every_score_is_refused_where_scores_are_probabilities(model: str) -> None:
+    def detect(model: str, min_score: float) -> Recipe:
+        points = {"landmarks": {"model": None}, "verify": {"model": "mobilefacenet"}}
+        return resolve(MINIMAL | points | {"detect": {"model": model, "min_score": min_score}}, "t")
+
+    with pytest.raises(RecipeError, match=rf"detect\.min_score: .*{model}'s scores end at 1, got 5; set it"):
+        detect(model, 5)
+    assert detect(model, 0.9).detect.min_score == 0.9
+    for own_scale in (-0.2, 5):
+        assert detect("dlib_hog", own_scale).detect.min_score == own_scale
+
+
+def test_every_model_with_a_threshold_says_where_it_is_from() -> None:
+    decide_nothing = {"matting", "caption", "face3d", "attributes"}
+    for stage, table in backends.BY_STAGE.items():
+        for name, backend in table.items():
+            assert bool(backend.origin) == (stage not in decide_nothing), name
 
 
 def test_the_hash_covers_what_changes_the_output_and_nothing_else() -> None:

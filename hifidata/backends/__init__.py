@@ -27,12 +27,13 @@ class Backend:
         path: ``module:Class`` inside this package.
         licence: of the weights.
         defaults: recipe values that belong to this model, for keys the recipe leaves null.
-        origin: where those numbers come from.
+        origin: where those numbers come from; for a model without, the numbers that are in its code or in the recipe's defaults.
         weights: entries of the weights catalogue; the class is constructed with their paths, in this order.
         commercial: whether the licence of what a package brings along allows commercial use; entries of the catalogue
             say it for themselves. None: not known.
         landmarks: whether a detector ``gives`` 68 landmarks, or a later model ``needs`` them of it.
         takes_settings: whether the class is given the recipe's section after the paths.
+        max_score: the highest score that a detector can give; None: no limit is known.
     """
 
     path: str
@@ -43,6 +44,7 @@ class Backend:
     commercial: bool | None = None
     landmarks: Literal["gives", "needs"] | None = None
     takes_settings: bool = False
+    max_score: float | None = None
 
 
 _INSIGHTFACE = "InsightFace weights: non-commercial research only"
@@ -50,22 +52,52 @@ DETECTORS: Mapping[str, Backend] = {
     "dlib_mmod": Backend(
         "dlib_faces:DlibMmodDetector",
         "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only",
+        origin="0.0: dlib's own cut",
         commercial=False,
         landmarks="gives",
     ),
     "dlib_hog": Backend(
         "dlib_faces:DlibDetector",
         "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only",
+        origin="0.0: dlib's own cut; lower was measured, see docs/quality.md",
         commercial=False,
         landmarks="gives",
     ),
-    "retinaface": Backend("scrfd:RetinaFace", _INSIGHTFACE, weights=("det_10g",)),
-    "scrfd_2.5g": Backend("scrfd:Scrfd2G", _INSIGHTFACE, weights=("scrfd_2.5g",)),
-    "scrfd_500m": Backend("scrfd:Scrfd500M", _INSIGHTFACE, weights=("scrfd_500m",)),
-    "retinaface_mnet": Backend(
-        "retinaface_mnet:RetinaFaceMnet", "BSD-2-Clause / MIT; trained on WIDER FACE", weights=("retinaface_mnet025",)
+    "retinaface": Backend(
+        "scrfd:RetinaFace",
+        _INSIGHTFACE,
+        origin="0.5: insightface's own cut; the paper names none",
+        weights=("det_10g",),
+        max_score=1,
     ),
-    "yunet": Backend("yunet:YuNet", "BSD-2-Clause / Apache-2.0; trained on WIDER FACE", weights=("yunet",)),
+    "scrfd_2.5g": Backend(
+        "scrfd:Scrfd2G",
+        _INSIGHTFACE,
+        origin="0.55: at 0.5 it sees a face where there is none, see docs/quality.md",
+        weights=("scrfd_2.5g",),
+        max_score=1,
+    ),
+    "scrfd_500m": Backend(
+        "scrfd:Scrfd500M",
+        _INSIGHTFACE,
+        origin="0.55: at 0.5 it sees second faces in 2 of 279 portraits of a private test set",
+        weights=("scrfd_500m",),
+        max_score=1,
+    ),
+    "retinaface_mnet": Backend(
+        "retinaface_mnet:RetinaFaceMnet",
+        "BSD-2-Clause / MIT; trained on WIDER FACE",
+        origin="0.8: at 0.5 ten of 279 portraits of a private test set have a second face, here two",
+        weights=("retinaface_mnet025",),
+        max_score=1,
+    ),
+    "yunet": Backend(
+        "yunet:YuNet",
+        "BSD-2-Clause / Apache-2.0; trained on WIDER FACE",
+        origin="0.8: finds 279 of 279 portraits of a private test set and nothing in 14 pictures without faces; OpenCV's 0.9 misses 4",
+        weights=("yunet",),
+        max_score=1,
+    ),
 }
 EMBEDDERS: Mapping[str, Backend] = {
     "dlib_resnet": Backend(
@@ -123,10 +155,16 @@ SCORERS: Mapping[str, Backend] = {
         ("lightqnet",),
     ),
 }
+_TEXT_LIMITS = (
+    "0.02 of the face, scores from 0.5, 2 characters: tuned with rapidocr, see docs/quality.md; the paper gives none"
+)
 RECOGNIZERS: Mapping[str, Backend] = {
-    "rapidocr": Backend("rapidocr_text:RapidOcrText", "Apache-2.0 (PP-OCRv6)", commercial=True),
+    "rapidocr": Backend("rapidocr_text:RapidOcrText", "Apache-2.0 (PP-OCRv6)", origin=_TEXT_LIMITS, commercial=True),
     "paddleocr": Backend(
-        "paddleocr_text:PaddleOcrText", "Apache-2.0 (PP-OCRv6)", weights=("paddleocr_det", "paddleocr_rec")
+        "paddleocr_text:PaddleOcrText",
+        "Apache-2.0 (PP-OCRv6)",
+        origin=_TEXT_LIMITS,
+        weights=("paddleocr_det", "paddleocr_rec"),
     ),
 }
 CAPTIONERS: Mapping[str, Backend] = {
@@ -148,6 +186,7 @@ ATTRIBUTE_MODELS: Mapping[str, Backend] = {
     "genderage": Backend("genderage:InsightGenderAge", _INSIGHTFACE, weights=("genderage",)),
 }
 _GFPGAN = "Apache-2.0 with non-commercial parts (NVIDIA StyleGAN2, DFDNet)"
+_TERMS = "terms: hand and microphone are the paper's (section 3.4), the others ours"
 OCCLUSION_CHECKERS: Mapping[str, Backend] = {
     "hands": Backend(
         "hands:HandsAtFace",
@@ -156,17 +195,21 @@ OCCLUSION_CHECKERS: Mapping[str, Backend] = {
         "tuned on half of the people of a private test set, see docs/quality.md",
         ("mediapipe_palm", "mediapipe_hand"),
     ),
-    "blip2": Backend("blip2:Blip2Occlusion", "MIT (model card)", weights=("blip2_flan_t5_xl",), takes_settings=True),
+    "blip2": Backend(
+        "blip2:Blip2Occlusion", "MIT (model card)", origin=_TERMS, weights=("blip2_flan_t5_xl",), takes_settings=True
+    ),
     "blip2_opt": Backend(
         "blip2:Blip2Occlusion",
         "MIT (model card); OPT: non-commercial",
+        origin=_TERMS,
         weights=("blip2_opt_2.7b",),
         takes_settings=True,
     ),
 }
+_FLOOR = "0.85: ours; the paper names no such floor"
 RESTORERS: Mapping[str, Backend] = {
-    "gfpgan": Backend("gfpgan:Gfpgan", _GFPGAN, weights=("gfpgan_onnx",)),
-    "gfpgan_pth": Backend("gfpgan:GfpganTorch", _GFPGAN, weights=("gfpgan_pth",)),
+    "gfpgan": Backend("gfpgan:Gfpgan", _GFPGAN, origin=_FLOOR, weights=("gfpgan_onnx",)),
+    "gfpgan_pth": Backend("gfpgan:GfpganTorch", _GFPGAN, origin=_FLOOR, weights=("gfpgan_pth",)),
 }
 MATTERS: Mapping[str, Backend] = {
     "modnet": Backend("modnet:ModNet", "Apache-2.0", weights=("modnet",)),
@@ -240,11 +283,16 @@ def chosen(stage: str, settings: Any) -> Backend | None:
     """The backend that a recipe's section names; one that brings model files of its own needs none of the catalogue.
 
     Raises:
-        RecipeError: the model does not exist, or a folder or file is named for one that reads none.
+        RecipeError: the model does not exist, a threshold lies above every score of it, or a folder or file is named for one that reads none.
     """
     if settings.model is None:
         return None
     backend = find(stage, settings.model)
+    if backend.max_score is not None and settings.min_score > backend.max_score:
+        raise RecipeError(
+            f"{stage}.min_score: no face would ever count: {settings.model}'s scores end at {backend.max_score:g}, got "
+            f"{settings.min_score:g}; set it to at most that"
+        )
     if getattr(settings, "normalisation", None) and not (settings.file and backend.takes_settings):
         raise RecipeError(
             f"{stage}.normalisation: is that of a file of your own, for a network of the arcface family; set {stage}.file and "

@@ -17,7 +17,7 @@ class AlignedQuality:
     """A graph from (1, 3, 112, 112) RGB in -1 to 1 to a quality of about 0 to 1, higher is better.
 
     Attributes:
-        n_values: how many numbers the network gives; None: not known.
+        n_values: how many numbers the network gives for a face; None: a row of any length.
         slack: how far below 0 or above 1 each of them may lie; further away it is no quality.
 
     Args:
@@ -34,12 +34,13 @@ class AlignedQuality:
     def __init__(self, weights: Path) -> None:
         self._graph = OnnxModel(weights, [(None, 3, CHIP_PX, CHIP_PX)])
         for blank in self._graph.try_out([])[:1]:
-            count_fits = self.n_values in (None, blank.size)
+            is_row = blank.size == 1 or blank.shape[:-1] == (1,)  # a detector's scores go on over rows or further axes
+            count_fits = is_row and self.n_values in (None, blank.size)
             if not count_fits or not self._is_quality(blank):
-                expected = "some numbers" if self.n_values is None else f"{self.n_values} number"
+                expected = "a row of numbers" if self.n_values is None else f"{self.n_values} number"
                 raise WeightsError(
                     f"{weights}: no graph of {self.name}: for a blank face it gives {blank.size} numbers from "
-                    f"{_ends(blank)}, expected {expected} from 0 to 1; put the right file in its place"
+                    f"{_ends(blank)} in output {blank.shape}, expected {expected} from 0 to 1; put the right file in its place"
                 )
 
     def score(self, picture: RgbU8, xyxy_px: F32, kps_px: F32, landmarks_px: F32 | None) -> Mapping[str, float | None]:

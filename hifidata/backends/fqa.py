@@ -12,7 +12,7 @@ from hifidata.backends.aligned_quality import AlignedQuality
 
 
 class ModelScopeFqa(AlignedQuality):
-    """The mean of the network's output vector, whose length nobody states; ``weights`` is the repository's ``model.onnx``."""
+    """The mean of the network's output vector (1, n), whose length nobody states; ``weights`` is the repository's ``model.onnx``."""
 
     name = "modelscope_fqa"
     n_values = None

@@ -64,7 +64,7 @@ class GfpganTorch:
         except (ImportError, RuntimeError) as error:  # a torchvision built for another torch raises RuntimeError
             raise UsageError(
                 f"restore.model gfpgan_pth: torch, torchvision and spandrel do not load ({' '.join(str(error).split())}); "
-                "install all three for the same platform, or take restore.model: gfpgan, which needs none of them"
+                "install all three for the same platform (docs/weights.md), or take restore.model: gfpgan, which needs none of them"
             ) from error
         self._torch = torch
         self._device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,7 +1,8 @@
 """PP-Matting, the paper's matting of reference images: PaddleSeg's exported model, run by Paddle Inference.
 
 PaddleSeg itself is not needed, only ``paddlepaddle``. That package and torch break each other in one process, so the
-matting stage gets a worker group of its own with ``runtime_env: {pip: [paddlepaddle]}``.
+matting stage gets a worker group of its own with ``runtime_env: {pip: [paddlepaddle, setuptools]}``; it imports the latter and
+does not say so.
 
 Source: paper, section 3.2; Chen et al., PP-Matting, arXiv:2204.09433, and the ``deploy.yaml`` of the exported model.
 """
@@ -19,6 +20,16 @@ from hifidata.backends.matting_size import to_alpha, to_network, work_size
 from hifidata.errors import ModelError, UsageError, WeightsError
 
 MODEL_FILES = ("model.pdmodel", "model.pdiparams")
+PROGRAM_START = b"\n"
+"""Tag of a program's first field, its blocks, in Protocol Buffers."""
+
+_BAD_MODEL = (
+    RuntimeError,
+    ValueError,
+    IndexError,
+    OSError,
+    MemoryError,
+)  # an offset or a size that is none gives the last ones
 
 
 class PpMatting:
@@ -41,13 +52,18 @@ class PpMatting:
         except (ImportError, RuntimeError) as error:
             raise UsageError(
                 f"matting.model pp_matting: paddlepaddle does not load ({' '.join(str(error).split())}); give the matting "
-                "stage a worker group with runtime_env: {pip: [paddlepaddle]}, or take matting.model: modnet"
+                "stage a worker group with runtime_env: {pip: [paddlepaddle, setuptools]}, or take matting.model: modnet"
             ) from error
         missing = [name for name in MODEL_FILES if not (weights / name).is_file()]
         if missing:
             raise WeightsError(
                 f"{weights}: {' and '.join(missing)} not found; get them with `hifidata weights pull pp_matting`"
             )
+        with (weights / MODEL_FILES[0]).open("rb") as file:
+            if file.read(1) != PROGRAM_START:  # Paddle would end the process
+                raise WeightsError(
+                    f"{weights / MODEL_FILES[0]}: no Paddle program; get it again with `hifidata weights pull pp_matting`"
+                )
         config = inference.Config(*(str(weights / name) for name in MODEL_FILES))
         config.disable_glog_info()
         config.disable_mkldnn()  # oneDNN's kernels fail on some graphs in paddlepaddle 3.3
@@ -56,8 +72,11 @@ class PpMatting:
             config.enable_use_gpu(256, 0)
         try:
             self._predictor: Any = inference.create_predictor(config)
-        except (RuntimeError, ValueError) as error:
-            raise WeightsError(f"{weights}: Paddle cannot read the model: {' '.join(str(error).split())}") from error
+        except _BAD_MODEL as error:
+            raise WeightsError(
+                f"{weights}: Paddle cannot read the model: {' '.join(str(error).split())[:300]}; get it again with "
+                "`hifidata weights pull pp_matting`"
+            ) from error
 
     def matte(self, pictures: Sequence[RgbU8]) -> list[F32]:
         """One alpha (H, W) float32 per picture, 0 background to 1 person. Raises ModelError."""

@@ -29,7 +29,7 @@ class YuNet:
         weights: the graph.
 
     Raises:
-        WeightsError: OpenCV cannot read it.
+        WeightsError: OpenCV cannot read it, or it is no YuNet.
     """
 
     name = "yunet"
@@ -37,12 +37,13 @@ class YuNet:
     def __init__(self, weights: Path) -> None:
         size_px = (CANVAS_PX, CANVAS_PX)
         logging = cv2.utils.logging
-        level = logging.setLogLevel(logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns about a target that nobody asked for
+        level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)  # what it logs of a bad file is in its exception, too
         try:
             self._net = cv2.FaceDetectorYN.create(str(weights), "", size_px, MIN_SCORE, NMS_IOU, MAX_CANDIDATES)
+            self._net.detect(np.zeros((CANVAS_PX, CANVAS_PX, 3), np.uint8))  # any graph can be opened, not any run
         except cv2.error as error:
             raise WeightsError(
-                f"{weights}: OpenCV cannot read this as YuNet ({error.err}); {right_file(weights)}"
+                f"{weights}: OpenCV cannot run this as YuNet: {_one_line(error)}; {right_file(weights)}"
             ) from error
         finally:
             logging.setLogLevel(level)
@@ -55,9 +56,14 @@ class YuNet:
         try:
             _, found = self._net.detect(np.ascontiguousarray(canvas[..., ::-1]))
         except cv2.error as error:
-            raise ModelError(f"{self.name}: OpenCV refused a canvas of {canvas.shape}: {error.err}") from error
+            raise ModelError(f"{self.name}: OpenCV refused a canvas of {canvas.shape}: {_one_line(error)}") from error
         if found is None:
             return np.empty((0, 15), np.float32)
         # OpenCV: x, y, width, height, five points, score
         low, size, kps, score = np.split(np.asarray(found, np.float32), [2, 4, 14], axis=1)
         return np.concatenate([low, low + size, score, kps], axis=1)
+
+
+def _one_line(error: cv2.error) -> str:
+    """What OpenCV says, which quotes the condition that failed over several lines beginning with ``>``."""
+    return " ".join(word for word in str(error.err).split() if word != ">")[:200]

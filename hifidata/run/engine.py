@@ -18,7 +18,7 @@ from hifidata.recipe import Recipe, differences
 from hifidata.run.needs import OnDownload, ignore, require_services, require_weights, weights_of
 from hifidata.run.plan import Plan, is_remote, list_tasks, make_plan, models_of, package_versions, stage_table
 from hifidata.run.work import Outcome
-from hifidata.schema import FORMAT_VERSION, SERVER_FAULTS, IdentityTask
+from hifidata.schema import CAPTION_FAULTS, FORMAT_VERSION, IdentityTask
 from hifidata.store.downloads import remove_logs, sweep
 from hifidata.store.folder import DatasetFolder, write_json
 from hifidata.store.manifest import CommitRecord, compact, read_record
@@ -60,7 +60,7 @@ class RunOptions:
         address: Ray cluster to use instead of this machine.
         limit: at most so many identities of the source.
         accept_recipe_change: redo everything if the folder was made by another recipe.
-        retry_failed: fetch URLs again that an earlier run could not fetch, and ask again where a caption server failed.
+        retry_failed: fetch URLs again that an earlier run could not fetch, and ask again where a captioner failed.
         on_download: progress of weights that are fetched first, where the recipe says so.
     """
 
@@ -92,13 +92,13 @@ def run(recipe: Recipe, options: RunOptions, on_progress: Callable[[Progress], N
     folder = DatasetFolder(options.out)
     if is_remote(recipe):
         recipe.fetch.require_contact()
-        require_weights(recipe, options.on_download)
+        _require_what_is_needed(folder, recipe, options)
         folder.create()  # the index of a long list goes there, and nothing may be touched that another run holds
         with folder.lock():
             return _run(folder, make_plan(recipe, options.limit, folder.root), options, on_progress)
     plan = make_plan(recipe, options.limit)
     _check_out(folder, Path(getattr(recipe.source, "path", "")).absolute())
-    require_weights(recipe, options.on_download)
+    _require_what_is_needed(folder, recipe, options)
     folder.create()
     with folder.lock():
         return _run(folder, plan, options, on_progress)
@@ -138,6 +138,13 @@ def _run(folder: DatasetFolder, plan: Plan, options: RunOptions, on_progress: Ca
     return RunResult(dataset, report_path(folder), _over_budget(recipe, dataset))
 
 
+def _require_what_is_needed(folder: DatasetFolder, recipe: Recipe, options: RunOptions) -> None:
+    """Before a folder is made: model files, and the servers where work is certain. Raises WeightsError, ServiceError."""
+    require_weights(recipe, options.on_download)
+    if not folder.run_json.exists():
+        require_services(recipe)
+
+
 def _forget_who_left(folder: DatasetFolder, plan: Plan) -> None:
     """What a crawl keeps goes with the people and pictures that have left the list, whenever they left."""
     if is_remote(plan.recipe) and not plan.is_limited:
@@ -164,8 +171,11 @@ def _reopened(folder: DatasetFolder, plan: Plan) -> frozenset[str]:
 
 
 def _lacks_captions(fragment: Path) -> bool:
-    """Whether a caption server failed on a committed person's pictures; a model's refusal is not tried again."""
-    return fragment.exists() and not SERVER_FAULTS.isdisjoint(read_record(fragment).stand_ins)
+    """Whether a captioner failed on a committed person's pictures; a refusal is not tried again unless it cost the picture."""
+    if not fragment.exists():
+        return False
+    record = read_record(fragment)
+    return not CAPTION_FAULTS.isdisjoint(record.stand_ins) or record.ended.get("caption:failed", 0) > 0
 
 
 def _execute(recipe: Recipe, pending: frozenset[str], options: RunOptions) -> Generator[Outcome, None, None]:
@@ -381,11 +391,11 @@ def _stage_counts(
 
 
 def _over_budget(recipe: Recipe, dataset: dict[str, Any]) -> bool:
-    """Whether too many candidates failed, or too many of what is kept for want of a caption server."""
+    """Whether too many candidates failed, or too many of what is kept for want of a caption."""
     counts, allowed = dataset["counts"], recipe.failures.max_share
-    return bool(counts["failed"] > allowed * counts["candidates"] or server_faults(dataset) > allowed * counts["kept"])
+    return bool(counts["failed"] > allowed * counts["candidates"] or caption_faults(dataset) > allowed * counts["kept"])
 
 
-def server_faults(dataset: Mapping[str, Any]) -> int:
-    """Kept pictures with a stand-in for the caption that a server failed to give."""
-    return sum(dataset.get("caption_stand_ins", {}).get(str(problem), 0) for problem in SERVER_FAULTS)
+def caption_faults(dataset: Mapping[str, Any]) -> int:
+    """Kept pictures with a stand-in for the caption that a server, or its model, failed to give."""
+    return sum(dataset.get("caption_stand_ins", {}).get(str(problem), 0) for problem in CAPTION_FAULTS)

@@ -23,6 +23,7 @@ from ray.data.datasource import Datasource, ReadTask
 
 from hifidata.errors import UsageError
 from hifidata.recipe import Recipe
+from hifidata.run.deaths import DeathNotes
 from hifidata.run.feed import feed, open_reader
 from hifidata.run.parcel import (
     CARRIED_ERRORS,
@@ -33,7 +34,9 @@ from hifidata.run.parcel import (
     task_from_bytes,
     task_to_bytes,
 )
+from hifidata.run.plan import stage_table
 from hifidata.run.work import Outcome, Worker
+from hifidata.store.folder import DatasetFolder
 from hifidata.weights.places import CACHE_VARIABLE, FOLDER_VARIABLE
 
 COLUMN = "parcel"
@@ -89,9 +92,12 @@ class GroupActor:
         recipe = Recipe.model_validate_json(recipe_json)
         groups = recipe.worker_groups
         self._is_first, self._is_last = position == 0, position == len(groups) - 1
+        self._deaths = DeathNotes(DatasetFolder(Path(out)).deaths / str(position), _name_with_models(recipe, position))
         self._error = b""
+        own_id = ray.get_runtime_context().get_actor_id()  # Ray keeps it when it starts a dead worker again
         try:
-            self._worker = Worker(recipe, groups[position].stages, open_reader(recipe, Path(out)), Path(out))
+            with self._deaths.at(f"loading-{own_id}", "loading"):
+                self._worker = Worker(recipe, groups[position].stages, open_reader(recipe, Path(out)), Path(out))
         except CARRIED_ERRORS as error:
             self._error = error_to_bytes(error)
 
@@ -112,8 +118,18 @@ class GroupActor:
         parcel = (
             self._worker.open(task_from_bytes(message)) if self._is_first else parcel_from_bytes(message, make_sample)
         )
-        done = self._worker.run(parcel)
-        return json.dumps(asdict(self._worker.commit(done))).encode() if self._is_last else parcel_to_bytes(done)
+        task = parcel.task
+        with self._deaths.at(task.identity_id, f"at work on {task.identity_name!r}"):
+            done = self._worker.run(parcel)
+            return json.dumps(asdict(self._worker.commit(done))).encode() if self._is_last else parcel_to_bytes(done)
+
+
+def _name_with_models(recipe: Recipe, position: int) -> str:
+    group = recipe.worker_groups[position]
+    models = [
+        f"{stage} {model}" for stage, runs, model in stage_table(recipe) if stage in group.stages and runs and model
+    ]
+    return f"{group.name} ({', '.join(models) or 'no models'})"
 
 
 def run_ray(recipe: Recipe, pending: frozenset[str], out: Path, address: str | None) -> Generator[Outcome, None, None]:
@@ -126,10 +142,12 @@ def run_ray(recipe: Recipe, pending: frozenset[str], out: Path, address: str | N
         address: a running cluster ("auto", "ray://..."); None starts Ray on this machine for this run.
 
     Raises:
-        HifiError, OSError: what a worker raised, as the local executor would.
+        HifiError, OSError: what a worker raised, as the local executor would; or a worker died again and again.
         UsageError: the groups do not fit the cluster, or a group's environment cannot be made.
     """
     started_here = not ray.is_initialized()
+    deaths = DatasetFolder(out).deaths
+    shutil.rmtree(deaths, ignore_errors=True)  # of a run that was killed
     if started_here:
         _start(recipe, address)
     try:
@@ -137,6 +155,7 @@ def run_ray(recipe: Recipe, pending: frozenset[str], out: Path, address: str | N
     except ray.exceptions.RayError as error:
         raise _environment_error(error) or error from None
     finally:
+        shutil.rmtree(deaths, ignore_errors=True)
         if started_here:
             ray.shutdown()
 
@@ -268,9 +287,11 @@ def pool_sizes(recipe: Recipe, n_pending: int, cluster: Mapping[str, float]) -> 
     for kind in free:
         free[kind] -= sum(size * need[kind] for size, need in zip(sizes, needs, strict=True))
         if free[kind] < -1e-6:
+            each = ((group.name, size * need[kind]) for group, size, need in zip(groups, sizes, needs, strict=True))
             raise UsageError(
-                f"groups: all of them at once need {cluster.get(kind, 0.0) - free[kind]:g} {kind}, Ray has "
-                f"{cluster.get(kind, 0.0):g}; lower num_{kind.lower()}s or min_workers, or merge groups"
+                f"groups: all of them at once need {cluster.get(kind, 0.0) - free[kind]:g} {kind} "
+                f"({', '.join(f'{name} {n:g}' for name, n in each if n)}), Ray has {cluster.get(kind, 0.0):g}; "
+                f"{'raise executor.workers, or ' if kind == 'CPU' and recipe.executor.workers else ''}lower num_{kind.lower()}s (fractions will do) or min_workers in the recipe's groups, or merge groups"
                 f"{'; executor.use_gpus: false runs without' if kind == 'GPU' else ''}"
             )
     limits = [

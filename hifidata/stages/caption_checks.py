@@ -23,7 +23,14 @@ _WORDS = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _EXPRESSION = re.compile(
     r"\b(?:smil(?:e|es|ing|ed)|grin(?:s|ning|ned)?|frown(?:s|ing|ed)?|laugh(?:s|ing|ter)?|smirk(?:s|ing)?|scowl(?:s|ing)?"
     r"|pout(?:s|ing)?|winc(?:es|ing)|expressions?|expressionless|demeanou?r|cheerful|joyful|angry|sad|surprised"
-    r"|(?:looks?|appears?|seems?) (?:happy|serious|calm|content|confident|pensive|thoughtful|tired|relaxed))\b",
+    r"|(?:looks?|appears?|seems?) (?:happy|serious|calm|content|confident|pensive|thoughtful|tired|relaxed)"
+    r"|(?:stern|serious|blank|vacant|thoughtful|pensive|solemn|intense|piercing|worried|puzzled|determined|friendly|fierce)"
+    r" (?:look|gaze|stare|face)"
+    r"|mouth (?:is |was )?(?:(?:slightly|partly|wide|half) )?(?:open|closed|agape)|(?:open|closed) mouth|open-mouthed"
+    r"|(?:rais|lift|furrow|knit)(?:s|es|ing|ting) (?:(?:his|her|their|its|an|one|both|the|left|right) )*(?:eye)?brows?"
+    r"|(?:raised|furrowed|knitted) (?:eye)?brows?|(?:eye)?brows? (?:is |are )?(?:slightly )?(?:raised|lifted|furrowed|knitted)"
+    r"|lips? (?:is |are )?(?:(?:slightly|gently|tightly) )?(?:curv(?:e|es|ed|ing)|curl(?:s|ed|ing)?|parted|pursed|pressed|upturned)"
+    r"|(?:pursed|parted) lips|squint(?:s|ing)?|wide-eyed)\b",
     re.IGNORECASE,
 )
 _POSE = re.compile(

@@ -16,8 +16,27 @@ from hifidata.stages.base import Columns, Sample, Stage, main_face
 
 SEPARATOR = " | "
 
-_NO_HAND = re.compile(r"\b(?:(?:first|second|off)-hand|(?:left|right)-hand (?:side|edge|corner|half))\b", re.IGNORECASE)
-"""Words with a hyphen before "hand" that name no hand."""
+_IDIOMS = re.compile(
+    r"\b(?:(?:first|second|off)[- ]hand|(?:left|right)-hand (?:side|edge|corner|half)|on the (?:other|one) hand"
+    r"|hand (?:drawn|made|painted|knitted|crafted|written|sewn)|(?:world|davis|ryder|stanley|super) cups?)\b",
+    re.IGNORECASE,
+)
+"""Words that name no hand and no cup. The World Cup is an event; who minds its trophy adds "trophy" to the terms."""
+
+_CLAUSE_END = re.compile(
+    r"[.,;:!?()\"“”–—]+|\b(?:and|but|except|besides|yet|although|though|while|who|which|whose)\b", re.IGNORECASE
+)
+_LIST_COMMA = re.compile(
+    r",\s+(?=(?:(?:any|other)\s+)*[\w-]+(?:,\s+(?:(?:any|other)\s+)*[\w-]+){0,8},?\s+n?or\b)", re.IGNORECASE
+)
+"""Of a list that ends in "or", as in "no hands, cups or masks"."""
+
+_DENIAL = re.compile(r"no|not|cannot|without|nothing|none|neither|nor|never|\w+n['’]t", re.IGNORECASE)
+_EMPHASIS = ("only", "just", "merely", "simply")
+"""After "not" they deny nothing."""
+
+DENIED_WORDS = 6
+"""How far a denial reaches: "does not appear to be a hand" has it in the fifth word."""
 
 
 class Occlusion(Stage):
@@ -71,9 +90,53 @@ def counted_terms(row: Mapping[str, Any], settings: OcclusionSettings) -> tuple[
 def terms_in(answer: str, terms: Sequence[str]) -> tuple[str, ...]:
     """The terms that stand in a text as whole words, in singular or plural: "hands" holds "hand", "handsome" does not.
 
-    A hyphen may stand before a term, as in "face-mask"; what one joins to its end is another word, as in "hand-made".
+    A hyphen may stand before a term, as in "face-mask"; what one joins to its end is another word, as in "hand-made". What the
+    text denies does not count: see ``asserted``.
     """
-    text = _NO_HAND.sub(" ", answer)
+    text = asserted(_IDIOMS.sub(" ", answer))
     return tuple(
         term for term in terms if re.search(rf"(?<!\w){re.escape(term)}(?:e?s)?(?![\w-])", text, re.IGNORECASE)
     )
+
+
+def asserted(text: str) -> str:
+    """A text without what it denies.
+
+    A denial (no, not, without, nothing, ...) reaches over ``DENIED_WORDS`` words of its clause, and as many again after each
+    "or". It ends before another verb ("no shirt holding a microphone") and before "with" ("no glasses with a hand"), unless
+    they belong to it ("not holding", "not covered with"). Where that is in doubt the word counts: a picture too few is cheaper
+    than a hand before a face.
+    """
+    kept: list[str] = []
+    is_denied = False
+    for clause in _CLAUSE_END.split(_LIST_COMMA.sub(" or ", text)):
+        words = clause.split()
+        goes_on = is_denied and words[:1] == ["or"]  # "no hand, or a cup"
+        kept += [*_clause_without_denied(words, goes_on), ","]
+        is_denied = goes_on or any(_DENIAL.fullmatch(word) for word in words)
+    return " ".join(kept)
+
+
+def _clause_without_denied(words: Sequence[str], is_denied: bool) -> list[str]:
+    kept = []
+    left = DENIED_WORDS + 1 if is_denied else 0  # words that the denial still reaches
+    for position, word in enumerate(words):
+        before = words[position - 1].lower() if position else ""
+        after = words[position + 1].lower() if position + 1 < len(words) else ""
+        begins = bool(_DENIAL.fullmatch(word)) and after not in _EMPHASIS
+        if begins or (left and word.lower() == "or"):
+            left = DENIED_WORDS + 1
+        elif left and _ends_denial(word.lower(), before):
+            left = 0
+        if left:
+            left -= 1
+        else:
+            kept.append(word)
+    return kept
+
+
+def _ends_denial(word: str, before: str) -> bool:
+    if word == "with":
+        return not before.endswith(("ed", "en"))
+    is_its_own_verb = _DENIAL.fullmatch(before) or before.endswith("ly") or before in ("is", "are", "was", "were", "be")
+    return word.endswith("ing") and word not in ("anything", "nothing", "something", "thing") and not is_its_own_verb

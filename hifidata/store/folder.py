@@ -32,6 +32,7 @@ class DatasetFolder:
         self.originals = self.root / "originals"
         self.waiting_originals = self.state / "originals"
         self.source_index = self.state / "source"
+        self.deaths = self.state / "deaths"
 
     def fragment_path(self, identity_id: str) -> Path:
         """Where the identity's commit record lies."""

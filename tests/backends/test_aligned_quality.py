@@ -84,6 +84,30 @@ def test_a_real_embedder_in_the_place_of_a_quality_model_is_refused(
         scorer(Path(path))
 
 
+@pytest.mark.parametrize("scorer", [ModelScopeFqa, EDifFiqa])
+def test_a_real_detector_that_takes_pictures_of_any_size_is_no_quality_model(
+    scorer: Callable[[Path], ModelScopeFqa | EDifFiqa], assets: Path
+) -> None:
+    with pytest.raises(WeightsError, match=r"for a blank face it gives 392 numbers from .* in output \(392, 1\)"):
+        scorer(assets / "weights" / "scrfd" / "scrfd_2.5g_bnkps.onnx")
+
+
+@pytest.mark.parametrize(
+    ("shape", "fits"), [([1, 4], True), ([1, 4, 1], False), ([4, 1], False), ([1, 1, 2, 2], False)]
+)
+def test_a_made_graph_with_the_form_of_fqa_gives_one_row_for_a_face(
+    shape: list[int], fits: bool, tmp_path: Path
+) -> None:
+    nodes = [MEAN, ("Add", ["mean", "four"], "output")]
+    path = make_graph(tmp_path / "fqa.onnx", nodes, ([1, 3, 112, 112], shape), {"four": np.full(shape, 0.5)})
+    if fits:
+        picture = np.full((240, 240, 3), 127.5, np.uint8)
+        assert ModelScopeFqa(path).score(picture, BOX, KPS, None)["quality_score"] == pytest.approx(0.5, abs=0.01)
+    else:
+        with pytest.raises(WeightsError, match="expected a row of numbers from 0 to 1"):
+            ModelScopeFqa(path)
+
+
 def test_what_a_made_graph_gives_for_one_face_and_is_no_quality_is_a_model_error(tmp_path: Path) -> None:
     path = make_graph(tmp_path / "steep.onnx", [MEAN, ("Mul", ["mean", "c"], "output")], ONE, {"c": [7.5]})
     scorer = EDifFiqa(path)  # 0 for a blank face

@@ -103,6 +103,10 @@ def test_yes_and_no_are_understood_and_anything_else_is_a_description() -> None:
     assert unclear.terms is None
     row = {"occlusion_answer": unclear.answer, "occlusion_found": None}
     assert counted_terms(row, OcclusionSection()) == ("microphone",)
+    assert _answered(Written("No, there is nothing", False)).terms == ()
+    denied = _answered(Written("There is no hand", False))
+    assert denied.terms is None
+    assert counted_terms({"occlusion_answer": denied.answer, "occlusion_found": None}, OcclusionSection()) == ()
 
 
 @pytest.mark.parametrize(

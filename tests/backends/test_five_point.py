@@ -145,8 +145,23 @@ def test_another_graph_is_refused_by_name(assets: Path) -> None:
         Scrfd2G(wrong)
     with pytest.raises(WeightsError, match="expected 9 outputs"):
         Scrfd2G(assets / "weights" / "retinaface" / "retinaface_mnet025_640x640.onnx")
-    with pytest.raises(WeightsError, match=r"pixels\.onnx: OpenCV cannot read this as YuNet"):
-        YuNet(assets / "pixels.onnx")
+
+
+@pytest.mark.parametrize(
+    "file", ["mobilefacenet/MobileFaceNet.onnx", "scrfd/scrfd_2.5g_bnkps.onnx", "nowhere.onnx", "cut"]
+)
+def test_what_is_no_yunet_is_one_line_before_any_work_and_opencv_says_nothing_itself(
+    file: str, assets: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = assets / "weights" / file
+    if file == "cut":
+        path = tmp_path / "yunet.onnx"
+        path.write_bytes((assets / "weights" / "yunet" / "yunet_n_dynamic.onnx").read_bytes()[:200_000])
+    with pytest.raises(WeightsError, match=r"\.onnx: OpenCV cannot run this as YuNet: .*put the right file") as caught:
+        YuNet(path)
+    assert "\n" not in str(caught.value)
+    assert ">" not in str(caught.value)
+    assert capfd.readouterr().err == ""
 
 
 class FakeNet:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 
 from hifidata.backends.gfpgan import Gfpgan, GfpganTorch
 from hifidata.errors import UsageError, WeightsError
+from tests.conftest import PROJECT_ROOT
 from tests.made_graphs import make_graph
 
 FACES = ([1, 3, 512, 512], [1, 3, 512, 512])
@@ -48,3 +52,86 @@ def test_without_torch_torchvision_and_spandrel_the_pth_says_what_to_install_in_
     with pytest.raises(UsageError, match=r"install all three .* or take restore\.model: gfpgan") as caught:
         GfpganTorch(tmp_path / "GFPGANv1.4.pth")
     assert "\n" not in str(caught.value)
+
+
+TORCHVISION_STAND_IN = {
+    "__init__.py": "",
+    "transforms/__init__.py": "",
+    "transforms/functional.py": (
+        "import enum\n"
+        "InterpolationMode = enum.Enum('InterpolationMode', 'NEAREST BILINEAR')\n"
+        "def rotate(*_): raise NotImplementedError\n"
+        "normalize = rotate\n"
+    ),
+}
+"""What spandrel imports of it, for networks that are not GFPGAN."""
+
+RUN_A_RANDOM_GFPGAN = """
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from spandrel.architectures.GFPGAN import GFPGAN
+
+from hifidata.backends.gfpgan import GfpganTorch, to_levels, to_network
+from hifidata.errors import WeightsError
+
+torch.set_num_threads(2)
+torch.manual_seed(0)
+made = GFPGAN(
+    out_size=512, num_style_feat=512, channel_multiplier=2, decoder_load_path=None, fix_decoder=False, num_mlp=8,
+    input_is_latent=True, different_w=True, narrow=1, sft_half=True,
+)
+folder = Path(sys.argv[1])
+torch.save({"params_ema": made.state_dict()}, folder / "GFPGANv1.4.pth")
+restorer = GfpganTorch(folder / "GFPGANv1.4.pth")
+faces = [np.random.default_rng(seed).integers(0, 256, (512, 512, 3), np.uint8) for seed in (0, 1)]
+first, second = restorer.restore(faces)
+for restored in (first, second):
+    assert (restored.shape, restored.dtype) == ((512, 512, 3), np.float32)
+    assert np.isfinite(restored).all() and restored.min() >= 0 and restored.max() <= 255
+assert np.ptp(first) > 1 and not np.array_equal(first, second)
+assert np.array_equal(first, restorer.restore(faces[:1])[0])
+with torch.inference_mode():
+    own = made.eval()(torch.from_numpy(to_network(faces[0])), return_rgb=False, randomize_noise=False)[0]
+np.testing.assert_allclose(first, to_levels(own.numpy()), atol=0.05)
+
+whole = (folder / "GFPGANv1.4.pth").read_bytes()
+(folder / "cut.pth").write_bytes(whole[: len(whole) // 2])
+torch.save({"params_ema": {"conv.weight": torch.zeros(3, 3)}}, folder / "other.pth")
+torch.save(made.state_dict(), folder / "bare.pth")
+for name in ("cut", "other", "bare"):
+    try:
+        GfpganTorch(folder / f"{name}.pth")
+    except WeightsError as error:
+        assert f"{name}.pth: cannot be loaded" in str(error) and "\\n" not in str(error), error
+    else:
+        raise AssertionError(f"{name}.pth was taken")
+for path in folder.glob("*.pth"):  # a gigabyte
+    path.unlink()
+print("restored")
+"""
+
+
+@pytest.mark.slow
+def test_a_random_gfpgan_through_the_real_spandrel_and_a_torchvision_stand_in_proves_the_pth_path_not_the_faces(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("torch", reason="the .pth needs torch")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", tmp_path / "site"]
+    packages = ["spandrel==0.4.2", "einops", "safetensors"]
+    done = subprocess.run([*pip, *packages], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"spandrel could not be installed: {done.stderr.strip().splitlines()[-1]}")
+    if importlib.util.find_spec("torchvision") is None:
+        for name, source in TORCHVISION_STAND_IN.items():
+            path = tmp_path / "site" / "torchvision" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(source)
+    paths = os.pathsep.join([str(tmp_path / "site"), str(PROJECT_ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_A_RANDOM_GFPGAN, tmp_path], capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": paths},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.strip()) == (0, "restored"), done.stderr

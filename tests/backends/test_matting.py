@@ -94,6 +94,6 @@ def test_the_png_holds_the_alpha_to_one_level_and_the_same_bytes_twice() -> None
 
 @pytest.mark.skipif(importlib.util.find_spec("paddle") is not None, reason="paddlepaddle is installed")
 def test_without_paddle_pp_matting_says_how_to_give_it_its_own_environment(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"runtime_env: \{pip: \[paddlepaddle\]\}") as caught:
+    with pytest.raises(UsageError, match=r"runtime_env: \{pip: \[paddlepaddle, setuptools\]\}") as caught:
         PpMatting(tmp_path)
     assert "\n" not in str(caught.value)

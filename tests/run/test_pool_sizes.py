@@ -40,7 +40,11 @@ def test_no_more_workers_than_identities_or_than_the_executor_allows() -> None:
 
 
 def test_groups_that_do_not_fit_at_once_are_refused_with_the_remedy() -> None:
-    with pytest.raises(UsageError, match="need 3 CPU, Ray has 2; lower num_cpus"):
+    with pytest.raises(
+        UsageError, match=r"need 3 CPU \(0 1, 1 1, 2 1\), Ray has 2; lower num_cpus .* in the recipe's groups"
+    ):
         pool_sizes(recipe({}, {}, {}), 100, {"CPU": 2})
-    with pytest.raises(UsageError, match="need 1 GPU, Ray has 0"):
-        pool_sizes(recipe({"num_gpus": 1}), 100, {"CPU": 2})
+    with pytest.raises(UsageError, match=r"Ray has 2; raise executor\.workers, or lower num_cpus"):
+        pool_sizes(recipe({}, {}, {}, workers=2), 100, {"CPU": 2})
+    with pytest.raises(UsageError, match=r"need 1 GPU \(1 1\), Ray has 0; .*use_gpus: false runs without"):
+        pool_sizes(recipe({}, {"num_gpus": 1}), 100, {"CPU": 2})

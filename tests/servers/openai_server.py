@@ -169,6 +169,9 @@ MODES: dict[str, Any] = {
     "locked": lambda h, n, t: h._send(401, {"error": {"message": f"wrong key {h.headers['Authorization']}"}}),
     "refusing": lambda h, n, t: h.answer("I'm sorry, but I can't describe people in pictures."),
     "refusing-by-field": lambda h, n, t: h.answer(None, refusal="No."),
+    "nothing": lambda h, n, t: h.answer(None),
+    "cut-early": lambda h, n, t: h.answer("A person with brown", "length"),
+    "nothing-until-mended": lambda h, n, t: h.answer(t if h.desk.is_mended else None),
     "silent": lambda h, n, t: h.answer("  \n"),
     "only-thinking": lambda h, n, t: h.answer("<think>Hm, what hair", "length"),
     "in-parts": lambda h, n, t: h.answer([{"type": "text", "text": t}]),
@@ -197,7 +200,7 @@ def serving() -> Iterator[str]:
 
 
 def mend(address: str) -> None:
-    """From now on ``broken-until-mended`` answers."""
+    """From now on ``broken-until-mended`` and ``nothing-until-mended`` answer."""
     urlopen(f"{address}/mend", timeout=30).close()
 
 

@@ -29,6 +29,21 @@ GOOD = (
         (GOOD, []),
         (f"{GOOD} She is smiling warmly.", [CaptionFlag.EXPRESSION]),
         (f"{GOOD} She has a neutral expression.", [CaptionFlag.EXPRESSION]),
+        (f"{GOOD} Her mouth is open.", [CaptionFlag.EXPRESSION]),
+        (f"{GOOD} He has a stern look.", [CaptionFlag.EXPRESSION]),
+        (f"{GOOD} He is raising his eyebrows.", [CaptionFlag.EXPRESSION]),
+        (f"{GOOD} She raises one eyebrow.", [CaptionFlag.EXPRESSION]),
+        (f"{GOOD} His eyebrows are slightly raised.", [CaptionFlag.EXPRESSION]),
+        (f"{GOOD} A furrowed brow.", [CaptionFlag.EXPRESSION]),
+        (f"{GOOD} Her lips are curved upwards.", [CaptionFlag.EXPRESSION]),
+        (f"{GOOD} His lips curl into something.", [CaptionFlag.EXPRESSION]),
+        (f"{GOOD} With pursed lips.", [CaptionFlag.EXPRESSION]),
+        (f"{GOOD} She has full red lips and thin arched eyebrows.", []),
+        (f"{GOOD} He wears a coat with a raised collar and an open shirt.", []),
+        (f"{GOOD} A curved lamp and the mouth of a cave are behind him.", []),
+        (f"{GOOD} Her hair falls over her brow and gives a vintage look.", []),
+        (f"{GOOD} Behind her is the stern of a boat and a closed door.", []),
+        (f"{GOOD} A lip ring, a pressed flower and lifted curtains.", []),
         (f"{GOOD} Her head is slightly tilted.", [CaptionFlag.POSE]),
         (f"{GOOD} She is looking directly at the camera.", [CaptionFlag.POSE]),
         (f"{GOOD} A poster of a facial cream hangs on the wall.", []),  # neither a pose nor a face that does anything
@@ -150,13 +165,15 @@ def test_where_captions_are_asked_for_does_not_change_the_recipe() -> None:
     assert hash_of("caption.prompt=plain") != hash_of()
 
 
-def run_with(photos: Path, out: Path, address: str, model: str, *overrides: str) -> RunResult:
+def run_with(
+    photos: Path, out: Path, address: str, model: str, *overrides: str, retry_failed: bool = False
+) -> RunResult:
     server = f"{{base_url: '{address}/v1', model: {model}, tries: 1, max_errors: 4}}"
     recipe = load_recipe(
         PROJECT_ROOT / "pipelines" / "folder.yaml",
         [f"source.path={photos}", *QUICK_RECIPE, "caption.model=openai", f"caption.server={server}", *overrides],
     )
-    return run(recipe, RunOptions(out, limit=2), lambda progress: None)
+    return run(recipe, RunOptions(out, limit=2, retry_failed=retry_failed), lambda progress: None)
 
 
 def kept(out: Path) -> list[dict[str, object]]:
@@ -214,16 +231,17 @@ def test_a_run_begins_only_with_a_server_that_answers_and_goes_on_when_it_is_bac
     assert {row["caption_problem"] for row in rows} == {None}
     with pytest.raises(ServiceError, match="nobody answers there"):
         run_with(twelve_people, tmp_path / "other", address, "honest")
-    assert not list((tmp_path / "other").glob("shards/*/*.tar"))
+    assert not (tmp_path / "other").exists()  # like a run that lacks a model file
     run_with(twelve_people, out, address, "broken-twice", *one_by_one)  # nothing to do needs no server
     assert ServiceError.exit_code == 2
 
 
+@pytest.mark.parametrize(("behaviour", "problem"), [("broken", "server_error"), ("nothing", "empty")])
 def test_captions_a_server_failed_to_give_are_said_count_against_the_budget_and_are_asked_for_again(
-    twelve_people: Path, tmp_path: Path
+    behaviour: str, problem: str, twelve_people: Path, tmp_path: Path
 ) -> None:
     def command(address: str, *options: str) -> subprocess.CompletedProcess[str]:
-        server = f"{{base_url: '{address}/v1', model: broken-until-mended, tries: 1, max_errors: 99}}"
+        server = f"{{base_url: '{address}/v1', model: {behaviour}-until-mended, tries: 1, max_errors: 99}}"
         values = [f"source.path={twelve_people}", *QUICK_RECIPE, "caption.model=openai", f"caption.server={server}"]
         sets = [word for value in values for word in ("--set", value)]
         recipe = PROJECT_ROOT / "pipelines" / "folder.yaml"
@@ -246,9 +264,10 @@ def test_captions_a_server_failed_to_give_are_said_count_against_the_budget_and_
         broken = command(address)
         n_kept = len(kept(tmp_path / "out"))
         assert (broken.returncode, n_kept > 0) == (3, True), broken.stderr
-        assert f"captions: {n_kept} of {n_kept} are stand-ins (server_error {n_kept})" in broken.stderr
+        assert f"captions: {n_kept} of {n_kept} are stand-ins ({problem} {n_kept})" in broken.stderr
         assert (
-            f"the caption server failed on {n_kept} of {n_kept} kept pictures, the recipe allows 50%" in broken.stderr
+            f"the captioner gave nothing usable for {n_kept} of {n_kept} kept pictures, the recipe allows 50%"
+            in broken.stderr
         )
         assert "run the same command with --retry failed" in broken.stderr
         mend(address)
@@ -256,6 +275,37 @@ def test_captions_a_server_failed_to_give_are_said_count_against_the_budget_and_
         mended = command(address, "--retry", "failed")
     assert (mended.returncode, "stand-ins" in mended.stderr) == (0, False), mended.stderr
     assert {row["caption_problem"] for row in kept(tmp_path / "out")} == {None}
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "stand_ins", "is_over"),
+    [
+        ("nothing", "empty", True),
+        ("only-thinking", "truncated", True),
+        ("cut-early", "truncated", True),
+        ("truncated", "", False),
+    ],
+)
+def test_answers_of_which_nothing_can_be_used_count_against_the_budget_and_whole_sentences_of_a_cut_one_do_not(
+    behaviour: str, stand_ins: str, is_over: bool, twelve_people: Path, tmp_path: Path
+) -> None:
+    with serving() as address:
+        result = run_with(twelve_people, tmp_path / "out", address, behaviour)
+    n_kept = len(kept(tmp_path / "out"))
+    assert result.dataset["caption_stand_ins"] == ({stand_ins: n_kept} if stand_ins else {})
+    assert result.over_budget == is_over
+
+
+def test_a_picture_lost_for_its_caption_is_tried_again_with_the_failed_ones(
+    twelve_people: Path, tmp_path: Path
+) -> None:
+    with serving() as address:
+        lost = ("caption.on_error=fail", "caption.server.max_errors=99")
+        result = run_with(twelve_people, tmp_path / "out", address, "nothing-until-mended", *lost)
+        assert (result.over_budget, kept(tmp_path / "out")) == (True, [])
+        mend(address)
+        run_with(twelve_people, tmp_path / "out", address, "nothing-until-mended", *lost, retry_failed=True)
+    assert kept(tmp_path / "out")
 
 
 def test_refusals_are_said_and_cost_no_budget(twelve_people: Path, tmp_path: Path) -> None:

@@ -47,6 +47,64 @@ def test_terms_are_whole_words_in_singular_or_plural(answer: str, found: tuple[s
     assert terms_in(answer, ("hand", "microphone", "glass of water")) == found
 
 
+ALL = settings.Occlusion().terms
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "There is no hand in front of the face.",
+        "a man without a mask",
+        "No, there is nothing.",
+        "No, there is no hand or object in front of the face",
+        "a woman not wearing a mask",
+        "She isn't holding a cup.",
+        "There are no hands, cups or microphones",
+        "no hands, phones, or masks",
+        "neither a hand nor a microphone",
+        "there does not appear to be a hand in front of the face",
+        "I don’t see any hand or microphone",
+        "his face is not covered with a mask",
+        "nobody, without any kind of mask",
+        "no one is holding a microphone",
+        "There is nothing blocking it such as a hand",
+        "a smiling man. On the other hand, there is no cup",
+        "a football player in a World Cup shirt",
+        'a sign that says "no phones" (no mask)',
+        "a hand drawn portrait of a second hand dealer",
+    ],
+)
+def test_what_a_description_denies_and_what_an_idiom_says_do_not_count(answer: str) -> None:
+    assert terms_in(answer, ALL) == ()
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ("no glasses but a hand over the mouth", ("hand",)),
+        ("not wearing a mask, holding a microphone", ("microphone",)),
+        ("a man with no shirt holding a microphone", ("microphone",)),
+        ("a woman without glasses with a hand on her chin", ("hand",)),
+        ("a man without glasses and a hand before his face", ("hand",)),
+        ("not smiling with his hand on his chin", ("hand",)),
+        ("nothing but a hand", ("hand",)),
+        ("no hat – a hand (no cup) over the mouth", ("hand",)),
+        ("not only a hand but also a cup", ("hand", "cup")),
+        ("There is no hat. A hand covers the mouth.", ("hand",)),
+        ("no glasses, a hand or cup over the mouth", ("hand", "cup")),
+        ("a man who does not look at the camera in front of a microphone", ("microphone",)),
+        ("a hand in front of the face, no microphone", ("hand",)),
+        ("a mask and no cup", ("mask",)),
+        ("it is not a cup but a phone", ("phone",)),
+        ("a man with a cup, on the other hand a mask", ("cup", "mask")),
+        ("a knot, a notable hand, another cup, a piano and a northern mask", ("hand", "cup", "mask")),
+        ("a man holding a cup and a trophy", ("cup",)),
+    ],
+)
+def test_what_a_description_says_beside_a_denial_still_counts(answer: str, found: tuple[str, ...]) -> None:
+    assert terms_in(answer, ALL) == found
+
+
 @pytest.mark.parametrize("thing", ["face-mask", "cell-phone", "smartphone", "cellphones", "left-hand", "coffee-cups"])
 def test_the_papers_recipe_finds_compound_things(thing: str) -> None:
     terms = load_recipe(PROJECT_ROOT / "pipelines" / "paper.yaml").occlusion.terms
