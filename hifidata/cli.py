@@ -7,12 +7,15 @@ import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
 import typer
 
 from hifidata import cli_weights, console
 from hifidata.errors import HifiError
+
+if TYPE_CHECKING:
+    from hifidata.report.calibration import Calibration
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -223,18 +226,35 @@ def replay(dataset: DatasetArg, overrides: SetOption = [], json_out: JsonOption 
 @app.command()
 def calibrate(
     dataset: DatasetArg,
-    far: Annotated[float, typer.Option("--far", help="share of strangers that may pass for somebody")] = 0.001,
+    far: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            "--far",
+            help="share of strangers that may pass for somebody; the report shows it from then on. Default: the rate chosen "
+            "before, else the smallest usual one that the dataset supports",
+        ),
+    ] = None,
     json_out: JsonOption = False,
 ) -> None:
-    """Says which verify.min_similarity the dataset itself supports, from stored embeddings; writes nothing."""
+    """Says which verify.min_similarity the dataset itself supports, from stored embeddings; `--far` is kept for the report."""
     from hifidata.report.calibration import calibrate as fit
+    from hifidata.report.calibration import choose
+    from hifidata.report.html import write_report
     from hifidata.store.folder import DatasetFolder
 
-    recipe = DatasetFolder(dataset).read_dataset()["recipe"]
-    found = fit(dataset, far, recipe["verify"]["min_similarity"])
+    folder = DatasetFolder(dataset)
+    record = folder.read_dataset()
+    found = fit(dataset, far, record["recipe"]["verify"]["min_similarity"])
     if json_out:
-        console.write_json(asdict(found))
-        return
+        console.write_json(asdict(found) | {"why": found.why})
+    else:
+        _print_calibration(found)
+    if far is not None:
+        choose(dataset, far)
+        console.err.print(f"kept for this dataset, and shown by its report: {write_report(folder.root, record)}")
+
+
+def _print_calibration(found: Calibration) -> None:
     console.out.print(
         f"{found.embedding_model}: {found.n_comparisons:,} comparisons of {found.n_pictures:,} pictures with other "
         f"people's centres, {found.n_people:,} people"
@@ -243,7 +263,8 @@ def calibrate(
     columns = ("threshold of", "similarity above", "strangers that pass", "own pictures lost")
     console.table("", columns, rows, right=columns[1:])
     console.out.print(
-        f"for {far:g} false accepts: {found.threshold:.3f}, between {found.low:.3f} and {found.high:.3f} with 95 % confidence"
+        f"for {found.far:g} false accepts: {found.threshold:.3f}, between {found.low:.3f} and {found.high:.3f} with 95 % "
+        f"confidence ({found.why})"
     )
     first, second = found.closest
     console.out.print(
