@@ -66,9 +66,12 @@ def run(
     from hifidata.recipe import load_recipe
     from hifidata.run.engine import RunOptions, server_faults
     from hifidata.run.engine import run as run_recipe
+    from hifidata.run.processors import gpu_line
 
     extra = [f"executor.kind={executor}"] if executor else []
     resolved = load_recipe(recipe, [*overrides, *extra, *_weights_override(weights)])
+    if line := gpu_line(resolved)[0]:
+        console.err.print(line)
     try:
         with console.RunDisplay() as display:
             options = RunOptions(out, address, limit, accept_recipe_change, retry == "failed", display.downloads.update)
@@ -100,8 +103,10 @@ def plan(
     """Shows what would run where, on how many candidates; writes and downloads nothing."""
     from hifidata.recipe import load_recipe
     from hifidata.run.plan import make_plan
+    from hifidata.run.processors import gpu_line
 
-    planned = make_plan(load_recipe(recipe, [*overrides, *_weights_override(weights)]), limit).as_dict()
+    resolved = load_recipe(recipe, [*overrides, *_weights_override(weights)])
+    planned = make_plan(resolved, limit).as_dict()
     if json_out:
         console.write_json(planned)
         return
@@ -115,8 +120,8 @@ def plan(
         [(s["stage"], "yes" if s["runs"] else "no", s["model"]) for s in planned["stages"]],
     )
     console.table(
-        "worker groups", ("group", "cpus", "gpus", "stages"),
-        [(g["name"], g["num_cpus"], g["num_gpus"], " ".join(g["stages"])) for g in planned["groups"]],
+        "worker groups", ("group", "cpus", "gpus", "onnx models on", "stages"),
+        [(g["name"], g["num_cpus"], g["num_gpus"], g["onnx_provider"], " ".join(g["stages"])) for g in planned["groups"]],
     )  # fmt: skip
     console.table(
         "models",
@@ -126,6 +131,9 @@ def plan(
     if planned["weights"]:
         rows = [(w["name"], w["state"], w["bytes"], w["path"] or w["file"], w["licence"]) for w in planned["weights"]]
         console.table("weights", ("name", "state", "bytes", "file", "licence"), rows, right=("bytes",))
+    line, as_asked = gpu_line(resolved)
+    if not as_asked:
+        console.err.print(line)
     wrong = [w["name"] for w in planned["weights"] if w["state"] in ("missing", "altered")]
     if wrong:
         console.err.print(f"a run would not start; get what is missing with `hifidata weights pull {' '.join(wrong)}`")

@@ -13,7 +13,7 @@ import numpy as np
 from rapidocr import RapidOCR
 from rapidocr.inference_engine.onnxruntime.main import ONNXRuntimeError
 
-from hifidata.backends import text_lines
+from hifidata.backends import providers, text_lines
 from hifidata.backends.base import RgbU8, TextRegions
 from hifidata.backends.text_lines import Line
 from hifidata.errors import ModelError
@@ -29,15 +29,20 @@ _PARAMS = {
     "Det.limit_type": "min",
     "Det.box_thresh": text_lines.MIN_BOX_SCORE,
 }
+_ON_CUDA = {"EngineConfig.onnxruntime.use_cuda": True} | {
+    f"EngineConfig.onnxruntime.cuda_ep_cfg.{option}": value for option, value in providers.CUDA_OPTIONS.items()
+}
 
 
 class RapidOcrText:
-    """PP-OCR text detection and recognition on CPU, one thread."""
+    """PP-OCR text detection and recognition, one thread; where it computes: ``providers``."""
 
     name = "rapidocr"
 
     def __init__(self, detect_side_px: int = text_lines.DETECT_SIDE_PX) -> None:
-        self._engine = RapidOCR(params=dict(_PARAMS))
+        self._engine = RapidOCR(params=_PARAMS | ({} if providers.wanted() == [providers.CPU] else _ON_CUDA))
+        for network in (self._engine.text_det, self._engine.text_rec):
+            providers.check(network.session.session, self.name)
         self._detect_side_px = detect_side_px
 
     def find(self, pictures: Sequence[RgbU8]) -> list[TextRegions]:

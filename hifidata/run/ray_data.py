@@ -21,6 +21,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
+from hifidata.backends import providers
 from hifidata.errors import UsageError
 from hifidata.recipe import Recipe
 from hifidata.run.feed import feed, open_reader
@@ -33,6 +34,7 @@ from hifidata.run.parcel import (
     task_from_bytes,
     task_to_bytes,
 )
+from hifidata.run.processors import may_use_gpu
 from hifidata.run.work import Outcome, Worker
 from hifidata.weights.locate import CACHE_VARIABLE, FOLDER_VARIABLE
 
@@ -90,6 +92,8 @@ class GroupActor:
         groups = recipe.worker_groups
         self._is_first, self._is_last = position == 0, position == len(groups) - 1
         self._error = b""
+        if not may_use_gpu(recipe, groups[position].stages):
+            os.environ[providers.VISIBLE] = ""  # Ray leaves them in sight of workers that asked for none
         try:
             self._worker = Worker(recipe, groups[position].stages, open_reader(recipe, Path(out)), Path(out))
         except CARRIED_ERRORS as error:
