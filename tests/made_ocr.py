@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,12 @@ PACKAGES = ("paddleocr==3.7.0", "onnxruntime>=1.19")
 
 
 def ocr_environment(folder: Path) -> Path:
-    """Python of an environment that has PaddleOCR with its own NumPy and OpenCV before everything that we run on.
+    """Python of an environment that has PaddleOCR with its own NumPy and OpenCV before everything that we run on."""
+    return own_environment(folder, PACKAGES)
+
+
+def own_environment(folder: Path, packages: Sequence[str]) -> Path:
+    """Python of an environment that has some packages, and what they pin, before everything that we run on.
 
     The test is skipped where the packages cannot be had.
     """
@@ -29,10 +35,10 @@ def ocr_environment(folder: Path) -> Path:
     (own,) = folder.glob("lib/python*/site-packages")
     behind = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n{PROJECT_ROOT}\n"
     (own / "behind.pth").write_text(behind, encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--ignore-installed", *PACKAGES]
+    command = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--ignore-installed", *packages]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(f"PaddleOCR's packages could not be installed: {done.stderr.strip().splitlines()[-1]}")
+        pytest.skip(f"{', '.join(packages)} could not be installed: {done.stderr.strip().splitlines()[-1]}")
     return python
 
 
