@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from benchmarks.overhead import seconds
 from hifidata import console, weights
 from hifidata.backends.onnx_model import OnnxModel
-from hifidata.errors import WeightsError
+from hifidata.errors import UsageError
 
 ROUNDS = 8
 """How often each size is timed, in turns; the quickest counts."""
@@ -89,10 +89,10 @@ def rows() -> Iterator[tuple[str, str, str]]:
     for case in CASES:
         try:
             path = weights.find(case.weight) if isinstance(case.weight, str) else case.weight
-        except WeightsError as error:
+            base_s, *others_s = _per_picture(path, [case.base, *case.others.values()])
+        except UsageError as error:
             yield case.name, str(error), ""
             continue
-        base_s, *others_s = _per_picture(path, [case.base, *case.others.values()])
         for what, other_s in zip(case.others, others_s, strict=True):
             yield f"{case.name}: {what}", f"{other_s / base_s:.2f} (of {base_s * 1e3:.1f} ms)", ""
 

@@ -57,11 +57,32 @@ class Overhead(NamedTuple):
 
 def measured(recipe: str, photos: Path, variables: Mapping[str, str] | None = None) -> Overhead:
     """Measures a recipe of ``pipelines/`` in a process of its own, with one thread and no warm caches of another's."""
+    (one,) = measured_at_once(recipe, photos, 1, variables)
+    return one
+
+
+def measured_at_once(
+    recipe: str, photos: Path, n_processes: int, variables: Mapping[str, str] | None = None
+) -> list[Overhead]:
+    """The same by several processes side by side, each on all photos: as workers share a machine.
+
+    Raises:
+        CalledProcessError: one of them failed; what it said stands on stderr.
+    """
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | dict(variables or {})
     command = [sys.executable, "-m", "benchmarks.overhead", recipe, str(photos)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
-    executor, bare = json.loads(done.stdout.splitlines()[-1])
-    return Overhead(np.array(executor), {name: np.array(times) for name, times in bare.items()})
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(n_processes)
+    ]
+    answers = [process.communicate()[0] for process in running]
+    for process in running:
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
+    found = [json.loads(answer.splitlines()[-1]) for answer in answers]
+    return [
+        Overhead(np.array(executor), {name: np.array(times) for name, times in bare.items()})
+        for executor, bare in found
+    ]
 
 
 def part_rows(overhead: Overhead) -> Iterator[tuple[str, str, str]]:

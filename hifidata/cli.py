@@ -7,12 +7,15 @@ import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
 import typer
 
 from hifidata import cli_weights, console
 from hifidata.errors import HifiError
+
+if TYPE_CHECKING:
+    from hifidata.report.calibration import Calibration
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -63,9 +66,12 @@ def run(
     from hifidata.recipe import load_recipe
     from hifidata.run.engine import RunOptions, caption_faults
     from hifidata.run.engine import run as run_recipe
+    from hifidata.run.processors import gpu_line
 
     extra = [f"executor.kind={executor}"] if executor else []
     resolved = load_recipe(recipe, [*overrides, *extra, *_weights_override(weights)])
+    if line := gpu_line(resolved)[0]:
+        console.err.print(line)
     try:
         with console.RunDisplay() as display:
             options = RunOptions(out, address, limit, accept_recipe_change, retry == "failed", display.downloads.update)
@@ -97,8 +103,10 @@ def plan(
     """Shows what would run where, on how many candidates; writes and downloads nothing."""
     from hifidata.recipe import load_recipe
     from hifidata.run.plan import make_plan
+    from hifidata.run.processors import gpu_line
 
-    planned = make_plan(load_recipe(recipe, [*overrides, *_weights_override(weights)]), limit).as_dict()
+    resolved = load_recipe(recipe, [*overrides, *_weights_override(weights)])
+    planned = make_plan(resolved, limit).as_dict()
     if json_out:
         console.write_json(planned)
         return
@@ -112,8 +120,8 @@ def plan(
         [(s["stage"], "yes" if s["runs"] else "no", s["model"]) for s in planned["stages"]],
     )
     console.table(
-        "worker groups", ("group", "cpus", "gpus", "stages"),
-        [(g["name"], g["num_cpus"], g["num_gpus"], " ".join(g["stages"])) for g in planned["groups"]],
+        "worker groups", ("group", "cpus", "gpus", "onnx models on", "stages"),
+        [(g["name"], g["num_cpus"], g["num_gpus"], g["onnx_provider"], " ".join(g["stages"])) for g in planned["groups"]],
     )  # fmt: skip
     console.table(
         "models",
@@ -123,6 +131,9 @@ def plan(
     if planned["weights"]:
         rows = [(w["name"], w["state"], w["bytes"], w["path"] or w["file"], w["licence"]) for w in planned["weights"]]
         console.table("weights", ("name", "state", "bytes", "file", "licence"), rows, right=("bytes",))
+    line, as_asked = gpu_line(resolved)
+    if not as_asked:
+        console.err.print(line)
     wrong = [w for w in planned["weights"] if w["advice"]]
     if wrong:
         console.err.print("a run would not start:")
@@ -228,18 +239,35 @@ def replay(dataset: DatasetArg, overrides: SetOption = [], json_out: JsonOption 
 @app.command()
 def calibrate(
     dataset: DatasetArg,
-    far: Annotated[float, typer.Option("--far", help="share of strangers that may pass for somebody")] = 0.001,
+    far: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            "--far",
+            help="share of strangers that may pass for somebody; the report shows it from then on. Default: the rate chosen "
+            "before, else the smallest usual one that the dataset supports",
+        ),
+    ] = None,
     json_out: JsonOption = False,
 ) -> None:
-    """Says which verify.min_similarity the dataset itself supports, from stored embeddings; writes nothing."""
+    """Says which verify.min_similarity the dataset itself supports, from stored embeddings; `--far` is kept for the report."""
     from hifidata.report.calibration import calibrate as fit
+    from hifidata.report.calibration import choose
+    from hifidata.report.html import write_report
     from hifidata.store.folder import DatasetFolder
 
-    recipe = DatasetFolder(dataset).read_dataset()["recipe"]
-    found = fit(dataset, far, recipe["verify"]["min_similarity"])
+    folder = DatasetFolder(dataset)
+    record = folder.read_dataset()
+    found = fit(dataset, far, record["recipe"]["verify"]["min_similarity"])
     if json_out:
-        console.write_json(asdict(found))
-        return
+        console.write_json(asdict(found) | {"why": found.why})
+    else:
+        _print_calibration(found)
+    if far is not None:
+        choose(dataset, far)
+        console.err.print(f"kept for this dataset, and shown by its report: {write_report(folder.root, record)}")
+
+
+def _print_calibration(found: Calibration) -> None:
     console.out.print(
         f"{found.embedding_model}: {found.n_comparisons:,} comparisons of {found.n_pictures:,} pictures with other "
         f"people's centres, {found.n_people:,} people"
@@ -248,7 +276,8 @@ def calibrate(
     columns = ("threshold of", "similarity above", "strangers that pass", "own pictures lost")
     console.table("", columns, rows, right=columns[1:])
     console.out.print(
-        f"for {far:g} false accepts: {found.threshold:.3f}, between {found.low:.3f} and {found.high:.3f} with 95 % confidence"
+        f"for {found.far:g} false accepts: {found.threshold:.3f}, between {found.low:.3f} and {found.high:.3f} with 95 % "
+        f"confidence ({found.why})"
     )
     first, second = found.closest
     console.out.print(

@@ -1,11 +1,10 @@
 """One ONNX graph, checked when it is opened: what every ONNX backend builds on.
 
-Workers are processes, one per core, so a session has one thread. Where CUDA can be used, it is.
+Workers are processes, one per core, so a session has one thread. Where it computes: ``providers``.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Union
@@ -15,7 +14,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from hifidata.errors import ModelError, WeightsError
+from hifidata.backends import providers
+from hifidata.errors import ModelError, UsageError, WeightsError
 from hifidata.weights.advice import right_file
 
 Shape = tuple[Union[int, None], ...]  # noqa: UP007
@@ -27,9 +27,6 @@ ORT_ERRORS: tuple[type[Exception], ...] = tuple(
 
 TRIED_BYTES = 300 * 10**6
 """Larger graphs are not run when they are opened: GFPGAN's 340 MB take seconds for one face."""
-
-CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
-"""Full float32, and no timing of algorithms: the same numbers in every worker."""
 
 
 class OnnxModel:
@@ -50,6 +47,7 @@ class OnnxModel:
 
     Raises:
         WeightsError: no graph, truncated, or one with other inputs, of another type or with a fixed batch.
+        UsageError: a GPU is here, and ONNX Runtime cannot use it.
     """
 
     def __init__(
@@ -150,20 +148,27 @@ def _open(path: Path, threads: int) -> ort.InferenceSession:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # graphs with fixed output sizes warn at every call that has another size
-    providers: list[Any] = ["CPUExecutionProvider"]
-    # Ray hides the GPUs from workers that asked for none; the provider would then fail, loudly, on every session.
-    if "CUDAExecutionProvider" in ort.get_available_providers() and os.environ.get("CUDA_VISIBLE_DEVICES") not in (
-        "",
-        "-1",
-    ):
-        providers.insert(0, ("CUDAExecutionProvider", CUDA_OPTIONS))
+    wanted = providers.wanted()
     try:
-        return ort.InferenceSession(str(path), options, providers=providers)
+        session = ort.InferenceSession(str(path), options, providers=wanted)
     except ORT_ERRORS as error:
+        if len(wanted) > 1 and _opens_on_cpu(path, options):
+            raise UsageError(providers.refusal(path.name, _one_line(error))) from error
         raise WeightsError(
             f"{path}: not a complete ONNX graph ({path.stat().st_size if path.exists() else 0} bytes): "
             f"{_one_line(error)}; {right_file(path)}"
         ) from error
+    providers.check(session, path.name)
+    return session
+
+
+def _opens_on_cpu(path: Path, options: ort.SessionOptions) -> bool:
+    """Whether the graph is good: then it is the GPU that has no room for it, or its libraries."""
+    try:
+        ort.InferenceSession(str(path), options, providers=[providers.CPU])
+    except ORT_ERRORS:
+        return False
+    return True
 
 
 def _fits(got: Shape, expected: Shape) -> bool:

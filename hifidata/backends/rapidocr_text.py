@@ -13,7 +13,7 @@ import numpy as np
 from rapidocr import RapidOCR
 from rapidocr.inference_engine.onnxruntime.main import ONNXRuntimeError
 
-from hifidata.backends import text_lines
+from hifidata.backends import providers, text_lines
 from hifidata.backends.base import RgbU8, TextRegions
 from hifidata.backends.text_lines import Line
 from hifidata.errors import ModelError
@@ -33,15 +33,20 @@ _PARAMS = {
     "Det.thresh": text_lines.PIXEL_THRESHOLD,
     "Det.box_thresh": text_lines.MIN_BOX_SCORE,
 }
+_ON_CUDA = {"EngineConfig.onnxruntime.use_cuda": True} | {
+    f"EngineConfig.onnxruntime.cuda_ep_cfg.{option}": value for option, value in providers.CUDA_OPTIONS.items()
+}
 
 
 class RapidOcrText:
-    """PP-OCR text detection and recognition on CPU, one thread."""
+    """PP-OCR text detection and recognition, one thread; where it computes: ``providers``."""
 
     name = "rapidocr"
 
     def __init__(self) -> None:
-        self._engine = RapidOCR(params=dict(_PARAMS))
+        self._engine = RapidOCR(params=_PARAMS | ({} if providers.wanted() == [providers.CPU] else _ON_CUDA))
+        for network in (self._engine.text_det, self._engine.text_rec):
+            providers.check(network.session.session, self.name)
         detector: Any = self._engine.text_det
         detector.sorted_boxes = _as_found
 

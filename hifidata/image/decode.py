@@ -160,9 +160,12 @@ def _decode_plain_jpeg(header: Header) -> tuple[str, RgbU8] | None:
     """
     if not (header.plain_mode and is_srgb(header.icc)):
         return None
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    as_rgb = getattr(cv2, "IMREAD_COLOR_RGB", None)  # OpenCV 4.11 brought it; PaddleOCR's environment has 4.10
+    flags = (cv2.IMREAD_COLOR if as_rgb is None else as_rgb) | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         rgb_u8 = cv2.imdecode(np.frombuffer(header.pixels, np.uint8), flags)
+        if as_rgb is None and rgb_u8 is not None:
+            rgb_u8 = cv2.cvtColor(rgb_u8, cv2.COLOR_BGR2RGB)
     except cv2.error:
         return None
     if rgb_u8 is None or rgb_u8.shape != (header.height_px, header.width_px, 3):

@@ -2,11 +2,13 @@
 
 A picture is taken for a person where it is similar enough to the centre of that person's pictures. How often a stranger
 would be, the dataset can tell: every kept picture is a stranger to everybody else's centre. The threshold for a chosen
-false-accept rate follows, and belongs to this embedder on these people, which the paper's 0.7 does not.
+false-accept rate follows, and belongs to this embedder on these people, which the paper's 0.7 does not. The rate that was
+chosen stays with the dataset, in ``manifests/calibration.json``: a choice of how to look at it, no part of its recipe.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from hifidata.errors import DatasetError, UsageError
 from hifidata.report.folder import Manifests
 from hifidata.schema import Status
+from hifidata.store.folder import DatasetFolder, write_json
 
 F32 = NDArray[np.float32]
 
@@ -28,6 +31,9 @@ PAPER_THRESHOLD = 0.7
 MIN_PEOPLE = 5
 MIN_ACCEPTS = 10
 """Fewer expected false accepts than this, and the rate is a guess."""
+
+RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+"""Where nobody chose a rate, the first of these that the comparisons support."""
 
 MAX_PEOPLE, MAX_PICTURES_PER_PERSON = 1000, 20
 """Bounds on memory: 80 MB of similarities. Ids are hashes, so the first ones are an even draw."""
@@ -58,7 +64,9 @@ class Calibration:
     """A threshold for a false-accept rate, and what it rests on.
 
     Attributes:
-        far: the false-accept rate asked for.
+        far: the false-accept rate that was asked for, else chosen for this dataset, else the smallest of ``RATES`` that it
+            supports.
+        chosen: the rate that was chosen for this dataset, which it may no longer support; None: nobody chose.
         threshold: what gives it; ``low`` and ``high`` bound it with 95 % confidence, people being drawn anew.
         thresholds: this one, the recipe's and the paper's, side by side.
         closest: names of the two people whose centres are most alike; the same person under two names would be here.
@@ -66,6 +74,7 @@ class Calibration:
 
     embedding_model: str
     far: float
+    chosen: float | None
     threshold: float
     low: float
     high: float
@@ -75,6 +84,18 @@ class Calibration:
     thresholds: tuple[Threshold, ...]
     closest: tuple[str, str]
     closest_similarity: float
+
+    @property
+    def why(self) -> str:
+        """Why this rate, in words that follow the number of comparisons."""
+        if self.far == self.chosen:
+            return "it was chosen for this dataset"
+        reason = "nobody chose a rate"
+        if self.chosen is not None:
+            reason = f"the chosen {rate_words(self.chosen)} would rest on fewer than {MIN_ACCEPTS} of them"
+        if self.far == RATES[0]:
+            return f"{reason}, and this is the usual one"
+        return f"{reason}, and this is the smallest usual one that leaves {MIN_ACCEPTS} of them or more above its threshold"
 
 
 @dataclass(frozen=True)
@@ -99,12 +120,45 @@ class _Strangers:
         return float((self.scores > threshold).sum() / self.n)
 
 
-def calibrate(dataset_dir: Path, far: float, recipe_threshold: float | None) -> Calibration:
+def chosen_rate(dataset_dir: Path) -> float | None:
+    """The false-accept rate that ``choose`` keeps; None: nobody chose. Raises DatasetError where its file is damaged."""
+    path = DatasetFolder(dataset_dir).calibration_json
+    if not path.exists():
+        return None
+    try:
+        far = float(json.loads(path.read_text(encoding="utf-8"))["far"])
+        _check_rate(far)
+    except (OSError, ValueError, TypeError, KeyError, UsageError) as error:
+        raise DatasetError(
+            f'{path}: holds no rate ({" ".join(str(error).split())}); expected {{"far": 0.01}}; delete it, or choose again '
+            "with `hifidata calibrate DIR --far 0.01`"
+        ) from error
+    return far
+
+
+def choose(dataset_dir: Path, far: float) -> None:
+    """Keeps a false-accept rate with the dataset: every later report shows its threshold. Raises UsageError for no rate."""
+    _check_rate(far)
+    write_json(DatasetFolder(dataset_dir).calibration_json, {"far": far})
+
+
+def rate_words(far: float) -> str:
+    """``0.1 %``, however small."""
+    return f"{100 * far:.4g} %"
+
+
+def _check_rate(far: float) -> None:
+    if not 0 < far < 1:
+        raise UsageError(f"--far {far}: expected a rate between 0 and 1, for example 0.001")
+
+
+def calibrate(dataset_dir: Path, far: float | None, recipe_threshold: float | None) -> Calibration:
     """The threshold at which ``far`` of all comparisons between strangers pass.
 
     Args:
         dataset_dir: a finished dataset folder.
-        far: false-accept rate, above 0 and below 1.
+        far: false-accept rate, above 0 and below 1; None: the one chosen for this dataset, or where nobody chose or it is too
+            small for what the dataset holds, the smallest of ``RATES`` that is not.
         recipe_threshold: ``verify.min_similarity`` of the recipe; None where it has none.
 
     Raises:
@@ -113,11 +167,14 @@ def calibrate(dataset_dir: Path, far: float, recipe_threshold: float | None) -> 
 
     Source: paper, section 3.4, has one threshold for all data; that it depends on embedder and data is our addition.
     """
-    if not 0 < far < 1:
-        raise UsageError(f"--far {far}: expected a rate between 0 and 1, for example 0.001")
+    chosen = chosen_rate(dataset_dir) if far is None else far
+    if chosen is not None:
+        _check_rate(chosen)
     manifests = Manifests(dataset_dir)
     names, centres, pictures, person, model = _embeddings(manifests, dataset_dir)
     strangers = _compared(pictures, person, centres)
+    if far is None:
+        far = next((rate for rate in (chosen, *RATES) if rate and strangers.n * rate >= MIN_ACCEPTS), RATES[-1])
     if strangers.n * far < MIN_ACCEPTS:
         least = math.ceil(1e4 * MIN_ACCEPTS / strangers.n) / 1e4
         raise DatasetError(
@@ -130,7 +187,7 @@ def calibrate(dataset_dir: Path, far: float, recipe_threshold: float | None) -> 
     between = centres @ centres.T - 3 * np.eye(len(names), dtype=np.float32)
     first, second = divmod(int(between.argmax()), len(names))
     return Calibration(
-        model, far, value, low, high, len(names), len(person), strangers.n,
+        model, far, chosen, value, low, high, len(names), len(person), strangers.n,
         tuple(
             Threshold(source, number, strangers.accepted(number), float((own <= number).mean()) if own.size else 0.0)
             for source, number in wanted.items() if number is not None

@@ -15,7 +15,7 @@ import yaml
 
 from hifidata.errors import DatasetError
 from hifidata.report import statistics as stats
-from hifidata.report.calibration import Calibration, calibrate
+from hifidata.report.calibration import Calibration, calibrate, chosen_rate, rate_words
 from hifidata.report.downloads import FETCH, losses
 from hifidata.report.folder import Manifests
 from hifidata.report.gallery import Gallery, Limits
@@ -31,10 +31,6 @@ _TEMPLATES = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-
-
-REPORTED_FAR = 0.001
-"""False-accept rate of the similarity threshold that the report sets beside the recipe's."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +116,9 @@ def _scores(images: pa.Table, recipe: Mapping[str, Any]) -> list[ScoreView]:
 
 def _calibration(dataset_dir: Path, recipe: Mapping[str, Any]) -> Calibration | None:
     """None where the dataset has too few people, or no embeddings, to say anything."""
+    chosen_rate(dataset_dir)  # one that cannot be read is an error, not a dataset that says nothing
     try:
-        return calibrate(dataset_dir, REPORTED_FAR, (recipe.get("verify") or {}).get("min_similarity"))
+        return calibrate(dataset_dir, None, (recipe.get("verify") or {}).get("min_similarity"))
     except DatasetError:
         return None
 
@@ -181,4 +178,4 @@ def _bytes(value: float) -> str:
     return f"{value:.3g} TB"
 
 
-_TEMPLATES.filters.update(count=_count, short=_short, percent=_percent, number=_number, bytes=_bytes)
+_TEMPLATES.filters.update(count=_count, short=_short, percent=_percent, rate=rate_words, number=_number, bytes=_bytes)

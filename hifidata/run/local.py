@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Container, Generator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
+from hifidata.backends.providers import gpus_hidden
 from hifidata.recipe import STAGE_NAMES, Recipe
 from hifidata.run.feed import feed, open_reader
+from hifidata.run.processors import may_use_gpu
 from hifidata.run.work import Outcome, Worker
 
 
 def run_local(recipe: Recipe, pending: Container[str], out: Path) -> Generator[Outcome, None, None]:
     """Commits the pending identities one after the other and yields what became of each."""
-    worker = Worker(recipe, STAGE_NAMES, open_reader(recipe, out), out)
-    with closing(feed(recipe, pending, out)) as tasks:
-        for task in tasks:
-            yield worker.process(task)
+    with nullcontext() if may_use_gpu(recipe) else gpus_hidden():
+        worker = Worker(recipe, STAGE_NAMES, open_reader(recipe, out), out)
+        with closing(feed(recipe, pending, out)) as tasks:
+            for task in tasks:
+                yield worker.process(task)

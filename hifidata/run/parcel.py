@@ -18,7 +18,7 @@ from hifidata.schema import IMAGE_COLUMNS, Candidate, IdentityTask, Row, arrow_s
 from hifidata.stages.base import Sample
 
 TASK_KEY = b"hifidata.task"
-TIMES_KEY = b"hifidata.times"
+NOTES_KEY = b"hifidata.notes"
 CARRIED_ERRORS = (HifiError, OSError)
 """What the command line reports in one line; anything else is a bug, and keeps its traceback."""
 MakeSample = Callable[[IdentityTask, Candidate, Row], Sample]
@@ -33,12 +33,14 @@ class Parcel:
         samples: one per candidate, in source order.
         seconds: time per stage so far.
         entered: images that entered each stage so far.
+        providers: what ONNX Runtime computed on, by stage.
     """
 
     task: IdentityTask
     samples: list[Sample]
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     entered: Counter[str] = field(default_factory=Counter)
+    providers: dict[str, str] = field(default_factory=dict)
 
     @property
     def rows(self) -> list[Row]:
@@ -91,8 +93,8 @@ def parcel_to_bytes(parcel: Parcel) -> bytes:
     table = table.append_column("wire_extras", pa.array(extras, pa.map_(pa.string(), pa.large_binary())))
     for name, values in wire.items():
         table = table.append_column(f"wire_{name}", pa.array(values, pa.large_binary()))
-    times = json.dumps({"seconds": parcel.seconds, "entered": parcel.entered}).encode()
-    table = table.replace_schema_metadata({TASK_KEY: task_to_bytes(parcel.task), TIMES_KEY: times})
+    notes = {"seconds": parcel.seconds, "entered": parcel.entered, "providers": parcel.providers}
+    table = table.replace_schema_metadata({TASK_KEY: task_to_bytes(parcel.task), NOTES_KEY: json.dumps(notes).encode()})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
@@ -104,7 +106,7 @@ def parcel_from_bytes(data: bytes, make_sample: MakeSample) -> Parcel:
     """The inverse of ``parcel_to_bytes``."""
     table = pa.ipc.open_stream(data).read_all()
     task = task_from_bytes(table.schema.metadata[TASK_KEY])
-    times = json.loads(table.schema.metadata[TIMES_KEY])
+    notes = json.loads(table.schema.metadata[NOTES_KEY])
     samples = []
     for candidate, row in zip(task.candidates, table.to_pylist(), strict=True):
         wire = {name: row.pop(f"wire_{name}") for name in ("encoded", "portrait", "thumbnail", "extras")}
@@ -114,7 +116,7 @@ def parcel_from_bytes(data: bytes, make_sample: MakeSample) -> Parcel:
         sample.thumbnail = wire["thumbnail"]
         sample.extras = dict(wire["extras"])
         samples.append(sample)
-    return Parcel(task, samples, defaultdict(float, times["seconds"]), Counter(times["entered"]))
+    return Parcel(task, samples, defaultdict(float, notes["seconds"]), Counter(notes["entered"]), notes["providers"])
 
 
 def error_to_bytes(error: Exception) -> bytes:

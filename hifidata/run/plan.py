@@ -22,6 +22,7 @@ from hifidata.recipe_sections import NamesSource as NamesSettings
 from hifidata.recipe_sections import ShardsSource as ShardsSettings
 from hifidata.recipe_sections import UrlTableSource as UrlTableSettings
 from hifidata.run.needs import check_licences, weights_of
+from hifidata.run.processors import planned
 from hifidata.schema import IdentityTask
 from hifidata.sources.base import RemoteSource, Source
 from hifidata.sources.folder import FolderSource
@@ -33,7 +34,7 @@ from hifidata.stages import STAGES
 from hifidata.store.folder import DatasetFolder
 
 MODEL_PACKAGES = (
-    "hifi-portrait", "numpy", "opencv-python", "pillow", "dlib-bin", "face_recognition_models", "rapidocr", "onnxruntime",
+    "hifi-portrait", "numpy", "opencv-python", "pillow", "dlib-bin", "face_recognition_models", "rapidocr", "onnxruntime", "onnxruntime-gpu",
     "scikit-learn", "pyarrow", "gender-guesser",
 )  # fmt: skip
 """Packages whose version can change a number or a byte of the dataset; recorded in dataset.json."""
@@ -71,6 +72,7 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """For ``hifidata plan --json``."""
+        providers = planned(self.recipe)
         return {
             "name": self.recipe.name,
             "identities": len(self.candidates_of),
@@ -78,7 +80,9 @@ class Plan:
             "stages": [
                 {"stage": stage, "runs": runs, "model": model} for stage, runs, model in stage_table(self.recipe)
             ],
-            "groups": [group.model_dump() for group in self.recipe.worker_groups],
+            "groups": [
+                group.model_dump() | {"onnx_provider": providers[group.name]} for group in self.recipe.worker_groups
+            ],
             "models": models_of(self.recipe),
             "weights": weights_of(self.recipe),
             "recipe": self.recipe.model_dump(mode="json"),

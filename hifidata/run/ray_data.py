@@ -21,6 +21,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
+from hifidata.backends import providers
 from hifidata.errors import UsageError
 from hifidata.recipe import Recipe
 from hifidata.run.deaths import DeathNotes
@@ -35,6 +36,7 @@ from hifidata.run.parcel import (
     task_to_bytes,
 )
 from hifidata.run.plan import stage_table
+from hifidata.run.processors import may_use_gpu
 from hifidata.run.work import Outcome, Worker
 from hifidata.store.folder import DatasetFolder
 from hifidata.weights.places import CACHE_VARIABLE, FOLDER_VARIABLE
@@ -95,6 +97,8 @@ class GroupActor:
         self._deaths = DeathNotes(DatasetFolder(Path(out)).deaths / str(position), _name_with_models(recipe, position))
         self._error = b""
         own_id = ray.get_runtime_context().get_actor_id()  # Ray keeps it when it starts a dead worker again
+        if not may_use_gpu(recipe, groups[position].stages):
+            os.environ[providers.VISIBLE] = ""  # Ray leaves them in sight of workers that asked for none
         try:
             with self._deaths.at(f"loading-{own_id}", "loading"):
                 self._worker = Worker(recipe, groups[position].stages, open_reader(recipe, Path(out)), Path(out))

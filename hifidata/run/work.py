@@ -12,12 +12,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from hifidata.backends import providers
 from hifidata.errors import SampleError, WeightsError
 from hifidata.image.encode import encode_jpeg, thumbnail_jpeg
 from hifidata.recipe import STAGE_NAMES, Recipe
 from hifidata.run.needs import explained
 from hifidata.run.parcel import Parcel, open_parcel
 from hifidata.run.plan import is_remote
+from hifidata.run.processors import onnx_stages
 from hifidata.schema import FAILED_REASONS, Candidate, IdentityTask, Reason, Row, Status, canonical
 from hifidata.sources.base import Reader
 from hifidata.stages import STAGES
@@ -66,6 +68,7 @@ class Worker:
                 self._stages = [stage(recipe) for stage in STAGES if stage.name in stage_names and stage.runs(recipe)]
             except WeightsError as error:
                 raise explained(error, recipe) from error
+        self._providers = dict.fromkeys(onnx_stages(recipe, stage_names), providers.here())
 
     def make_sample(self, task: IdentityTask, candidate: Candidate, row: Row) -> Sample:
         """A sample that reads its bytes from the source when asked for them."""
@@ -86,6 +89,7 @@ class Worker:
 
     def run(self, parcel: Parcel) -> Parcel:
         """Runs this worker's stages: image stages chunk by chunk, identity stages over all that is alive."""
+        parcel.providers.update(self._providers)
         for scope, group in groupby(self._stages, key=lambda stage: stage.scope):
             stages = list(group)
             if scope == "image":
@@ -179,7 +183,7 @@ class Worker:
         ended = Counter(f"{row['stage']}:{row['status']}" for row in parcel.rows if row.get("stage"))
         record = CommitRecord(
             identity, task.fingerprint, self._recipe.hash, dict(parcel.seconds), dict(parcel.entered), dict(ended),
-            stand_ins([sample.row for sample in kept]),
+            stand_ins([sample.row for sample in kept]), parcel.providers,
         )  # fmt: skip
         thumbnails = [sample.thumbnail for sample in parcel.samples]
         write_fragment(self._folder.fragment_path(task.identity_id), parcel.rows, thumbnails, record)

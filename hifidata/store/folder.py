@@ -26,6 +26,7 @@ class DatasetFolder:
         self.manifests = self.root / "manifests"
         self.shards = self.root / "shards"
         self.state = self.root / "state"
+        self.calibration_json = self.manifests / "calibration.json"
         self.dataset_json = self.root / "dataset.json"
         self.run_json = self.state / "run.json"
         self.fragments = self.state / "fragments"

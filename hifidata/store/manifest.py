@@ -44,6 +44,7 @@ class CommitRecord:
         entered: images that entered each stage.
         ended: images that each stage ended, as ``stage:status``.
         stand_ins: kept images whose caption is not the model's, by ``caption_problem``.
+        providers: what ONNX Runtime computed on, by stage.
     """
 
     identity: Row
@@ -53,6 +54,7 @@ class CommitRecord:
     entered: Mapping[str, int] = field(default_factory=dict)
     ended: Mapping[str, int] = field(default_factory=dict)
     stand_ins: Mapping[str, int] = field(default_factory=dict)
+    providers: Mapping[str, str] = field(default_factory=dict)
 
 
 def identity_row(rows: Sequence[Row], facts: Row) -> Row:

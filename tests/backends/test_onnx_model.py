@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
 from hifidata.backends import onnx_model
@@ -124,28 +123,6 @@ def test_sessions_have_one_thread_and_stay_quiet(embedder: Path, capfd: pytest.C
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)
     model(np.zeros((1, 3, 112, 112), np.float32))
     assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize(("visible", "asked"), [(None, True), ("0", True), ("", False), ("-1", False)])
-def test_cuda_is_asked_for_only_where_a_gpu_was_given(
-    visible: str | None, asked: bool, embedder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Shows the choice alone: the provider itself needs a GPU and another package."""
-    asked_for: list[object] = []
-    real = ort.InferenceSession
-
-    def session(path: str, options: object, providers: list[object]) -> object:
-        asked_for.extend(providers)
-        return real(path, options, providers=["CPUExecutionProvider"])
-
-    monkeypatch.setattr(onnx_model.ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(onnx_model.ort, "InferenceSession", session)
-    if visible is None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    else:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    OnnxModel(embedder)
-    assert [item[0] for item in asked_for if isinstance(item, tuple)] == ["CUDAExecutionProvider"] * asked
 
 
 def test_the_same_input_gives_the_same_bytes_in_another_session(embedder: Path, tmp_path: Path) -> None:

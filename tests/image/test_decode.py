@@ -7,6 +7,7 @@ import zlib
 from io import BytesIO
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageFile, ImageOps
@@ -41,6 +42,14 @@ def refused(data: bytes, limits: Limits = ANY_SIZE) -> Reason:
 def mean_difference(a: np.ndarray, b: np.ndarray) -> float:
     assert a.shape == b.shape
     return float(np.abs(a.astype(int) - b).mean())
+
+
+def test_a_jpeg_has_the_same_pixels_with_the_opencv_of_paddleocrs_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """4.10 cannot decode to RGB by itself."""
+    data = saved(scene(), "JPEG")
+    expected = decode(data, Limits()).rgb_u8
+    monkeypatch.delattr(cv2, "IMREAD_COLOR_RGB")
+    np.testing.assert_array_equal(decode(data, Limits()).rgb_u8, expected)
 
 
 @pytest.mark.parametrize("kind", DECODABLE)

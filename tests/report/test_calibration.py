@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from hifidata.cli import app
 from hifidata.errors import DatasetError, UsageError
-from hifidata.report.calibration import Calibration, calibrate
+from hifidata.report.calibration import Calibration, calibrate, choose, chosen_rate
 from hifidata.report.html import render_report
 from tests.report.synthetic_dataset import write_dataset
 
@@ -120,29 +125,112 @@ def test_many_pictures_of_one_person_weigh_no_more_than_twenty(tmp_path: Path) -
 
 
 def test_the_command_prints_a_table_or_json_and_refuses_in_one_line(forty: Path) -> None:
-    done = CliRunner().invoke(app, ["calibrate", str(forty), "--far", "0.01"])
+    done = CliRunner().invoke(app, ["calibrate", str(forty)])
     assert done.exit_code == 0
     assert "the paper, for InsightFace" in done.output
-    fitted = json.loads(CliRunner().invoke(app, ["calibrate", str(forty), "--far", "0.01", "--json"]).output)
-    assert fitted["far"] == 0.01
+    fitted = json.loads(CliRunner().invoke(app, ["calibrate", str(forty), "--json"]).output)
+    assert (fitted["far"], fitted["chosen"]) == (0.001, None)
     assert fitted["low"] <= fitted["threshold"] <= fitted["high"]
     refused = CliRunner().invoke(app, ["calibrate", str(forty), "--far", "1e-6"])
     assert isinstance(refused.exception, DatasetError)
     assert "\n" not in str(refused.exception)
 
 
-def test_the_report_shows_the_threshold_beside_the_recipes_and_the_papers(tmp_path: Path, forty: Path) -> None:
-    run = write_dataset(tmp_path / "dataset")
-    for name in ("images", "identities"):
-        (tmp_path / "dataset" / "manifests" / f"{name}.parquet").unlink()
-        made = forty / "manifests" / f"{name}.parquet"
-        (tmp_path / "dataset" / "manifests" / f"{name}.parquet").write_bytes(made.read_bytes())
-    run["recipe"]["verify"] = run["recipe"]["verify"] | {"min_similarity": 0.93}
-    page = render_report(tmp_path / "dataset", run)
-    expected = calibrate(forty, 0.001, 0.93)
-    assert f"<b>{expected.threshold:.3f}</b>" in page
+@pytest.fixture
+def finished(drawn_once: tuple[Path, dict[str, Any]], tmp_path: Path) -> Callable[[Path], Path]:
+    """Makes a dataset folder with the embeddings of another: manifests, dataset.json and nothing else."""
+
+    def make(embeddings: Path) -> Path:
+        run = copy.deepcopy(drawn_once[1])
+        run["recipe"]["verify"] |= {"min_similarity": 0.93}
+        folder = Path(shutil.copytree(embeddings, tmp_path / "dataset"))
+        (folder / "dataset.json").write_text(json.dumps(run))
+        return folder
+
+    return make
+
+
+def hifidata(*args: object) -> Result:
+    return CliRunner().invoke(app, [str(arg) for arg in args])
+
+
+def page_of(folder: Path) -> str:
+    return " ".join((folder / "report" / "index.html").read_text().split())
+
+
+def test_the_report_shows_the_threshold_beside_the_recipes_and_the_papers(
+    finished: Callable[[Path], Path], forty: Path
+) -> None:
+    folder = finished(forty)
+    assert hifidata("report", folder).exit_code == 0
+    page = page_of(folder)
+    assert f"<b>{calibrate(forty, 0.001, 0.93).threshold:.3f}</b>" in page
+    assert "Why 0.1 %: nobody chose a rate, and this is the usual one." in page
     assert 'the paper, for InsightFace</td><td class="number">0.700' in page
     assert 'the recipe</td><td class="number">0.930' in page
+
+
+def test_a_chosen_rate_stays_with_the_dataset_and_every_later_report_shows_its_threshold(
+    finished: Callable[[Path], Path], forty: Path
+) -> None:
+    folder = finished(forty)
+    mark = (folder / "dataset.json").read_bytes()
+    done = hifidata("calibrate", folder, "--far", "0.02")
+    assert (done.exit_code, str(folder / "report" / "index.html") in done.stderr) == (0, True)
+    for again in ((), ("report", folder), ("calibrate", folder)):
+        assert not again or hifidata(*again).exit_code == 0
+        assert f"<b>{calibrate(forty, 0.02, None).threshold:.3f}</b>" in page_of(folder)
+        assert "Why 2 %: it was chosen for this dataset." in page_of(folder)
+    assert (folder / "dataset.json").read_bytes() == mark
+    assert json.loads((folder / "manifests" / "calibration.json").read_text()) == {"far": 0.02}
+    assert json.loads(hifidata("calibrate", folder, "--json").stdout)["far"] == 0.02
+
+
+def test_without_a_choice_the_smallest_usual_rate_that_the_comparisons_support_is_shown_and_why(
+    finished: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    six = write_embeddings(tmp_path / "six", 6, 10)
+    folder = finished(six)
+    assert hifidata("report", folder).exit_code == 0
+    assert f"<b>{calibrate(six, 0.05, None).threshold:.3f}</b>" in page_of(folder)
+    why = "nobody chose a rate, and this is the smallest usual one that leaves 10 of them or more above its threshold"
+    assert "300 comparisons of 6 people. 5 % of them lie above" in page_of(folder)
+    assert f"Why 5 %: {why}." in page_of(folder)
+    assert f"({why})" in hifidata("calibrate", folder).stdout
+    assert not (folder / "manifests" / "calibration.json").exists()
+
+
+def test_a_choice_that_shrunken_data_no_longer_supports_is_named_and_kept(
+    finished: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    folder = finished(write_embeddings(tmp_path / "six", 6, 10))
+    choose(folder, 0.001)
+    assert hifidata("report", folder).exit_code == 0
+    assert "Why 5 %: the chosen 0.1 % would rest on fewer than 10 of them, and this is the smallest" in page_of(folder)
+    assert chosen_rate(folder) == 0.001
+
+
+def test_a_rate_that_the_data_do_not_support_is_refused_and_not_kept(
+    finished: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    folder = finished(write_embeddings(tmp_path / "six", 6, 10))
+    for far in ("0.001", "0", "2"):
+        assert isinstance(hifidata("calibrate", folder, "--far", far).exception, UsageError)
+    assert not (folder / "manifests" / "calibration.json").exists()
+    assert not (folder / "report").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"far": 7}', '{"far": null}'])
+def test_a_damaged_choice_is_one_line_with_the_remedy(
+    content: str, finished: Callable[[Path], Path], forty: Path
+) -> None:
+    folder = finished(forty)
+    (folder / "manifests" / "calibration.json").write_text(content)
+    refused = hifidata("report", folder).exception
+    assert isinstance(refused, DatasetError)
+    assert re.fullmatch(r".*/calibration\.json: holds no rate \(.+\); .*delete it, or choose again.*", str(refused))
+    assert hifidata("calibrate", folder, "--far", "0.01").exit_code == 0
+    assert chosen_rate(folder) == 0.01
 
 
 def test_a_report_without_embeddings_says_so(tmp_path: Path) -> None:
