@@ -156,7 +156,7 @@ class Watermark(ModelSettings, Section):
 
     model: str | None = "rapidocr"
     max_text_overlap: float = Field(0.01, ge=0, le=1, description="share of the face (the oval in its box) under text")
-    min_text_score: float = Field(0.27, ge=0, le=1, description="certainty below which a line is no text")
+    min_text_score: float = Field(0.25, ge=0, le=1, description="certainty below which a line is no text")
     min_characters: int = Field(2, ge=1)
 
 

@@ -21,9 +21,11 @@ from hifidata.stages.base import Columns, Sample, Stage, main_face
 GROWN_BY = 0.10
 # Lashes, teeth and whole halves of a face look like letters to the detector: a line that may be such a part is less certain
 # unless it is read. Lengths are in distances from the eyes to the mouth.
-PART_CERTAINTY, PART_OFFSET = 0.45, 0.25
-EYE_WIDTH, MOUTH_WIDTH, BROWS_WIDTH, BROWS_HEIGHT = 0.9, 1.6, 3.5, 0.6
-LARGE_HEIGHT, LARGE_ASPECT = 0.65, 2.1
+PART_CERTAINTY = 0.35
+EYE_OFFSET, EYE_WIDTH = 0.2, 0.9
+MOUTH_OFFSET, MOUTH_WIDTH = 0.2, 1.6
+BROWS_OFFSET, BROWS_WIDTH, BROWS_HEIGHT = 0.3, 3.5, 0.6
+LARGE_HEIGHT, LARGE_ASPECT = 0.5, 2.1
 # The corners of a face box hold hair and background, with the lettering of walls and shirts; the oval in it is the face.
 _OVAL = np.asarray(cv2.ellipse2Poly((0, 0), (1000, 1000), 0, 0, 360, 10)[:-1], np.float32) / 1000
 
@@ -98,12 +100,12 @@ def likeness_to_parts(quad_px: F32, kps_px: F32) -> int:
     eyes, mouth = kps_px[:2], kps_px[3:].mean(axis=0)
     unit_px = max(float(np.linalg.norm(eyes.mean(axis=0) - mouth)), 1e-6)
     low, long = (side / unit_px for side in sorted(text_lines.sides(quad_px)))
-    places = [(eyes[0], EYE_WIDTH), (eyes[1], EYE_WIDTH), (mouth, MOUTH_WIDTH)]
+    places = [(eye, EYE_OFFSET, EYE_WIDTH) for eye in eyes] + [(mouth, MOUTH_OFFSET, MOUTH_WIDTH)]
     if low >= BROWS_HEIGHT:
-        places.append((eyes.mean(axis=0), BROWS_WIDTH))
+        places.append((eyes.mean(axis=0), BROWS_OFFSET, BROWS_WIDTH))
     centre_px = quad_px.mean(axis=0)
     is_in_place = any(
-        np.linalg.norm(centre_px - place_px) <= PART_OFFSET * unit_px and long <= width for place_px, width in places
+        np.linalg.norm(centre_px - place_px) <= offset * unit_px and long <= width for place_px, offset, width in places
     )
     return int(is_in_place) + int(low >= LARGE_HEIGHT and long < LARGE_ASPECT * low)
 

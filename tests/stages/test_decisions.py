@@ -203,7 +203,7 @@ def test_what_has_the_place_or_the_shape_of_a_part_of_the_face_may_be_one(
 
 @pytest.mark.parametrize(
     ("centre_px", "text", "expected"),
-    [((40, 40), UNREAD, 0.27), ((40, 40), "abc", 0.6), ((60, 20), UNREAD, 0.6)],
+    [((40, 40), UNREAD, 0.21), ((40, 40), "abc", 0.6), ((60, 20), UNREAD, 0.6)],
 )
 def test_a_line_in_place_of_an_eye_is_less_certain_unless_it_is_read(
     centre_px: tuple[int, int], text: str, expected: float
