@@ -10,6 +10,8 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
+import onnxruntime as ort
 from rapidocr import RapidOCR
 from rapidocr.inference_engine.onnxruntime.main import ONNXRuntimeError
 
@@ -49,6 +51,8 @@ class RapidOcrText:
             providers.check(network.session.session, self.name)
         detector: Any = self._engine.text_det
         detector.sorted_boxes = _as_found
+        if providers.wanted() == [providers.CPU]:
+            detector.session.session = _without_denormals(detector.session.session)
 
     def find(self, pictures: Sequence[RgbU8]) -> list[TextRegions]:
         """One ``TextRegions`` per picture, every line with its certainty: the caller decides what counts.
@@ -86,3 +90,17 @@ class RapidOcrText:
 def _as_found(quads_px: Any) -> Any:
     """In place of rapidocr's sorting by position, which leaves the scores behind: they would belong to other boxes."""
     return quads_px
+
+
+def _without_denormals(session: ort.InferenceSession) -> ort.InferenceSession:
+    """The same network with zeros for weights too small for float32's normal form.
+
+    Half of the weights of two layers are such numbers, for which Intel's processors take a hundred times as long: without them
+    the detector needs a third of the time. What it finds stays the same, a test says.
+    """
+    model = onnx.load(session._model_path)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and tensor.raw_data:
+            values = np.frombuffer(tensor.raw_data, np.float32)
+            tensor.raw_data = np.where(np.abs(values) < np.finfo(np.float32).tiny, np.float32(0), values).tobytes()
+    return ort.InferenceSession(model.SerializeToString(), session.get_session_options(), providers=[providers.CPU])

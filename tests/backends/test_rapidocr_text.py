@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import logging
 
+import cv2
 import matplotlib
 import numpy as np
+import onnxruntime as ort
 import pytest
 from PIL import Image, ImageDraw, ImageFont
+from rapidocr import RapidOCR
 
 from hifidata.backends.base import Faces, RgbU8, TextRegions
 from hifidata.backends.rapidocr_text import RapidOcrText
@@ -160,3 +163,17 @@ def test_an_upright_line_is_cut_out_as_it_is_and_a_standing_one_is_turned() -> N
     standing = np.array([(10, 20), (30, 20), (30, 90), (10, 90)], np.float32)
     assert np.array_equal(cut_line(picture, lying), picture[20:50, 10:70])
     assert np.array_equal(cut_line(picture, standing), np.rot90(picture[20:90, 10:30]))
+
+
+def test_zeros_for_its_smallest_weights_change_nothing_that_the_detector_finds(
+    recognizer: RapidOcrText, portraits: list[tuple[RgbU8, Faces]]
+) -> None:
+    flushed = recognizer._engine.text_det.session.session
+    published = ort.InferenceSession(
+        RapidOCR().text_det.session.session._model_path, providers=["CPUExecutionProvider"]
+    )
+    name = published.get_inputs()[0].name
+    for picture, faces in portraits[:3]:
+        region = cv2.resize(written_on(around(picture, faces), "SAMPLE"), (320, 416)).astype(np.float32) / 127.5 - 1
+        asked = {name: np.ascontiguousarray(region.transpose(2, 0, 1)[None])}
+        np.testing.assert_allclose(flushed.run(None, asked)[0], published.run(None, asked)[0], atol=1e-6)
