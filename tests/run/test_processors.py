@@ -102,11 +102,17 @@ def test_plan_and_run_say_it_once_on_stderr_and_the_dataset_records_what_was_use
 
 
 def test_a_worker_sees_gpus_only_where_its_group_was_given_some_and_what_it_used_travels_to_the_commit(
-    twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """Ray hands a share of a GPU to those that ask, and leaves all of them in sight of the others."""
+    import ray
+
     from hifidata.run.ray_data import COLUMN, FAILED, GroupActor
 
+    ray.init(
+        num_cpus=1, include_dashboard=False, object_store_memory=150_000_000, log_to_driver=False
+    )  # an actor asks it who it is
+    request.addfinalizer(ray.shutdown)
     recipe = load_recipe(FOLDER, grouped(twelve_people, 0.2, "executor.kind=ray")[2:-2:2])
     task = next(iter(open_source(recipe).identities()))
     batch: dict[str, Any] = {COLUMN: [task_to_bytes(task)], FAILED: [False]}
