@@ -75,7 +75,7 @@ class PaddleOcrText:
         """One ``TextRegions`` per picture, every line with its certainty: the caller decides what counts.
 
         Args:
-            pictures: face regions; a margin of 10 to 15 % around the face box helps.
+            pictures: face regions; a margin around the face box helps.
 
         Raises:
             ModelError: PaddleOCR refused a picture.

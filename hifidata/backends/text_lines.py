@@ -19,13 +19,13 @@ import numpy as np
 
 from hifidata.backends.base import F32, RgbU8, TextRegions
 
-DETECT_SIDES_PX = (384, 192)
-"""Longest sides at which text is searched: the second, at a quarter of the cost, sees letters as large as half a face."""
+DETECT_SIDES_PX = (416, 192)
+"""Longest sides at which text is searched: the second, at a fifth of the cost, sees letters as large as half a face."""
 
 MIN_SIDE_PX = 32
 """Regions narrower than this at that size hold no face; the detector would enlarge them to thousands of pixels."""
 
-FACE_HEIGHT = 0.59
+FACE_HEIGHT = 0.55
 FACE_ASPECT = 1.75
 """Boxes whose shorter side exceeds this share of the region's shorter side, and that are less elongated than this, are no
 line of text but the face itself."""

@@ -18,7 +18,7 @@ from hifidata.schema import Reason, Row, Verdict
 from hifidata.stages.base import Columns, Sample, Stage, main_face
 
 # Text that starts beside the face must be seen whole to be recognised.
-GROWN_BY = 0.06
+GROWN_BY = 0.10
 # Lashes, teeth and whole halves of a face look like letters to the detector: a line that may be such a part is less certain
 # unless it is read. Lengths are in distances from the eyes to the mouth.
 PART_CERTAINTY = 0.35
