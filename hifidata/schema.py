@@ -144,8 +144,8 @@ SERVER_FAULTS = frozenset(
 """Problems of the server, not of the picture: another day it would have answered."""
 
 CAPTION_FAULTS = SERVER_FAULTS | {CaptionProblem.EMPTY, CaptionProblem.TRUNCATED}
-"""Why a picture has no text of the model, where that is not the picture's doing: thoughts without an end, answers of nothing,
-cut before the first whole sentence. They count against the failure budget and are asked for again; a refusal is an answer."""
+"""Why a picture has no text of the model, where that is not the picture's doing. They count against the failure budget and are
+asked for again; a refusal is an answer."""
 
 
 class CaptionFlag(_Word):

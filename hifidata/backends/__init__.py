@@ -27,7 +27,8 @@ class Backend:
         path: ``module:Class`` inside this package.
         licence: of the weights.
         defaults: recipe values that belong to this model, for keys the recipe leaves null.
-        origin: where those numbers come from; for a model without, the numbers that are in its code or in the recipe's defaults.
+        origin: where those numbers come from; for a model without, the numbers that are in its code or in the recipe's
+            defaults.
         weights: entries of the weights catalogue; the class is constructed with their paths, in this order.
         commercial: whether the licence of what a package brings along allows commercial use; entries of the catalogue
             say it for themselves. None: not known.
@@ -94,7 +95,8 @@ DETECTORS: Mapping[str, Backend] = {
     "yunet": Backend(
         "yunet:YuNet",
         "BSD-2-Clause / Apache-2.0; trained on WIDER FACE",
-        origin="0.8: finds 279 of 279 portraits of a private test set and nothing in 14 pictures without faces; OpenCV's 0.9 misses 4",
+        origin="0.8: finds 279 of 279 portraits of a private test set and nothing in 14 pictures without faces; OpenCV's 0.9 "
+        "misses 4",
         weights=("yunet",),
         max_score=1,
     ),
@@ -155,9 +157,7 @@ SCORERS: Mapping[str, Backend] = {
         ("lightqnet",),
     ),
 }
-_TEXT_LIMITS = (
-    "0.02 of the face, scores from 0.5, 2 characters: tuned with rapidocr, see docs/quality.md; the paper gives none"
-)
+_TEXT_LIMITS = "0.01 of the face, certainty from 0.25, 2 characters: tuned with rapidocr, see docs/quality.md; the paper gives none"
 RECOGNIZERS: Mapping[str, Backend] = {
     "rapidocr": Backend("rapidocr_text:RapidOcrText", "Apache-2.0 (PP-OCRv6)", origin=_TEXT_LIMITS, commercial=True),
     "paddleocr": Backend(
@@ -283,7 +283,8 @@ def chosen(stage: str, settings: Any) -> Backend | None:
     """The backend that a recipe's section names; one that brings model files of its own needs none of the catalogue.
 
     Raises:
-        RecipeError: the model does not exist, a threshold lies above every score of it, or a folder or file is named for one that reads none.
+        RecipeError: the model does not exist, a threshold lies above every score of it, or a folder or file is named for one
+            that reads none.
     """
     if settings.model is None:
         return None

@@ -14,9 +14,10 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from hifidata.errors import ConservationError, DatasetError
-from hifidata.recipe import STAGE_NAMES, Recipe, differences
+from hifidata.recipe import Recipe, differences
 from hifidata.run.needs import OnDownload, ignore, require_services, require_weights, weights_of
 from hifidata.run.plan import Plan, is_remote, list_tasks, make_plan, models_of, package_versions, stage_table
+from hifidata.run.processors import used
 from hifidata.run.work import Outcome
 from hifidata.schema import CAPTION_FAULTS, FORMAT_VERSION, IdentityTask
 from hifidata.store.downloads import remove_logs, sweep
@@ -348,7 +349,7 @@ def describe(recipe: Recipe, records: Sequence[CommitRecord], started_at: str) -
         "recipe_hash": recipe.hash,
         "packages": package_versions(),
         "models": models_of(recipe),
-        "onnx_providers": _onnx_providers(records),
+        "onnx_providers": used(record.providers for record in records),
         "weights": [{"name": row["name"], "sha256": row["sha256"]} for row in weights_of(recipe)],
         "counts": {
             "identities": len(identities),
@@ -361,15 +362,6 @@ def describe(recipe: Recipe, records: Sequence[CommitRecord], started_at: str) -
         "started_at": started_at,
         "finished_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
-
-
-def _onnx_providers(records: Sequence[CommitRecord]) -> dict[str, list[str]]:
-    """What ONNX Runtime computed on, by stage: more than one provider where runs or machines differed."""
-    found: defaultdict[str, set[str]] = defaultdict(set)
-    for record in records:
-        for stage, provider in record.providers.items():
-            found[stage].add(provider)
-    return {stage: sorted(found[stage]) for stage in STAGE_NAMES if stage in found}
 
 
 def _stage_counts(

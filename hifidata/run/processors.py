@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 
 from hifidata import backends
 from hifidata.backends import providers
@@ -59,3 +60,12 @@ def gpu_line(recipe: Recipe) -> tuple[str, bool]:
         f"ONNX models of {', '.join(asking)} will run on the CPU: a GPU is asked for, but the installed onnxruntime has no "
         f"{providers.CUDA}; `{providers.INSTALL}`, or --set executor.use_gpus=false"
     ), False
+
+
+def used(noted: Iterable[Mapping[str, str]]) -> dict[str, list[str]]:
+    """What ONNX Runtime computed on, by stage, from the notes of every person: several where runs or machines differed."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for by_stage in noted:
+        for stage, provider in by_stage.items():
+            found[stage].add(provider)
+    return {stage: sorted(found[stage]) for stage in STAGE_NAMES if stage in found}

@@ -292,10 +292,11 @@ def pool_sizes(recipe: Recipe, n_pending: int, cluster: Mapping[str, float]) -> 
         free[kind] -= sum(size * need[kind] for size, need in zip(sizes, needs, strict=True))
         if free[kind] < -1e-6:
             each = ((group.name, size * need[kind]) for group, size, need in zip(groups, sizes, needs, strict=True))
+            more = "raise executor.workers, or " if kind == "CPU" and recipe.executor.workers else ""
             raise UsageError(
                 f"groups: all of them at once need {cluster.get(kind, 0.0) - free[kind]:g} {kind} "
                 f"({', '.join(f'{name} {n:g}' for name, n in each if n)}), Ray has {cluster.get(kind, 0.0):g}; "
-                f"{'raise executor.workers, or ' if kind == 'CPU' and recipe.executor.workers else ''}lower num_{kind.lower()}s (fractions will do) or min_workers in the recipe's groups, or merge groups"
+                f"{more}lower num_{kind.lower()}s (fractions will do) or min_workers in the recipe's groups, or merge groups"
                 f"{'; executor.use_gpus: false runs without' if kind == 'GPU' else ''}"
             )
     limits = [
