@@ -51,6 +51,7 @@ class RapidOcrText:
             providers.check(network.session.session, self.name)
         detector: Any = self._engine.text_det
         detector.sorted_boxes = _as_found
+        detector.mean, detector.std = np.float32(detector.mean), np.float32(detector.std)  # lists would make it float64
         if providers.wanted() == [providers.CPU]:
             detector.session.session = _without_denormals(detector.session.session)
 
@@ -75,12 +76,11 @@ class RapidOcrText:
         return text_lines.regions_of(lines, readings)
 
     def _detect(self, bgr: RgbU8) -> list[Line]:
-        lines: list[Line] = []
-        for sized, scale in text_lines.for_detection(bgr):
-            found: Any = self._engine(sized, use_det=True, use_cls=False, use_rec=False)
-            if found.boxes is not None:
-                lines += text_lines.lines_of(bgr, found.boxes, found.scores, scale)
-        return lines
+        sized = text_lines.for_detection(bgr)
+        found: Any = self._engine.text_det(sized[0]) if sized else None
+        if sized is None or found.boxes is None:
+            return []
+        return text_lines.lines_of(bgr, found.boxes, found.scores, sized[1])
 
     def _read(self, bgr: RgbU8, line: Line) -> str:
         result: Any = self._engine(text_lines.cut_line(bgr, line[0]), use_det=False, use_cls=False, use_rec=True)

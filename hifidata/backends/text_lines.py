@@ -1,6 +1,6 @@
 """Text lines on a face region, whatever finds and reads them: both PP-OCR packages are used in the same way.
 
-Meant for the region around one face, not for whole pages: the region is brought to fixed small sizes before the text
+Meant for the region around one face, not for whole pages: the region is brought to a fixed small size before the text
 detector runs, and boxes as large as the face are discarded unread, because the detector likes to call a whole
 face a character ("2", "香").
 
@@ -12,20 +12,20 @@ Source: PP-OCR, arXiv:2009.09941.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
 from hifidata.backends.base import F32, RgbU8, TextRegions
 
-DETECT_SIDES_PX = (416, 192)
-"""Longest sides at which text is searched: the second, at a fifth of the cost, sees letters as large as half a face."""
+DETECT_SIDE_PX = 416
+"""Longest side at which text is searched."""
 
 MIN_SIDE_PX = 32
 """Regions narrower than this at that size hold no face; the detector would enlarge them to thousands of pixels."""
 
-FACE_HEIGHT = 0.55
+FACE_HEIGHT = 0.65
 FACE_ASPECT = 1.75
 """Boxes whose shorter side exceeds this share of the region's shorter side, and that are less elongated than this, are no
 line of text but the face itself."""
@@ -39,13 +39,10 @@ READ_HEIGHT_PX = 48
 UNREAD = "[unread]"
 """Stands for a line that could not be read: a script the recogniser does not know, too faint, or no text."""
 
-MIN_READING = 0.6
-MIN_SHORT_READING = 0.9
+MIN_READING = 0.5
+MIN_SHORT_READING = 0.8
 """A line counts as read from this confidence of the recogniser, the second where it has only two characters; one alone is read
 into every eye."""
-
-SAME_LINE_IOU = 0.3
-"""Quads with more in common, intersection over union, are one line, found at both sizes."""
 
 PIXEL_THRESHOLD = 0.2
 MIN_BOX_SCORE = 0.25
@@ -55,13 +52,13 @@ Line = tuple[F32, float]
 """A (4, 2) quad in the region's pixels and the detector's score."""
 
 
-def for_detection(bgr: RgbU8) -> Iterator[tuple[RgbU8, float]]:
-    """The region at every size at which text is searched, with its scale; none where there is no room for text."""
-    for side_px in DETECT_SIDES_PX:
-        scale = side_px / max(bgr.shape[:2])
-        if min(bgr.shape[:2]) * scale >= MIN_SIDE_PX:
-            interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-            yield np.asarray(cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=interpolation), np.uint8), scale
+def for_detection(bgr: RgbU8) -> tuple[RgbU8, float] | None:
+    """The region at the size at which text is searched, with its scale; None where there is no room for text."""
+    scale = DETECT_SIDE_PX / max(bgr.shape[:2])
+    if min(bgr.shape[:2]) * scale < MIN_SIDE_PX:
+        return None
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=interpolation), np.uint8), scale
 
 
 def lines_of(bgr: RgbU8, quads_px: Sequence[F32], scores: Sequence[float], scale: float) -> list[Line]:
@@ -84,22 +81,14 @@ def reading_of(text: str, score: float) -> str:
 
 
 def regions_of(lines: Sequence[Line], readings: Sequence[str]) -> TextRegions:
-    """Lines with their readings, the most certain first; of those that lie on each other, the most certain alone."""
-    kept: list[tuple[F32, str, float]] = []
+    """Lines with their readings, the most certain first."""
     found = [(quad, text, certainty) for (quad, certainty), text in zip(lines, readings, strict=True)]
-    for line in sorted(found, key=lambda line: -line[2]):
-        if all(_iou(line[0], better) <= SAME_LINE_IOU for better, _, _ in kept):
-            kept.append(line)
+    found.sort(key=lambda line: -line[2])
     return TextRegions(
-        np.array([quad for quad, _, _ in kept], np.float32).reshape(-1, 4, 2),
-        tuple(text for _, text, _ in kept),
-        np.array([certainty for _, _, certainty in kept], np.float32),
+        np.array([quad for quad, _, _ in found], np.float32).reshape(-1, 4, 2),
+        tuple(text for _, text, _ in found),
+        np.array([certainty for _, _, certainty in found], np.float32),
     )
-
-
-def _iou(quad_px: F32, other_px: F32) -> float:
-    shared = float(cv2.intersectConvexConvex(quad_px, other_px)[0])
-    return shared / max(cv2.contourArea(quad_px) + cv2.contourArea(other_px) - shared, 1e-6)
 
 
 def cut_line(picture: RgbU8, quad_px: F32) -> RgbU8:

@@ -19,13 +19,13 @@ from hifidata.stages.base import Columns, Sample, Stage, main_face
 
 # Text that starts beside the face must be seen whole to be recognised.
 GROWN_BY = 0.10
-# Lashes, teeth and whole halves of a face look like letters to the detector: a line that may be such a part is less certain
-# unless it is read. Lengths are in distances from the eyes to the mouth.
-PART_CERTAINTY = 0.35
+# Lashes, teeth, curls and whole halves of a face look like letters to the detector: a line that may be such a part, by its
+# place or by being hardly longer than high, is less certain unless it is read. Lengths are in distances from the eyes to the mouth.
+PLACE_CERTAINTY, SHAPE_CERTAINTY = 0.35, 0.4
 EYE_OFFSET, EYE_WIDTH = 0.2, 0.9
-MOUTH_OFFSET, MOUTH_WIDTH = 0.2, 1.6
+MOUTH_OFFSET, MOUTH_WIDTH = 0.2, 1.5
 BROWS_OFFSET, BROWS_WIDTH, BROWS_HEIGHT = 0.3, 3.5, 0.6
-LARGE_HEIGHT, LARGE_ASPECT = 0.5, 2.1
+LINE_ASPECT = 1.8
 # The corners of a face box hold hair and background, with the lettering of walls and shirts; the oval in it is the face.
 _OVAL = np.asarray(cv2.ellipse2Poly((0, 0), (1000, 1000), 0, 0, 360, 10)[:-1], np.float32) / 1000
 
@@ -91,12 +91,18 @@ def face_region(rgb_u8: RgbU8, box: F32) -> tuple[RgbU8, F32]:
     return np.ascontiguousarray(rgb_u8[y1:y2, x1:x2]), box - np.array([x1, y1, x1, y1], np.float32)
 
 
-def likeness_to_parts(quad_px: F32, kps_px: F32) -> int:
-    """In how many ways, 0 to 2, a quad (4, 2) may be a part of the face with these five points (5, 2).
+def certainty(quad_px: F32, text: str, score: float, kps_px: F32) -> float:
+    """How certain it is that a line (4, 2) on a face with these five points (5, 2) is text, from its score; both 0 to 1."""
+    if text != text_lines.UNREAD:
+        return score
+    low_px, long_px = sorted(text_lines.sides(quad_px))
+    place = PLACE_CERTAINTY if is_in_place_of_a_part(quad_px, kps_px) else 1.0
+    shape = SHAPE_CERTAINTY if long_px < LINE_ASPECT * low_px else 1.0
+    return score * place * shape
 
-    By its place: an eye or the mouth, or both eyes with their brows, higher than a line of text over them would be. By its
-    shape: large and hardly longer than high.
-    """
+
+def is_in_place_of_a_part(quad_px: F32, kps_px: F32) -> bool:
+    """Whether a quad (4, 2) may be an eye, the mouth, or both eyes with their brows, higher than a line over them would be."""
     eyes, mouth = kps_px[:2], kps_px[3:].mean(axis=0)
     unit_px = max(float(np.linalg.norm(eyes.mean(axis=0) - mouth)), 1e-6)
     low, long = (side / unit_px for side in sorted(text_lines.sides(quad_px)))
@@ -104,15 +110,9 @@ def likeness_to_parts(quad_px: F32, kps_px: F32) -> int:
     if low >= BROWS_HEIGHT:
         places.append((eyes.mean(axis=0), BROWS_OFFSET, BROWS_WIDTH))
     centre_px = quad_px.mean(axis=0)
-    is_in_place = any(
+    return any(
         np.linalg.norm(centre_px - place_px) <= offset * unit_px and long <= width for place_px, offset, width in places
     )
-    return int(is_in_place) + int(low >= LARGE_HEIGHT and long < LARGE_ASPECT * low)
-
-
-def certainty(quad_px: F32, text: str, score: float, kps_px: F32) -> float:
-    """How certain it is that a line (4, 2) on a face with these five points (5, 2) is text, from its score; both 0 to 1."""
-    return score if text != text_lines.UNREAD else score * PART_CERTAINTY ** likeness_to_parts(quad_px, kps_px)
 
 
 def _regions_on(box: F32, kps_px: F32, found: TextRegions) -> list[tuple[str, float, float]]:

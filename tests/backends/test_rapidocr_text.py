@@ -80,12 +80,11 @@ def test_a_line_in_a_script_the_recogniser_lacks_is_reported_as_unread(recognize
     assert found.scores[0] >= Watermark().min_text_score
 
 
-def test_a_line_seen_at_both_sizes_is_one_line() -> None:
-    same, other = [np.array([(x, 0), (x + 90, 0), (x + 90, 30), (x, 30)], np.float32) for x in (0, 70)]
-    lines = [(same, 0.7), (same + 2, 0.9), (other, 0.6)]
-    found = regions_of(lines, ["ALAMY", UNREAD, "ALAMY"])
+def test_the_most_certain_line_comes_first() -> None:
+    first, second = [np.array([(x, 0), (x + 90, 0), (x + 90, 30), (x, 30)], np.float32) for x in (0, 70)]
+    found = regions_of([(first, 0.6), (second, 0.9)], ["ALAMY", UNREAD])
     assert found.texts == (UNREAD, "ALAMY")
-    assert np.array_equal(found.quads_px, [same + 2, other])
+    assert np.array_equal(found.quads_px, [second, first])
     assert found.scores == pytest.approx([0.9, 0.6])
 
 
@@ -104,9 +103,9 @@ def test_every_line_keeps_its_own_score(recognizer: RapidOcrText) -> None:
         ("", 0.0, UNREAD),
         ("a", 0.99, UNREAD),
         (" ab ", 0.95, "ab"),
-        ("ab", 0.8, UNREAD),
-        ("abc", 0.8, "abc"),
-        ("abc", 0.5, UNREAD),
+        ("ab", 0.7, UNREAD),
+        ("abc", 0.7, "abc"),
+        ("abc", 0.4, UNREAD),
     ],
 )
 def test_short_and_doubtful_readings_are_none(text: str, score: float, reading: str) -> None:

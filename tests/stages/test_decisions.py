@@ -16,7 +16,7 @@ from hifidata.stages.dedup import Dedup
 from hifidata.stages.detect import Detect
 from hifidata.stages.quality import Quality
 from hifidata.stages.verify import Verify, cluster, target_embedding
-from hifidata.stages.watermark import Watermark, certainty, likeness_to_parts
+from hifidata.stages.watermark import Watermark, certainty, is_in_place_of_a_part
 
 
 def decided(stage: Any, row: dict[str, Any], section: Any) -> Reason | None:
@@ -182,30 +182,34 @@ def quad(centre_px: tuple[int, int], size_px: tuple[int, int]) -> np.ndarray[Any
 
 
 @pytest.mark.parametrize(
-    ("centre_px", "size_px", "ways"),
+    ("centre_px", "size_px", "is_part"),
     [
-        ((40, 40), (24, 12), 1),  # an eye
-        ((60, 90), (50, 20), 1),  # a smile
-        ((60, 90), (90, 20), 0),  # a line across the mouth and both cheeks
-        ((60, 20), (24, 12), 0),  # the forehead
-        ((60, 40), (90, 20), 0),  # a line over both eyes
-        ((60, 40), (120, 40), 1),  # both eyes and their brows
-        ((60, 65), (60, 50), 1),  # half a face
-        ((60, 90), (50, 40), 2),  # an open mouth
-        ((60, 65), (110, 50), 0),  # a line of large letters
+        ((40, 40), (24, 12), True),  # an eye
+        ((60, 90), (50, 20), True),  # a smile
+        ((60, 90), (90, 20), False),  # a line across the mouth and both cheeks
+        ((60, 20), (24, 12), False),  # the forehead
+        ((60, 40), (90, 20), False),  # a line over both eyes
+        ((60, 40), (120, 40), True),  # both eyes and their brows
+        ((60, 65), (110, 50), False),  # a line of large letters
     ],
 )
-def test_what_has_the_place_or_the_shape_of_a_part_of_the_face_may_be_one(
-    centre_px: tuple[int, int], size_px: tuple[int, int], ways: int
+def test_what_has_the_place_of_a_part_of_the_face_may_be_one(
+    centre_px: tuple[int, int], size_px: tuple[int, int], is_part: bool
 ) -> None:
-    assert likeness_to_parts(quad(centre_px, size_px), KPS_PX) == ways
+    assert is_in_place_of_a_part(quad(centre_px, size_px), KPS_PX) is is_part
 
 
 @pytest.mark.parametrize(
-    ("centre_px", "text", "expected"),
-    [((40, 40), UNREAD, 0.21), ((40, 40), "abc", 0.6), ((60, 20), UNREAD, 0.6)],
+    ("centre_px", "size_px", "text", "expected"),
+    [
+        ((40, 40), (24, 12), UNREAD, 0.35 * 0.6),  # an eye
+        ((60, 65), (60, 50), UNREAD, 0.4 * 0.6),  # half a face
+        ((60, 90), (50, 40), UNREAD, 0.35 * 0.4 * 0.6),  # an open mouth
+        ((40, 40), (24, 12), "abc", 0.6),
+        ((60, 20), (24, 12), UNREAD, 0.6),
+    ],
 )
-def test_a_line_in_place_of_an_eye_is_less_certain_unless_it_is_read(
-    centre_px: tuple[int, int], text: str, expected: float
+def test_a_line_with_the_place_or_shape_of_a_part_is_less_certain_unless_it_is_read(
+    centre_px: tuple[int, int], size_px: tuple[int, int], text: str, expected: float
 ) -> None:
-    assert certainty(quad(centre_px, (24, 12)), text, 0.6, KPS_PX) == pytest.approx(expected)
+    assert certainty(quad(centre_px, size_px), text, 0.6, KPS_PX) == pytest.approx(expected)
