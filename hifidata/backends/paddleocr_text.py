@@ -92,11 +92,11 @@ class PaddleOcrText:
         return text_lines.regions_of(lines, readings)
 
     def _detect(self, bgr: RgbU8) -> list[Line]:
-        sized = text_lines.for_detection(bgr)
-        if sized is None:
-            return []
-        (found,) = self._detector.predict([sized[0]], batch_size=1)
-        return text_lines.lines_of(bgr, list(found["dt_polys"]), list(found["dt_scores"]), sized[1])
+        lines: list[Line] = []
+        for look in text_lines.looks_at(bgr):
+            (found,) = self._detector.predict([look.bgr], batch_size=1)
+            lines += text_lines.lines_of(look, list(found["dt_polys"]), list(found["dt_scores"]))
+        return lines
 
     def _read(self, bgr: RgbU8, lines: Sequence[Line]) -> list[str]:
         if not lines:

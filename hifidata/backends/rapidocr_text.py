@@ -76,11 +76,12 @@ class RapidOcrText:
         return text_lines.regions_of(lines, readings)
 
     def _detect(self, bgr: RgbU8) -> list[Line]:
-        sized = text_lines.for_detection(bgr)
-        found: Any = self._engine.text_det(sized[0]) if sized else None
-        if sized is None or found.boxes is None:
-            return []
-        return text_lines.lines_of(bgr, found.boxes, found.scores, sized[1])
+        lines: list[Line] = []
+        for look in text_lines.looks_at(bgr):
+            found: Any = self._engine.text_det(look.bgr)
+            if found.boxes is not None:
+                lines += text_lines.lines_of(look, found.boxes, found.scores)
+        return lines
 
     def _read(self, bgr: RgbU8, line: Line) -> str:
         result: Any = self._engine(text_lines.cut_line(bgr, line[0]), use_det=False, use_cls=False, use_rec=True)

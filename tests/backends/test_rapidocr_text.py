@@ -12,7 +12,7 @@ from rapidocr import RapidOCR
 
 from hifidata.backends.base import Faces, RgbU8, TextRegions
 from hifidata.backends.rapidocr_text import RapidOcrText
-from hifidata.backends.text_lines import UNREAD, cut_line, lines_of, reading_of, regions_of
+from hifidata.backends.text_lines import UNREAD, Look, cut_line, lines_of, reading_of, regions_of
 from hifidata.recipe_sections import Watermark
 from hifidata.stages.watermark import certainty, face_region
 
@@ -80,12 +80,13 @@ def test_a_line_in_a_script_the_recogniser_lacks_is_reported_as_unread(recognize
     assert found.scores[0] >= Watermark().min_text_score
 
 
-def test_the_most_certain_line_comes_first() -> None:
-    first, second = [np.array([(x, 0), (x + 90, 0), (x + 90, 30), (x, 30)], np.float32) for x in (0, 70)]
-    found = regions_of([(first, 0.6), (second, 0.9)], ["ALAMY", UNREAD])
-    assert found.texts == (UNREAD, "ALAMY")
-    assert np.array_equal(found.quads_px, [second, first])
-    assert found.scores == pytest.approx([0.9, 0.6])
+def test_a_line_seen_at_both_sizes_is_one_line_and_rather_the_one_that_was_read() -> None:
+    first, second, third = [np.array([(x, 0), (x + 90, 0), (x + 90, 30), (x, 30)], np.float32) for x in (0, 70, 140)]
+    lines = [(first, 0.5), (first + 2, 0.9), (second, 0.6), (third, 0.7), (third + 2, 0.8)]
+    found = regions_of(lines, ["ALAMY", UNREAD, UNREAD, "ALAMY", "ALAMY"])
+    assert found.texts == ("ALAMY", UNREAD, "ALAMY")
+    assert np.array_equal(found.quads_px, [third + 2, second, first])
+    assert found.scores == pytest.approx([0.8, 0.6, 0.5])
 
 
 def test_every_line_keeps_its_own_score(recognizer: RapidOcrText) -> None:
@@ -113,14 +114,23 @@ def test_short_and_doubtful_readings_are_none(text: str, score: float, reading: 
 
 
 @pytest.mark.parametrize(
-    ("width_px", "height_px", "is_line"), [(120, 30, True), (200, 190, False), (280, 140, True), (30, 5, False)]
+    ("width_px", "height_px", "min_height", "is_line"),
+    [
+        (120, 30, 0.03, True),
+        (120, 30, 0.2, False),
+        (220, 210, 0.03, False),
+        (280, 140, 0.03, True),
+        (30, 5, 0.03, False),
+    ],
 )
 def test_what_is_as_large_as_a_face_or_too_low_for_letters_is_no_line(
-    width_px: int, height_px: int, is_line: bool
+    width_px: int, height_px: int, min_height: float, is_line: bool
 ) -> None:
-    region = np.zeros((300, 300, 3), np.uint8)
+    look = Look(np.zeros((300, 300, 3), np.uint8), 0.5, min_height)
     quad = np.array([(0, 0), (width_px, 0), (width_px, height_px), (0, height_px)], np.float32)
-    assert bool(lines_of(region, [quad], [0.9], 1.0)) is is_line
+    lines = lines_of(look, [quad], [0.9])
+    assert [score for _, score in lines] == [0.9] * is_line
+    assert all(np.array_equal(found, 2 * quad) for found, _ in lines)
 
 
 def test_the_same_region_reads_the_same_twice(recognizer: RapidOcrText) -> None:
