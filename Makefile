@@ -7,6 +7,9 @@ MODEL_STAMP := $(VENV)/.installed-model
 DEMO_PHOTOS := datasets/demo-photos
 DEMO := datasets/demo
 TRAIN_DEMO := runs/demo
+JOBS ?= 2
+# One thread each: torch's threads wait for each other where processes share few cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup dataset train-demo test test-all lint types bench clean
@@ -39,11 +42,11 @@ train-demo: $(MODEL_STAMP)  ## demo dataset -> train tiny -> generate -> evaluat
 	@$(BIN)/python -m hifimodel.evaluate --set $(TRAIN_DEMO)/evalset --pictures $(TRAIN_DEMO)/pictures --face3d points --recogniser dlib_resnet
 	@$(BIN)/python -m hifimodel.demo $(TRAIN_DEMO)
 
-test: $(MODEL_STAMP)  ## run the tests that take seconds
-	$(BIN)/python -m pytest -m 'not slow'
+test: $(MODEL_STAMP)  ## run the tests that take seconds, in two processes (JOBS=4: in four)
+	$(PYTEST) -m 'not slow'
 
 test-all: $(MODEL_STAMP)  ## run every test, the long kill tests included
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: $(STAMP)  ## check style
 	$(BIN)/ruff check .

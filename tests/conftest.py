@@ -6,10 +6,32 @@ import hashlib
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+RAY_FILES = {
+    "run/test_crawl.py", "run/test_paper_groups.py", "run/test_pipeline.py", "run/test_pp_matting.py", "run/test_processors.py",
+    "run/test_ray_errors.py", "run/test_worker_deaths.py", "stages/test_caption.py",
+}  # fmt: skip
+"""Files with tests that start Ray."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file's tests run in one process, which makes the file's fixtures once; those with Ray all in the same one.
+
+    Two Rays at a time would take each other's cores and memory.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class RayTogether(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = super()._split_scope(nodeid)
+            return "ray" if path.removeprefix("tests/") in RAY_FILES else path
+
+    return RayTogether(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROJECT_ROOT
+from tests.conftest import PROJECT_ROOT, RAY_FILES
 
 LAYERS = {
     "schema": 0, "errors": 0, "image": 1, "fetch": 1, "store": 1, "weights": 1, "sources": 2, "backends": 2,
@@ -58,6 +58,10 @@ def test_report_sees_schema_errors_and_store_alone() -> None:
         if name.startswith("hifidata.")
     }
     assert rooms <= {"report", "schema", "errors", "store"}
+
+
+def test_the_files_that_run_together_for_ray_are_there() -> None:
+    assert not {file for file in RAY_FILES if not (PROJECT_ROOT / "tests" / file).is_file()}
 
 
 def test_help_imports_nothing_heavy() -> None:

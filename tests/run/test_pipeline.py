@@ -125,19 +125,30 @@ def test_samples_are_1024_px_srgb_without_metadata_and_landmarks_lie_on_the_face
         assert sample["txt"].decode().startswith("A ")
 
 
-def test_local_and_ray_with_one_or_two_workers_or_two_groups_give_the_same_bytes(
-    twelve_people: Path, tmp_path: Path, ray_here: None
-) -> None:
-    def made(name: str, **executor: object) -> str:
-        recipe = recipe_for(twelve_people, *QUICK_RECIPE)
-        run_into(tmp_path / name, Recipe.model_validate(recipe.model_dump() | executor))
-        return digest(tmp_path / name)
+@pytest.fixture(scope="module")
+def local_digest(twelve_people: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Of a run in one process."""
+    out = tmp_path_factory.mktemp("local") / "out"
+    run_into(out, recipe_for(twelve_people, *QUICK_RECIPE))
+    return digest(out)
 
-    local = made("local", executor={"kind": "local"})
-    assert made("again", executor={"kind": "local"}) == local
-    assert made("ray1", executor={"kind": "ray", "workers": 1}) == local
-    assert made("ray2", executor={"kind": "ray", "workers": 2}) == local
-    assert made("groups", executor={"kind": "ray"}, groups=TWO_GROUPS) == local
+
+@pytest.mark.parametrize(
+    "executor",
+    [
+        {"executor": {"kind": "local"}},
+        {"executor": {"kind": "ray", "workers": 1}},
+        {"executor": {"kind": "ray", "workers": 2}},
+        {"executor": {"kind": "ray"}, "groups": TWO_GROUPS},
+    ],
+    ids=["local again", "one worker", "two workers", "two groups"],
+)
+def test_local_and_ray_with_one_or_two_workers_or_two_groups_give_the_same_bytes(
+    executor: dict[str, object], twelve_people: Path, local_digest: str, tmp_path: Path, ray_here: None
+) -> None:
+    recipe = recipe_for(twelve_people, *QUICK_RECIPE)
+    run_into(tmp_path / "out", Recipe.model_validate(recipe.model_dump() | executor))
+    assert digest(tmp_path / "out") == local_digest
 
 
 def test_packed_shards_hold_the_same_samples_and_grow_with_the_source(twelve_people: Path, tmp_path: Path) -> None:

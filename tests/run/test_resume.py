@@ -29,9 +29,14 @@ def run(photos: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="module")
-def clean(twelve_people: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, float]:
-    """Digest and duration of an undisturbed run."""
-    out = tmp_path_factory.mktemp("clean") / "out"
+def clean_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("clean") / "out"
+
+
+@pytest.fixture(scope="module")
+def clean(twelve_people: Path, clean_out: Path) -> tuple[str, float]:
+    """Digest and duration of an undisturbed run into ``clean_out``."""
+    out = clean_out
     began = time.monotonic()
     done = run(twelve_people, out)
     assert done.returncode == 0, done.stderr
@@ -109,9 +114,9 @@ def test_an_interrupt_stops_within_ten_seconds_with_130_and_resumes(
     assert digest(out) == clean[0]
 
 
-def test_a_finished_dataset_is_left_untouched(twelve_people: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert run(twelve_people, out).returncode == 0
+def test_a_finished_dataset_is_left_untouched(twelve_people: Path, clean: tuple[str, float], clean_out: Path) -> None:
+    out = clean_out
+    assert digest(out) == clean[0]
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and path.name != "lock"}
     done = run(twelve_people, out)
     assert done.returncode == 0
