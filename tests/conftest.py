@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+# Ray's workers are as urgent as other tests: at their own niceness, 15, tests beside them leave them little of two cores.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 RAY_FILES = {
     "run/test_crawl.py", "run/test_paper_groups.py", "run/test_pipeline.py", "run/test_pp_matting.py", "run/test_processors.py",
