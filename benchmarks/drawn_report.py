@@ -84,6 +84,7 @@ GROUPINGS: Mapping[str, Callable[[Trial], str | None]] = {
     "opacity": lambda trial: band(trial.what.opacity, (0.35, 0.5, 0.7, 1.0)),
     "size, % of the face's width": lambda trial: band(100 * trial.what.size, (8, 12, 20, 30, 40)),
     "font height, px": lambda trial: band(trial.what.size * trial.face_px, (6, 12, 20, 40, 400)),
+    "face width, px": lambda trial: band(trial.face_px, (60, 120, 240, 4000)),
     "rotation": lambda trial: band(abs(trial.what.turn_deg), (0, 1, 15, 30, 45), " deg"),
     "contrast": lambda trial: band(trial.contrast or 0.0, (INVISIBLE_LEVELS, 40, 60, 100, 255), " levels"),
     "colour": lambda trial: "#{:02x}{:02x}{:02x}".format(*trial.what.colour_rgb),

@@ -29,7 +29,7 @@ MIN_SIDE_PX = 32
 """Regions narrower than this at that size hold no face; the detector would enlarge them to thousands of pixels."""
 
 FACE_HEIGHT = 0.65
-FACE_ASPECT = 1.75
+FACE_ASPECT = 2.5
 """Boxes whose shorter side exceeds this share of the region's shorter side, and that are less elongated than this, are no
 line of text but the face itself."""
 

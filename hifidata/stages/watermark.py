@@ -21,10 +21,10 @@ from hifidata.stages.base import Columns, Sample, Stage, main_face
 GROWN_BY = 0.10
 # Lashes, teeth, curls and whole halves of a face look like letters to the detector: a line that may be such a part, by its
 # place or by being hardly longer than high, is less certain unless it is read. Lengths are in distances from the eyes to the mouth.
-PLACE_CERTAINTY, SHAPE_CERTAINTY = 0.35, 0.4
-EYE_OFFSET, EYE_WIDTH = 0.2, 0.9
-MOUTH_OFFSET, MOUTH_WIDTH = 0.2, 1.5
-BROWS_OFFSET, BROWS_WIDTH, BROWS_HEIGHT = 0.3, 3.5, 0.6
+PART_CERTAINTY = 0.35
+EYE_OFFSET, EYE_WIDTH = 0.3, 1.1
+MOUTH_OFFSET, MOUTH_WIDTH = 0.2, 1.6
+BROWS_OFFSET, BROWS_WIDTH, BROWS_HEIGHT = 0.3, 3.5, 0.5
 LINE_ASPECT = 1.8
 # The corners of a face box hold hair and background, with the lettering of walls and shirts; the oval in it is the face.
 _OVAL = np.asarray(cv2.ellipse2Poly((0, 0), (1000, 1000), 0, 0, 360, 10)[:-1], np.float32) / 1000
@@ -96,13 +96,12 @@ def certainty(quad_px: F32, text: str, score: float, kps_px: F32) -> float:
     if text != text_lines.UNREAD:
         return score
     low_px, long_px = sorted(text_lines.sides(quad_px))
-    place = PLACE_CERTAINTY if is_in_place_of_a_part(quad_px, kps_px) else 1.0
-    shape = SHAPE_CERTAINTY if long_px < LINE_ASPECT * low_px else 1.0
-    return score * place * shape
+    likenesses = [is_in_place_of_a_part(quad_px, kps_px), long_px < LINE_ASPECT * low_px]
+    return score * PART_CERTAINTY ** sum(likenesses)
 
 
 def is_in_place_of_a_part(quad_px: F32, kps_px: F32) -> bool:
-    """Whether a quad (4, 2) may be an eye, the mouth, or both eyes with their brows, higher than a line over them would be."""
+    """Whether a quad (4, 2) may be an eye, alone or with its brow, the mouth, or both eyes, higher than a line over them would be."""
     eyes, mouth = kps_px[:2], kps_px[3:].mean(axis=0)
     unit_px = max(float(np.linalg.norm(eyes.mean(axis=0) - mouth)), 1e-6)
     low, long = (side / unit_px for side in sorted(text_lines.sides(quad_px)))
