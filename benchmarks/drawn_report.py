@@ -14,9 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 from benchmarks.lettering import Lettering
 from hifidata.backends.base import RgbU8
 
-INVISIBLE_LEVELS = 25.0
-"""Letters that change the face by less than a tenth of the range, in the channel that changes most, count as invisible: by
-eye, half of the texts that do so on photos of A cannot be made out at 200 px."""
+FAINT_LEVELS = 25.0
+"""Letters that change the face by less than a tenth of the range, in the channel that changes most, are too faint to count."""
 
 CLEAR_LEVELS, CLEAR_FONT_PX = 40.0, 12.0
 """Of what must be found, the part that has a row of its own because nobody would miss it."""
@@ -48,7 +47,7 @@ class Trial:
     @property
     def counts(self) -> bool:
         """Whether it must be found."""
-        return self.contrast is not None and self.contrast >= INVISIBLE_LEVELS
+        return self.contrast is not None and self.contrast >= FAINT_LEVELS
 
     @property
     def is_clear(self) -> bool:
@@ -86,7 +85,7 @@ GROUPINGS: Mapping[str, Callable[[Trial], str | None]] = {
     "font height, px": lambda trial: band(trial.what.size * trial.face_px, (6, 12, 20, 40, 400)),
     "face width, px": lambda trial: band(trial.face_px, (60, 120, 240, 4000)),
     "rotation": lambda trial: band(abs(trial.what.turn_deg), (0, 1, 15, 30, 45), " deg"),
-    "contrast": lambda trial: band(trial.contrast or 0.0, (INVISIBLE_LEVELS, 40, 60, 100, 255), " levels"),
+    "contrast": lambda trial: band(trial.contrast or 0.0, (FAINT_LEVELS, 40, 60, 100, 255), " levels"),
     "colour": lambda trial: "#{:02x}{:02x}{:02x}".format(*trial.what.colour_rgb),
     "font (Latin and Cyrillic)": lambda trial: (
         trial.what.font.name if trial.what.script in ("Latin", "Cyrillic") else None
@@ -113,7 +112,7 @@ def recall_table(trials: Sequence[Trial]) -> Iterator[tuple[object, ...]]:
         f"   of it, {CLEAR_LEVELS:g} levels or more, font of {CLEAR_FONT_PX:g} px or more": lambda trial: (
             trial.is_clear
         ),
-        f"changes the face by under {INVISIBLE_LEVELS:g} levels: found": lambda trial: (
+        f"changes the face by under {FAINT_LEVELS:g} levels: found": lambda trial: (
             trial.contrast is not None and not trial.counts
         ),
         "beside the face, none of it on it: dropped": lambda trial: trial.contrast is None,
