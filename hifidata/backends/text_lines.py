@@ -40,7 +40,7 @@ UNREAD = "[unread]"
 """Stands for a line that could not be read: a script the recogniser does not know, too faint, or no text."""
 
 MIN_READING = 0.5
-MIN_SHORT_READING = 0.8
+MIN_SHORT_READING = 0.9
 """A line counts as read from this confidence of the recogniser, the second where it has only two characters; one alone is read
 into every eye."""
 

@@ -22,10 +22,10 @@ GROWN_BY = 0.10
 # Lashes, teeth, curls and whole halves of a face look like letters to the detector: a line that may be such a part, by its
 # place or by being hardly longer than high, is less certain unless it is read. Lengths are in distances from the eyes to the mouth.
 PART_CERTAINTY = 0.35
-EYE_OFFSET, EYE_WIDTH = 0.3, 1.1
+EYE_OFFSET, EYE_WIDTH = 0.2, 0.9
 MOUTH_OFFSET, MOUTH_WIDTH = 0.2, 1.6
 BROWS_OFFSET, BROWS_WIDTH, BROWS_HEIGHT = 0.3, 3.5, 0.5
-LINE_ASPECT = 1.8
+LINE_ASPECT = 2.1
 # The corners of a face box hold hair and background, with the lettering of walls and shirts; the oval in it is the face.
 _OVAL = np.asarray(cv2.ellipse2Poly((0, 0), (1000, 1000), 0, 0, 360, 10)[:-1], np.float32) / 1000
 
@@ -101,7 +101,7 @@ def certainty(quad_px: F32, text: str, score: float, kps_px: F32) -> float:
 
 
 def is_in_place_of_a_part(quad_px: F32, kps_px: F32) -> bool:
-    """Whether a quad (4, 2) may be an eye, alone or with its brow, the mouth, or both eyes, higher than a line over them would be."""
+    """Whether a quad (4, 2) may be an eye, the mouth, or both eyes with their brows, higher than a line over them would be."""
     eyes, mouth = kps_px[:2], kps_px[3:].mean(axis=0)
     unit_px = max(float(np.linalg.norm(eyes.mean(axis=0) - mouth)), 1e-6)
     low, long = (side / unit_px for side in sorted(text_lines.sides(quad_px)))

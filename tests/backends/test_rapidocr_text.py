@@ -104,7 +104,7 @@ def test_every_line_keeps_its_own_score(recognizer: RapidOcrText) -> None:
         ("", 0.0, UNREAD),
         ("a", 0.99, UNREAD),
         (" ab ", 0.95, "ab"),
-        ("ab", 0.7, UNREAD),
+        ("ab", 0.8, UNREAD),
         ("abc", 0.7, "abc"),
         ("abc", 0.4, UNREAD),
     ],

@@ -202,11 +202,11 @@ def test_what_has_the_place_of_a_part_of_the_face_may_be_one(
 @pytest.mark.parametrize(
     ("centre_px", "size_px", "text", "expected"),
     [
-        ((40, 40), (24, 12), UNREAD, 0.35 * 0.6),  # an eye
+        ((40, 40), (28, 12), UNREAD, 0.35 * 0.6),  # an eye
         ((60, 65), (60, 50), UNREAD, 0.35 * 0.6),  # half a face
         ((60, 90), (50, 40), UNREAD, 0.35**2 * 0.6),  # an open mouth
-        ((40, 40), (24, 12), "abc", 0.6),
-        ((60, 20), (24, 12), UNREAD, 0.6),
+        ((40, 40), (28, 12), "abc", 0.6),
+        ((60, 20), (28, 12), UNREAD, 0.6),
     ],
 )
 def test_a_line_with_the_place_or_shape_of_a_part_is_less_certain_unless_it_is_read(
