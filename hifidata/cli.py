@@ -302,13 +302,13 @@ def main() -> None:
     try:
         app()
     except HifiError as error:
-        console.err.print(f"error: {error}")
+        console.error(str(error))
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of stdout has seen enough
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:  # disk full, permissions: the machine's trouble, not a bug of ours
-        console.err.print(f"error: {error}; nothing is half-written, the same command resumes")
+        console.error(f"{error}; nothing is half-written, the same command resumes")
         sys.exit(1)
 
 

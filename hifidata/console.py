@@ -61,6 +61,12 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], rig
     out.print(shown, soft_wrap=False)
 
 
+def error(message: str) -> None:
+    """``error: ...`` on stderr; what it quotes from servers and files is made harmless."""
+    lines = (line.translate(CONTROL_CHARACTERS) for line in message.split("\n"))
+    err.print("error: " + "\n".join(lines))
+
+
 def _plain(value: Any) -> str:
     text = f"{value:.3g}" if isinstance(value, float) else str(value)
     return text.translate(CONTROL_CHARACTERS)
@@ -216,5 +222,6 @@ def over_budget(dataset: Mapping[str, Any], max_share: float, n_caption_faults: 
     if n_caption_faults > max_share * counts["kept"]:
         err.print(
             f"over the failure budget: the captioner gave nothing usable for {n_caption_faults} of {counts['kept']} kept "
-            f"pictures, the recipe allows {max_share:.0%}; mend it and run the same command with --retry failed"
+            f"pictures, the recipe allows {max_share:.0%} (column caption_problem of manifests/images.parquet says why); mend it "
+            "and run the same command with --retry failed"
         )

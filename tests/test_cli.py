@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hifidata import console
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE
 
 FOLDER = str(PROJECT_ROOT / "pipelines" / "folder.yaml")
@@ -122,6 +123,11 @@ def test_names_reach_json_unchanged_and_the_terminal_without_control_characters(
     shown = hifidata("inspect", tmp_path / "out", person.name).stdout
     assert ":smile: \\x1b[31m" in shown
     assert "\x1b" not in shown
+
+
+def test_an_error_that_quotes_a_server_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    console.error("it says: \x1b[31mred\x9b; start it\nor mend its address")
+    assert capsys.readouterr().err == "error: it says: \\x1b[31mred\\x9b; start it\nor mend its address\n"
 
 
 def test_an_unknown_reason_is_refused_with_the_nearest_one(dataset: Path) -> None:

@@ -7,7 +7,7 @@ import difflib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import aiohttp
@@ -130,7 +130,7 @@ def check_server(server: ServerSettings, environ: Mapping[str, str] = os.environ
     served = _served(body) if status == 200 else []
     if served and not any(name == server.model or name.partition(":")[0] == server.model for name in served):
         close = difflib.get_close_matches(server.model, served, n=1, cutoff=0.3)
-        hint = f"did you mean {close[0]}?" if close else f"it serves {len(served)} others"
+        hint = f"did you mean {close[0]}?" if close else f"it serves {named(served)}"
         raise ServiceError(f"caption.server {server.base_url}: does not serve the model {server.model}; {hint}")
 
 
@@ -153,6 +153,12 @@ async def read_body(response: aiohttp.ClientResponse) -> bytes:
         if len(body) > MAX_ANSWER_BYTES:
             raise Failed(CaptionProblem.BAD_ANSWER, f"its answer is longer than {MAX_ANSWER_BYTES} bytes", False)
     return bytes(body)
+
+
+def named(models: Sequence[str], at_most: int = 3) -> str:
+    """The first few of a server's models, and how many more there are."""
+    more = f" and {len(models) - at_most} more" if len(models) > at_most else ""
+    return ", ".join(model[:MAX_COMPLAINT] for model in models[:at_most]) + more
 
 
 def _served(body: bytes) -> list[str]:

@@ -43,8 +43,8 @@ def read_pins(folder: Path) -> dict[str, Pin]:
         return {}
     except NotADirectoryError:
         raise WeightsError(
-            f"{folder}: is no folder, expected one of model files; mend HIFI_WEIGHTS_CACHE, or what else names it "
-            "(HIFI_WEIGHTS, --weights, weights.folder)"
+            f"{folder}: is no folder, expected one of model files; mend what names it: HIFI_WEIGHTS, --weights, "
+            "weights.folder or HIFI_WEIGHTS_CACHE"
         ) from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise WeightsError(

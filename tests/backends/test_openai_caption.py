@@ -218,6 +218,8 @@ def test_a_server_is_checked_before_the_run(shared_server: str) -> None:
     check(f"{shared_server}/v2")  # a server that does not list its models
     with pytest.raises(ServiceError, match="does not serve the model honset; did you mean honest"):
         check(f"{shared_server}/v1", "honset")
+    with pytest.raises(ServiceError, match="does not serve the model xyz; it serves honest"):
+        check(f"{shared_server}/v1", "xyz")
     with pytest.raises(ServiceError, match=r"refuses us \(401\).*\*\*\*") as caught:
         check(f"{shared_server}/locked/v1", key_env="A_KEY")
     assert KEY not in str(caught.value)

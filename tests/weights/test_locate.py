@@ -134,7 +134,7 @@ def test_a_file_named_as_the_folder_of_weights_is_said_so(
     monkeypatch.setenv(variable, str(tmp_path / "file" / below))
     message = refusal("det_10g")
     assert message.startswith(
-        f"{tmp_path / 'file' / below}: is no folder, expected one of model files; mend HIFI_WEIGHTS"
+        f"{tmp_path / 'file' / below}: is no folder, expected one of model files; mend what names it: HIFI_WEIGHTS"
     )
 
 
