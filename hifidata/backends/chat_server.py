@@ -20,6 +20,7 @@ MAX_ANSWER_BYTES = 2**20
 """An answer of the longest caption has a few kilobytes."""
 
 MAX_COMPLAINT = 200
+MAX_NAMED = 3
 
 
 @dataclass(eq=False)
@@ -130,7 +131,7 @@ def check_server(server: ServerSettings, environ: Mapping[str, str] = os.environ
     served = _served(body) if status == 200 else []
     if served and not any(name == server.model or name.partition(":")[0] == server.model for name in served):
         close = difflib.get_close_matches(server.model, served, n=1, cutoff=0.3)
-        hint = f"did you mean {close[0]}?" if close else f"it serves {named(served)}"
+        hint = f"did you mean {close[0]}?" if close else f"it serves {_named(served)}"
         raise ServiceError(f"caption.server {server.base_url}: does not serve the model {server.model}; {hint}")
 
 
@@ -155,10 +156,10 @@ async def read_body(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-def named(models: Sequence[str], at_most: int = 3) -> str:
+def _named(models: Sequence[str]) -> str:
     """The first few of a server's models, and how many more there are."""
-    more = f" and {len(models) - at_most} more" if len(models) > at_most else ""
-    return ", ".join(model[:MAX_COMPLAINT] for model in models[:at_most]) + more
+    more = f" and {len(models) - MAX_NAMED} more" if len(models) > MAX_NAMED else ""
+    return ", ".join(model[:MAX_COMPLAINT] for model in models[:MAX_NAMED]) + more
 
 
 def _served(body: bytes) -> list[str]:

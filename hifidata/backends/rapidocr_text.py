@@ -24,7 +24,6 @@ _PARAMS = {
     "Global.use_cls": False,
     "Global.log_level": "critical",
     "Global.text_score": 0.0,
-    "Global.use_vertical_padding": True,
     "EngineConfig.onnxruntime.intra_op_num_threads": 1,
     "EngineConfig.onnxruntime.inter_op_num_threads": 1,
     "Det.limit_side_len": 32,  # never enlarge: sizes are decided here
