@@ -20,9 +20,6 @@ FAINT_LEVELS = 25.0
 CLEAR_LEVELS, CLEAR_FONT_PX = 40.0, 12.0
 """Of what must be found, the part that has a row of its own because nobody would miss it."""
 
-COMMON_SCRIPTS = ("Latin", "Cyrillic", "Chinese")
-"""Most watermarks are in these, so that they have a row of their own; the others are seen less well."""
-
 HALVES = ("A", "B")
 THUMBNAIL_PX = 220
 
@@ -115,7 +112,6 @@ def recall_table(trials: Sequence[Trial]) -> Iterator[tuple[object, ...]]:
         f"   of it, {CLEAR_LEVELS:g} levels or more, font of {CLEAR_FONT_PX:g} px or more": lambda trial: (
             trial.is_clear
         ),
-        f"   of it, {', '.join(COMMON_SCRIPTS)}": lambda trial: trial.counts and trial.what.script in COMMON_SCRIPTS,
         f"changes the face by under {FAINT_LEVELS:g} levels: found": lambda trial: (
             trial.contrast is not None and not trial.counts
         ),
