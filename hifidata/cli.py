@@ -161,6 +161,22 @@ def status(dataset: DatasetArg, json_out: JsonOption = False) -> None:
 
 
 @app.command()
+def check(dataset: DatasetArg, json_out: JsonOption = False) -> None:
+    """Compares every shard with dataset.json, which is all it needs beside them; exit 1 where one is not as it was written."""
+    from hifidata.store.check import check as compare
+
+    found = compare(dataset)
+    if json_out:
+        console.write_json(asdict(found))
+    else:
+        if found.problems:
+            console.table("", ("shard", "problem"), list(found.problems.items()))
+        console.out.print(f"{found.n_right} of {found.n_shards} shards are as they were written")
+    if found.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
 def inspect(
     dataset: DatasetArg,
     what: Annotated[str, typer.Argument(help="identity id or name, image id, sample key, or end of a file name")],
@@ -193,16 +209,19 @@ def failures(
     dataset: DatasetArg,
     dropped: Annotated[bool, typer.Option("--dropped", help="also what was judged and dropped")] = False,
     reason: Annotated[Optional[str], typer.Option(help="only this reason")] = None,  # noqa: UP045
+    captions: Annotated[
+        bool, typer.Option("--captions", help="also kept pictures that lack their caption, or have a part of it")
+    ] = False,
     json_out: Annotated[bool, typer.Option("--json", help="one JSON object per line")] = False,
 ) -> None:
     """Lists candidates that failed, with the reason and the file."""
     from hifidata.store.query import failures as look
 
-    rows = look(dataset, dropped, reason)
+    rows = look(dataset, dropped, reason, captions)
     if json_out:
         console.write_json_lines(rows)
     else:
-        columns = ("source_uri", "stage", "reason", "message")
+        columns = ("source_uri", "stage", "reason", "message", *(["caption_problem"] if captions else []))
         console.table("", columns, [[row[name] for name in columns] for row in rows])
 
 

@@ -222,6 +222,6 @@ def over_budget(dataset: Mapping[str, Any], max_share: float, n_caption_faults: 
     if n_caption_faults > max_share * counts["kept"]:
         err.print(
             f"over the failure budget: the captioner gave nothing usable for {n_caption_faults} of {counts['kept']} kept "
-            f"pictures, the recipe allows {max_share:.0%} (column caption_problem of manifests/images.parquet says why); mend it "
+            f"pictures, the recipe allows {max_share:.0%} (`hifidata failures {out_dir} --captions` says why); mend it "
             "and run the same command with --retry failed"
         )

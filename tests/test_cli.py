@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,7 @@ def dataset(twelve_people: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         (["replay", "{tmp}"], "not a dataset folder"),
         (["report", "{tmp}"], "not a finished dataset"),
         (["calibrate", "{tmp}"], "not a finished dataset"),
+        (["check", "{tmp}"], "not a finished dataset"),
         (["nonsense"], "No such command"),
     ],
 )
@@ -91,6 +93,31 @@ def test_failures_are_one_json_object_per_line(dataset: Path) -> None:
     assert len(rows) == 2
     assert {row["status"] for row in rows} == {"failed"}
     assert all(row["source_uri"].endswith("broken.jpg") for row in rows)
+
+
+def test_check_names_the_shards_of_a_copy_that_are_not_as_they_were_written(dataset: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    shutil.copy(dataset / "dataset.json", copy)
+    shutil.copytree(dataset / "shards", copy / "shards")
+    right = hifidata("check", copy)
+    assert (right.returncode, right.stdout.strip()) == (0, "2 of 2 shards are as they were written")
+    first, second = sorted((copy / "shards").rglob("*.tar"))
+    data = bytearray(first.read_bytes())
+    data[700] ^= 1
+    first.write_bytes(data)
+    second.rename(second.with_name("stray.tar"))
+    wrong = hifidata("check", copy, "--json")
+    found = json.loads(wrong.stdout)
+    assert (wrong.returncode, found["n_shards"], found["n_right"]) == (1, 2, 0)
+    assert [problem.split(",")[0].split(":")[0] for problem in found["problems"].values()] == [
+        "altered",
+        "missing",
+        "not listed",
+    ]
+    with open(first, "ab") as file:
+        file.write(b"more")
+    assert f"{len(data) + 4} bytes instead of {len(data)}" in " ".join(hifidata("check", copy).stdout.split())
 
 
 def test_replay_prints_before_and_after(dataset: Path) -> None:

@@ -5,7 +5,6 @@ Source: Croissant format 1.0 and its responsible-AI vocabulary 1.0, both by MLCo
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from hifidata.report.folder import Manifests
 from hifidata.report.words import stage_words
 from hifidata.schema import IDENTITY_COLUMNS, IMAGE_COLUMNS, THUMBNAIL_COLUMNS
 from hifidata.store.atomic import write_bytes
+from hifidata.store.check import sha256_of
 
 _CONTEXT: dict[str, Any] = {
     "@language": "en",
@@ -152,7 +152,7 @@ def _resource(path: Path, name: str) -> dict[str, Any]:
         **common,
         "contentUrl": f"manifests/{path.name}",
         "contentSize": f"{path.stat().st_size} B",
-        "sha256": _sha256(path),
+        "sha256": sha256_of(path),
     }
 
 
@@ -181,11 +181,3 @@ def _field(record_set: str, column: tuple[str, str, str], resource: Mapping[str,
         **({"repeated": True} if arrow_type.startswith("list<") else {}),
         "source": {**resource, "extract": {"column": name}},
     }
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

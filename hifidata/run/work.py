@@ -29,7 +29,7 @@ from hifidata.stages.intake import Intake
 from hifidata.stages.verify import target_embedding
 from hifidata.store.downloads import Originals
 from hifidata.store.folder import DatasetFolder
-from hifidata.store.manifest import CommitRecord, identity_row, write_fragment
+from hifidata.store.manifest import CommitRecord, identity_row, rows_of_recipe, write_fragment
 from hifidata.store.shards import members_of, write_shard
 from hifidata.weights import searching
 
@@ -140,8 +140,9 @@ class Worker:
         if not samples:
             return
         began = time.perf_counter()
-        for start in range(0, len(samples), stage.batch_size):
-            self._measure(stage, samples[start : start + stage.batch_size])
+        unknown = self._unremembered(stage, samples, parcel.task) if stage.remembers else samples
+        for start in range(0, len(unknown), stage.batch_size):
+            self._measure(stage, unknown[start : start + stage.batch_size])
         alive = [sample for sample in samples if sample.is_alive]
         settings = stage.settings(self._recipe)
         _fill(alive, stage.derive([sample.row for sample in alive], settings))
@@ -153,6 +154,23 @@ class Worker:
                 sample.row["threshold"] = canonical("threshold", verdict.threshold)
         parcel.entered[stage.name] += len(samples)
         parcel.seconds[stage.name] += time.perf_counter() - began
+
+    def _unremembered(self, stage: Stage, samples: Sequence[Sample], task: IdentityTask) -> list[Sample]:
+        """Fills what an earlier commit of this recipe holds of the same bytes; returns the samples it says nothing of."""
+        columns = ("image_id", "content_sha256", *stage.remembers)
+        earlier = {
+            (row["image_id"], row["content_sha256"]): {name: row[name] for name in stage.remembers}
+            for row in rows_of_recipe(self._folder.fragment_path(task.identity_id), self._recipe.hash, columns)
+            if stage.still_holds(row)
+        }
+        unknown = []
+        for sample in samples:
+            known = earlier.get((sample.row["image_id"], sample.row.get("content_sha256")))
+            if known is None:
+                unknown.append(sample)
+            else:
+                sample.row |= known
+        return unknown
 
     def _measure(self, stage: Stage, batch: Sequence[Sample]) -> None:
         try:

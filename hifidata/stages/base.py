@@ -155,6 +155,7 @@ class Stage:
         needs: columns ``derive`` and ``decide`` read; a replay cannot judge a row in which they are null.
         replayable: settings that only ``derive`` and ``decide`` read, so that a replay may change them.
         batch_size: most samples per ``measure`` call.
+        remembers: columns too costly to measure twice: of the same bytes they are taken from an earlier commit of the recipe.
     """
 
     name: ClassVar[str]
@@ -162,6 +163,7 @@ class Stage:
     needs: ClassVar[tuple[str, ...]] = ()
     replayable: ClassVar[tuple[str, ...]] = ()
     batch_size: int = 1
+    remembers: tuple[str, ...] = ()
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -180,6 +182,10 @@ class Stage:
     def measure(self, samples: Sequence[Sample]) -> Columns:
         """Runs the model. Raises SampleError where one of the samples cannot be processed."""
         return {}
+
+    def still_holds(self, earlier: Row) -> bool:
+        """Whether the columns that the stage remembers need not be measured again."""
+        return True
 
     @staticmethod
     def derive(rows: Sequence[Row], settings: Any) -> Columns:

@@ -34,6 +34,7 @@ class Caption(Stage):
         if recipe.caption.model != self._plain.name:
             self._captioner = backends.load("caption", str(recipe.caption.model), recipe.caption)
             self.batch_size = self._captioner.batch_size
+            self.remembers = ("caption", "caption_model", "caption_problem")
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
         """One caption per sample, what wrote it, and why that is not the model's own text, where it is not."""
@@ -50,6 +51,14 @@ class Caption(Stage):
             "caption_model": [self._captioner.name if own.text or fails else self._plain.name for own in described],
             "caption_problem": [None if own.problem is None else str(own.problem) for own in described],
         }
+
+    def still_holds(self, earlier: Row) -> bool:
+        """A text that the captioner gave is not asked for, or paid, twice."""
+        return (
+            self._captioner is not None
+            and bool(earlier["caption"])
+            and earlier["caption_model"] == self._captioner.name
+        )
 
     @staticmethod
     def derive(rows: Sequence[Row], settings: CaptionSettings) -> Columns:

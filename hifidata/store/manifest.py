@@ -117,6 +117,14 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
+def rows_of_recipe(fragment: Path, recipe_hash: str, columns: Sequence[str]) -> list[Row]:
+    """Columns of a commit's image rows; none where there is no commit, or another recipe made it."""
+    if not fragment.exists() or read_record(fragment).recipe_hash != recipe_hash:
+        return []
+    rows: list[Row] = pq.read_table(fragment, columns=list(columns)).to_pylist()
+    return rows
+
+
 def compact(fragments: Iterable[Path], folder: Path, moved: Mapping[str, Mapping[str, Any]]) -> None:
     """Writes images.parquet, identities.parquet and thumbnails.parquet from fragments, each atomically.
 

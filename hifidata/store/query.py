@@ -27,6 +27,7 @@ FAILURE_COLUMNS = [
     "score",
     "threshold",
     "message",
+    "caption_problem",
 ]
 
 
@@ -85,8 +86,19 @@ def find(out: Path, what: str) -> tuple[Row | None, list[Row]]:
     return None, pictures
 
 
-def failures(out: Path, include_dropped: bool, reason: str | None) -> Iterator[Row]:
-    """Rows that failed, or every row that was not kept; optionally of one reason."""
+def failures(out: Path, include_dropped: bool, reason: str | None, captions: bool) -> Iterator[Row]:
+    """Rows that failed.
+
+    Args:
+        out: dataset folder.
+        include_dropped: also those that were judged and dropped.
+        reason: of these, only those with this reason.
+        captions: also kept pictures that lack their caption, or have a part of it.
+
+    Raises:
+        UsageError: there is no such reason.
+        DatasetError: ``out`` is not a dataset folder.
+    """
     folder = DatasetFolder(out)
     folder.read_run()
     if reason is not None and reason not in {str(known) for known in Reason}:
@@ -98,7 +110,8 @@ def failures(out: Path, include_dropped: bool, reason: str | None) -> Iterator[R
     wanted = {str(Status.FAILED)} | ({str(Status.DROPPED)} if include_dropped or reason else set())
     for fragment in folder.committed():
         for row in pq.read_table(fragment, columns=FAILURE_COLUMNS).to_pylist():
-            if row["status"] in wanted and reason in (None, row["reason"]):
+            lacks_caption = captions and row["status"] == Status.KEPT and row["caption_problem"] is not None
+            if lacks_caption or (row["status"] in wanted and reason in (None, row["reason"])):
                 yield row
 
 

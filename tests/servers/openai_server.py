@@ -169,6 +169,7 @@ MODES: dict[str, Any] = {
     "locked": lambda h, n, t: h._send(401, {"error": {"message": f"wrong key {h.headers['Authorization']}"}}),
     "refusing": lambda h, n, t: h.answer("I'm sorry, but I can't describe people in pictures."),
     "refusing-by-field": lambda h, n, t: h.answer(None, refusal="No."),
+    "nothing-once": lambda h, n, t: h.answer(None if n == 1 else t),
     "nothing": lambda h, n, t: h.answer(None),
     "cut-early": lambda h, n, t: h.answer("A person with brown", "length"),
     "nothing-until-mended": lambda h, n, t: h.answer(t if h.desk.is_mended else None),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from hifidata.backends.caption_text import description_of, plain
 from hifidata.errors import RecipeError, ServiceError
@@ -15,6 +17,7 @@ from hifidata.recipe import load_recipe
 from hifidata.run.engine import RunOptions, RunResult, run
 from hifidata.schema import CaptionFlag, CaptionProblem
 from hifidata.stages.caption_checks import flags_of
+from hifidata.store.query import failures
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE, digest
 from tests.servers.openai_server import log_of, mend, serving
 
@@ -165,6 +168,12 @@ def test_where_captions_are_asked_for_does_not_change_the_recipe() -> None:
     assert hash_of("caption.prompt=plain") != hash_of()
 
 
+CAPTIONS_APART = (
+    "groups=[{name: a, num_cpus: 0.5, stages: [intake, detect, crop, quality, watermark, occlusion, embed, dedup, verify, "
+    "restore, matting, face3d, landmarks, attributes]}, {name: b, num_cpus: 0.5, stages: [caption]}]"
+)
+
+
 def run_with(
     photos: Path, out: Path, address: str, model: str, *overrides: str, retry_failed: bool = False
 ) -> RunResult:
@@ -188,11 +197,7 @@ def test_captions_come_from_the_server_in_batches_and_reach_manifest_shards_and_
         run_with(twelve_people, tmp_path / "a", address, "slow")
         assert log_of(address)["most_at_once"] >= 2
         run_with(twelve_people, tmp_path / "b", address, "slow")
-        groups = "groups=[{name: a, stages: [intake, detect, crop, quality, watermark, occlusion, embed, dedup, verify, " \
-            "restore, matting, face3d, landmarks, attributes]}, {name: b, stages: [caption]}]"  # fmt: skip
-        run_with(
-            twelve_people, tmp_path / "c", address, "slow", "executor.kind=ray", groups.replace("}", ", num_cpus: 0.5}")
-        )
+        run_with(twelve_people, tmp_path / "c", address, "slow", "executor.kind=ray", CAPTIONS_APART)
     assert digest(tmp_path / "a") == digest(tmp_path / "b") == digest(tmp_path / "c")
     for row in kept(tmp_path / "a"):
         assert str(row["caption"]).startswith("A person with brown hair")
@@ -270,6 +275,8 @@ def test_captions_a_server_failed_to_give_are_said_count_against_the_budget_and_
             in broken.stderr
         )
         assert "run the same command with --retry failed" in broken.stderr
+        listed = [row["caption_problem"] for row in failures(tmp_path / "out", False, None, captions=True)]
+        assert [word for word in listed if word] == [problem] * n_kept
         mend(address)
         assert command(address).returncode == 3  # the dataset is as it was
         mended = command(address, "--retry", "failed")
@@ -306,6 +313,30 @@ def test_a_picture_lost_for_its_caption_is_tried_again_with_the_failed_ones(
         mend(address)
         run_with(twelve_people, tmp_path / "out", address, "nothing-until-mended", *lost, retry_failed=True)
     assert kept(tmp_path / "out")
+
+
+@pytest.mark.parametrize("groups", ["", CAPTIONS_APART])
+def test_a_picture_that_has_its_caption_is_not_shown_to_the_captioner_again(
+    groups: str, twelve_people: Path, tmp_path: Path
+) -> None:
+    photos = shutil.copytree(twelve_people, tmp_path / "photos")
+    overrides = (groups, "executor.kind=ray") if groups else ()
+    with serving() as address:
+
+        def n_asked(out: Path, *, retry_failed: bool = False) -> int:
+            before = len(log_of(address)["asked"])
+            run_with(photos, out, address, "nothing-once", *overrides, retry_failed=retry_failed)
+            return len(log_of(address)["asked"]) - before
+
+        assert n_asked(tmp_path / "a") == len(kept(tmp_path / "a")) > 2
+        assert n_asked(tmp_path / "a", retry_failed=True) == 1
+        assert n_asked(tmp_path / "b") == len(kept(tmp_path / "b"))
+        assert digest(tmp_path / "a") == digest(tmp_path / "b")
+        changed = Path(str(kept(tmp_path / "a")[0]["source_uri"]))
+        encoded = Image.open(changed).convert("RGB")
+        encoded.save(changed, "JPEG", quality=93)
+        assert n_asked(tmp_path / "a") == 1
+    assert {row["caption_model"] for row in kept(tmp_path / "a")} == {"openai/nothing-once"}
 
 
 def test_refusals_are_said_and_cost_no_budget(twelve_people: Path, tmp_path: Path) -> None:
