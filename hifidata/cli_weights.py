@@ -33,7 +33,9 @@ OptionalNamesArg = Annotated[
 def list_(names: OptionalNamesArg = None, json_out: JsonOption = False) -> None:
     """Lists the catalogue: file, size, licence, who needs it, and whether it is here; --json adds address and hash."""
     from hifidata.run.needs import describe
+    from hifidata.weights.places import require_offline_folder
 
+    require_offline_folder()
     rows = [describe(weight) for weight in _selected(names or ["all"])]
     if json_out:
         console.write_json(rows)

@@ -38,12 +38,12 @@ from hifidata.recipe_sections import (
     Output,
     Quality,
     Restore,
-    Section,
     Source,
     Verify,
     Watermark,
     Weights,
 )
+from hifidata.section import Section
 
 STAGE_NAMES = (
     "intake", "detect", "crop", "quality", "watermark", "occlusion", "embed",

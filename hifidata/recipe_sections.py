@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from hifidata.backends.settings import (
     CaptionSettings,
@@ -21,14 +21,9 @@ from hifidata.backends.settings import (
 )
 from hifidata.fetch.settings import FetchSettings
 from hifidata.image.decode import Limits
+from hifidata.section import Section
 from hifidata.sources.columns import Columns, TableFormat
 from hifidata.sources.search.settings import SearchSettings
-
-
-class Section(BaseModel):
-    """A part of the recipe: immutable, and strict about its keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class FolderSource(Section):
@@ -68,7 +63,7 @@ class ImdbFaceSource(Section):
     licence: str | None = Field(None, description="recorded for every picture; the list names none")
 
 
-class NamesSource(SearchSettings, Section):
+class NamesSource(SearchSettings):
     """People's names; search providers find pictures of each on the web."""
 
     kind: Literal["names"]
@@ -115,7 +110,7 @@ class Intake(Section):
         return Limits(**self.model_dump())
 
 
-class Detect(FileSettings, Section):
+class Detect(FileSettings):
     """Exactly one face that counts."""
 
     model: str = "dlib_hog"
@@ -142,7 +137,7 @@ class Crop(Section):
     pad: bool = Field(False, description="let the square leave the picture instead of moving or shrinking it")
 
 
-class Quality(FileSettings, Section):
+class Quality(FileSettings):
     """Face quality, 0 to 1."""
 
     model: str | None = "iso29794"
@@ -151,7 +146,7 @@ class Quality(FileSettings, Section):
     )
 
 
-class Watermark(ModelSettings, Section):
+class Watermark(ModelSettings):
     """Text on the face."""
 
     model: str | None = "rapidocr"
@@ -160,7 +155,7 @@ class Watermark(ModelSettings, Section):
     min_characters: int = Field(2, ge=1)
 
 
-class Occlusion(OcclusionModelSettings, Section):
+class Occlusion(OcclusionModelSettings):
     """Hands, microphones and other things before the face. No embedded model."""
 
     model: str | None = None
@@ -195,7 +190,7 @@ class Dedup(Section):
     max_distance_bits: int = Field(6, ge=0, le=64, description="of 64 perceptual hash bits")
 
 
-class Verify(RecogniserSettings, Section):
+class Verify(RecogniserSettings):
     """k-means per identity: the largest cluster's centre is the person."""
 
     model: str | None = "dlib_resnet"
@@ -230,7 +225,7 @@ class Attributes(Section):
     model: str | None = Field(None, description="gender where the name does not tell, and age: genderage")
 
 
-class Caption(CaptionSettings, Section):
+class Caption(CaptionSettings):
     """The sample's text."""
 
 

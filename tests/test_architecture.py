@@ -14,8 +14,8 @@ import pytest
 from tests.conftest import PROJECT_ROOT, RAY_FILES
 
 LAYERS = {
-    "schema": 0, "errors": 0, "image": 1, "fetch": 1, "store": 1, "weights": 1, "sources": 2, "backends": 2,
-    "stages": 3, "recipe": 3, "recipe_sections": 3, "report": 3, "run": 4, "cli": 5,
+    "schema": 0, "errors": 0, "section": 0, "image": 1, "fetch": 1, "store": 1, "weights": 1, "sources": 2,
+    "backends": 2, "stages": 3, "recipe": 3, "recipe_sections": 3, "report": 3, "run": 4, "cli": 5,
 }  # fmt: skip
 HOMES = {"torch": "backends", "ray": "run", "paddle": "backends", "paddleocr": "backends", "transformers": "backends"}
 FILES = sorted((PROJECT_ROOT / "hifidata").rglob("*.py"))

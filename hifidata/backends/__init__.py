@@ -16,6 +16,7 @@ from hifidata import weights
 from hifidata.backends import own_file
 from hifidata.backends.settings import FileSettings, ModelSettings
 from hifidata.errors import RecipeError, WeightsError
+from hifidata.weights.advice import right_file
 from hifidata.weights.catalogue import entry
 
 
@@ -253,8 +254,9 @@ def load(stage: str, model: str, settings: ModelSettings | FileSettings | None =
     try:
         loaded = getattr(importlib.import_module(f"hifidata.backends.{module}"), name)(*arguments)
     except WeightsError as error:
-        if own:
-            raise WeightsError(f"{stage}.file: {error}") from error
+        if own:  # a file of the catalogue, named where another belongs, is the right one in its place
+            remedy = f"name a file that fits {model}, or set {stage}.file to null"
+            raise WeightsError(f"{stage}.file: {error}".replace(right_file(own), remedy)) from error
         raise
     if own and isinstance(settings, FileSettings):
         loaded.name = own_file.name_of(model, settings)

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from hifidata.section import Section
 
 CAPTION_PROMPTS: Mapping[str, str] = {
     "paper": (
@@ -26,10 +28,8 @@ SERVER_PRESETS: Mapping[str, Mapping[str, str]] = {
 """Yi-Vision is the paper's. Whether it is still served could not be checked; the run asks before it begins."""
 
 
-class ModelSettings(BaseModel):
-    """Immutable, and strict about its keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class ModelSettings(Section):
+    """Model files of the user's own."""
 
     folder: str | None = Field(
         None,
@@ -38,10 +38,8 @@ class ModelSettings(BaseModel):
     )
 
 
-class FileSettings(BaseModel):
+class FileSettings(Section):
     """A single model file of the user's own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     file: str | None = Field(
         None, description="a file of your own for the architecture that model names, in place of the catalogue's"
@@ -72,10 +70,8 @@ class OcclusionModelSettings(ModelSettings):
     question: str = Field("is there a hand or an object in front of the face?", description="in mode ask; ours")
 
 
-class ServerSettings(BaseModel):
+class ServerSettings(Section):
     """An OpenAI-compatible server: vLLM, SGLang, llama.cpp, Ollama, or a hosted one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     base_url: str = Field("", description="such as http://127.0.0.1:8000/v1; /chat/completions is added")
     model: str = Field("", description="as the server calls it")

@@ -6,17 +6,16 @@ import re
 from importlib.metadata import PackageNotFoundError, version
 from ipaddress import ip_network
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from hifidata.errors import RecipeError
+from hifidata.section import Section
 
 _CONTACT = re.compile(r"(https?://[^\s()<>]+\.[^\s()<>]+|[^\s()<>@:/]+@[^\s()<>@:/]+\.[^\s()<>@:/]+)", re.ASCII)
 
 
-class FetchSettings(BaseModel):
+class FetchSettings(Section):
     """How to fetch. The defaults suit the open web; tests and the demo loosen them for loopback."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     contact: str = Field(
         "",

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from hifidata.section import Section
 
 TableFormat = Literal["csv", "tsv", "jsonl", "parquet"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FaceColumns(_Section):
+class FaceColumns(Section):
     """Where the list says which face is meant, and in what numbers."""
 
     box: tuple[str, ...] = Field(description="one column with four numbers, or four columns with one each")
@@ -41,7 +39,7 @@ class FaceColumns(_Section):
         return self
 
 
-class Columns(_Section):
+class Columns(Section):
     """The list's columns by what they hold. Columns that are not named here are not read."""
 
     identity: str = Field(description="who is shown; rows of one person may lie anywhere in the list")

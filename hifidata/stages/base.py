@@ -23,8 +23,8 @@ from hifidata.image.crop import CropWindow, cut
 from hifidata.image.decode import Limits, Picture, decode
 from hifidata.image.sniff import sniff
 from hifidata.recipe import Recipe
-from hifidata.recipe_sections import Section
 from hifidata.schema import Row, Verdict
+from hifidata.section import Section
 
 Columns = dict[str, list[Any]]
 """Manifest columns by name, one value per row handed in."""

@@ -14,6 +14,7 @@ import pytest
 from hifidata import backends
 from hifidata.errors import DatasetError, RecipeError, WeightsError
 from hifidata.recipe import Recipe, load_recipe, resolve
+from hifidata.recipe_sections import Verify
 from hifidata.run.engine import RunOptions, run
 from hifidata.run.needs import needed_weights, require_weights
 from hifidata.run.plan import make_plan
@@ -90,6 +91,15 @@ def test_an_own_file_gives_what_the_catalogues_gives(assets: Path, files: dict[s
     assert np.array_equal(ours, theirs)
     other = backends.load("verify", "arcface", recipe_of(files, normalisation=None).verify).embed(face, points, [None])
     assert not np.allclose(other, theirs, atol=0.01)
+
+
+def test_a_file_of_the_catalogue_in_anothers_place_is_not_told_to_be_put_right_there(assets: Path) -> None:
+    file = assets / "weights" / "scrfd" / "scrfd_500m_bnkps.onnx"
+    section = Verify(model="mobilefacenet", file=str(file))
+    with searching(assets / "weights"), pytest.raises(WeightsError) as caught:
+        backends.load("verify", "mobilefacenet", section)
+    assert str(caught.value).startswith(f"verify.file: {file}: another graph than expected")
+    assert str(caught.value).endswith("name a file that fits mobilefacenet, or set verify.file to null")
 
 
 def test_the_plan_says_whose_files_and_thresholds_they_are(files: dict[str, Path], tmp_path: Path) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from hifidata.section import Section
 
 ProviderName = Literal["wikimedia_commons", "openverse", "brave", "google", "serpapi"]
 KeyName = Literal["OPENVERSE_TOKEN", "BRAVE_API_KEY", "GOOGLE_API_KEY", "GOOGLE_CSE_ID", "SERPAPI_API_KEY"]
 
 
-class SearchSettings(BaseModel):
+class SearchSettings(Section):
     """What to search for, and where."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     names: str = Field(
         "", description="text file: a name per line, '#' starts a comment; a tab and a query of its own may follow"
