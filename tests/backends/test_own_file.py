@@ -212,7 +212,7 @@ def test_what_is_wrong_with_an_own_file_is_said_of_it_and_never_answered_with_a_
         backends.load(section, model, getattr(recipe, section))
     message = str(caught.value)
     assert message.startswith(f"{section}.file: {path}: {words}")
-    assert message.endswith("it is your own, not the catalogue's: name one that fits")
+    assert message.endswith(f"name a file that fits {model}, or set {section}.file to null")
     assert "hifidata weights" not in message
 
 
