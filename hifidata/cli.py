@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 import typer
 
 from hifidata import cli_weights, console
-from hifidata.errors import HifiError
+from hifidata.errors import HifiError, UsageError
 
 if TYPE_CHECKING:
     from hifidata.report.calibration import Calibration
@@ -210,18 +210,24 @@ def failures(
     dropped: Annotated[bool, typer.Option("--dropped", help="also what was judged and dropped")] = False,
     reason: Annotated[Optional[str], typer.Option(help="only this reason")] = None,  # noqa: UP045
     captions: Annotated[
-        bool, typer.Option("--captions", help="also kept pictures that lack their caption, or have a part of it")
+        bool, typer.Option("--captions", help="instead: kept pictures that lack their caption, or have a part of it")
     ] = False,
     json_out: Annotated[bool, typer.Option("--json", help="one JSON object per line")] = False,
 ) -> None:
     """Lists candidates that failed, with the reason and the file."""
     from hifidata.store.query import failures as look
+    from hifidata.store.query import lacking_captions
 
-    rows = look(dataset, dropped, reason, captions)
+    if captions and (dropped or reason):
+        raise UsageError("--captions lists kept pictures: leave out --dropped and --reason")
+    rows = lacking_captions(dataset) if captions else look(dataset, dropped, reason)
     if json_out:
         console.write_json_lines(rows)
     else:
-        columns = ("source_uri", "stage", "reason", "message", *(["caption_problem"] if captions else []))
+        columns = (
+            "source_uri",
+            *(("caption_model", "caption_problem") if captions else ("stage", "reason", "message")),
+        )
         console.table("", columns, [[row[name] for name in columns] for row in rows])
 
 

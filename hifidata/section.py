@@ -17,14 +17,20 @@ class Section(BaseModel):
     def _takes_no_truth_for_a_number(cls, values: Any) -> Any:
         # pydantic reads true as 1: `min_score: true` would drop every picture and say nothing
         for key, value in values.items() if isinstance(values, dict) else ():
-            if (
-                isinstance(value, bool)
-                and key in cls.model_fields
-                and not _names_bool(cls.model_fields[key].annotation)
-            ):
-                raise ValueError(f"{key} is no yes-or-no setting, got {'yes' if value else 'no'}")
+            field = cls.model_fields.get(key)
+            if field is not None and _has_truth(value) and not _takes_truth(field.annotation):
+                raise ValueError(f"{key} takes no yes or no (a word that is meant as text stands in quotes)")
         return values
 
 
-def _names_bool(annotation: Any) -> bool:
-    return annotation is bool or any(_names_bool(part) for part in get_args(annotation))
+def _has_truth(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_truth, value.values()))
+    return any(map(_has_truth, value)) if isinstance(value, (list, tuple)) else isinstance(value, bool)
+
+
+def _takes_truth(annotation: Any) -> bool:
+    """Whether a bool may stand there; sections within see for themselves."""
+    if annotation is Any or (isinstance(annotation, type) and issubclass(annotation, (bool, BaseModel))):
+        return True
+    return any(map(_takes_truth, get_args(annotation)))

@@ -120,6 +120,43 @@ def test_check_names_the_shards_of_a_copy_that_are_not_as_they_were_written(data
     assert f"{len(data) + 4} bytes instead of {len(data)}" in " ".join(hifidata("check", copy).stdout.split())
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "{}",
+        '{"shards": null}',
+        '{"shards": ["a"]}',
+        '{"shards": [{"path": "../x.tar", "bytes": 1, "sha256": ""}]}',
+    ],
+)
+def test_check_refuses_a_list_that_is_none_of_ours(content: str, tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text(content)
+    done = hifidata("check", tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "does not list shards as hifidata does" in done.stderr
+
+
+def test_check_reads_what_a_glob_of_tars_would_and_goes_on_after_what_it_cannot_read(
+    dataset: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    shutil.copy(dataset / "dataset.json", copy)
+    shutil.copytree(dataset / "shards", copy / "shards")
+    first = min((copy / "shards").rglob("*.tar"))
+    first.with_name("._litter.tar").write_bytes(b"of another system")
+    assert hifidata("check", copy).returncode == 0
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(first, tmp_path / "elsewhere" / "x.tar")
+    (copy / "shards" / "linked").symlink_to(tmp_path / "elsewhere")
+    first.unlink()
+    first.mkdir()
+    found = json.loads(hifidata("check", copy, "--json").stdout)
+    assert (found["n_shards"], found["n_right"]) == (2, 1)
+    assert [problem.split(":")[0].split(",")[0] for problem in found["problems"].values()] == ["no file", "not listed"]
+
+
 def test_replay_prints_before_and_after(dataset: Path) -> None:
     done = hifidata("replay", dataset, "--set", "quality.min_score=1.0")
     assert done.returncode == 0, done.stderr

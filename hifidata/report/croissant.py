@@ -15,7 +15,7 @@ from hifidata.report.folder import Manifests
 from hifidata.report.words import stage_words
 from hifidata.schema import IDENTITY_COLUMNS, IMAGE_COLUMNS, THUMBNAIL_COLUMNS
 from hifidata.store.atomic import write_bytes
-from hifidata.store.check import sha256_of
+from hifidata.store.shards import file_sha256
 
 _CONTEXT: dict[str, Any] = {
     "@language": "en",
@@ -152,7 +152,7 @@ def _resource(path: Path, name: str) -> dict[str, Any]:
         **common,
         "contentUrl": f"manifests/{path.name}",
         "contentSize": f"{path.stat().st_size} B",
-        "sha256": sha256_of(path),
+        "sha256": file_sha256(path),
     }
 
 

@@ -23,7 +23,7 @@ from hifidata.schema import CAPTION_FAULTS, FORMAT_VERSION, IdentityTask
 from hifidata.store.downloads import remove_logs, sweep
 from hifidata.store.folder import DatasetFolder, write_json
 from hifidata.store.manifest import CommitRecord, compact, read_record
-from hifidata.store.shards import pack, unpack
+from hifidata.store.shards import file_sha256, pack, unpack
 
 
 @dataclass
@@ -277,6 +277,8 @@ def finish(folder: DatasetFolder, recipe: Recipe, started_at: str, is_limited: b
     write_reports(folder, dataset)
     write_json(folder.dataset_json, dataset)
     shutil.rmtree(folder.waiting_originals, ignore_errors=True)  # what kills between commit and tidying up have left
+    for record in folder.fragments.glob("??/*.earlier"):
+        record.unlink()
     if moved:
         shutil.rmtree(folder.state / "shards")  # the packs hold them now, and dataset.json says so
     return dataset
@@ -297,7 +299,10 @@ def _pack(folder: DatasetFolder, records: Sequence[CommitRecord], recipe: Recipe
         if record.identity.get("shard")
     }
     packs = sorted(folder.shards.glob("pack-*.tar"))
-    unpack(packs, {identity_id: path for identity_id, path in own.items() if not path.exists()})
+    wanted = {identity_id: path for identity_id, path in own.items() if not path.exists()}
+    unpack(packs, wanted)
+    rows = (record.identity for record in records)
+    _check_unpacked(folder, {wanted[r["identity_id"]]: r["shard_sha256"] for r in rows if r["identity_id"] in wanted})
     placed = pack(list(own.values()), folder.shards, recipe.output.max_shard_bytes)
     for old in set(packs) - {target for target, _ in placed.values()}:
         old.unlink()
@@ -309,6 +314,18 @@ def _pack(folder: DatasetFolder, records: Sequence[CommitRecord], recipe: Recipe
         }
         for identity_id, path in own.items()
     }
+
+
+def _check_unpacked(folder: DatasetFolder, expected: Mapping[Path, str]) -> None:
+    """Nothing damaged gets into a new pack, and a new hash. Raises DatasetError."""
+    wrong = [path for path, sha256 in expected.items() if not path.exists() or file_sha256(path) != sha256]
+    for path in wrong:
+        path.unlink(missing_ok=True)
+    if wrong:
+        raise DatasetError(
+            f"{folder.shards}: {len(wrong)} people do not come out of the packs as they were written; delete "
+            f"{folder.shards}/pack-*.tar and run the same command again, which does these people anew"
+        )
 
 
 def _shard_list(records: Sequence[CommitRecord], moved: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

@@ -157,15 +157,16 @@ class Worker:
 
     def _unremembered(self, stage: Stage, samples: Sequence[Sample], task: IdentityTask) -> list[Sample]:
         """Fills what an earlier commit of this recipe holds of the same bytes; returns the samples it says nothing of."""
-        columns = ("image_id", "content_sha256", *stage.remembers)
+        identity_id, columns = task.identity_id, ("content_sha256", *stage.remembers)
         earlier = {
-            (row["image_id"], row["content_sha256"]): {name: row[name] for name in stage.remembers}
-            for row in rows_of_recipe(self._folder.fragment_path(task.identity_id), self._recipe.hash, columns)
+            row["content_sha256"]: {name: row[name] for name in stage.remembers}
+            for record in (self._folder.earlier_path(identity_id), self._folder.fragment_path(identity_id))
+            for row in rows_of_recipe(record, self._recipe.hash, columns)
             if stage.still_holds(row)
         }
         unknown = []
         for sample in samples:
-            known = earlier.get((sample.row["image_id"], sample.row.get("content_sha256")))
+            known = earlier.get(sample.row["content_sha256"])
             if known is None:
                 unknown.append(sample)
             else:
@@ -191,7 +192,9 @@ class Worker:
             sample.row |= {"status": str(Status.KEPT), "shard": shard, "key": f"{task.identity_id}_{number:04d}"}
         facts = self._identity_facts(parcel)
         # From here until the new fragment stands, the identity counts as not done: an old one must not vouch for a new shard.
-        self._folder.fragment_path(task.identity_id).unlink(missing_ok=True)
+        fragment, earlier = self._folder.fragment_path(task.identity_id), self._folder.earlier_path(task.identity_id)
+        if fragment.exists():
+            fragment.replace(earlier)
         if kept:
             info = write_shard(
                 path, ((s.row["key"], members_of(s.row, s.portrait_jpeg or b"", s.extras)) for s in kept)
@@ -204,7 +207,8 @@ class Worker:
             stand_ins([sample.row for sample in kept]), parcel.providers,
         )  # fmt: skip
         thumbnails = [sample.thumbnail for sample in parcel.samples]
-        write_fragment(self._folder.fragment_path(task.identity_id), parcel.rows, thumbnails, record)
+        write_fragment(fragment, parcel.rows, thumbnails, record)
+        earlier.unlink(missing_ok=True)
         if is_remote(self._recipe):
             Originals(self._folder, self._recipe.fetch.keep_originals).forget(task.identity_id)
         if not kept:  # what an earlier run with other inputs may have left

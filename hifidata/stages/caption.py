@@ -15,7 +15,7 @@ from hifidata.backends.attribute_caption import AttributeCaptioner
 from hifidata.backends.base import Captioner
 from hifidata.recipe import Recipe
 from hifidata.recipe_sections import Caption as CaptionSettings
-from hifidata.schema import Reason, Row, Verdict
+from hifidata.schema import CaptionProblem, Reason, Row, Verdict
 from hifidata.stages.base import Columns, Sample, Stage
 from hifidata.stages.caption_checks import flags_of
 
@@ -53,12 +53,9 @@ class Caption(Stage):
         }
 
     def still_holds(self, earlier: Row) -> bool:
-        """A text that the captioner gave is not asked for, or paid, twice."""
-        return (
-            self._captioner is not None
-            and bool(earlier["caption"])
-            and earlier["caption_model"] == self._captioner.name
-        )
+        """What the captioner said, a refusal too, is not asked for, or paid, twice."""
+        is_own = self._captioner is not None and earlier["caption_model"] == self._captioner.name
+        return bool(earlier["caption"]) and (is_own or earlier["caption_problem"] == CaptionProblem.REFUSED)
 
     @staticmethod
     def derive(rows: Sequence[Row], settings: CaptionSettings) -> Columns:

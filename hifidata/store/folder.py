@@ -39,6 +39,10 @@ class DatasetFolder:
         """Where the identity's commit record lies."""
         return self.fragments / identity_id[:2] / f"{identity_id}.parquet"
 
+    def earlier_path(self, identity_id: str) -> Path:
+        """Where the record lies that a new commit is about to replace."""
+        return self.fragment_path(identity_id).with_suffix(".earlier")
+
     def shard_path(self, identity_id: str, packed: bool = False) -> Path:
         """Where the identity's own tar lies; with the packed layout it waits in ``state/`` until all are packed."""
         return (self.state / "shards" if packed else self.shards) / identity_id[:2] / f"{identity_id}.tar"
@@ -58,7 +62,7 @@ class DatasetFolder:
     def _read_json(self, path: Path, otherwise: str) -> dict[str, Any]:
         try:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise DatasetError(f"{self.root}: {otherwise}") from None
         except (OSError, ValueError) as error:
             raise DatasetError(f"{path}: cannot be read: {error}; delete it and run again") from error

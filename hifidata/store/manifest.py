@@ -99,7 +99,7 @@ def write_fragment(path: Path, rows: Sequence[Row], thumbnails: Sequence[bytes |
     )
     metadata = {RECORD_KEY: json.dumps(asdict(record), ensure_ascii=False, default=_plain)}
     with atomic_file(path) as file:
-        pq.write_table(table.replace_schema_metadata(metadata), file, compression="zstd")
+        pq.write_table(table.replace_schema_metadata(metadata), file, compression="zstd", write_page_checksum=True)
 
 
 def read_record(path: Path) -> CommitRecord:
@@ -111,18 +111,34 @@ def read_record(path: Path) -> CommitRecord:
         raise DatasetError(f"{path}: not a commit record of hifidata ({error}); delete it and run again") from error
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Image rows of a fragment or of images.parquet, without thumbnails."""
-    rows: list[Row] = pq.read_table(path, columns=[name for name, _, _ in IMAGE_COLUMNS]).to_pylist()
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """A fragment or one of the manifests, its pages held against their checksums.
+
+    Raises:
+        DatasetError: the file is damaged, or lacks a column.
+        FileNotFoundError: there is none.
+    """
+    try:
+        return pq.read_table(path, columns=columns and list(columns), page_checksum_verification=True)
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise DatasetError(f"{path}: damaged ({reason}); delete it and run the recipe again") from error
+
+
+def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
+    """Image rows of a fragment or of images.parquet, all columns but thumbnails by default; raises like ``read_table``."""
+    rows: list[Row] = read_table(path, columns or [column for column, _, _ in IMAGE_COLUMNS]).to_pylist()
     return rows
 
 
 def rows_of_recipe(fragment: Path, recipe_hash: str, columns: Sequence[str]) -> list[Row]:
-    """Columns of a commit's image rows; none where there is no commit, or another recipe made it."""
-    if not fragment.exists() or read_record(fragment).recipe_hash != recipe_hash:
+    """Columns of a commit's image rows; none where there is no commit, another recipe made it, or it is damaged."""
+    try:
+        return read_rows(fragment, columns) if read_record(fragment).recipe_hash == recipe_hash else []
+    except (DatasetError, FileNotFoundError):
         return []
-    rows: list[Row] = pq.read_table(fragment, columns=list(columns)).to_pylist()
-    return rows
 
 
 def compact(fragments: Iterable[Path], folder: Path, moved: Mapping[str, Mapping[str, Any]]) -> None:
@@ -142,7 +158,7 @@ def compact(fragments: Iterable[Path], folder: Path, moved: Mapping[str, Mapping
         pq.ParquetWriter(thumbnails_file, arrow_schema(THUMBNAIL_COLUMNS), compression="none") as thumbnails,
     ):
         for fragment in fragments:
-            table = pq.read_table(fragment)
+            table = read_table(fragment)
             identity = read_record(fragment).identity
             placed = moved.get(identity["identity_id"], {})
             identities.append({**identity, **placed})

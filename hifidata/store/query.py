@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from hifidata.errors import DatasetError, UsageError
 from hifidata.schema import Reason, Row, Status
 from hifidata.store.folder import DatasetFolder
-from hifidata.store.manifest import read_record, read_rows
+from hifidata.store.manifest import read_record, read_rows, read_table
 
 FAILURE_COLUMNS = [
     "image_id",
@@ -27,6 +27,14 @@ FAILURE_COLUMNS = [
     "score",
     "threshold",
     "message",
+]
+CAPTION_COLUMNS = [
+    "image_id",
+    "identity_id",
+    "identity_name",
+    "source_uri",
+    "status",
+    "caption_model",
     "caption_problem",
 ]
 
@@ -74,7 +82,7 @@ def find(out: Path, what: str) -> tuple[Row | None, list[Row]]:
         if what in (identity["identity_id"], identity["identity_name"]):
             place = _where_packed(folder, identity["identity_id"])
             return identity | place, _placed(read_rows(fragment), place)
-        ids = pq.read_table(fragment, columns=["image_id", "key", "source_uri"])
+        ids = read_table(fragment, ["image_id", "key", "source_uri"])
         if any(pc.any(test).as_py() for test in _matches(ids, what)):
             found = [row for row in read_rows(fragment) if _is(row, what)]
             pictures += _placed(found, _where_packed(folder, identity["identity_id"]))
@@ -86,14 +94,18 @@ def find(out: Path, what: str) -> tuple[Row | None, list[Row]]:
     return None, pictures
 
 
-def failures(out: Path, include_dropped: bool, reason: str | None, captions: bool) -> Iterator[Row]:
-    """Rows that failed.
+def lacking_captions(out: Path) -> Iterator[Row]:
+    """Kept pictures that lack their caption, or have a part of it. Raises DatasetError where ``out`` is no dataset folder."""
+    folder = DatasetFolder(out)
+    folder.read_run()
+    for fragment in folder.committed():
+        for row in read_rows(fragment, CAPTION_COLUMNS):
+            if row["status"] == Status.KEPT and row["caption_problem"] is not None:
+                yield row
 
-    Args:
-        out: dataset folder.
-        include_dropped: also those that were judged and dropped.
-        reason: of these, only those with this reason.
-        captions: also kept pictures that lack their caption, or have a part of it.
+
+def failures(out: Path, include_dropped: bool, reason: str | None) -> Iterator[Row]:
+    """Rows that failed, or every row that was not kept; optionally of one reason.
 
     Raises:
         UsageError: there is no such reason.
@@ -109,9 +121,8 @@ def failures(out: Path, include_dropped: bool, reason: str | None, captions: boo
         )
     wanted = {str(Status.FAILED)} | ({str(Status.DROPPED)} if include_dropped or reason else set())
     for fragment in folder.committed():
-        for row in pq.read_table(fragment, columns=FAILURE_COLUMNS).to_pylist():
-            lacks_caption = captions and row["status"] == Status.KEPT and row["caption_problem"] is not None
-            if lacks_caption or (row["status"] in wanted and reason in (None, row["reason"])):
+        for row in read_rows(fragment, FAILURE_COLUMNS):
+            if row["status"] in wanted and reason in (None, row["reason"]):
                 yield row
 
 

@@ -8,6 +8,7 @@ import json
 import re
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,13 +124,17 @@ def pack(shards: Sequence[Path], folder: Path, max_bytes: int) -> dict[Path, tup
 
 
 def unpack(packs: Iterable[Path], wanted: Mapping[str, Path]) -> None:
-    """The inverse of ``pack`` for some identities: writes each one's own tar to ``wanted[identity_id]``."""
+    """The inverse of ``pack`` for some identities: writes each one's own tar to ``wanted[identity_id]``.
+
+    Of a damaged pack it writes what comes out, or nothing: the caller knows what each tar's hash must be.
+    """
     for packed in packs if wanted else ():
         people: dict[str, list[tuple[str, dict[str, bytes]]]] = {}
-        for key, members in read_samples(packed):
-            people.setdefault(key.partition("_")[0], []).append((key, members))
-        for identity_id in people.keys() & wanted.keys():
-            write_shard(wanted[identity_id], people[identity_id])
+        with suppress(tarfile.TarError, ValueError):
+            for key, members in read_samples(packed):
+                people.setdefault(key.partition("_")[0], []).append((key, members))
+            for identity_id in people.keys() & wanted.keys():
+                write_shard(wanted[identity_id], people[identity_id])
 
 
 def file_sha256(path: Path) -> str:

@@ -191,6 +191,29 @@ def test_a_lost_or_shortened_pack_is_made_again(twelve_people: Path, tmp_path: P
     assert pack.read_bytes() == whole
 
 
+@pytest.mark.parametrize("place", [0.5, 0.0])
+def test_a_damaged_pack_is_not_packed_again_under_a_new_hash(place: float, twelve_people: Path, tmp_path: Path) -> None:
+    import shutil
+
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    for number in (0, 1):
+        shutil.copytree(twelve_people / f"person_{number:02d}", photos / f"person_{number:02d}")
+    packed = recipe_for(photos, *QUICK_RECIPE, "output.layout=packed")
+    run_into(out, packed)
+    pack = out / "shards" / "pack-000000.tar"
+    content = bytearray(pack.read_bytes())
+    content[int(place * len(content)) : int(place * len(content)) + 200] = b"x" * 200
+    pack.write_bytes(content)
+    shutil.copytree(twelve_people / "person_02", photos / "person_02")
+    for _ in range(2):
+        with pytest.raises(DatasetError, match=r"people do not come out of the packs .* delete .*pack-\*\.tar"):
+            run_into(out, packed)
+    pack.unlink()
+    run_into(out, packed)
+    run_into(tmp_path / "fresh", packed)
+    assert digest(out) == digest(tmp_path / "fresh")
+
+
 def test_deleted_manifests_and_report_are_written_again(twelve_people: Path, tmp_path: Path) -> None:
     import shutil
 

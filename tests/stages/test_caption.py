@@ -17,7 +17,7 @@ from hifidata.recipe import load_recipe
 from hifidata.run.engine import RunOptions, RunResult, run
 from hifidata.schema import CaptionFlag, CaptionProblem
 from hifidata.stages.caption_checks import flags_of
-from hifidata.store.query import failures
+from hifidata.store.query import lacking_captions
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE, digest
 from tests.servers.openai_server import log_of, mend, serving
 
@@ -275,8 +275,7 @@ def test_captions_a_server_failed_to_give_are_said_count_against_the_budget_and_
             in broken.stderr
         )
         assert "run the same command with --retry failed" in broken.stderr
-        listed = [row["caption_problem"] for row in failures(tmp_path / "out", False, None, captions=True)]
-        assert [word for word in listed if word] == [problem] * n_kept
+        assert [row["caption_problem"] for row in lacking_captions(tmp_path / "out")] == [problem] * n_kept
         mend(address)
         assert command(address).returncode == 3  # the dataset is as it was
         mended = command(address, "--retry", "failed")
@@ -313,6 +312,51 @@ def test_a_picture_lost_for_its_caption_is_tried_again_with_the_failed_ones(
         mend(address)
         run_with(twelve_people, tmp_path / "out", address, "nothing-until-mended", *lost, retry_failed=True)
     assert kept(tmp_path / "out")
+
+
+def test_captions_outlive_a_shard_that_cannot_be_written_and_a_damaged_commit_is_not_believed(
+    twelve_people: Path, tmp_path: Path
+) -> None:
+    photos, out = shutil.copytree(twelve_people, tmp_path / "photos"), tmp_path / "out"
+    with serving() as address:
+
+        def n_asked() -> int:
+            before = len(log_of(address)["asked"])
+            run_with(photos, out, address, "honest")
+            return len(log_of(address)["asked"]) - before
+
+        n_kept = n_asked()
+        fragment = sorted((out / "state" / "fragments").glob("??/*.parquet"))[0]
+        shard = out / "shards" / fragment.parent.name / f"{fragment.stem}.tar"
+        own = [row for row in kept(out) if row["identity_id"] == fragment.stem]
+        assert 0 < len(own) < n_kept
+        shard.unlink()
+        shard.mkdir()
+        with pytest.raises(OSError, match="directory"):
+            n_asked()
+        shard.rmdir()
+        assert n_asked() == 0
+        assert not list(out.rglob("*.earlier"))
+        column = pq.ParquetFile(fragment).metadata.row_group(0).column(list(own[0]).index("caption"))
+        assert column.path_in_schema == "caption"
+        content = bytearray(fragment.read_bytes())
+        content[column.data_page_offset - 1] ^= 1  # the end of the page with the words
+        fragment.write_bytes(content)
+        shard.unlink()
+        assert n_asked() == len(own)
+    assert all(str(row["caption"]).startswith("A person with brown hair") for row in kept(out))
+
+
+def test_a_refusal_is_an_answer_and_not_asked_for_again(twelve_people: Path, tmp_path: Path) -> None:
+    photos, out = shutil.copytree(twelve_people, tmp_path / "photos"), tmp_path / "out"
+    with serving() as address:
+        run_with(photos, out, address, "refusing")
+        before = len(log_of(address)["asked"])
+        person = Path(str(kept(out)[0]["source_uri"])).parent
+        (person / "more.jpg").write_bytes(b"no picture")
+        run_with(photos, out, address, "refusing")
+        assert len(log_of(address)["asked"]) == before
+    assert {row["caption_problem"] for row in kept(out)} == {"refused"}
 
 
 @pytest.mark.parametrize("groups", ["", CAPTIONS_APART])
