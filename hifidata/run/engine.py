@@ -11,11 +11,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from hifidata.errors import ConservationError, DatasetError
 from hifidata.recipe import Recipe, differences
 from hifidata.run.needs import OnDownload, ignore, require_services, require_weights, weights_of
+from hifidata.run.packs import pack_people, packed_identities
 from hifidata.run.plan import Plan, is_remote, list_tasks, make_plan, models_of, package_versions, stage_table
 from hifidata.run.processors import used
 from hifidata.run.work import Outcome
@@ -23,7 +22,6 @@ from hifidata.schema import CAPTION_FAULTS, FORMAT_VERSION, IdentityTask
 from hifidata.store.downloads import remove_logs, sweep
 from hifidata.store.folder import DatasetFolder, write_json
 from hifidata.store.manifest import CommitRecord, compact, read_record
-from hifidata.store.shards import file_sha256, pack, unpack
 
 
 @dataclass
@@ -108,7 +106,7 @@ def run(recipe: Recipe, options: RunOptions, on_progress: Callable[[Progress], N
 def _run(folder: DatasetFolder, plan: Plan, options: RunOptions, on_progress: Callable[[Progress], None]) -> RunResult:
     recipe = plan.recipe
     started_at = _begin(folder, recipe, options.accept_recipe_change)
-    packed = _packed_identities(folder) if recipe.output.layout == "packed" else frozenset[str]()
+    packed = packed_identities(folder) if recipe.output.layout == "packed" else frozenset[str]()
     pending = frozenset(
         task.identity_id
         for task in list_tasks(recipe, plan.candidates_of, options.out)
@@ -214,18 +212,6 @@ def _is_whole(folder: DatasetFolder) -> bool:
     return all(path.exists() for path in needed)
 
 
-def _packed_identities(folder: DatasetFolder) -> frozenset[str]:
-    """Identities that lie in a pack that is still there at its recorded size."""
-    table = folder.manifests / "identities.parquet"
-    if not table.exists():
-        return frozenset()
-    rows = pq.read_table(table, columns=["identity_id", "shard", "shard_bytes"]).to_pylist()
-    sizes = {path.relative_to(folder.root).as_posix(): path.stat().st_size for path in folder.shards.glob("pack-*.tar")}
-    return frozenset(
-        row["identity_id"] for row in rows if row["shard"] and sizes.get(row["shard"]) == row["shard_bytes"]
-    )
-
-
 def _is_committed(folder: DatasetFolder, task: IdentityTask, recipe: Recipe, packed: Container[str]) -> bool:
     path = folder.fragment_path(task.identity_id)
     if not path.exists():
@@ -268,7 +254,7 @@ def finish(folder: DatasetFolder, recipe: Recipe, started_at: str, is_limited: b
     """Everything after the last commit: pack, compact, report, card, and dataset.json as the last file."""
     fragments = folder.committed()
     records = [read_record(fragment) for fragment in fragments]
-    moved = _pack(folder, records, recipe) if recipe.output.layout == "packed" else {}
+    moved = pack_people(folder, records, recipe.output.max_shard_bytes) if recipe.output.layout == "packed" else {}
     _remove_orphan_shards(folder, {shard["path"] for shard in _shard_list(records, moved)})
     compact(fragments, folder.manifests, moved)
     dataset = describe(recipe, records, started_at)
@@ -289,43 +275,6 @@ def _remove_orphan_shards(folder: DatasetFolder, owned: Container[str]) -> None:
     for shard in [*folder.shards.glob("??/*.tar"), *folder.shards.glob("pack-*.tar")]:
         if shard.relative_to(folder.root).as_posix() not in owned:
             shard.unlink()
-
-
-def _pack(folder: DatasetFolder, records: Sequence[CommitRecord], recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """Packs all identities anew; returns their new shard columns by identity id."""
-    own = {
-        record.identity["identity_id"]: folder.shard_path(record.identity["identity_id"], packed=True)
-        for record in records
-        if record.identity.get("shard")
-    }
-    packs = sorted(folder.shards.glob("pack-*.tar"))
-    wanted = {identity_id: path for identity_id, path in own.items() if not path.exists()}
-    unpack(packs, wanted)
-    rows = (record.identity for record in records)
-    _check_unpacked(folder, {wanted[r["identity_id"]]: r["shard_sha256"] for r in rows if r["identity_id"] in wanted})
-    placed = pack(list(own.values()), folder.shards, recipe.output.max_shard_bytes)
-    for old in set(packs) - {target for target, _ in placed.values()}:
-        old.unlink()
-    return {
-        identity_id: {
-            "shard": placed[path][0].relative_to(folder.root).as_posix(),
-            "shard_sha256": placed[path][1].sha256,
-            "shard_bytes": placed[path][1].n_bytes,
-        }
-        for identity_id, path in own.items()
-    }
-
-
-def _check_unpacked(folder: DatasetFolder, expected: Mapping[Path, str]) -> None:
-    """Nothing damaged gets into a new pack, and a new hash. Raises DatasetError."""
-    wrong = [path for path, sha256 in expected.items() if not path.exists() or file_sha256(path) != sha256]
-    for path in wrong:
-        path.unlink(missing_ok=True)
-    if wrong:
-        raise DatasetError(
-            f"{folder.shards}: {len(wrong)} people do not come out of the packs as they were written; delete "
-            f"{folder.shards}/pack-*.tar and run the same command again, which does these people anew"
-        )
 
 
 def _shard_list(records: Sequence[CommitRecord], moved: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
