@@ -224,10 +224,8 @@ def failures(
     if json_out:
         console.write_json_lines(rows)
     else:
-        columns = (
-            "source_uri",
-            *(("caption_model", "caption_problem") if captions else ("stage", "reason", "message")),
-        )
+        facts = ("caption_model", "caption_problem") if captions else ("stage", "reason", "message")
+        columns = ("source_uri", *facts)
         console.table("", columns, [[row[name] for name in columns] for row in rows])
 
 
