@@ -53,6 +53,7 @@ class Face:
         sample: the photo, detected.
         around_u8: the picture around the face.
         box: (4,) the face box in ``around_u8``.
+        kps: (5, 2) the face's points in ``around_u8``.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Face:
     sample: Sample
     around_u8: RgbU8
     box: F32
+    kps: F32
 
 
 class Bench:
@@ -89,8 +91,10 @@ class Bench:
                 _measure(stage, sample)
             if sample.row["face_x1_px"] is None or not large_enough(sample.row, self.recipe):
                 continue
-            around_u8, box = around(sample.rgb_u8, main_face(sample.row).xyxy_px)
-            yield Face(path.name, label.half, sha256, sample, around_u8, box)
+            face = main_face(sample.row)
+            around_u8, box = around(sample.rgb_u8, face.xyxy_px)
+            kps = face.kps_px - (face.xyxy_px - box)[:2]
+            yield Face(path.name, label.half, sha256, sample, around_u8, box, kps)
 
     def plain(self, face: Face) -> Row:
         """What the stage says about the photo as it is."""
@@ -102,7 +106,7 @@ class Bench:
         written = lettering.drawn(face.around_u8, ink, what)
         sample = self._sample(encode_jpeg(written, JPEG_QUALITY))
         edges = dict(zip(("face_x1_px", "face_y1_px", "face_x2_px", "face_y2_px"), map(float, face.box), strict=True))
-        sample.row |= {"face_kps": face.sample.row["face_kps"], **edges}
+        sample.row |= {"face_kps": face.kps.ravel().tolist(), **edges}
         row = self._judged(sample)
         return Trial(
             name=face.name,

@@ -116,6 +116,9 @@ def test_what_the_stage_drops_is_counted_on_a_real_photo(assets: Path, monkeypat
     bench = Bench(load_recipe(recipe, [f"source.path={assets}"]))
     face = next(bench.faces(assets, read_labels(LABELS)))
     assert not bench.plain(face)["is_dropped"]
+    for x, y in face.kps:  # the stage must see eyes and mouth where they are
+        assert face.box[0] < x < face.box[2]
+        assert face.box[1] < y < face.box[3]
     clear = bench.try_letters(face, replace(WORD, opacity=1.0))
     beside = bench.try_letters(face, replace(WORD, manner="beside", centre=(0.5, 1.2)))
     assert clear.counts
