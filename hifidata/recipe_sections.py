@@ -127,8 +127,8 @@ class Detect(FileSettings):
     reduced_decode: bool = Field(
         False,
         description="look at large JPEGs decoded at 1/2 to 1/8, and decode whole only what passes; pays from about 4000 px "
-        "on: five-point detectors where three pictures in five are dropped, dlib at any share. Groups that hold intake "
-        "and detect only",
+        "on: five-point detectors where three pictures in five are dropped, dlib_hog at any share (docs/performance.md). "
+        "Where intake and detect are in different groups, intake decodes whole",
     )
 
 

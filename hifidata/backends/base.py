@@ -98,7 +98,7 @@ class FaceDetector(Protocol):
     """Finds faces.
 
     Attributes:
-        looks_at_px: longer side of the largest copy of a picture that it looks at; more pixels show it nothing more.
+        looks_at_px: longer side of the largest copy of a picture in which it searches for faces.
     """
 
     name: str
