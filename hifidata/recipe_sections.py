@@ -124,6 +124,12 @@ class Detect(FileSettings):
     min_listed_iou: float = Field(
         0.3, ge=0, le=1, description="overlap with the face box of the list, where it has one (imdb_face)"
     )
+    reduced_decode: bool = Field(
+        False,
+        description="look at large JPEGs decoded at 1/2 to 1/8, and decode whole only what passes; pays from about 4000 px "
+        "on: five-point detectors where three pictures in five are dropped, dlib_hog at any share (docs/performance.md). "
+        "Where intake and detect are in different groups, intake decodes whole",
+    )
 
 
 class Crop(Section):

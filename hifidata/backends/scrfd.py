@@ -36,6 +36,7 @@ class Scrfd:
     """
 
     name = "scrfd"
+    looks_at_px = CANVAS_PX
     min_score = 0.5
     """insightface's own cut."""
 

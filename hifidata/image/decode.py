@@ -16,6 +16,7 @@ from typing import Literal
 import cv2
 import numpy as np
 from cv2.typing import MatLike
+from numpy.typing import NDArray
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from hifidata.errors import IntakeError
@@ -63,6 +64,18 @@ _UPRIGHT: dict[int, Callable[[MatLike], MatLike]] = {
 }
 
 
+_REDUCED = {
+    1: 0,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
+"""libjpeg's own factors; beside a flag for colour OpenCV's are no longer grey."""
+
+_SWAPS_SIDES, _FLIPS_X, _FLIPS_Y = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
+"""Orientations under which the upright picture's axes are the stored one's, and run against them."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What ``decode`` accepts.
@@ -89,11 +102,13 @@ class Picture:
     """A decoded picture.
 
     Attributes:
-        rgb_u8: (H, W, 3) uint8 sRGB, C-contiguous, orientation applied.
+        rgb_u8: (H, W, 3) uint8 sRGB, C-contiguous, orientation applied; the whole picture or a reduced one.
         format: what the bytes were: a name from ``sniff.DECODABLE``.
         mode: Pillow's name for the pixels as stored (``RGB``, ``CMYK``, ``P``, ``I;16``, ...).
         exif_orientation: the orientation that was undone, 1 to 8.
         n_frames: of which ``rgb_u8`` is the first.
+        width_px, height_px: of the whole picture, upright.
+        reduced_by: 1, or how many of its pixels a side went into each of ``rgb_u8``: 2, 4 or 8.
     """
 
     rgb_u8: RgbU8
@@ -101,14 +116,28 @@ class Picture:
     mode: str
     exif_orientation: int
     n_frames: int
+    width_px: int
+    height_px: int
+    reduced_by: int = 1
+
+    def to_whole(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(..., 2) places in ``rgb_u8``, 0 at the outer edge of its first pixel, as such places in the whole picture.
+
+        Blocks are reduced from the stored picture's first pixel on, so that the last pixel of a side may show less than
+        ``reduced_by`` pixels. An orientation that turns the side round brings that one to the front.
+        """
+        flipped = self.exif_orientation in _FLIPS_X, self.exif_orientation in _FLIPS_Y
+        beyond = np.array(self.rgb_u8.shape[1::-1]) * self.reduced_by - (self.width_px, self.height_px)
+        return np.asarray(xy * self.reduced_by - beyond * flipped, np.float32)
 
 
-def decode(data: bytes, limits: Limits) -> Picture:
+def decode(data: bytes, limits: Limits, at_least_px: int | None = None) -> Picture:
     """Decodes a picture file.
 
     Args:
         data: the whole file.
         limits: what to accept.
+        at_least_px: plain JPEGs may come reduced, as far as this is left of the longer side; None: whole.
 
     Raises:
         IntakeError: with the reason, for every file that is not accepted.
@@ -118,10 +147,16 @@ def decode(data: bytes, limits: Limits) -> Picture:
     _check_size(kind, header.width_px, header.height_px, limits)
     if header.n_frames > 1 and limits.animated == "drop":
         raise IntakeError(Reason.ANIMATED, f"{kind}: {header.n_frames} frames; intake is set to drop such files")
-    mode, rgb_u8 = _decode_plain_jpeg(header) or _decode_with_pillow(kind, header)
+    size_wh, by = (header.width_px, header.height_px), 1
+    if at_least_px is not None:
+        by = max((factor for factor in _REDUCED if -(-max(size_wh) // factor) >= at_least_px), default=1)
+    plain = _decode_plain_jpeg(header, by)
+    mode, rgb_u8 = plain or _decode_with_pillow(kind, header)
     if header.orientation in _UPRIGHT:
         rgb_u8 = np.asarray(_UPRIGHT[header.orientation](rgb_u8), np.uint8)
-    return Picture(rgb_u8, kind, mode, header.orientation, header.n_frames)
+    width_px, height_px = size_wh[::-1] if header.orientation in _SWAPS_SIDES else size_wh
+    by = by if plain else 1
+    return Picture(rgb_u8, kind, mode, header.orientation, header.n_frames, width_px, height_px, by)
 
 
 def _accepted_kind(data: bytes, limits: Limits) -> str:
@@ -152,8 +187,8 @@ def _check_size(kind: str, width_px: int, height_px: int, limits: Limits) -> Non
         raise IntakeError(Reason.BAD_ASPECT, f"{found}, the longer side may be {limits.max_aspect:g} times the shorter")
 
 
-def _decode_plain_jpeg(header: Header) -> tuple[str, RgbU8] | None:
-    """Same library and same pixels as Pillow in less time; None hands difficult files to Pillow.
+def _decode_plain_jpeg(header: Header, by: int) -> tuple[str, RgbU8] | None:
+    """Same library and same pixels as Pillow in less time, reduced ``by`` a factor; None hands difficult files to Pillow.
 
     Only files whose end marker was found go in, so that nothing rests on how OpenCV treats truncated ones; it sees no EXIF
     to rotate by.
@@ -161,14 +196,14 @@ def _decode_plain_jpeg(header: Header) -> tuple[str, RgbU8] | None:
     if not (header.plain_mode and is_srgb(header.icc)):
         return None
     as_rgb = getattr(cv2, "IMREAD_COLOR_RGB", None)  # OpenCV 4.11 brought it; PaddleOCR's environment has 4.10
-    flags = (cv2.IMREAD_COLOR if as_rgb is None else as_rgb) | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = (cv2.IMREAD_COLOR if as_rgb is None else as_rgb) | cv2.IMREAD_IGNORE_ORIENTATION | _REDUCED[by]
     try:
         rgb_u8 = cv2.imdecode(np.frombuffer(header.pixels, np.uint8), flags)
         if as_rgb is None and rgb_u8 is not None:
             rgb_u8 = cv2.cvtColor(rgb_u8, cv2.COLOR_BGR2RGB)
     except cv2.error:
         return None
-    if rgb_u8 is None or rgb_u8.shape != (header.height_px, header.width_px, 3):
+    if rgb_u8 is None or rgb_u8.shape != (-(-header.height_px // by), -(-header.width_px // by), 3):
         return None
     return header.plain_mode, np.asarray(rgb_u8, np.uint8)
 

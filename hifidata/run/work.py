@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from hifidata.backends import providers
-from hifidata.errors import SampleError, WeightsError
+from hifidata.errors import IntakeError, SampleError, WeightsError
 from hifidata.image.encode import encode_jpeg, thumbnail_jpeg
 from hifidata.recipe import STAGE_NAMES, Recipe
 from hifidata.run.needs import explained
@@ -25,6 +25,7 @@ from hifidata.sources.base import Reader
 from hifidata.stages import STAGES
 from hifidata.stages.base import Columns, Sample, Stage
 from hifidata.stages.caption import stand_ins
+from hifidata.stages.detect import Detect
 from hifidata.stages.intake import Intake
 from hifidata.stages.verify import target_embedding
 from hifidata.store.downloads import Originals
@@ -68,12 +69,14 @@ class Worker:
                 self._stages = [stage(recipe) for stage in STAGES if stage.name in stage_names and stage.runs(recipe)]
             except WeightsError as error:
                 raise explained(error, recipe) from error
+        self._look_px = next((stage.look_px for stage in self._stages if isinstance(stage, Detect)), None)
         self._providers = dict.fromkeys(onnx_stages(recipe, stage_names), providers.here())
 
     def make_sample(self, task: IdentityTask, candidate: Candidate, row: Row) -> Sample:
         """A sample that reads its bytes from the source when asked for them."""
         recipe = self._recipe
-        return Sample(row, lambda: self._reader.read(candidate), recipe.intake.limits, recipe.crop.output_px)
+        limits, output_px = recipe.intake.limits, recipe.crop.output_px
+        return Sample(row, lambda: self._reader.read(candidate), limits, output_px, self._look_px)
 
     def process(self, task: IdentityTask) -> Outcome:
         """Everything, for a worker that has all stages."""
@@ -132,7 +135,7 @@ class Worker:
             sample.portrait_jpeg = encode_jpeg(sample.portrait_u8, output.jpeg_quality)
         is_final = has_crop or not sample.is_alive  # what is alive without a crop gets one in a later group
         if output.thumbnail_px and sample.has_pixels and sample.thumbnail is None and is_final:
-            shown = sample.portrait_u8 if has_crop else sample.rgb_u8
+            shown = sample.portrait_u8 if has_crop else sample.look.rgb_u8
             sample.thumbnail = thumbnail_jpeg(shown, output.thumbnail_px)
 
     def _apply(self, stage: Stage, samples: Sequence[Sample], parcel: Parcel) -> None:
@@ -178,7 +181,9 @@ class Worker:
             _fill(batch, stage.measure(batch))
         except SampleError as error:
             if len(batch) == 1:
-                _end(batch[0].row, stage.name, error.reason, error.message)
+                # where detection saw a reduced picture, damage may show when a later stage asks for the whole one
+                name = Intake.name if isinstance(error, IntakeError) else stage.name
+                _end(batch[0].row, name, error.reason, error.message)
                 return
             for sample in batch:  # one bad picture must not take its neighbours along
                 self._measure(stage, [sample])

@@ -45,9 +45,12 @@ class Sample:
         read: returns the encoded bytes; called once, until the pixels are released.
         limits: what intake accepts.
         output_px: side of the portrait.
+        look_px: what detection needs of a picture's longer side; None: all of it.
     """
 
-    def __init__(self, row: Row, read: Callable[[], bytes], limits: Limits, output_px: int) -> None:
+    def __init__(
+        self, row: Row, read: Callable[[], bytes], limits: Limits, output_px: int, look_px: int | None = None
+    ) -> None:
         self.row = row
         self.limits = limits
         self.portrait_jpeg: bytes | None = None
@@ -56,7 +59,8 @@ class Sample:
         self.held_encoded: bytes | None = None
         self._read = read
         self._output_px = output_px
-        self._rgb_u8: RgbU8 | None = None
+        self._look_px = look_px
+        self._picture: Picture | None = None
         self._portrait_u8: RgbU8 | None = None
 
     @property
@@ -70,21 +74,24 @@ class Sample:
             self.held_encoded = data
         return self.held_encoded
 
-    def decoded(self) -> Picture:
-        """Decodes the original bytes and keeps the pixels. Raises IntakeError."""
-        picture = decode(self.encoded, self.limits)
-        self._rgb_u8 = picture.rgb_u8
-        return picture
+    @property
+    def look(self) -> Picture:
+        """For intake and detection: the picture at hand, or else decoded as far as ``look_px`` asks. Raises IntakeError."""
+        if self._picture is None:
+            self._picture = decode(self.encoded, self.limits, self._look_px)
+        return self._picture
 
     @property
     def rgb_u8(self) -> RgbU8:
-        """(H, W, 3) uint8 sRGB, upright; decoded once until released."""
-        return self.decoded().rgb_u8 if self._rgb_u8 is None else self._rgb_u8
+        """(H, W, 3) uint8 sRGB, upright; the whole picture, decoded once until released. Raises IntakeError."""
+        if self._picture is None or self._picture.reduced_by > 1:
+            self._picture = decode(self.encoded, self.limits)
+        return self._picture.rgb_u8
 
     @property
     def has_pixels(self) -> bool:
         """Whether pixels to show are at hand."""
-        return self._rgb_u8 is not None or self._portrait_u8 is not None
+        return self._picture is not None or self._portrait_u8 is not None
 
     @property
     def is_alive(self) -> bool:
@@ -116,7 +123,7 @@ class Sample:
 
     def release(self, keep_encoded: bool) -> None:
         """Forgets decoded pixels, and the original bytes unless another worker group needs them; the portrait stays."""
-        self._rgb_u8 = self._portrait_u8 = None
+        self._picture = self._portrait_u8 = None
         if not keep_encoded:
             self.held_encoded = None
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hifidata import backends
 from hifidata.backends.base import FaceDetector, Faces
+from hifidata.image.decode import Picture
 from hifidata.recipe import Recipe
 from hifidata.recipe_sections import Detect as DetectSettings
 from hifidata.schema import Reason, Row, Verdict
@@ -21,7 +22,11 @@ from hifidata.stages.base import Columns, Sample, Stage
 
 
 class Detect(Stage):
-    """Boxes, five points and landmarks of the largest face, and how large the others are."""
+    """Boxes, five points and landmarks of the largest face, and how large the others are.
+
+    Attributes:
+        look_px: what it needs of a picture's longer side; None: the recipe has it look at whole pictures.
+    """
 
     name = "detect"
     needs = ("n_faces_raw",)
@@ -31,13 +36,17 @@ class Detect(Stage):
         super().__init__(recipe)
         self._min_score = recipe.detect.min_score
         self._detector: FaceDetector = backends.load("detect", recipe.detect.model, recipe.detect)
+        self.look_px = self._detector.looks_at_px if recipe.detect.reduced_decode else None
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
         """Columns of the main face, in pixels of the upright picture; null where there is no face."""
         rows = []
-        for sample, faces in zip(samples, self._detector.detect([s.rgb_u8 for s in samples]), strict=True):
-            height, width = sample.rgb_u8.shape[:2]
-            row = _face_row(faces, self._min_score, width, height) | {"detect_model": self._detector.name}
+        pictures = [sample.look for sample in samples]
+        found = self._detector.detect([picture.rgb_u8 for picture in pictures])
+        for sample, picture, faces in zip(samples, pictures, found, strict=True):
+            width, height = picture.width_px, picture.height_px
+            row = _face_row(_in_whole(picture, faces), self._min_score, width, height)
+            row["detect_model"] = self._detector.name
             rows.append(row | {"listed_face_iou": _listed_face_iou(sample.row.get("listed_face"), row, width, height)})
         return {name: [row[name] for row in rows] for name in rows[0]}
 
@@ -72,6 +81,23 @@ class Detect(Stage):
             message = f"the face found overlaps the list's by {overlap:.0%}, intersection over union"
             return Verdict(Reason.FACE_MISMATCH, overlap, settings.min_listed_iou, message)
         return None
+
+
+def _in_whole(picture: Picture, faces: Faces) -> Faces:
+    """Faces found in ``picture.rgb_u8``, in pixels of the whole picture.
+
+    Boxes and five-point networks count from the first pixel's edge, landmarks and what is made of them from its centre.
+    """
+    if picture.reduced_by == 1:
+        return faces
+    landmarks = faces.landmarks_px
+    half = np.float32(0 if landmarks is None else 0.5)
+    return Faces(
+        picture.to_whole(faces.xyxy_px.reshape(-1, 2, 2)).reshape(-1, 4),
+        faces.scores,
+        picture.to_whole(faces.kps_px + half) - half,
+        None if landmarks is None else picture.to_whole(landmarks + half) - half,
+    )
 
 
 def _face_row(faces: Faces, min_score: float, width: int, height: int) -> Row:

@@ -1,4 +1,4 @@
-"""Intake: are the bytes a picture that the recipe accepts? Decodes it, once."""
+"""Intake: are the bytes a picture that the recipe accepts? Decodes it, once, or as far as detection needs it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Intake(Stage):
         """Size, format and colour facts; the pixels stay with the sample. Raises IntakeError."""
         columns: Columns = {"width_px": [], "height_px": [], "exif_orientation": [], "colour_mode": [], "n_frames": []}
         for sample in samples:
-            picture = sample.decoded()
-            columns["height_px"].append(picture.rgb_u8.shape[0])
-            columns["width_px"].append(picture.rgb_u8.shape[1])
+            picture = sample.look
+            columns["height_px"].append(picture.height_px)
+            columns["width_px"].append(picture.width_px)
             columns["exif_orientation"].append(picture.exif_orientation)
             columns["colour_mode"].append(picture.mode)
             columns["n_frames"].append(picture.n_frames)

@@ -79,6 +79,7 @@ def test_exif_orientation_is_applied_exactly_once(kind: str, orientation: int) -
     stored = stored_for(orientation, Image.fromarray(scene()))
     picture = decode(saved(stored, kind.upper(), exif=exif_with(orientation), quality=95), Limits())
     assert picture.exif_orientation == orientation
+    assert (picture.height_px, picture.width_px) == picture.rgb_u8.shape[:2] == scene().shape[:2]
     assert mean_difference(picture.rgb_u8, scene()) < 3
 
 

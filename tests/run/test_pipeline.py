@@ -296,12 +296,12 @@ def test_each_picture_is_decoded_once_and_pixels_held_are_bounded(
     decoded: Counter[bytes] = Counter()
     held = most_held = 0
 
-    def counting(data: bytes, limits: Limits) -> Picture:
+    def counting(data: bytes, limits: Limits, at_least_px: int | None = None) -> Picture:
         nonlocal held, most_held
         decoded[data] += 1
         held += 1
         most_held = max(most_held, held)
-        return decode(data, limits)
+        return decode(data, limits, at_least_px)
 
     def releasing(sample: base.Sample, keep_encoded: bool) -> None:
         nonlocal held
