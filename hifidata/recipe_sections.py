@@ -157,7 +157,9 @@ class Watermark(ModelSettings):
 
     model: str | None = "rapidocr"
     max_text_overlap: float = Field(0.01, ge=0, le=1, description="share of the face (the oval in its box) under text")
-    min_text_score: float = Field(0.25, ge=0, le=1, description="certainty below which a line is no text")
+    min_text_score: float | None = Field(
+        None, ge=0, le=1, description="certainty below which a line is no text; null: the model's own default"
+    )
     min_characters: int = Field(2, ge=1)
 
 

@@ -158,16 +158,21 @@ SCORERS: Mapping[str, Backend] = {
         ("lightqnet",),
     ),
 }
-_TEXT_LIMITS = "0.01 of the face, certainty from 0.25, 2 characters: tuned with rapidocr, see docs/quality.md; the paper gives none"
+_TEXT_LIMITS = "0.01 of the face, 2 characters and this certainty: tuned {}, see docs/quality.md; the paper gives none"
 RECOGNIZERS: Mapping[str, Backend] = {
-    "rapidocr": Backend("rapidocr_text:RapidOcrText", "Apache-2.0 (PP-OCRv6)", origin=_TEXT_LIMITS, commercial=True),
-    "paddleocr": Backend(
-        "paddleocr_text:PaddleOcrText",
-        "Apache-2.0 (PP-OCRv6)",
-        origin=_TEXT_LIMITS,
-        weights=("paddleocr_det", "paddleocr_rec"),
+    "rapidocr": Backend(
+        "rapidocr_text:RapidOcrText", "Apache-2.0 (PP-OCRv6)", {"min_text_score": 0.25}, _TEXT_LIMITS.format("on it"),
+        commercial=True,
     ),
-}
+    "rapidocr_craft": Backend(
+        "craft:RapidOcrCraft", "Apache-2.0 (PP-OCRv6), MIT (CRAFT)", {"min_text_score": 0.4}, _TEXT_LIMITS.format("on it"),
+        ("craft",),
+    ),
+    "paddleocr": Backend(
+        "paddleocr_text:PaddleOcrText", "Apache-2.0 (PP-OCRv6)", {"min_text_score": 0.25}, _TEXT_LIMITS.format("with rapidocr"),
+        ("paddleocr_det", "paddleocr_rec"),
+    ),
+}  # fmt: skip
 CAPTIONERS: Mapping[str, Backend] = {
     "attributes": Backend("attribute_caption:AttributeCaptioner", "Apache-2.0 (ours)", commercial=True),
     "openai": Backend("openai_caption:OpenAiCaptioner", "that of the server's model", takes_settings=True),

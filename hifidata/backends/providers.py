@@ -27,7 +27,7 @@ CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 ONNX_BACKENDS = frozenset(
     {
-        "aligned_quality", "arcface", "ediffiqa", "fqa", "genderage", "gfpgan:Gfpgan", "hands", "mesh", "modnet",
+        "aligned_quality", "arcface", "craft", "ediffiqa", "fqa", "genderage", "gfpgan:Gfpgan", "hands", "mesh", "modnet",
         "rapidocr_text", "retinaface_mnet", "scrfd", "tddfa",
     }
 )  # fmt: skip

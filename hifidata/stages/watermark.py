@@ -58,11 +58,12 @@ class Watermark(Stage):
     @staticmethod
     def derive(rows: Sequence[Row], settings: WatermarkSettings) -> Columns:
         """Which regions count as text, and their share of the face."""
+        floor = settings.min_text_score or 0.0
         counted = [
             [
                 (text, share)
                 for text, score, share in json.loads(row["text_regions"])
-                if score >= settings.min_text_score and len("".join(text.split())) >= settings.min_characters
+                if score >= floor and len("".join(text.split())) >= settings.min_characters
             ]
             for row in rows
         ]

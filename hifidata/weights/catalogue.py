@@ -233,6 +233,10 @@ _TEXT = (
         )
     ),
     Weight(
+        "craft", "craft_mlt_25k.onnx", "MIT (CRAFT); trained on SynthText and ICDAR 2017 MLT", None, ("watermark:rapidocr_craft",),
+        f"{HUB}/ml6team/craft-onnx/resolve/0f8a2bae7dcd3f5166323b9d9000d7a0bd075fea/craft.onnx",
+    ),
+    Weight(
         "paddleocr_det", "PP-OCRv6_small_det_onnx", "Apache-2.0", True, ("watermark:paddleocr",),
         Hub(
             "PaddlePaddle/PP-OCRv6_small_det_onnx", "28fe5895c24fd108c19eb3e8479f4ab385fbfc62",

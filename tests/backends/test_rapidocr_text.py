@@ -10,11 +10,13 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 from rapidocr import RapidOCR
 
+from hifidata import backends
 from hifidata.backends.base import Faces, RgbU8, TextRegions
 from hifidata.backends.rapidocr_text import RapidOcrText
 from hifidata.backends.text_lines import UNREAD, Look, cut_line, lines_of, reading_of, regions_of
-from hifidata.recipe_sections import Watermark
 from hifidata.stages.watermark import certainty, face_region
+
+MIN_SCORE = (backends.find("watermark", "rapidocr").defaults or {})["min_text_score"]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def written_on(region: RgbU8, text: str, opacity: float = 1.0, height: float = 0
 
 
 def readings(found: TextRegions) -> list[str]:
-    return [text for text, score in zip(found.texts, found.scores, strict=True) if score >= Watermark().min_text_score]
+    return [text for text, score in zip(found.texts, found.scores, strict=True) if score >= MIN_SCORE]
 
 
 @pytest.mark.parametrize(("opacity", "turn_deg"), [(1.0, 0), (0.6, 0), (0.8, 20), (1.0, -30)])
@@ -56,7 +58,7 @@ def test_plain_faces_have_no_text(recognizer: RapidOcrText, portraits: list[tupl
         found = recognizer.find([region])[0]
         kps_px = faces.kps_px[0] - (faces.xyxy_px[0][:2] - box[:2])
         lines = zip(found.quads_px, found.texts, found.scores, strict=True)
-        assert all(certainty(*line, kps_px) < Watermark().min_text_score for line in lines)
+        assert all(certainty(*line, kps_px) < MIN_SCORE for line in lines)
 
 
 @pytest.mark.parametrize("side_px", [160, 1400])
@@ -77,7 +79,7 @@ def test_a_line_in_a_script_the_recogniser_lacks_is_reported_as_unread(recognize
     ImageDraw.Draw(region).text((150, 150), text, fill="white", font=font, anchor="mm")
     found = recognizer.find([np.asarray(region)])[0]
     assert found.texts == (UNREAD,)
-    assert found.scores[0] >= Watermark().min_text_score
+    assert found.scores[0] >= MIN_SCORE
 
 
 def test_a_line_seen_at_both_sizes_is_one_line_and_rather_the_one_that_was_read() -> None:
