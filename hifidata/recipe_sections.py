@@ -128,7 +128,7 @@ class Detect(FileSettings):
         False,
         description="look at large JPEGs decoded at 1/2 to 1/8, and decode whole only what passes; pays from about 4000 px "
         "on: five-point detectors where three pictures in five are dropped, dlib_hog at any share (docs/performance.md). "
-        "Where intake and detect are in different groups, intake decodes whole",
+        "Where intake and detect are in different groups, intake decodes whole, and it never pays",
     )
 
 
@@ -160,7 +160,7 @@ class Watermark(ModelSettings):
     min_text_score: float | None = Field(
         None, ge=0, le=1, description="certainty below which a line is no text; null: the model's own default"
     )
-    min_characters: int = Field(2, ge=1)
+    min_characters: int = Field(2, ge=1, description="of a line that was read; others count whatever their length")
 
 
 class Occlusion(OcclusionModelSettings):

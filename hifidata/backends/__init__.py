@@ -158,18 +158,20 @@ SCORERS: Mapping[str, Backend] = {
         ("lightqnet",),
     ),
 }
-_TEXT_LIMITS = "0.01 of the face, 2 characters and this certainty: tuned {}, see docs/quality.md; the paper gives none"
+_TEXT_LIMITS = "0.01 of the face, 2 characters, 0.25: tuned with rapidocr; "
+_TEXT_SOURCE = "see docs/quality.md; the paper gives none"
 RECOGNIZERS: Mapping[str, Backend] = {
     "rapidocr": Backend(
-        "rapidocr_text:RapidOcrText", "Apache-2.0 (PP-OCRv6)", {"min_text_score": 0.25}, _TEXT_LIMITS.format("on it"),
+        "rapidocr_text:RapidOcrText", "Apache-2.0 (PP-OCRv6)", {"min_text_score": 0.25}, _TEXT_LIMITS + _TEXT_SOURCE,
         commercial=True,
     ),
     "rapidocr_craft": Backend(
-        "craft:RapidOcrCraft", "Apache-2.0 (PP-OCRv6), MIT (CRAFT)", {"min_text_score": 0.4}, _TEXT_LIMITS.format("on it"),
+        "craft:RapidOcrCraft", "Apache-2.0 (PP-OCRv6), MIT (CRAFT)", {"min_text_score": 0.4},
+        f"{_TEXT_LIMITS}0.4: tuned on it; {_TEXT_SOURCE}",
         ("craft",),
     ),
     "paddleocr": Backend(
-        "paddleocr_text:PaddleOcrText", "Apache-2.0 (PP-OCRv6)", {"min_text_score": 0.25}, _TEXT_LIMITS.format("with rapidocr"),
+        "paddleocr_text:PaddleOcrText", "Apache-2.0 (PP-OCRv6)", {"min_text_score": 0.25}, _TEXT_LIMITS + _TEXT_SOURCE,
         ("paddleocr_det", "paddleocr_rec"),
     ),
 }  # fmt: skip
@@ -281,7 +283,7 @@ def own_paths(backend: Backend, settings: Any) -> list[Path]:
     if named is None:
         return []
     folder = Path(named).expanduser()
-    if len(backend.weights) < 2:
+    if len(backend.weights) == 1 and entry(backend.weights[0]).is_folder:
         return [folder]
     return [folder / entry(name).file for name in backend.weights]
 

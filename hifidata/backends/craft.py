@@ -15,10 +15,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hifidata.backends import text_lines
 from hifidata.backends.base import F32, RgbU8, TextRegions
 from hifidata.backends.onnx_model import OnnxModel
 from hifidata.backends.rapidocr_text import RapidOcrText
+from hifidata.backends.text_lines import LETTERS, UNREAD
 from hifidata.errors import WeightsError
 from hifidata.weights.advice import right_file
 
@@ -26,13 +26,13 @@ SIDE_PX = 608
 """Longest side at which letters are searched; both sides are multiples of ``STEP_PX``."""
 
 STEP_PX = 32
-MEAN, DEVIATION = np.array([(0.485, 0.456, 0.406), (0.229, 0.224, 0.225)], np.float32)
+_MEAN, _DEVIATION = np.array([(0.485, 0.456, 0.406), (0.229, 0.224, 0.225)], np.float32)
 
 MIN_LIKELIHOOD = 0.1
 """Places above it, side by side, are one region."""
 
-LETTERS = "[letters]"
-"""Stands for what CRAFT found and PP-OCR did not read."""
+SAME_SHARE = 0.5
+"""Letters of which more than this lies on a line that was read are that line's."""
 
 _TRIED_PX = 64
 
@@ -44,7 +44,7 @@ class RapidOcrCraft:
         weights: the CRAFT graph, from (1, 3, H, W) to two maps of half that size; they may be the first or the last axis.
 
     Raises:
-        WeightsError: no such graph.
+        WeightsError: no such graph, or one for pictures of a fixed size.
     """
 
     name = "rapidocr_craft"
@@ -54,6 +54,10 @@ class RapidOcrCraft:
         self._graph = OnnxModel(weights, [(1, 3, _TRIED_PX, _TRIED_PX)])
         half = _TRIED_PX // 2
         shape = self._graph.try_out([(None, None, None)])[0].shape
+        if None not in next(iter(self._graph.inputs.values())):
+            raise WeightsError(
+                f"{weights}: takes pictures of one size only; export it with open height and width ({right_file(weights)})"
+            )
         if shape not in ((1, 2, half, half), (1, half, half, 2)):
             raise WeightsError(
                 f"{weights}: another graph than expected: it gives {list(shape)} for {_TRIED_PX} x {_TRIED_PX} pixels, expected two "
@@ -62,7 +66,11 @@ class RapidOcrCraft:
         self._maps_are_last = shape[-1] == 2
 
     def find(self, pictures: Sequence[RgbU8]) -> list[TextRegions]:
-        """One ``TextRegions`` per picture: the lines that were read, and ``LETTERS``. Raises ModelError where a network refuses."""
+        """One ``TextRegions`` per picture: the lines that were read, and ``LETTERS`` elsewhere.
+
+        Raises:
+            ModelError: a network refused a picture.
+        """
         read = self._reader.find(pictures)
         return [merged(lines, self._letters(picture)) for lines, picture in zip(read, pictures, strict=True)]
 
@@ -70,34 +78,42 @@ class RapidOcrCraft:
         scale = SIDE_PX / max(picture.shape[:2])
         size = [max(STEP_PX, round(side * scale / STEP_PX) * STEP_PX) for side in picture.shape[1::-1]]
         sized = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-        normal = (sized.astype(np.float32) / 255 - MEAN) / DEVIATION
+        normal = (sized.astype(np.float32) / 255 - _MEAN) / _DEVIATION
         maps = self._graph(np.ascontiguousarray(normal.transpose(2, 0, 1)[None]))[0][0]
         return regions_of(maps[..., 0] if self._maps_are_last else maps[0], picture.shape[:2])
 
 
 def regions_of(likelihood: F32, shape: Sequence[int]) -> TextRegions:
-    """Where a map (h, w) of 0 to 1 says that letters are, in pixels of a picture of this height and width."""
+    """Where a map (h, w) of 0 to 1 says that letters are, in pixels of a picture of this height and width.
+
+    The quads run through the centres of the outermost places.
+    """
     pixel = np.array(shape[::-1], np.float32) / likelihood.shape[::-1]
-    n_labels, labels = cv2.connectedComponents((likelihood > MIN_LIKELIHOOD).astype(np.uint8))
-    places = [np.argwhere(labels == label) for label in range(1, n_labels)]
-    quads = [cv2.boxPoints(cv2.minAreaRect(((place[:, ::-1] + 0.5) * pixel).astype(np.float32))) for place in places]
-    scores = [min(float(likelihood[tuple(place.T)].max()), 1.0) for place in places]
+    _, labels, extents, _ = cv2.connectedComponentsWithStats((likelihood > MIN_LIKELIHOOD).astype(np.uint8))
+    quads, scores = [], []
+    for label, (left, top, width, height, _) in enumerate(extents[1:], start=1):
+        part = np.s_[top : top + height, left : left + width]
+        is_place = labels[part] == label
+        xy = np.argwhere(is_place)[:, ::-1] + (left + 0.5, top + 0.5)
+        quads.append(cv2.boxPoints(cv2.minAreaRect((xy * pixel).astype(np.float32))))
+        scores.append(min(float(likelihood[part][is_place].max()), 1.0))
     return TextRegions(
-        np.array(quads, np.float32).reshape(-1, 4, 2), (LETTERS,) * len(places), np.array(scores, np.float32)
+        np.array(quads, np.float32).reshape(-1, 4, 2), (LETTERS,) * len(quads), np.array(scores, np.float32)
     )
 
 
 def merged(lines: TextRegions, letters: TextRegions) -> TextRegions:
-    """The lines that were read and the letters elsewhere; a line is as certain as the letters on it, if that is more."""
-    is_read = np.array([text != text_lines.UNREAD for text in lines.texts], bool)
+    """The lines that were read, at least as certain as the letters on them, and the letters elsewhere."""
+    is_read = np.array([text != UNREAD for text in lines.texts], bool)
     quads, scores = lines.quads_px[is_read], lines.scores[is_read].copy()
     is_elsewhere = np.ones(len(letters.texts), bool)
     for number, (quad, score) in enumerate(zip(letters.quads_px, letters.scores, strict=True)):
-        same = np.array([text_lines.iou(quad, line) > text_lines.SAME_LINE_IOU for line in quads], bool)
-        scores[same] = np.maximum(scores[same], score)
-        is_elsewhere[number] = not same.any()
+        area = max(cv2.contourArea(quad), 1e-6)
+        is_on = np.array([cv2.intersectConvexConvex(quad, line)[0] > SAME_SHARE * area for line in quads], bool)
+        scores[is_on] = np.maximum(scores[is_on], score)
+        is_elsewhere[number] = not is_on.any()
     return TextRegions(
         np.concatenate([quads, letters.quads_px[is_elsewhere]]),
-        tuple(text for text in lines.texts if text != text_lines.UNREAD) + (LETTERS,) * int(is_elsewhere.sum()),
+        tuple(text for text in lines.texts if text != UNREAD) + (LETTERS,) * int(is_elsewhere.sum()),
         np.concatenate([scores, letters.scores[is_elsewhere]]),
     )

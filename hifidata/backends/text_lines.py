@@ -39,6 +39,12 @@ READ_HEIGHT_PX = 48
 UNREAD = "[unread]"
 """Stands for a line that could not be read: a script the recogniser does not know, too faint, or no text."""
 
+LETTERS = "[letters]"
+"""Stands for letters that another network than the recogniser's found, where nothing was read."""
+
+STAND_INS = (UNREAD, LETTERS)
+"""No readings: how many characters they stand for is not known."""
+
 MIN_READING = 0.5
 MIN_SHORT_READING = 0.9
 """A line counts as read from this confidence of the recogniser, the second where it has only two characters; one alone is read

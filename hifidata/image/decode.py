@@ -63,17 +63,19 @@ _UPRIGHT: dict[int, Callable[[MatLike], MatLike]] = {
     8: lambda rgb_u8: cv2.rotate(rgb_u8, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
 
-
 _REDUCED = {
     1: 0,
     2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
     4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
-"""libjpeg's own factors; beside a flag for colour OpenCV's are no longer grey."""
+"""OpenCV's flags for libjpeg's own factors. They say grey, but a flag for colour beside them has its way."""
 
-_SWAPS_SIDES, _FLIPS_X, _FLIPS_Y = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
-"""Orientations under which the upright picture's axes are the stored one's, and run against them."""
+_SWAPS_SIDES = (5, 6, 7, 8)
+"""Orientations whose upright picture is as wide as the stored one is high."""
+
+_FLIPS_X, _FLIPS_Y = (2, 3, 6, 7), (3, 4, 7, 8)
+"""Orientations whose upright picture begins, on that axis, where the stored one ends."""
 
 
 @dataclass(frozen=True)
@@ -152,11 +154,11 @@ def decode(data: bytes, limits: Limits, at_least_px: int | None = None) -> Pictu
         by = max((factor for factor in _REDUCED if -(-max(size_wh) // factor) >= at_least_px), default=1)
     plain = _decode_plain_jpeg(header, by)
     mode, rgb_u8 = plain or _decode_with_pillow(kind, header)
+    reduced_by = by if plain else 1
     if header.orientation in _UPRIGHT:
         rgb_u8 = np.asarray(_UPRIGHT[header.orientation](rgb_u8), np.uint8)
     width_px, height_px = size_wh[::-1] if header.orientation in _SWAPS_SIDES else size_wh
-    by = by if plain else 1
-    return Picture(rgb_u8, kind, mode, header.orientation, header.n_frames, width_px, height_px, by)
+    return Picture(rgb_u8, kind, mode, header.orientation, header.n_frames, width_px, height_px, reduced_by)
 
 
 def _accepted_kind(data: bytes, limits: Limits) -> str:

@@ -76,7 +76,7 @@ class Sample:
 
     @property
     def look(self) -> Picture:
-        """For intake and detection: the picture at hand, or else decoded as far as ``look_px`` asks. Raises IntakeError."""
+        """For intake, detection and thumbnails: the picture at hand, else decoded as far as ``look_px`` asks. Raises IntakeError."""
         if self._picture is None:
             self._picture = decode(self.encoded, self.limits, self._look_px)
         return self._picture

@@ -58,13 +58,8 @@ class Watermark(Stage):
     @staticmethod
     def derive(rows: Sequence[Row], settings: WatermarkSettings) -> Columns:
         """Which regions count as text, and their share of the face."""
-        floor = settings.min_text_score or 0.0
         counted = [
-            [
-                (text, share)
-                for text, score, share in json.loads(row["text_regions"])
-                if score >= floor and len("".join(text.split())) >= settings.min_characters
-            ]
+            [(text, share) for text, score, share in json.loads(row["text_regions"]) if _counts(text, score, settings)]
             for row in rows
         ]
         return {
@@ -81,6 +76,12 @@ class Watermark(Stage):
         return Verdict(
             Reason.TEXT_ON_FACE, overlap, settings.max_text_overlap, f"text covers {overlap:.1%} of the face"
         )
+
+
+def _counts(text: str, score: float, settings: WatermarkSettings) -> bool:
+    if settings.min_text_score is None or score < settings.min_text_score:
+        return False
+    return text in text_lines.STAND_INS or len("".join(text.split())) >= settings.min_characters
 
 
 def face_region(rgb_u8: RgbU8, box: F32) -> tuple[RgbU8, F32]:

@@ -234,7 +234,7 @@ _TEXT = (
     ),
     Weight(
         "craft", "craft_mlt_25k.onnx", "MIT (CRAFT); trained on SynthText and ICDAR 2017 MLT", None, ("watermark:rapidocr_craft",),
-        f"{HUB}/ml6team/craft-onnx/resolve/0f8a2bae7dcd3f5166323b9d9000d7a0bd075fea/craft.onnx",
+        None, 83_058_279, "364f7e9579f741090013ce7ffd8ab6aeb7e9462b12cb4b0247e3772f884d9f62",
     ),
     Weight(
         "paddleocr_det", "PP-OCRv6_small_det_onnx", "Apache-2.0", True, ("watermark:paddleocr",),

@@ -9,11 +9,13 @@ import pytest
 
 from hifidata import backends, weights
 from hifidata.backends.base import Faces, RgbU8, TextRegions
-from hifidata.backends.craft import LETTERS, MIN_LIKELIHOOD, RapidOcrCraft, merged, regions_of
-from hifidata.backends.text_lines import UNREAD
+from hifidata.backends.craft import MIN_LIKELIHOOD, RapidOcrCraft, merged, regions_of
+from hifidata.backends.text_lines import LETTERS, UNREAD
 from hifidata.errors import WeightsError
+from hifidata.recipe import load_recipe
 from hifidata.stages.watermark import certainty, face_region
 from tests.backends.test_rapidocr_text import written_on
+from tests.conftest import PROJECT_ROOT
 from tests.made_graphs import make_graph
 
 OPEN = [1, 3, "height", "width"]
@@ -79,13 +81,14 @@ def test_an_empty_map_has_no_regions() -> None:
     assert (found.quads_px.shape, found.texts, found.scores.shape) == ((0, 4, 2), (), (0,))
 
 
-def test_what_was_read_stays_and_takes_the_certainty_of_letters_on_it() -> None:
-    lines = text(((0, 0, 100, 20), "SAMPLE", 0.3), ((0, 50, 100, 70), UNREAD, 0.9), ((0, 80, 100, 99), "PRESS", 0.8))
-    letters = text(((2, 1, 98, 19), LETTERS, 0.7), ((200, 0, 240, 20), LETTERS, 0.4), ((0, 81, 99, 98), LETTERS, 0.2))
-    found = merged(lines, letters)
-    assert found.texts == ("SAMPLE", "PRESS", LETTERS)
-    assert found.scores.tolist() == pytest.approx([0.7, 0.8, 0.4])
-    assert found.quads_px[:, 0].tolist() == [[0, 0], [0, 80], [200, 0]]
+def test_what_was_read_stays_and_takes_the_certainty_of_the_letters_on_it() -> None:
+    lines = text(((0, 0, 100, 20), "TWO WORDS", 0.3), ((0, 50, 100, 70), UNREAD, 0.9), ((0, 80, 100, 99), "PRESS", 0.8))
+    on_lines = [((2, 1, 45, 19), LETTERS, 0.6), ((55, 1, 98, 25), LETTERS, 0.7), ((0, 81, 99, 98), LETTERS, 0.2)]
+    elsewhere = [((200, 0, 240, 20), LETTERS, 0.4), ((50, 15, 98, 35), LETTERS, 0.9)]
+    found = merged(lines, text(*on_lines, *elsewhere))
+    assert found.texts == ("TWO WORDS", "PRESS", LETTERS, LETTERS)
+    assert found.scores.tolist() == pytest.approx([0.7, 0.8, 0.4, 0.9])
+    assert found.quads_px[:, 0].tolist() == [[0, 0], [0, 80], [200, 0], [50, 15]]
     assert merged(text(), text()).texts == ()
 
 
@@ -96,20 +99,38 @@ def test_letters_count_in_the_place_of_an_eye_too() -> None:
 
 
 def test_another_graph_is_one_clear_line(tmp_path: Path) -> None:
-    path = make_graph(tmp_path / "craft.onnx", [("Identity", ["input"], "output")], (OPEN, OPEN))
+    path = tmp_path / "craft.onnx"
     with pytest.raises(WeightsError, match="another graph than expected: it gives") as caught:
-        RapidOcrCraft(path)
+        RapidOcrCraft(make_graph(path, [("Identity", ["input"], "output")], (OPEN, OPEN)))
     assert "\n" not in str(caught.value)
-    (tmp_path / "cut.onnx").write_bytes(brightness(tmp_path / "craft.onnx", "first").read_bytes()[:100])
+    fixed = ([1, 3, 64, 64], [1, 2, 32, 32])
+    with pytest.raises(WeightsError, match="takes pictures of one size only"):
+        RapidOcrCraft(make_graph(path, [*BRIGHTNESS, ("Identity", ["maps"], "output")], fixed, {"much": 9.0}))
+    path.write_bytes(brightness(path, "first").read_bytes()[:100])
     with pytest.raises(WeightsError, match="not a complete ONNX graph"):
-        RapidOcrCraft(tmp_path / "cut.onnx")
+        RapidOcrCraft(path)
+
+
+def test_a_folder_of_one_s_own_holds_the_graph_under_its_name(tmp_path: Path) -> None:
+    brightness(tmp_path / "craft_mlt_25k.onnx", "first")
+    section = load_recipe(PROJECT_ROOT / "pipelines" / "folder.yaml", [f"watermark.{line}" for line in (
+        "model=rapidocr_craft", f"folder={tmp_path}")]).watermark  # fmt: skip
+    assert section.min_text_score == 0.4
+    assert backends.load("watermark", "rapidocr_craft", section).name == "rapidocr_craft"
+
+
+def test_the_paper_s_recipe_takes_the_certainty_of_the_model_that_is_named() -> None:
+    paper = PROJECT_ROOT / "pipelines" / "paper.yaml"
+    named = [[], ["watermark.model=rapidocr_craft"]]
+    assert [load_recipe(paper, overrides).watermark.min_text_score for overrides in named] == [0.25, 0.4]
 
 
 def test_the_real_network_finds_words_and_none_on_plain_faces(portraits: list[tuple[RgbU8, Faces]]) -> None:
     try:
-        craft = RapidOcrCraft(weights.find("craft"))
+        path = weights.find("craft")
     except WeightsError as error:
         pytest.skip(str(error))
+    craft = RapidOcrCraft(path)
     floor = (backends.find("watermark", "rapidocr_craft").defaults or {})["min_text_score"]
     for picture, faces in portraits[:3]:
         region, _ = face_region(picture, faces.xyxy_px[0])

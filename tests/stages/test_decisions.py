@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hifidata import recipe as settings
-from hifidata.backends.text_lines import UNREAD
+from hifidata.backends.text_lines import STAND_INS, UNREAD
 from hifidata.schema import Reason, canonical
 from hifidata.stages.crop import Crop
 from hifidata.stages.dedup import Dedup
@@ -97,6 +97,14 @@ def text_row(*regions: tuple[str, float, float]) -> dict[str, Any]:
 def test_only_text_that_is_text_and_covers_the_face_counts(regions: Any, reason: Reason | None) -> None:
     section = settings.Watermark(max_text_overlap=0.02, min_text_score=0.5, min_characters=2)
     assert decided(Watermark, text_row(*regions), section) is reason
+
+
+@pytest.mark.parametrize("stand_in", STAND_INS)
+def test_what_was_not_read_counts_however_long_text_must_be(stand_in: str) -> None:
+    section = settings.Watermark(min_text_score=0.5, min_characters=20)
+    assert decided(Watermark, text_row((stand_in, 0.5, 0.2)), section) is Reason.TEXT_ON_FACE
+    assert decided(Watermark, text_row((stand_in, 0.49, 0.2)), section) is None
+    assert decided(Watermark, text_row(("ALAMY", 0.95, 0.2)), section) is None
 
 
 def dedup_row(image_id: str, phash: str, quality: float, sha: str = "") -> dict[str, Any]:
