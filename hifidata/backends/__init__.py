@@ -166,8 +166,8 @@ RECOGNIZERS: Mapping[str, Backend] = {
         commercial=True,
     ),
     "rapidocr_craft": Backend(
-        "craft:RapidOcrCraft", "Apache-2.0 (PP-OCRv6), MIT (CRAFT)", {"min_text_score": 0.4},
-        f"{_TEXT_LIMITS}0.4: tuned on it; {_TEXT_SOURCE}",
+        "craft:RapidOcrCraft", "Apache-2.0 (PP-OCRv6), MIT (CRAFT)", {"min_text_score": 0.6},
+        f"{_TEXT_LIMITS}0.6: tuned on it; {_TEXT_SOURCE}",
         ("craft",),
     ),
     "paddleocr": Backend(

@@ -115,14 +115,14 @@ def test_a_folder_of_one_s_own_holds_the_graph_under_its_name(tmp_path: Path) ->
     brightness(tmp_path / "craft_mlt_25k.onnx", "first")
     section = load_recipe(PROJECT_ROOT / "pipelines" / "folder.yaml", [f"watermark.{line}" for line in (
         "model=rapidocr_craft", f"folder={tmp_path}")]).watermark  # fmt: skip
-    assert section.min_text_score == 0.4
+    assert section.min_text_score == 0.6
     assert backends.load("watermark", "rapidocr_craft", section).name == "rapidocr_craft"
 
 
 def test_the_paper_s_recipe_takes_the_certainty_of_the_model_that_is_named() -> None:
     paper = PROJECT_ROOT / "pipelines" / "paper.yaml"
     named = [[], ["watermark.model=rapidocr_craft"]]
-    assert [load_recipe(paper, overrides).watermark.min_text_score for overrides in named] == [0.25, 0.4]
+    assert [load_recipe(paper, overrides).watermark.min_text_score for overrides in named] == [0.25, 0.6]
 
 
 def test_the_real_network_finds_words_and_none_on_plain_faces(portraits: list[tuple[RgbU8, Faces]]) -> None:
