@@ -301,11 +301,7 @@ IMAGE_COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("inter_eye_px", "float32", "distance of the eye centres in the oriented picture"),
     ("text_regions", "string", "JSON list of [text, certainty that it is text, share of the face], largest first"),
     ("text_overlap", "float32", "share of the face, the oval in its box, covered by the regions that count as text"),
-    (
-        "text_found",
-        "string",
-        "text that counts, ' | ' between regions; [unread] and [letters] stand for what was found and not read",
-    ),
+    ("text_found", "string", "text that counts, ' | ' between regions; [unread], [letters]: found and not read"),
     ("watermark_model", "string", "text recogniser"),
     ("occlusion_answer", "string", "what the occlusion model said"),
     ("occlusion_found", "string", "what the model itself names, ' | ' between; null where it describes freely"),

@@ -158,20 +158,19 @@ SCORERS: Mapping[str, Backend] = {
         ("lightqnet",),
     ),
 }
-_TEXT_LIMITS = "0.01 of the face, 2 characters, 0.25: tuned with rapidocr; "
-_TEXT_SOURCE = "see docs/quality.md; the paper gives none"
+_TEXT_LIMITS = "0.01 of the face, 2 characters{}: tuned with rapidocr{}; see docs/quality.md; the paper gives none"
 RECOGNIZERS: Mapping[str, Backend] = {
     "rapidocr": Backend(
-        "rapidocr_text:RapidOcrText", "Apache-2.0 (PP-OCRv6)", {"min_text_score": 0.25}, _TEXT_LIMITS + _TEXT_SOURCE,
+        "rapidocr_text:RapidOcrText", "Apache-2.0 (PP-OCRv6)", {"min_text_score": 0.25}, _TEXT_LIMITS.format(", certainty 0.25", ""),
         commercial=True,
     ),
     "rapidocr_craft": Backend(
         "craft:RapidOcrCraft", "Apache-2.0 (PP-OCRv6), MIT (CRAFT)", {"min_text_score": 0.6},
-        f"{_TEXT_LIMITS}0.6: tuned on it; {_TEXT_SOURCE}",
+        _TEXT_LIMITS.format("", "; certainty 0.6: on it"),
         ("craft",),
     ),
     "paddleocr": Backend(
-        "paddleocr_text:PaddleOcrText", "Apache-2.0 (PP-OCRv6)", {"min_text_score": 0.25}, _TEXT_LIMITS + _TEXT_SOURCE,
+        "paddleocr_text:PaddleOcrText", "Apache-2.0 (PP-OCRv6)", {"min_text_score": 0.25}, _TEXT_LIMITS.format(", certainty 0.25", ""),
         ("paddleocr_det", "paddleocr_rec"),
     ),
 }  # fmt: skip

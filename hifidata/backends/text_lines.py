@@ -111,7 +111,7 @@ def regions_of(lines: Sequence[Line], readings: Sequence[str]) -> TextRegions:
     kept: list[tuple[F32, str, float]] = []
     found = [(quad, text, certainty) for (quad, certainty), text in zip(lines, readings, strict=True)]
     for line in sorted(found, key=lambda line: (line[1] == UNREAD, -line[2])):
-        if all(iou(line[0], better) <= SAME_LINE_IOU for better, _, _ in kept):
+        if all(_iou(line[0], better) <= SAME_LINE_IOU for better, _, _ in kept):
             kept.append(line)
     kept.sort(key=lambda line: -line[2])
     return TextRegions(
@@ -121,8 +121,7 @@ def regions_of(lines: Sequence[Line], readings: Sequence[str]) -> TextRegions:
     )
 
 
-def iou(quad_px: F32, other_px: F32) -> float:
-    """Intersection over union of two (4, 2) quads."""
+def _iou(quad_px: F32, other_px: F32) -> float:
     shared = float(cv2.intersectConvexConvex(quad_px, other_px)[0])
     return shared / max(cv2.contourArea(quad_px) + cv2.contourArea(other_px) - shared, 1e-6)
 
