@@ -20,7 +20,6 @@ FAINT_LEVELS = 25.0
 CLEAR_LEVELS, CLEAR_FONT_PX = 40.0, 12.0
 """Of what must be found, the part that has a row of its own because nobody would miss it."""
 
-HALVES = ("A", "B")
 THUMBNAIL_PX = 220
 
 
@@ -99,14 +98,14 @@ def share(trials: Sequence[Trial]) -> str:
     return f"{n_found / len(trials):.1%} of {len(trials)} ({interval(n_found, len(trials))})" if trials else "none"
 
 
-def shares(trials: Iterable[Trial]) -> list[str]:
+def shares(trials: Iterable[Trial], halves: Sequence[str]) -> list[str]:
     """``share`` of each half."""
     every = list(trials)
-    return [share([trial for trial in every if trial.half == half]) for half in HALVES]
+    return [share([trial for trial in every if trial.half == half]) for half in halves]
 
 
-def recall_table(trials: Sequence[Trial]) -> Iterator[tuple[object, ...]]:
-    """(what, half A, half B); what need not be found has rows of its own."""
+def recall_table(trials: Sequence[Trial], halves: Sequence[str]) -> Iterator[tuple[object, ...]]:
+    """(what, share of every half); what need not be found has rows of its own."""
     kinds: Mapping[str, Callable[[Trial], bool]] = {
         "text on the face: found": lambda trial: trial.counts,
         f"   of it, {CLEAR_LEVELS:g} levels or more, font of {CLEAR_FONT_PX:g} px or more": lambda trial: (
@@ -118,11 +117,11 @@ def recall_table(trials: Sequence[Trial]) -> Iterator[tuple[object, ...]]:
         "beside the face, none of it on it: dropped": lambda trial: trial.contrast is None,
     }
     for title, belongs in kinds.items():
-        yield title, *shares(filter(belongs, trials))
+        yield title, *shares(filter(belongs, trials), halves)
 
 
-def group_table(trials: Iterable[Trial]) -> Iterator[tuple[object, ...]]:
-    """(grouping, group, half A, half B) of the text that must be found."""
+def group_table(trials: Iterable[Trial], halves: Sequence[str]) -> Iterator[tuple[object, ...]]:
+    """(grouping, group, share of every half) of the text that must be found."""
     counted = [trial for trial in trials if trial.counts]
     for title, group_of in GROUPINGS.items():
         groups = defaultdict[str, list[Trial]](list)
@@ -130,19 +129,19 @@ def group_table(trials: Iterable[Trial]) -> Iterator[tuple[object, ...]]:
             if (group := group_of(trial)) is not None:
                 groups[group].append(trial)
         for group in sorted(groups, key=_lower_edge):
-            yield title, group, *shares(groups[group])
+            yield title, group, *shares(groups[group], halves)
 
 
 def _lower_edge(group: str) -> tuple[float, str]:
     return (float(group.split("-")[0]) if group[0].isdigit() else 0.0), group
 
 
-def contact_sheets(trials: Iterable[Trial], folder: Path) -> None:
+def contact_sheets(trials: Iterable[Trial], folder: Path, halves: Sequence[str]) -> None:
     """One picture per half with every miss: the region, what was drawn, and what was read."""
     folder.mkdir(parents=True, exist_ok=True)
     font = ImageFont.load_default(size=11)
     missed = [trial for trial in trials if trial.counts and not trial.is_dropped]
-    for half in HALVES:
+    for half in halves:
         own = [trial for trial in missed if trial.half == half]
         n_columns, cell_height = 7, THUMBNAIL_PX + 45
         sheet = Image.new("RGB", (n_columns * THUMBNAIL_PX, max(1, math.ceil(len(own) / n_columns)) * cell_height))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from benchmarks import lettering
 from benchmarks.drawn_report import band, wilson
-from benchmarks.drawn_text import Bench
+from benchmarks.drawn_text import UNLABELLED, Bench
 from benchmarks.lettering import MANNERS, SCRIPTS, Font, Lettering
 from benchmarks.quality import LABELS, read_labels
 from hifidata.backends.base import F32, RgbU8
@@ -114,7 +115,7 @@ def test_what_the_stage_drops_is_counted_on_a_real_photo(assets: Path, monkeypat
     monkeypatch.setenv("HIFI_WEIGHTS", str(assets / "weights"))
     recipe = PROJECT_ROOT / "pipelines" / "paper-cpu-small.yaml"
     bench = Bench(load_recipe(recipe, [f"source.path={assets}"]))
-    face = next(bench.faces(assets, read_labels(LABELS)))
+    face = next(bench.labelled(assets, read_labels(LABELS)))
     assert not bench.plain(face)["is_dropped"]
     for x, y in face.kps:  # the stage must see eyes and mouth where they are
         assert face.box[0] < x < face.box[2]
@@ -126,3 +127,23 @@ def test_what_the_stage_drops_is_counted_on_a_real_photo(assets: Path, monkeypat
     assert clear.read == "SAMPLE"
     assert not beside.counts
     assert not beside.is_dropped
+
+
+def test_a_folder_without_labels_gives_its_single_large_faces_and_says_what_it_leaves_out(
+    assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HIFI_WEIGHTS", str(assets / "weights"))
+    wanted = {
+        "one.jpg": "faces/face_recognition/examples__biden.jpg",
+        "two.jpg": "faces/face_recognition/examples__two_people.jpg",
+        "none.jpg": "edge/no-face/cat__01.jpg",
+    }
+    for name, original in wanted.items():
+        shutil.copy(assets / original, tmp_path / name)
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    bench = Bench(load_recipe(PROJECT_ROOT / "pipelines" / "paper-cpu-small.yaml", [f"source.path={tmp_path}"]))
+    assert [(face.name, face.half) for face in bench.unlabelled(tmp_path)] == [("one.jpg", UNLABELLED)]
+    said = capsys.readouterr().err
+    assert "none.jpg: left out, no face that is large enough" in said
+    assert "two.jpg: left out, 2 faces count" in said
+    assert "broken.jpg: left out, " in said
