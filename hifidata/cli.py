@@ -135,13 +135,16 @@ def plan(
     if not as_asked:
         console.err.print(line)
     wrong = [w for w in planned["weights"] if w["advice"]]
-    if wrong:
+    if wrong or planned["problems"]:
         console.err.print("a run would not start:")
+    for problem in planned["problems"]:
+        console.err.print(problem)
     if pulled := [w["name"] for w in wrong if w["can_pull"]]:
         console.err.print(f"pull what is missing: `hifidata weights pull {' '.join(pulled)}`")
     for row in wrong:
         if row["problem"] or not row["can_pull"]:
-            console.err.print(f"{'altered' if row['problem'] else 'bring by hand'}: {row['advice']}")
+            kind = "altered" if row["problem"] else "bring by hand" if row["made_from"] is None else "to be made"
+            console.err.print(f"{kind}: {row['advice']}")
 
 
 def _weights_override(folder: Path | None) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from hifidata import weights
 from hifidata.backends import own_file
+from hifidata.backends.extras import PADDLE, PADDLEOCR, SPANDREL, TRANSFORMERS, Extra
 from hifidata.backends.settings import FileSettings, ModelSettings
 from hifidata.errors import RecipeError, WeightsError
 from hifidata.weights.advice import right_file
@@ -36,6 +37,7 @@ class Backend:
         landmarks: whether a detector ``gives`` 68 landmarks, or a later model ``needs`` them of it.
         takes_settings: whether the class is given the recipe's section after the paths.
         max_score: the highest score that a detector can give; None: no limit is known.
+        extra: packages that it takes and a plain install lacks.
     """
 
     path: str
@@ -47,6 +49,7 @@ class Backend:
     landmarks: Literal["gives", "needs"] | None = None
     takes_settings: bool = False
     max_score: float | None = None
+    extra: Extra | None = None
 
 
 _INSIGHTFACE = "InsightFace weights: non-commercial research only"
@@ -172,13 +175,16 @@ RECOGNIZERS: Mapping[str, Backend] = {
     "paddleocr": Backend(
         "paddleocr_text:PaddleOcrText", "Apache-2.0 (PP-OCRv6)", {"min_text_score": 0.25}, _TEXT_LIMITS.format(", certainty 0.25", ""),
         ("paddleocr_det", "paddleocr_rec"),
+        extra=PADDLEOCR,
     ),
 }  # fmt: skip
 CAPTIONERS: Mapping[str, Backend] = {
     "attributes": Backend("attribute_caption:AttributeCaptioner", "Apache-2.0 (ours)", commercial=True),
     "openai": Backend("openai_caption:OpenAiCaptioner", "that of the server's model", takes_settings=True),
-    "vlm": Backend("vlm_caption:VlmCaptioner", "Apache-2.0 (Qwen3-VL)", weights=("qwen3_vl_8b",), takes_settings=True),
-}
+    "vlm": Backend(
+        "vlm_caption:VlmCaptioner", "Apache-2.0 (Qwen3-VL)", weights=("qwen3_vl_8b",), takes_settings=True, extra=TRANSFORMERS
+    ),
+}  # fmt: skip
 FACE3D_MODELS: Mapping[str, Backend] = {
     "tddfa": Backend(
         "tddfa:TddfaFitter",
@@ -203,7 +209,8 @@ OCCLUSION_CHECKERS: Mapping[str, Backend] = {
         ("mediapipe_palm", "mediapipe_hand"),
     ),
     "blip2": Backend(
-        "blip2:Blip2Occlusion", "MIT (model card)", origin=_TERMS, weights=("blip2_flan_t5_xl",), takes_settings=True
+        "blip2:Blip2Occlusion", "MIT (model card)", origin=_TERMS, weights=("blip2_flan_t5_xl",), takes_settings=True,
+        extra=TRANSFORMERS,
     ),
     "blip2_opt": Backend(
         "blip2:Blip2Occlusion",
@@ -211,18 +218,25 @@ OCCLUSION_CHECKERS: Mapping[str, Backend] = {
         origin=_TERMS,
         weights=("blip2_opt_2.7b",),
         takes_settings=True,
+        extra=TRANSFORMERS,
     ),
-}
+}  # fmt: skip
 _FLOOR = "0.85: ours; the paper names no such floor"
 RESTORERS: Mapping[str, Backend] = {
     "gfpgan": Backend("gfpgan:Gfpgan", _GFPGAN, origin=_FLOOR, weights=("gfpgan_onnx",)),
-    "gfpgan_pth": Backend("gfpgan:GfpganTorch", _GFPGAN, origin=_FLOOR, weights=("gfpgan_pth",)),
-}
+    "gfpgan_pth": Backend(
+        "gfpgan:GfpganTorch", _GFPGAN, origin=_FLOOR, weights=("gfpgan_pth",),
+        extra=SPANDREL,
+    ),
+}  # fmt: skip
 MATTERS: Mapping[str, Backend] = {
     "modnet": Backend("modnet:ModNet", "Apache-2.0", weights=("modnet",)),
-    "pp_matting": Backend("pp_matting:PpMatting", "Apache-2.0 (PaddleSeg)", weights=("pp_matting",)),
+    "pp_matting": Backend(
+        "pp_matting:PpMatting", "Apache-2.0 (PaddleSeg)", weights=("pp_matting",),
+        extra=PADDLE,
+    ),
     "selfie": Backend("selfie_matting:SelfieMatting", "Apache-2.0 (MediaPipe)", weights=("selfie",)),
-}
+}  # fmt: skip
 MADE_FILES: Mapping[str, str] = {"3ddfa_mb05": "tddfa_files:network", "3ddfa_mean_std": "tddfa_files:scaling"}
 """Entries of the weights catalogue that are made here, and ``module:function`` that makes them."""
 BY_STAGE: Mapping[str, Mapping[str, Backend]] = {

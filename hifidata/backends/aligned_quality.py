@@ -11,6 +11,7 @@ from hifidata.backends.base import F32, RgbU8
 from hifidata.backends.onnx_model import OnnxModel
 from hifidata.errors import ModelError, WeightsError
 from hifidata.image.align import CHIP_PX, norm_crop
+from hifidata.weights.advice import right_file
 
 
 class AlignedQuality:
@@ -40,7 +41,8 @@ class AlignedQuality:
                 expected = "a row of numbers" if self.n_values is None else f"{self.n_values} number"
                 raise WeightsError(
                     f"{weights}: no graph of {self.name}: for a blank face it gives {blank.size} numbers from "
-                    f"{_ends(blank)} in output {blank.shape}, expected {expected} from 0 to 1; put the right file in its place"
+                    f"{_ends(blank)} in output {blank.shape}, expected {expected} from 0 to 1; "
+                    f"{right_file(weights)}"
                 )
 
     def score(self, picture: RgbU8, xyxy_px: F32, kps_px: F32, landmarks_px: F32 | None) -> Mapping[str, float | None]:

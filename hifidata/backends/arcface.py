@@ -15,6 +15,7 @@ from hifidata.backends.onnx_model import OnnxModel
 from hifidata.backends.settings import Normalisation, RecogniserSettings
 from hifidata.errors import ModelError, WeightsError
 from hifidata.image.align import CHIP_PX, norm_crop
+from hifidata.weights.advice import right_file
 
 MIN_DIMENSIONS = 32
 """Of an identity vector; published ones have 128 or 512. What gives fewer numbers measures something else."""
@@ -50,7 +51,7 @@ class ArcFace:
             if vector.size < MIN_DIMENSIONS:
                 raise WeightsError(
                     f"{weights}: no graph of {self.name}: it gives {vector.size} numbers for a face, an identity vector has "
-                    f"{MIN_DIMENSIONS} or more; put the right file in its place"
+                    f"{MIN_DIMENSIONS} or more; {right_file(weights)}"
                 )
 
     def embed(self, pictures: Sequence[RgbU8], kps_px: Sequence[F32], landmarks_px: Sequence[F32 | None]) -> F32:

@@ -18,7 +18,7 @@ _THOUGHTS_BEFORE = re.compile(r"\A.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE
 _MARKS = re.compile(r"(?m)^\s*(?:#{1,6}|[-*•]|\d{1,2}\.)\s+|\*\*|__|`+")
 _SENTENCE_END = re.compile(r"[.!?。！？][\"'”’)]*(?=\s|$)|[。！？]")
 _REFUSAL = re.compile(
-    r"""\W*(?:
+    r"""\W*(?:(?:sure|certainly|of[ ]course|okay|ok|thank[ ]you|thanks)\b[^.!?]{0,40}[.!,]\W*)?(?:
       (?:i['’]?m|i[ ]am|we['’]?re|we[ ]are)[ ](?:(?:very|so|really|afraid|just|only)[ ])?
         (?:sorry|unable|not[ ](?:able|allowed|permitted|comfortable|supposed|going)|programmed|designed|an[ ]ai|a[ ](?:large[ ])?language)\b
     | (?:so[ ]|very[ ])?sorry\b(?!-) | (?:my[ ])?apologies\b | (?:i|we)[ ](?:sincerely[ ]|must[ ])?(?:apologi[sz]e|regret)\b
@@ -26,6 +26,7 @@ _REFUSAL = re.compile(
     | (?:i|we)[ ](?:can['’]?t|cannot|can[ ]not|could[ ]not|couldn['’]?t|won['’]?t|will[ ]not|must[ ]decline|have[ ]to[ ]decline)\b
     | i[ ](?:do[ ]not|don['’]?t)[ ](?:feel|have[ ]the|see[ ]an?[ ](?:image|picture|photo)|identify|describe|provide)\b
     | unfortunately,?[ ](?:i|we)\b
+    | (?:unfortunately,?[ ])?(?:describing|identifying|recogni[sz]ing)[ ][^.!?]{0,80}?\b(?:policy|policies|guidelines)\b
     | unfortunately,?[ ][^.!?]{0,80}?\b(?:can['’]?t|cannot|can[ ]not|unable|(?:is|am|are)[ ]not|isn['’]?t|impossible)\b
     | it(?:['’]s|[ ]is)[ ](?:not[ ](?:possible|appropriate|permitted)|impossible|inappropriate)[ ](?:for[ ](?:me|us|an[ ]ai)|to[ ]
         (?:describe|identify|provide|generate|comment|determine|assist|help))\b
@@ -50,15 +51,18 @@ def plain(answer: str) -> str:
     return " ".join("".join(visible).split())
 
 
-def description_of(answer: str, was_cut: bool, max_characters: int) -> Description:
+def description_of(answer: str, was_cut: bool, max_characters: int, prompt: str = "") -> Description:
     """What an answer is worth.
 
     Args:
         answer: the model's words.
         was_cut: whether the model ran into its limit of tokens.
         max_characters: of the text; more is cut.
+        prompt: what was asked; an answer that begins with it is what comes after.
     """
     text = plain(answer)
+    if prompt and text.startswith(asked := plain(prompt)):
+        text = text[len(asked) :].lstrip()
     if not text:
         return Description(None, CaptionProblem.TRUNCATED if was_cut else CaptionProblem.EMPTY)
     if _REFUSAL.match(text):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from hifidata.backends.base import F32, RgbU8
+from hifidata.backends.extras import SPANDREL
 from hifidata.backends.onnx_model import OnnxModel
 from hifidata.errors import ModelError, UsageError, WeightsError
 from hifidata.image.ffhq_align import SIDE_PX
@@ -64,7 +65,7 @@ class GfpganTorch:
         except (ImportError, RuntimeError) as error:  # a torchvision built for another torch raises RuntimeError
             raise UsageError(
                 f"restore.model gfpgan_pth: torch, torchvision and spandrel do not load ({' '.join(str(error).split())}); "
-                "install all three for the same platform (docs/weights.md), or take restore.model: gfpgan, which needs none of them"
+                f"{SPANDREL.remedy}"
             ) from error
         self._torch = torch
         self._device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -17,6 +17,7 @@ from hifidata.backends.base import F32, RgbU8
 from hifidata.errors import ModelError, WeightsError
 from hifidata.image.align import norm_crop
 from hifidata.weights.advice import right_file
+from hifidata.weights.contents import problem_of
 
 SIDE_PX = 96
 """The authors align by eyes and mouth only, to positions that are those of the ArcFace template."""
@@ -35,6 +36,10 @@ class LightQNet:
     name = "lightqnet"
 
     def __init__(self, weights: Path) -> None:
+        if problem := problem_of(weights, ".pb"):
+            raise WeightsError(
+                f"{weights}: not a complete TensorFlow graph of LightQNet: {problem}; {right_file(weights)}"
+            )
         try:
             self._net = cv2.dnn.readNetFromTensorflow(str(weights))
             outputs = self._forward(np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8))

@@ -163,7 +163,7 @@ class OpenAiCaptioner:
         answer, finish = read_answer(body)
         if finish == "content_filter":
             return Description(None, CaptionProblem.REFUSED)
-        return description_of(answer, finish == "length", self._settings.max_characters)
+        return description_of(answer, finish == "length", self._settings.max_characters, self._settings.prompt_text)
 
     def _refusal(self, status: int, body: bytes, pause_s: float | None) -> Exception:
         server, complaint = self._settings.server, complaint_of(body, self._headers)

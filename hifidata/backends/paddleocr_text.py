@@ -20,6 +20,7 @@ import yaml
 
 from hifidata.backends import text_lines
 from hifidata.backends.base import RgbU8, TextRegions
+from hifidata.backends.extras import PADDLEOCR
 from hifidata.backends.onnx_model import ORT_ERRORS
 from hifidata.backends.text_lines import Line
 from hifidata.errors import ModelError, UsageError, WeightsError
@@ -53,9 +54,8 @@ class PaddleOcrText:
             from paddleocr import TextDetection, TextRecognition
         except (ImportError, RuntimeError, AttributeError) as error:  # the last: with a NumPy it was not built for
             raise UsageError(
-                f"watermark.model paddleocr: the package does not load here ({' '.join(str(error).split())}); give the "
-                "watermark stage a worker group with its runtime_env (as pipelines/paper.yaml does) and executor.kind: ray, "
-                "or take watermark.model: rapidocr, which reads with the same networks"
+                f"watermark.model paddleocr: the package does not load here ({' '.join(str(error).split())}); "
+                f"{PADDLEOCR.remedy}"
             ) from error
         engine: dict[str, Any] = {"device": "cpu", "engine": "onnxruntime", "engine_config": THREADS}
         try:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from hifidata.backends.base import F32, RgbU8
+from hifidata.backends.extras import PADDLE
 from hifidata.backends.matting_size import to_alpha, to_network, work_size
 from hifidata.errors import ModelError, UsageError, WeightsError
 
@@ -51,8 +52,8 @@ class PpMatting:
             from paddle import inference
         except (ImportError, RuntimeError) as error:
             raise UsageError(
-                f"matting.model pp_matting: paddlepaddle does not load ({' '.join(str(error).split())}); give the matting "
-                "stage a worker group with runtime_env: {pip: [paddlepaddle, setuptools]}, or take matting.model: modnet"
+                f"matting.model pp_matting: paddlepaddle does not load ({' '.join(str(error).split())}); "
+                f"{PADDLE.remedy}"
             ) from error
         missing = [name for name in MODEL_FILES if not (weights / name).is_file()]
         if missing:

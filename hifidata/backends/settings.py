@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -103,7 +104,20 @@ class ServerSettings(Section):
         extras = (parts.username, parts.password, parts.query, parts.fragment)
         if base_url and (parts.scheme not in ("http", "https") or not parts.hostname or any(extras)):
             raise ValueError("expected an http(s) URL with a host, without credentials, query or fragment")
+        try:
+            (parts.hostname or "").encode("idna")
+        except UnicodeError:
+            raise ValueError(f"{parts.hostname} is no host: a part between dots is empty or too long") from None
         return base_url.rstrip("/")
+
+    @field_validator("extra")
+    @classmethod
+    def _can_be_sent(cls, extra: dict[str, Any]) -> dict[str, Any]:
+        try:
+            json.dumps(extra, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"cannot be sent as JSON: {error}") from None
+        return extra
 
 
 SERVER_MANNERS = frozenset(ServerSettings.model_fields) - {"model", "temperature", "seed", "extra"}

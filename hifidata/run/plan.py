@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from hifidata import backends
-from hifidata.errors import SourceError
+from hifidata.errors import SourceError, UsageError
 from hifidata.recipe import STAGE_NAMES, Recipe
 from hifidata.recipe_sections import FolderSource as FolderSettings
 from hifidata.recipe_sections import ImdbFaceSource as ImdbFaceSettings
 from hifidata.recipe_sections import NamesSource as NamesSettings
 from hifidata.recipe_sections import ShardsSource as ShardsSettings
 from hifidata.recipe_sections import UrlTableSource as UrlTableSettings
-from hifidata.run.needs import check_licences, weights_of
+from hifidata.run.needs import check_licences, require_packages, try_own_files, weights_of
 from hifidata.run.processors import planned
 from hifidata.schema import IdentityTask
 from hifidata.sources.base import RemoteSource, Source
@@ -32,6 +32,7 @@ from hifidata.sources.shards import ShardsSource
 from hifidata.sources.url_table import UrlTableSource
 from hifidata.stages import STAGES
 from hifidata.store.folder import DatasetFolder
+from hifidata.weights import searching
 
 MODEL_PACKAGES = (
     "hifi-portrait", "numpy", "opencv-python", "pillow", "dlib-bin", "face_recognition_models", "rapidocr", "onnxruntime", "onnxruntime-gpu",
@@ -85,6 +86,7 @@ class Plan:
             ],
             "models": models_of(self.recipe),
             "weights": weights_of(self.recipe),
+            "problems": list(_problems(self.recipe)),
             "recipe": self.recipe.model_dump(mode="json"),
             "recipe_hash": self.recipe.hash,
         }
@@ -115,6 +117,16 @@ def make_plan(recipe: Recipe, limit: int | None = None, out: Path | None = None)
             )
         candidates_of[task.identity_id] = None if task.query else len(task.candidates)
     return Plan(recipe, candidates_of, is_limited)
+
+
+def _problems(recipe: Recipe) -> Iterator[str]:
+    """What besides missing files of the catalogue would keep a run from starting on this machine."""
+    for check in (require_packages, try_own_files):
+        try:
+            with searching(recipe.weights.folder):
+                check(recipe)
+        except UsageError as error:
+            yield str(error)
 
 
 def list_tasks(recipe: Recipe, wanted: Container[str], out: Path | None = None) -> Iterator[IdentityTask]:

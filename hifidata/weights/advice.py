@@ -76,7 +76,7 @@ def right_file(path: Path) -> str:
 
 def can_pull(weight: Weight) -> bool:
     """Whether ``hifidata weights pull`` can bring it on this machine, given a network."""
-    return weight.origin is not None and not _lacking(weight)
+    return weight.origin is not None and not lacking(weight)
 
 
 def _ways_to_get(weight: Weight) -> str:
@@ -86,12 +86,12 @@ def _ways_to_get(weight: Weight) -> str:
             f"{places()[0]} (licence: {weight.licence})"
         )
     command = f"run `hifidata weights pull {weight.name}`"
-    if isinstance(weight.origin, Made) and (lacking := _lacking(weight)):
-        return f"it is made from {weight.origin.source.file}: `pip install {' '.join(lacking)}`, then {command}"
+    if isinstance(weight.origin, Made) and (packages := lacking(weight)):
+        return f"it is made from {weight.origin.source.file}: `pip install {' '.join(packages)}`, then {command}"
     return command
 
 
-def _lacking(weight: Weight) -> list[str]:
+def lacking(weight: Weight) -> list[str]:
     """Packages that making it takes and that are not installed."""
     packages = weight.origin.packages if isinstance(weight.origin, Made) else ()
     return [name for name in packages if find_spec(name) is None]

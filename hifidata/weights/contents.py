@@ -14,6 +14,9 @@ from typing import IO, Any
 
 _HEAD_BYTES = 512
 _GRAPH, _OPERATOR_SETS = 7, 8
+_NODES = 1
+_TENSORFLOW_FIELDS = {_NODES, 2, 3, 4}
+"""Nodes, library, and what version it is, twice."""
 _MOST_BYTES = 2**31
 """Of a protobuf message, and so of a field."""
 _FIXED_BYTES = {1: 8, 5: 4}
@@ -50,6 +53,12 @@ def _of_onnx(path: Path) -> str:
 def _of_paddle(path: Path) -> str:
     """A program of Paddle is one protobuf message, too."""
     return _message(path, "Paddle program")[0]
+
+
+def _of_tensorflow(path: Path) -> str:
+    """A frozen graph of TensorFlow is one protobuf message of nodes; OpenCV crashes on much that is none."""
+    problem, fields = _message(path, "TensorFlow graph")
+    return problem or ("" if {_NODES} <= fields <= _TENSORFLOW_FIELDS else "is no TensorFlow graph")
 
 
 def _message(path: Path, kind: str) -> tuple[str, set[int]]:
@@ -127,6 +136,7 @@ def _of_json(path: Path) -> str:
 CHECKS: Mapping[str, Callable[[Path], str]] = {
     ".onnx": _of_onnx,
     ".pdmodel": _of_paddle,
+    ".pb": _of_tensorflow,
     ".npz": _of_zip,
     ".zip": _of_zip,
     ".pth": _of_torch,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
+import urllib3
 
 from hifidata.errors import WeightsError
 from hifidata.store.atomic import write_bytes
@@ -27,6 +28,7 @@ NO_ADDRESS = (
     requests.exceptions.InvalidURL,
     requests.exceptions.MissingSchema,
     requests.exceptions.InvalidSchema,
+    urllib3.exceptions.LocationParseError,  # which requests lets through where it opens the connection
 )
 ELSEWHERE = f"try a mirror ({MIRROR_VARIABLE}), or bring the file by hand into a folder that HIFI_WEIGHTS names"
 DECODED = ("gzip", "x-gzip", "deflate")

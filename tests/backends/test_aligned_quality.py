@@ -70,7 +70,7 @@ def test_a_made_graph_whose_numbers_are_no_quality_is_refused_before_any_work(
     scorer: Callable[[Path], ModelScopeFqa | EDifFiqa], meaning: str, tmp_path: Path
 ) -> None:
     path = make_graph(tmp_path / "other.onnx", *OTHER_MEANINGS[meaning])
-    with pytest.raises(WeightsError, match=r"for a blank face it gives .* 0 to 1; put the right file") as caught:
+    with pytest.raises(WeightsError, match=r"for a blank face it gives .* 0 to 1; it is your own, not") as caught:
         scorer(path)
     assert "\n" not in str(caught.value)
 

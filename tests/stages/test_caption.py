@@ -91,6 +91,9 @@ def test_languages_are_left_alone_where_the_recipe_says_any() -> None:
         "作为一个人工智能语言模型，我看不到图片。",
         "無法描述此人。",
         "这张图片无法识别。",
+        "Sure! Unfortunately, describing real people is against my policy.",
+        "Thank you for the photo. I can't identify people in it.",
+        "Certainly, I'm unable to help with that.",
     ],
 )
 def test_a_refusal_is_no_caption(text: str) -> None:
@@ -117,10 +120,18 @@ def test_a_refusal_is_no_caption(text: str) -> None:
         "这张图片展示了一位穿着深色西装的男子。",
         "照片中的男子无法系上扣子，穿着灰色外套。",
         "作为背景的是一面白墙，一位女士戴着眼镜。",
+        "Sure! Here is the description: a man with a hat.",
+        "Okay, so a man in a grey coat stands by a wall.",
     ],
 )
 def test_a_caption_is_no_refusal(text: str) -> None:
     assert description_of(text, False, 500).text == text
+
+
+def test_a_prompt_that_is_said_again_is_no_caption() -> None:
+    prompt = "Dear model,\nplease describe  this portrait."
+    assert description_of(prompt, False, 500, prompt).problem is CaptionProblem.EMPTY
+    assert description_of(f"{prompt} A man with a hat.", False, 500, prompt).text == "A man with a hat."
 
 
 def test_markdown_and_thoughts_are_taken_out() -> None:
@@ -148,6 +159,9 @@ def test_thoughts_are_no_part_of_a_caption_whoever_opened_them(answer: str) -> N
         ("caption.model=openai", "model openai needs server.base_url and server.model"),
         ("caption.server=yi_visoin", "unknown preset; known: yi_vision"),
         ("caption.server.base_url=http://key@host/v1", "without credentials"),
+        ("caption.server.base_url=http://a..b/v1", "a..b is no host"),
+        ("caption.server.extra={x: 2020-01-01}", "cannot be sent as JSON"),
+        ("caption.server.extra={x: .nan}", "cannot be sent as JSON"),
         ("caption.server.concurency=3", "did you mean concurrency?"),
         ("caption.folder=models", "caption.folder: model attributes reads no model files"),
     ],

@@ -57,6 +57,16 @@ def test_a_made_program_of_paddle_that_was_cut_off_is_found_out(tmp_path: Path) 
     assert said_of(path, b"Log in to go on")
 
 
+def test_what_opencv_would_crash_on_is_no_tensorflow_graph(assets: Path, tmp_path: Path) -> None:
+    others = [path for path in (assets / "weights").rglob("*") if path.suffix in (".pth", ".pt", ".onnx", ".tflite")]
+    assert len(others) >= 10
+    assert [path for path in others if not problem_of(path, ".pb")] == []
+    whole = (assets / "weights" / "lightqnet" / "lightqnet-dm050.pb").read_bytes()
+    path = tmp_path / "cut.pb"
+    assert said_of(path, whole) == ""
+    assert all(said_of(path, whole[:n]) for n in range(1, len(whole), 9973))
+
+
 @pytest.mark.parametrize(
     ("suffix", "whole"),
     [(".safetensors", tensors(500)), (".npz", archive()), (".zip", archive()), (".pth", archive()), (".json", b'{"a": 1}\n')],
@@ -97,6 +107,6 @@ def test_what_hosts_send_instead_of_a_file_is_named(tmp_path: Path, suffix: str,
         b"{}",
     ],
 )
-@pytest.mark.parametrize("suffix", [".onnx", ".npz", ".pth", ".safetensors"])
+@pytest.mark.parametrize("suffix", [".onnx", ".pb", ".npz", ".pth", ".safetensors"])
 def test_bytes_of_no_format_are_refused(tmp_path: Path, suffix: str, data: bytes) -> None:
     assert said_of(tmp_path / f"model{suffix}", data)

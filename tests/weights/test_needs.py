@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from hifidata import backends
-from hifidata.errors import WeightsError
-from hifidata.recipe import Recipe, load_recipe, resolve
+from hifidata.backends.extras import Extra
+from hifidata.errors import UsageError, WeightsError
+from hifidata.recipe import STAGE_NAMES, Recipe, load_recipe, resolve
 from hifidata.run.engine import RunOptions, run
-from hifidata.run.needs import needed_weights, require_weights, weights_of
+from hifidata.run.needs import needed_weights, require_packages, require_weights, weights_of
 from hifidata.run.plan import make_plan
 from hifidata.weights.advice import can_pull
 from hifidata.weights.catalogue import CATALOGUE
@@ -66,20 +67,24 @@ def test_a_run_with_a_missing_file_is_refused_before_anything_is_written(
     photos: Path, tmp_path: Path, scorer_needs: Callable[..., None]
 ) -> None:
     scorer_needs("det_10g", "fqa")
-    with pytest.raises(WeightsError, match=r"model files: 2 missing, in .*; run `hifidata weights pull det_10g fqa`;"):
+    with pytest.raises(
+        WeightsError, match=r"model files not in .*: det_10g.onnx, fqa.onnx; run `hifidata weights pull det_10g fqa`;"
+    ):
         run(recipe_of(photos), RunOptions(tmp_path / "out"), lambda progress: None)
     assert not (tmp_path / "out").exists()
 
 
 def test_what_the_papers_recipe_lacks_is_one_short_line_with_one_command(cache: Path) -> None:
+    pytest.importorskip("torch")
     recipe = load_recipe(PROJECT_ROOT / "pipelines" / "paper.yaml")
     names = [weight.name for weight in needed_weights(recipe)]
     message = refusal(recipe)
+    first = ", ".join(CATALOGUE[name].file for name in names[:6])
     assert message == (
-        f"model files: {len(names)} missing, in {cache}; run `hifidata weights pull {' '.join(names)}`; `hifidata plan` says "
-        "more of each"
+        f"model files not in {cache}: {first} and {len(names) - 6} more; run `hifidata weights pull {' '.join(names)}`; "
+        "`hifidata plan` says more of each"
     )
-    assert len(message) < 400 + len(str(cache))
+    assert len(message) < 500 + len(str(cache))
 
 
 def test_all_that_the_papers_recipe_needs_can_be_pulled() -> None:
@@ -96,8 +101,55 @@ def test_what_is_pulled_what_is_altered_and_what_is_brought_by_hand_are_told_apa
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "yunet_n_dynamic.onnx").write_bytes(b"truncated")
     message = refusal(recipe_of(photos, weights={"folder": str(tmp_path / "w")}))
-    assert message.startswith(f"model files: 2 missing, not the right file: yunet, in {tmp_path / 'w'} nor in ")
+    assert message.startswith(f"model files not in {tmp_path / 'w'} nor in ")
+    assert ": det_10g.onnx, palm_detection_lite.onnx; not the right file: yunet_n_dynamic.onnx; run" in message
     assert "; run `hifidata weights pull det_10g yunet`; bring by hand: mediapipe_palm; `hifidata plan`" in message
+
+
+def test_what_is_made_is_told_from_what_is_brought_by_hand(
+    photos: Path, cache: Path, scorer_needs: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hifidata.weights.advice.find_spec", lambda name: None)
+    scorer_needs("3ddfa_mb05", "mediapipe_palm")
+    message = refusal(recipe_of(photos))
+    assert (
+        "; `pip install torch onnx`, then `hifidata weights pull 3ddfa_mb05`; bring by hand: mediapipe_palm; "
+        in message
+    )
+
+
+def test_a_model_whose_packages_are_missing_is_refused_before_anything_is_written_and_by_the_plan(
+    photos: Path, tmp_path: Path, scorer_needs: Callable[..., None]
+) -> None:
+    scorer_needs(extra=Extra(("no_such_package",), "install it"))
+    recipe = recipe_of(photos)
+    expected = "quality.model iso29794: no_such_package not installed; install it"
+    assert make_plan(recipe).as_dict()["problems"] == [expected]
+    with pytest.raises(UsageError, match=expected):
+        run(recipe, RunOptions(tmp_path / "out"), lambda progress: None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_group_with_packages_of_its_own_is_not_held_against_ours(
+    photos: Path, scorer_needs: Callable[..., None]
+) -> None:
+    scorer_needs(extra=Extra(("no_such_package",), "install it"))
+    groups = [{"name": "all", "stages": list(STAGE_NAMES), "runtime_env": {"pip": ["x"]}}]
+    require_packages(recipe_of(photos, executor={"kind": "ray"}, groups=groups))
+    with pytest.raises(UsageError, match="no_such_package"):
+        require_packages(recipe_of(photos, executor={"kind": "local"}, groups=groups))
+
+
+def test_a_folder_of_ones_own_with_both_files_of_a_model_will_do_and_one_without_them_is_named(
+    photos: Path, assets: Path, tmp_path: Path
+) -> None:
+    hands = {"model": "hands", "folder": str(assets / "weights" / "mediapipe")}
+    require_weights(recipe_of(photos, occlusion=hands))
+    message = refusal(recipe_of(photos, occlusion=hands | {"folder": str(tmp_path)}))
+    assert message == (
+        f"occlusion.folder: {tmp_path / 'palm_detection_lite.onnx'} is no file; name a folder that holds palm_detection_lite.onnx, "
+        "or set it to null"
+    )
 
 
 def test_an_altered_file_is_refused(photos: Path, tmp_path: Path, scorer_needs: Callable[..., None]) -> None:

@@ -187,7 +187,7 @@ def test_nobody_at_home_is_one_line(tmp_path: Path) -> None:
     assert "no connection (ConnectionError), 3 times in a row" in refusal(url, tmp_path / "a")
 
 
-@pytest.mark.parametrize("url", ["http://", "mirror.net/x", "gopher://mirror/x"])
+@pytest.mark.parametrize("url", ["http://", "mirror.net/x", "gopher://mirror/x", "http://a..b/x"])
 def test_an_address_that_is_none_is_one_line(tmp_path: Path, url: str) -> None:
     assert "not an address" in refusal(url, tmp_path / "a")
 
