@@ -45,6 +45,14 @@ def test_open_sizes_fit_every_expectation(yunet: Path) -> None:
     assert len(model(np.zeros((2, 3, 320, 320), np.float32))) == len(model.outputs) == 12
 
 
+def test_a_graph_that_fails_on_a_size_is_one_exception_and_nothing_beside_it(
+    yunet: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(WeightsError, match="does not run on a blank picture"):
+        OnnxModel(yunet, [(None, 3, 112, 112)]).try_out([])
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("inputs", "expected"),
     [
