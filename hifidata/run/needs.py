@@ -126,12 +126,13 @@ def explained(error: WeightsError, recipe: Recipe) -> WeightsError:
 
 def require_packages(recipe: Recipe) -> None:
     """Raises UsageError where a model takes packages that a plain install lacks; a group may have packages of its own."""
-    for stage in backends.BY_STAGE:
-        model = getattr(recipe, stage).model
-        if model is None or (extra := backends.find(stage, model).extra) is None or _has_own_packages(recipe, stage):
+    for stage, section, backend in _named(recipe):
+        if backend.extra is None or _has_own_packages(recipe, stage):
             continue
-        if lacking := [name for name in extra.packages if not _is_installed(name)]:
-            raise UsageError(f"{stage}.model {model}: {', '.join(lacking)} not installed; {extra.remedy}")
+        if absent := [name for name in backend.extra.packages if not _is_installed(name)]:
+            raise UsageError(
+                f"{stage}.model {section.model}: {', '.join(absent)} not installed; {backend.extra.remedy}"
+            )
 
 
 def _has_own_packages(recipe: Recipe, stage: str) -> bool:
@@ -154,11 +155,8 @@ def try_own_files(recipe: Recipe) -> None:
         WeightsError: one is missing, or fits no model that the recipe names; folders are only looked for.
     """
     _require_own_paths(recipe)
-    for stage in backends.BY_STAGE:
-        section = getattr(recipe, stage)
-        if section.model is None:
-            continue
-        in_folder = backends.own_paths(backends.find(stage, section.model), section)
+    for stage, section, backend in _named(recipe):
+        in_folder = backends.own_paths(backend, section)
         if getattr(section, "file", None) or (in_folder and not any(path.is_dir() for path in in_folder)):
             backends.load(stage, section.model, section)
 
@@ -175,16 +173,22 @@ def _try_unknown_files(recipe: Recipe) -> None:
 
 def _require_own_paths(recipe: Recipe) -> None:
     """Raises WeightsError where a folder that a recipe names is none, or lacks a file of its model."""
-    for stage in backends.BY_STAGE:
-        section = getattr(recipe, stage)
-        backend = None if section.model is None else backends.find(stage, section.model)
-        for path, name in zip(backends.own_paths(backend, section), backend.weights, strict=False) if backend else ():
+    for stage, section, backend in _named(recipe):
+        for path, name in zip(backends.own_paths(backend, section), backend.weights, strict=False):
             is_folder = entry(name).is_folder
             if not (path.is_dir() if is_folder else path.is_file()):
-                kind, wanted = ("folder", "the model") if is_folder else ("file", f"{path.name}")
+                kind, wanted = ("folder", "the model") if is_folder else ("file", path.name)
                 raise WeightsError(
                     f"{stage}.folder: {path} is no {kind}; name a folder that holds {wanted}, or set it to null"
                 )
+
+
+def _named(recipe: Recipe) -> Iterator[tuple[str, Any, Backend]]:
+    """Stage, section and table entry of every model that the recipe names, whether its files are the catalogue's or not."""
+    for stage in backends.BY_STAGE:
+        section = getattr(recipe, stage)
+        if section.model is not None:
+            yield stage, section, backends.find(stage, section.model)
 
 
 def _refusal(wrong: Sequence[tuple[Weight, Found]]) -> str:
