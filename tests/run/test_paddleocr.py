@@ -131,7 +131,9 @@ def test_a_folder_that_is_not_there_is_refused_before_any_work(tmp_path: Path) -
     person = tmp_path / "photos" / "somebody"
     person.mkdir(parents=True)
     Image.new("RGB", (300, 300)).save(person / "a.png")
-    recipe = recipe_for(tmp_path / "photos", "watermark.model=paddleocr", f"watermark.folder={tmp_path}/nowhere")
+    groups = [{"name": "all", "stages": STAGE_NAMES, "runtime_env": {"pip": ["paddleocr"]}}]
+    ours = ("watermark.model=paddleocr", f"watermark.folder={tmp_path}/nowhere")
+    recipe = recipe_for(tmp_path / "photos", *ours, groups=groups)
     with pytest.raises(WeightsError, match=r"watermark\.folder: .*PP-OCRv6_small_det_onnx is no folder"):
         run(recipe, RunOptions(tmp_path / "out"), lambda progress: None)
     assert not (tmp_path / "out").exists()
