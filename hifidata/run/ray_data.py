@@ -8,8 +8,9 @@ import logging
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -152,16 +153,17 @@ def run_ray(recipe: Recipe, pending: frozenset[str], out: Path, address: str | N
     started_here = not ray.is_initialized()
     deaths = DatasetFolder(out).deaths
     shutil.rmtree(deaths, ignore_errors=True)  # of a run that was killed
-    if started_here:
-        _start(recipe, address)
-    try:
-        yield from _stream(recipe, pending, out)
-    except ray.exceptions.RayError as error:
-        raise _environment_error(error) or error from None
-    finally:
-        shutil.rmtree(deaths, ignore_errors=True)
+    with redirect_stdout(sys.stderr):  # a thread of Ray prints what a cluster warns of, in front of --json's document
         if started_here:
-            ray.shutdown()
+            _start(recipe, address)
+        try:
+            yield from _stream(recipe, pending, out)
+        except ray.exceptions.RayError as error:
+            raise _environment_error(error) or error from None
+        finally:
+            shutil.rmtree(deaths, ignore_errors=True)
+            if started_here:
+                ray.shutdown()
 
 
 def _environment_error(error: BaseException | None) -> UsageError | None:

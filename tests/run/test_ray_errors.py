@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ray._private.worker import print_to_stdstream
 
 from hifidata.cli import main
 from hifidata.errors import ServiceError, SourceError
@@ -133,3 +134,17 @@ def test_a_source_that_goes_away_and_a_folder_that_cannot_be_written_end_both_ex
                 list(execute(recipe))
             messages.append(str(caught.value))
         assert messages[0] == messages[1]
+
+
+def test_what_ray_prints_of_its_own_does_not_stand_before_the_json(
+    twelve_people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its thread prints a line to whatever stdout is at that moment; here one is printed the same way."""
+    recipe = load_recipe(RECIPE, [f"source.path={twelve_people}", *QUICK_RECIPE])
+    pending = frozenset(list(make_plan(recipe).candidates_of)[:1])
+    (tmp_path / "out").mkdir()
+    for _ in run_ray(recipe, pending, tmp_path / "out", None):
+        print_to_stdstream({"lines": ["a warning"], "pid": "raylet", "is_err": False}, False)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "a warning" in said.err
