@@ -8,7 +8,6 @@ import logging
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import asdict
@@ -153,7 +152,8 @@ def run_ray(recipe: Recipe, pending: frozenset[str], out: Path, address: str | N
     started_here = not ray.is_initialized()
     deaths = DatasetFolder(out).deaths
     shutil.rmtree(deaths, ignore_errors=True)  # of a run that was killed
-    with redirect_stdout(sys.stderr):  # a thread of Ray prints what a cluster warns of, in front of --json's document
+    # A thread of Ray prints its warnings on stdout, before --json's document; what matters reaches us as exceptions.
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
         if started_here:
             _start(recipe, address)
         try:
