@@ -147,9 +147,7 @@ def _open(path: Path, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = (
-        4  # it warns of fixed output sizes at every call, and what fails reaches us as an exception
-    )
+    options.log_severity_level = 4  # what fails is an exception; warnings come at every call with another output size
     wanted = providers.wanted()
     try:
         session = ort.InferenceSession(str(path), options, providers=wanted)
