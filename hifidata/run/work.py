@@ -14,7 +14,7 @@ import numpy as np
 
 from hifidata.backends import providers
 from hifidata.errors import IntakeError, SampleError, WeightsError
-from hifidata.image.encode import encode_jpeg, thumbnail_jpeg
+from hifidata.image.encode import thumbnail_jpeg
 from hifidata.recipe import STAGE_NAMES, Recipe
 from hifidata.run.needs import explained
 from hifidata.run.parcel import Parcel, open_parcel
@@ -75,8 +75,10 @@ class Worker:
     def make_sample(self, task: IdentityTask, candidate: Candidate, row: Row) -> Sample:
         """A sample that reads its bytes from the source when asked for them."""
         recipe = self._recipe
-        limits, output_px = recipe.intake.limits, recipe.crop.output_px
-        return Sample(row, lambda: self._reader.read(candidate), limits, output_px, self._look_px)
+        return Sample(
+            row, lambda: self._reader.read(candidate), recipe.intake.limits, recipe.crop.output_px, self._look_px,
+            recipe.output.jpeg_quality,
+        )  # fmt: skip
 
     def process(self, task: IdentityTask) -> Outcome:
         """Everything, for a worker that has all stages."""
@@ -131,12 +133,11 @@ class Worker:
         """Encodes what will be written or shown."""
         output = self._recipe.output
         has_crop = sample.row.get("crop_x1_px") is not None
-        if sample.is_alive and has_crop and sample.portrait_jpeg is None:
-            sample.portrait_jpeg = encode_jpeg(sample.portrait_u8, output.jpeg_quality)
+        if sample.is_alive and has_crop:
+            sample.encode_portrait()
         is_final = has_crop or not sample.is_alive  # what is alive without a crop gets one in a later group
         if output.thumbnail_px and sample.has_pixels and sample.thumbnail is None and is_final:
-            shown = sample.portrait_u8 if has_crop else sample.look.rgb_u8
-            sample.thumbnail = thumbnail_jpeg(shown, output.thumbnail_px)
+            sample.thumbnail = thumbnail_jpeg(sample.shown_u8, output.thumbnail_px)
 
     def _apply(self, stage: Stage, samples: Sequence[Sample], parcel: Parcel) -> None:
         """Measures, derives and decides one stage for samples that are all alive on entry."""

@@ -21,6 +21,7 @@ import numpy as np
 from hifidata.backends.base import F32, RgbU8
 from hifidata.image.crop import CropWindow, cut
 from hifidata.image.decode import Limits, Picture, decode
+from hifidata.image.encode import encode_jpeg
 from hifidata.image.sniff import sniff
 from hifidata.recipe import Recipe
 from hifidata.schema import Row, Verdict
@@ -35,7 +36,7 @@ class Sample:
 
     Attributes:
         row: manifest columns measured so far.
-        portrait_jpeg: the encoded output picture, once the crop exists; what goes into the shard.
+        portrait_jpeg: the encoded output picture, once it was asked for; what goes into the shard.
         thumbnail: small JPEG for the report.
         extras: further members of the sample in the shard, by suffix; they travel with it.
         held_encoded: the original bytes while they are held; they travel to the next worker group.
@@ -46,10 +47,17 @@ class Sample:
         limits: what intake accepts.
         output_px: side of the portrait.
         look_px: what detection needs of a picture's longer side; None: all of it.
+        jpeg_quality: of the portrait.
     """
 
     def __init__(
-        self, row: Row, read: Callable[[], bytes], limits: Limits, output_px: int, look_px: int | None = None
+        self,
+        row: Row,
+        read: Callable[[], bytes],
+        limits: Limits,
+        output_px: int,
+        look_px: int | None = None,
+        jpeg_quality: int = 95,
     ) -> None:
         self.row = row
         self.limits = limits
@@ -60,8 +68,11 @@ class Sample:
         self._read = read
         self._output_px = output_px
         self._look_px = look_px
+        self._jpeg_quality = jpeg_quality
         self._picture: Picture | None = None
+        self._crop_u8: RgbU8 | None = None
         self._portrait_u8: RgbU8 | None = None
+        self._is_replaced = False
 
     @property
     def encoded(self) -> bytes:
@@ -91,7 +102,7 @@ class Sample:
     @property
     def has_pixels(self) -> bool:
         """Whether pixels to show are at hand."""
-        return self._picture is not None or self._portrait_u8 is not None
+        return self._is_replaced or any(p is not None for p in (self._picture, self._crop_u8, self._portrait_u8))
 
     @property
     def is_alive(self) -> bool:
@@ -107,23 +118,44 @@ class Sample:
         )
 
     @property
+    def crop_u8(self) -> RgbU8:
+        """(output_px, output_px, 3) uint8 sRGB: the window, cut out and resized once until released."""
+        if self._crop_u8 is None:
+            self._crop_u8 = cut(self.rgb_u8, self.window, self._output_px)
+        return self._crop_u8
+
+    @property
     def portrait_u8(self) -> RgbU8:
-        """(output_px, output_px, 3) uint8 sRGB: the crop, resized once until released, then read back from its JPEG."""
+        """(output_px, output_px, 3) uint8 sRGB: the output picture as its JPEG holds it.
+
+        So a stage sees the same pixels in whatever worker group it runs.
+        """
         if self._portrait_u8 is None:
-            if self.portrait_jpeg is not None:
-                self._portrait_u8 = decode(self.portrait_jpeg, Limits()).rgb_u8  # ours, whatever intake accepts
-            else:
-                self._portrait_u8 = cut(self.rgb_u8, self.window, self._output_px)
+            self._portrait_u8 = decode(self.encode_portrait(), Limits()).rgb_u8  # ours, whatever intake accepts
         return self._portrait_u8
 
+    @property
+    def shown_u8(self) -> RgbU8:
+        """What a report shows: the crop, or what replaced it; the picture where there is no crop."""
+        if self.row.get("crop_x1_px") is None:
+            return self.look.rgb_u8
+        return self.portrait_u8 if self._is_replaced else self.crop_u8
+
+    def encode_portrait(self) -> bytes:
+        """The JPEG of the output picture, encoded once."""
+        if self.portrait_jpeg is None:
+            self.portrait_jpeg = encode_jpeg(self.crop_u8, self._jpeg_quality)
+        return self.portrait_jpeg
+
     def replace_portrait(self, rgb_u8: RgbU8) -> None:
-        """Makes (output_px, output_px, 3) uint8 the output picture; it is encoded, and shown, in place of the old one."""
-        self._portrait_u8 = rgb_u8
-        self.portrait_jpeg = self.thumbnail = None
+        """Makes (output_px, output_px, 3) uint8 the output picture, and what is shown of it, in place of the old one."""
+        self.portrait_jpeg = encode_jpeg(rgb_u8, self._jpeg_quality)
+        self._portrait_u8 = self.thumbnail = None
+        self._is_replaced = True
 
     def release(self, keep_encoded: bool) -> None:
         """Forgets decoded pixels, and the original bytes unless another worker group needs them; the portrait stays."""
-        self._picture = self._portrait_u8 = None
+        self._picture = self._crop_u8 = self._portrait_u8 = None
         if not keep_encoded:
             self.held_encoded = None
 

@@ -58,7 +58,7 @@ class Crop(Stage):
         }  # fmt: skip
         sample.row |= placed
         # Both look at coarse structure only, and hashing 1024 pixels a side would cost more than twice as much.
-        small_u8 = reduced(sample.portrait_u8, LOOK_PX)
+        small_u8 = reduced(sample.crop_u8, LOOK_PX)
         return placed | {"phash": hex16(phash64(small_u8)), "is_monochrome": _is_monochrome(small_u8)}
 
     @staticmethod

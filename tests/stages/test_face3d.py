@@ -77,8 +77,11 @@ def test_a_shard_holds_3ddfa_faces_that_the_model_package_draws_onto_their_pictu
 
 
 @pytest.mark.parametrize("model", ["tddfa", "mesh"])
-def test_the_shard_is_the_same_however_the_work_is_split(model: str, photos: Path, tmp_path: Path) -> None:
-    recipe = recipe_for(photos, f"face3d.model={model}", "landmarks.model=face3d")
+@pytest.mark.parametrize("verified", [(), ("verify.model=null",)])  # without it nothing ends the chunk of a picture before
+def test_the_shard_is_the_same_however_the_work_is_split(
+    model: str, verified: tuple[str, ...], photos: Path, tmp_path: Path
+) -> None:
+    recipe = recipe_for(photos, f"face3d.model={model}", "landmarks.model=face3d", *verified)
     at = STAGE_NAMES.index("face3d")
     whole = shard_of(recipe, tmp_path / "whole").read_bytes()
     for number, cuts in enumerate(([at], [at, at + 1])):

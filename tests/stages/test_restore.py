@@ -160,11 +160,12 @@ def test_identity_is_verified_on_the_unrestored_face(photos: Path, weights: Path
         assert row["similarity"] == before["similarity"]
 
 
-@pytest.mark.parametrize("cuts", [("restore",), ("landmarks",), ("embed", "restore", "landmarks")])
+@pytest.mark.parametrize("cuts", [("restore",), ("matting",), ("landmarks",), ("embed", "restore", "landmarks")])
 def test_the_shard_holds_the_restored_portrait_whichever_worker_group_restored_it(
     photos: Path, weights: Path, tmp_path: Path, cuts: tuple[str, ...]
 ) -> None:
-    recipe = recipe_with(photos, weights, "lighter")
+    from_its_pixels = ("matting.model=selfie", "face3d.model=tddfa", "landmarks.model=face3d")
+    recipe = recipe_with(photos, weights, "lighter", *from_its_pixels)
     shards = []
     for out, groups in ((tmp_path / "one", ()), (tmp_path / "several", cuts)):
         worker, parcel = parcel_of(recipe, out, groups)
