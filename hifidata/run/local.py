@@ -15,8 +15,11 @@ from hifidata.run.work import Outcome, Worker
 
 def run_local(recipe: Recipe, pending: Container[str], out: Path) -> Generator[Outcome, None, None]:
     """Commits the pending identities one after the other and yields what became of each."""
-    with nullcontext() if may_use_gpu(recipe) else gpus_hidden():
+    without_gpus = nullcontext if may_use_gpu(recipe) else gpus_hidden
+    with without_gpus():
         worker = Worker(recipe, STAGE_NAMES, open_reader(recipe, out), out)
-        with closing(feed(recipe, pending, out)) as tasks:
-            for task in tasks:
-                yield worker.process(task)
+    with closing(feed(recipe, pending, out)) as tasks:
+        for task in tasks:
+            with without_gpus():
+                outcome = worker.process(task)
+            yield outcome

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import logging
 import os
 import shutil
 import signal
+import sys
+import threading
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -152,8 +155,7 @@ def run_ray(recipe: Recipe, pending: frozenset[str], out: Path, address: str | N
     started_here = not ray.is_initialized()
     deaths = DatasetFolder(out).deaths
     shutil.rmtree(deaths, ignore_errors=True)  # of a run that was killed
-    # A thread of Ray prints its warnings on stdout, before --json's document; what matters reaches us as exceptions.
-    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+    with redirect_stdout(_OnlyThisThread(sys.stdout)):
         if started_here:
             _start(recipe, address)
         try:
@@ -164,6 +166,32 @@ def run_ray(recipe: Recipe, pending: frozenset[str], out: Path, address: str | N
             shutil.rmtree(deaths, ignore_errors=True)
             if started_here:
                 ray.shutdown()
+
+
+class _OnlyThisThread(io.TextIOBase):
+    """Standard output without what other threads print.
+
+    One of Ray's prints its warnings there, before --json's document; what matters reaches us as exceptions.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._thread = stream, threading.get_ident()
+
+    def write(self, text: str) -> int:
+        return self._stream.write(text) if threading.get_ident() == self._thread else len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding
 
 
 def _environment_error(error: BaseException | None) -> UsageError | None:
@@ -188,15 +216,17 @@ def _start(recipe: Recipe, address: str | None) -> None:
     runtime_env: dict[str, Any] = {"env_vars": QUIET_ENV | passed_on}
     if not address:
         _check_environments(recipe)
-    # Ray's processes inherit that they ignore Ctrl-C, which a terminal sends to all of them: stopping them is our part.
-    on_sigint = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    if address:
-        ray.init(address=address, runtime_env=runtime_env, log_to_driver=False)
-    else:
-        _start_here(recipe, runtime_env)
-    signal.signal(signal.SIGINT, on_sigint)
-    signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts its own in place, which would end us without a word
+    on_sigint, on_sigterm = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    try:
+        if address:
+            ray.init(address=address, runtime_env=runtime_env, log_to_driver=False)
+        else:
+            # Its processes inherit that they ignore Ctrl-C, which a terminal sends to all of them: stopping them is our part.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            _start_here(recipe, runtime_env)
+    finally:
+        signal.signal(signal.SIGINT, on_sigint)
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts its own in place, which would end us without a word
 
 
 def _check_environments(recipe: Recipe) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +31,9 @@ from hifidata.store.atomic import atomic_file
 
 RECORD_KEY = b"hifidata.record"
 THUMBNAIL = "thumbnail"
+
+IMAGES_A_GROUP, THUMBNAILS_A_GROUP = 16_384, 2_048
+"""Rows from which a row group of a manifest is written: some ten to a hundred megabytes."""
 
 
 @dataclass(frozen=True)
@@ -145,17 +149,18 @@ def compact(fragments: Iterable[Path], folder: Path, moved: Mapping[str, Mapping
     """Writes images.parquet, identities.parquet and thumbnails.parquet from fragments, each atomically.
 
     Args:
-        fragments: in the order of the tables; one at a time is held in memory.
+        fragments: in the order of the tables; a row group of them is held in memory.
         folder: ``OUT/manifests``.
         moved: by identity id, the columns shard, shard_sha256 and shard_bytes where the shard was packed.
     """
     image_schema, identity_schema = arrow_schema(IMAGE_COLUMNS), arrow_schema(IDENTITY_COLUMNS)
+    thumbnail_schema = arrow_schema(THUMBNAIL_COLUMNS)
     identities: list[Row] = []
     with (
         atomic_file(folder / "images.parquet") as images_file,
         atomic_file(folder / "thumbnails.parquet") as thumbnails_file,
-        pq.ParquetWriter(images_file, image_schema, compression="zstd") as images,
-        pq.ParquetWriter(thumbnails_file, arrow_schema(THUMBNAIL_COLUMNS), compression="none") as thumbnails,
+        _row_groups(images_file, image_schema, "zstd", IMAGES_A_GROUP) as images,
+        _row_groups(thumbnails_file, thumbnail_schema, "none", THUMBNAILS_A_GROUP) as thumbnails,
     ):
         for fragment in fragments:
             table = read_table(fragment)
@@ -166,11 +171,39 @@ def compact(fragments: Iterable[Path], folder: Path, moved: Mapping[str, Mapping
             if placed and rows.num_rows:
                 shard = [None if key is None else placed["shard"] for key in rows["key"].to_pylist()]
                 rows = rows.set_column(rows.schema.get_field_index("shard"), image_schema.field("shard"), [shard])
-            images.write_table(rows)
+            images.add(rows)
             shown = table.filter(table[THUMBNAIL].is_valid()).select(["image_id", THUMBNAIL])
-            thumbnails.write_table(shown.rename_columns(["image_id", "jpeg"]).cast(arrow_schema(THUMBNAIL_COLUMNS)))
+            thumbnails.add(shown.rename_columns(["image_id", "jpeg"]).cast(thumbnail_schema))
     with atomic_file(folder / "identities.parquet") as file:
         pq.write_table(pa.Table.from_pylist(identities, schema=identity_schema), file, compression="zstd")
+
+
+class _RowGroups:
+    """Gathers tables of a few rows each into row groups, every one of which costs kilobytes of footer."""
+
+    def __init__(self, writer: pq.ParquetWriter, n_rows: int) -> None:
+        self._writer, self._n_rows = writer, n_rows
+        self._waiting: list[pa.Table] = []
+        self._n_waiting = 0
+
+    def add(self, table: pa.Table) -> None:
+        self._waiting.append(table)
+        self._n_waiting += table.num_rows
+        if self._n_waiting >= self._n_rows:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._n_waiting:
+            self._writer.write_table(pa.concat_tables(self._waiting))
+        self._waiting, self._n_waiting = [], 0
+
+
+@contextmanager
+def _row_groups(file: BinaryIO, schema: pa.Schema, compression: str, n_rows: int) -> Iterator[_RowGroups]:
+    with pq.ParquetWriter(file, schema, compression=compression) as writer:
+        groups = _RowGroups(writer, n_rows)
+        yield groups
+        groups.flush()
 
 
 def _plain(value: Any) -> Any:

@@ -77,7 +77,9 @@ def test_a_shard_holds_3ddfa_faces_that_the_model_package_draws_onto_their_pictu
 
 
 @pytest.mark.parametrize("model", ["tddfa", "mesh"])
-@pytest.mark.parametrize("verified", [(), ("verify.model=null",)])  # without it nothing ends the chunk of a picture before
+@pytest.mark.parametrize(
+    "verified", [(), ("verify.model=null",)]
+)  # without it nothing ends the chunk of a picture before
 def test_the_shard_is_the_same_however_the_work_is_split(
     model: str, verified: tuple[str, ...], photos: Path, tmp_path: Path
 ) -> None:
