@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import venv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,19 +64,20 @@ def _against_peer(photos: Path) -> tuple[Cost, Cost]:
         for turn in range(TURNS):
             out = folder / f"ours-{turn}"
             crawl = [sys.executable, "-m", "benchmarks.crawl", "crawl", str(folder / "urls.jsonl"), str(out)]
-            ours.append(_cost(crawl, lambda out=out: sum(1 for _ in out.glob("originals/??/*")) and len(urls)))
+            ours.append(_cost(crawl, int))  # it prints how many pictures came
             out = folder / f"theirs-{turn}"
-            theirs.append(_cost(_peer_command(peer, folder / "urls.txt", out), lambda out=out: _peer_successes(out)))
+            theirs.append(_cost(_peer_command(peer, folder / "urls.txt", out), lambda _, out=out: _peer_successes(out)))
     return min(ours), min(theirs)
 
 
-def _cost(command: Sequence[str], count: Any) -> Cost:
+def _cost(command: Sequence[str], count: Callable[[str], int]) -> Cost:
+    """What a crawler costs for each of the pictures that ``count`` makes of its standard output."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
-    subprocess.run(command, capture_output=True, check=True)
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     wall_s = time.perf_counter() - began
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    n_images = count()
+    n_images = count(printed)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Cost(wall_s / n_images, cpu_s / n_images)
 
