@@ -38,28 +38,28 @@ WeightsOption = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option("--weights", metavar="DIR", help="folder of model files, used as it is; overrides HIFI_WEIGHTS"),
 ]
+OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="dataset folder to make or resume")]
+AcceptOption = Annotated[
+    bool, typer.Option("--accept-recipe-change", help="redo everything if DIR was made by another recipe")
+]
+RetryOption = Annotated[
+    Optional[Literal["failed"]],  # noqa: UP045
+    typer.Option("--retry", help="failed: try again what earlier runs could not fetch, or get a caption for"),
+]
 LimitOption = Annotated[Optional[int], typer.Option("--limit", min=1, help="at most so many identities")]  # noqa: UP045
 
 
 @app.command()
 def run(
     recipe: RecipeArg,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="dataset folder to make or resume")],
+    out: OutOption,
     overrides: SetOption = [],  # noqa: B006
     executor: Annotated[Optional[str], typer.Option(help="ray or local; overrides the recipe")] = None,  # noqa: UP045
-    address: Annotated[Optional[str], typer.Option(help="Ray cluster: auto or ray://host:10001")] = None,  # noqa: UP045
+    address: Annotated[Optional[str], typer.Option(help="Ray cluster: auto or HOST:PORT")] = None,  # noqa: UP045
     limit: LimitOption = None,
     weights: WeightsOption = None,
-    accept_recipe_change: Annotated[
-        bool, typer.Option("--accept-recipe-change", help="redo everything if DIR was made by another recipe")
-    ] = False,
-    retry: Annotated[
-        Optional[Literal["failed"]],  # noqa: UP045
-        typer.Option(
-            "--retry",
-            help="failed: try again what earlier runs could not fetch, or get a caption for",
-        ),
-    ] = None,
+    accept_recipe_change: AcceptOption = False,
+    retry: RetryOption = None,
     json_out: JsonOption = False,
 ) -> None:
     """Runs a recipe; the same command again resumes it."""
@@ -90,6 +90,42 @@ def run(
     if result.over_budget:
         console.over_budget(result.dataset, resolved.failures.max_share, caption_faults(result.dataset), out)
         raise typer.Exit(3)
+
+
+@app.command()
+def submit(
+    recipe: RecipeArg,
+    address: Annotated[str, typer.Option(metavar="URL", help="dashboard of the cluster, http://head:8265")],
+    out: OutOption,
+    overrides: SetOption = [],  # noqa: B006
+    limit: LimitOption = None,
+    weights: WeightsOption = None,
+    accept_recipe_change: AcceptOption = False,
+    retry: RetryOption = None,
+    wait: Annotated[bool, typer.Option(help="wait for its end, and stop it with Ctrl-C")] = True,
+    json_out: JsonOption = False,
+) -> None:
+    """Runs a recipe as a job on a Ray cluster, and ends as the job ends; every path is one that the cluster's machines see."""
+    from hifidata.recipe import read_recipe, validate
+    from hifidata.run import cluster
+
+    data = read_recipe(recipe, [*overrides, *_weights_override(weights)])
+    validate(data, f"recipe {recipe}")
+    cluster.require_absolute_paths(data, str(out))
+    arguments = [f"--out={out}", *([f"--limit={limit}"] if limit else []), *([f"--retry={retry}"] if retry else [])]
+    arguments += ["--accept-recipe-change"] if accept_recipe_change else []
+    try:
+        job = cluster.submit(data, arguments, address, console.job_log, wait)
+    except KeyboardInterrupt:
+        console.err.print("interrupted; the job was stopped, nothing is half-written, the same command resumes")
+        raise typer.Exit(130) from None
+    if job.message:
+        console.error(f"{job.id}: {job.message}")
+    if json_out:
+        console.write_json(asdict(job))
+    else:
+        console.out.print(f"{job.id}: {'submitted' if job.exit_code is None else f'ended with {job.exit_code}'}")
+    raise typer.Exit(job.exit_code or 0)
 
 
 @app.command()

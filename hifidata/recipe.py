@@ -139,6 +139,11 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: the file is missing, is not YAML, or a key or value is wrong; names the nearest valid key.
     """
+    return resolve(read_recipe(path, overrides), where=f"recipe {path}")
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What a recipe's file says, with overrides applied, unchecked; raises like ``load_recipe`` where it cannot be read."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -147,7 +152,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"recipe {path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
         raise RecipeError(f"recipe {path}: expected a mapping of sections, got {type(data).__name__}")
-    return resolve(apply_overrides(data, overrides), where=f"recipe {path}")
+    return apply_overrides(data, overrides)
 
 
 def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -171,13 +176,17 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
 
 
 def resolve(data: Mapping[str, Any], where: str) -> Recipe:
-    """Validates a mapping; raises RecipeError with every problem on its own line."""
+    """A recipe to run; raises RecipeError with every problem on its own line."""
+    return _with_model_defaults(validate(data, where), where)
+
+
+def validate(data: Mapping[str, Any], where: str) -> Recipe:
+    """Checks keys and values alone, none of the files that they name; raises like ``resolve``."""
     try:
-        recipe = Recipe.model_validate(data)
+        return Recipe.model_validate(data)
     except ValidationError as error:
         problems = "\n".join(f"{where}: {_explain(item)}" for item in error.errors())
         raise RecipeError(problems) from None
-    return _with_model_defaults(recipe, where)
 
 
 def _with_model_defaults(recipe: Recipe, where: str) -> Recipe:

@@ -11,8 +11,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from hifidata.errors import ConservationError, DatasetError
+from hifidata.errors import ConservationError, DatasetError, UsageError
 from hifidata.recipe import Recipe, differences
+from hifidata.run.cluster import require_address
 from hifidata.run.needs import OnDownload, ignore, require_packages, require_services, require_weights, weights_of
 from hifidata.run.packs import pack_people, packed_identities
 from hifidata.run.plan import Plan, is_remote, list_tasks, make_plan, models_of, package_versions, stage_table
@@ -56,7 +57,7 @@ class RunOptions:
 
     Attributes:
         out: dataset folder.
-        address: Ray cluster to use instead of this machine.
+        address: Ray cluster to use instead of this machine: auto or HOST:PORT.
         limit: at most so many identities of the source.
         accept_recipe_change: redo everything if the folder was made by another recipe.
         retry_failed: fetch URLs again that an earlier run could not fetch, and ask again where a captioner failed.
@@ -89,6 +90,10 @@ def run(recipe: Recipe, options: RunOptions, on_progress: Callable[[Progress], N
         FolderLockedError: another run holds the folder (exit 4).
     """
     folder = DatasetFolder(options.out)
+    if options.address is not None:
+        if recipe.executor.kind != "ray":
+            raise UsageError("--address names a Ray cluster, which the local executor does not use")
+        require_address(options.address)
     if is_remote(recipe):
         recipe.fetch.require_contact()
         _require_what_is_needed(folder, recipe, options)

@@ -219,7 +219,7 @@ def _start(recipe: Recipe, address: str | None) -> None:
     on_sigint, on_sigterm = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     try:
         if address:
-            ray.init(address=address, runtime_env=runtime_env, log_to_driver=False)
+            _join(address, runtime_env)
         else:
             # Its processes inherit that they ignore Ctrl-C, which a terminal sends to all of them: stopping them is our part.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -227,6 +227,19 @@ def _start(recipe: Recipe, address: str | None) -> None:
     finally:
         signal.signal(signal.SIGINT, on_sigint)
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts its own in place, which would end us without a word
+
+
+def _join(address: str, runtime_env: dict[str, Any]) -> None:
+    """Joins a running cluster; raises UsageError where there is none, or it does not let us in."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    try:
+        with _silent_stderr():
+            ray.init(address=address, runtime_env=runtime_env, logging_level=logging.ERROR, log_to_driver=False)
+    except (OSError, ray.exceptions.RayError) as error:  # Ray's ConnectionError among them
+        reason = " ".join(str(error).split())
+        raise UsageError(
+            f"--address {address}: cannot join the cluster: {reason}; one with token authentication wants RAY_AUTH_MODE=token"
+        ) from None
 
 
 def _check_environments(recipe: Recipe) -> None:
