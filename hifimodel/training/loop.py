@@ -175,12 +175,11 @@ class Loop:
             n_samples += len(batch.keys)
         limit = run.settings.max_grad_norm
         grad_norm = run.accelerator.clip_grad_norm_(run.nets.parameters(), math.inf if limit is None else limit)
-        run.optimizer.step()
-        if run.accelerator.optimizer_step_was_skipped:  # fp16's scaler met an overflow, and tries again with less
-            grad_norm = torch.zeros_like(grad_norm)
-        run.optimizer.zero_grad()
-        if run.ema is not None:
+        if not run.optimizer_step():
+            grad_norm = torch.zeros_like(grad_norm)  # an overflow is not the run's end
+        elif run.ema is not None:
             run.ema.step(run.modules.trainable())
+        run.optimizer.zero_grad()
         run.window.add(results, n_samples, grad_norm)
         run.done += 1
         self._clock.stop()

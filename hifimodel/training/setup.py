@@ -68,6 +68,20 @@ class Run:
         """``TrainedNets`` without what DDP wraps around it."""
         return self.accelerator.unwrap_model(self.nets)
 
+    def optimizer_step(self) -> bool:
+        """False where fp16's scaler met an overflow: the weights stay as they were, and the next step scales by less.
+
+        The scale says so. ``accelerator.optimizer_step_was_skipped`` does not: it notices whether the optimizer was called,
+        and a fused one is called at every step and skips by itself.
+        """
+        scaler = self.accelerator.scaler
+        if scaler is None:
+            self.optimizer.step()
+            return True
+        scale = scaler.get_scale()
+        self.optimizer.step()
+        return bool(scaler.get_scale() >= scale)
+
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
         """Within it the nets hold the EMA's weights, where there is one."""
