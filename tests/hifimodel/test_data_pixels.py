@@ -215,6 +215,19 @@ def test_a_batch_moves_as_a_whole(shard: Path) -> None:
     assert moved.keys == batch.keys
 
 
+def test_every_tensor_of_a_batch_is_pinned_where_that_is_asked_for(
+    shard: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pinned: list[torch.Tensor] = []
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
+    next(iter(Loader(quick(shard), paint=paint)))
+    assert not pinned
+    batch = next(iter(Loader(quick(shard, pin_memory=True), paint=paint)))
+    tensors = [value for value in vars(batch).values() if isinstance(value, torch.Tensor)]
+    assert [id(tensor) for tensor in pinned] == [id(tensor) for tensor in tensors]
+
+
 def test_reading_shards_needs_nothing_of_hifidata() -> None:
     code = "import sys, hifimodel.data\nsys.exit(any(name.startswith('hifidata') for name in sys.modules))"
     subprocess.run([sys.executable, "-c", code], check=True)
