@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator
 from torch import distributed
 
-from hifimodel.build import STATE_FILE, save_trained
+from hifimodel.build import STATE_FILE
 from hifimodel.config import TrainConfig, preset_text
 from hifimodel.data import Batch
 from hifimodel.errors import ConfigError, DivergedError
@@ -247,9 +247,8 @@ class Loop:
         run = self._run
         if run.accelerator.is_main_process:
             path = run.options.out / "model"
-            with run.averaged_weights():
-                temporary = begin_folder(path)
-                save_trained(run.modules, temporary)
+            temporary = begin_folder(path)
+            run.write_nets(temporary)
             (temporary / STATE_FILE).write_text(json.dumps({"step": run.done}), encoding="utf-8")
             finish_folder(path)
             self._report(f"met {run.loader.counts}")
