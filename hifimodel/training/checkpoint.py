@@ -2,7 +2,7 @@
 
 checkpoints/step-00000080/refiner/, hifinet/    the nets, loadable by themselves; with an EMA, its averaged weights
                           optimizer.pt          optimizer, gradient scaler; with an EMA, its state and the weights as trained
-                          process-0.pt ...      the loader's place and torch's generators, one file per process
+                          process-0.pt ...      of each process: the loader's place, sums of the metrics' open window, torch's generators
                           state.json            step, number of processes, digests of the frozen base and recogniser
 """
 
@@ -50,7 +50,7 @@ class Saved:
 
     Attributes:
         shared: what all processes have in common: optimizer, scaler, ema; with an EMA also weights, those that are trained.
-        own: this process' loader position and generators.
+        own: this process' loader position, window of metrics and generators.
     """
 
     facts: Facts

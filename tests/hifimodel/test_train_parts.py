@@ -22,8 +22,9 @@ from hifimodel.build import find_model, load_trained, save_trained  # noqa: E402
 from hifimodel.config import load_preset  # noqa: E402
 from hifimodel.data import Batch  # noqa: E402
 from hifimodel.errors import ConfigError  # noqa: E402
-from hifimodel.training import checkpoint, samples  # noqa: E402
+from hifimodel.training import checkpoint, latent_cache, samples  # noqa: E402
 from hifimodel.training.draws import DrawSettings, draw  # noqa: E402
+from hifimodel.training.folders import remove_leftovers  # noqa: E402
 from hifimodel.training.identity import PaperDetector  # noqa: E402
 from hifimodel.training.metrics import CsvTable, Window, read_csv  # noqa: E402
 from hifimodel.training.options import RunOptions  # noqa: E402
@@ -179,6 +180,26 @@ def test_latents_come_from_the_cache_bit_for_bit(shards: Path, tmp_path: Path) -
     assert torch.equal(first, run.frozen.encode_targets(batch, pictures))
     next(tmp_path.glob("latents/*/*/*.safetensors")).write_bytes(b"cut off")
     assert torch.equal(run.latents(batch, pictures), first)
+
+
+def test_what_a_kill_left_of_a_latent_goes_at_the_next_start_and_whole_latents_stay(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run(shards, tmp_path, "train.latent_cache=true")
+    first, second = itertools.islice(run.loader, 2)
+    run.latents(first, first.pixels_u8.permute(0, 3, 1, 2))
+    whole = set(tmp_path.rglob("*.safetensors"))
+
+    def die(tensors: dict[str, Tensor], path: Path) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(latent_cache, "save_file", die)
+    with pytest.raises(KeyboardInterrupt):
+        run.latents(second, second.pixels_u8.permute(0, 3, 1, 2))
+    assert len(set(tmp_path.rglob("*.safetensors")) - whole) == 1
+    remove_leftovers(tmp_path)
+    assert set(tmp_path.rglob("*.safetensors")) == whole
 
 
 def test_the_cache_tells_two_pictures_of_one_key_apart(shards: Path, tmp_path: Path) -> None:
