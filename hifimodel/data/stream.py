@@ -59,13 +59,11 @@ class ShardFacts:
     Attributes:
         embedding_model: what made the stored embeddings.
         embedding_dim: d2.
-        picture_px: side of the stored pictures.
         matting: what made the mattes of references; None where there are none.
     """
 
     embedding_model: str
     embedding_dim: int
-    picture_px: int
     matting: str | None = None
 
 
@@ -212,5 +210,5 @@ def describe_shards(config: DataConfig) -> ShardFacts:
                 except CorruptSample as error:
                     counts.corrupt[str(error)] += 1
                     continue
-                return ShardFacts(sample.embedding_model, len(sample.embedding), sample.side_px, sample.matting_model)
+                return ShardFacts(sample.embedding_model, len(sample.embedding), sample.matting_model)
     raise DataError(f"shards: no usable picture; met {counts}; run `hifidata inspect` on the dataset")
