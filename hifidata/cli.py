@@ -136,7 +136,7 @@ def plan(
     weights: WeightsOption = None,
     json_out: JsonOption = False,
 ) -> None:
-    """Shows what would run where, on how many candidates; writes and downloads nothing."""
+    """Shows what would run where, on how many candidates; writes and downloads nothing. Exit 2 where a run would not start."""
     from hifidata.recipe import load_recipe
     from hifidata.run.plan import make_plan
     from hifidata.run.processors import gpu_line
@@ -145,7 +145,17 @@ def plan(
     planned = make_plan(resolved, limit).as_dict()
     if json_out:
         console.write_json(planned)
-        return
+    else:
+        _print_plan(planned)
+        line, as_asked = gpu_line(resolved)
+        if not as_asked:
+            console.err.print(line)
+        _print_what_is_wrong(planned)
+    if planned["problems"] or any(weight["advice"] for weight in planned["weights"]):
+        raise typer.Exit(2)
+
+
+def _print_plan(planned: dict[str, Any]) -> None:
     console.out.print(
         f"{planned['name']}: {planned['identities']} identities, "
         f"{'an unknown number of' if planned['candidates'] is None else planned['candidates']} candidates"
@@ -167,9 +177,9 @@ def plan(
     if planned["weights"]:
         rows = [(w["name"], w["state"], w["bytes"], w["path"] or w["file"], w["licence"]) for w in planned["weights"]]
         console.table("weights", ("name", "state", "bytes", "file", "licence"), rows, right=("bytes",))
-    line, as_asked = gpu_line(resolved)
-    if not as_asked:
-        console.err.print(line)
+
+
+def _print_what_is_wrong(planned: dict[str, Any]) -> None:
     wrong = [w for w in planned["weights"] if w["advice"]]
     if wrong or planned["problems"]:
         console.err.print("a run would not start:")

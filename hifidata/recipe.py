@@ -145,7 +145,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """What a recipe's file says, with overrides applied, unchecked; raises like ``load_recipe`` where it cannot be read."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), _OneOfEachKey)
     except FileNotFoundError:
         raise RecipeError(f"recipe {path}: no such file; recipes of the project are in pipelines/") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -153,6 +153,19 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise RecipeError(f"recipe {path}: expected a mapping of sections, got {type(data).__name__}")
     return apply_overrides(data, overrides)
+
+
+class _OneOfEachKey(yaml.SafeLoader):
+    """YAML in which a key that comes twice is an error: the first of two thresholds would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set[str]()
+        for key, _ in node.value:
+            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} stands there twice", key.start_mark)
+            if isinstance(key.value, str):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
