@@ -49,3 +49,9 @@ def test_the_figure_of_the_axis_stands_away_from_a_cut_at_the_left(cut: float | 
     chart = Histogram(edges, (0,) * 9 + (72,), (0,) * 10, (0,) * 10, cut)
     charts: Any = _TEMPLATES.get_template("charts.html.j2").module
     assert re.findall(r'<text class="(\w+)"[^>]*>72</text>', charts.histogram(chart, "Face quality")) == [anchor]
+
+
+def test_headings_stand_clear_of_the_charts_above_them(dataset: tuple[Path, dict[str, Any]]) -> None:
+    html = render_report(*dataset)
+    assert re.search(r'</svg>\s*</div>\s*</div>\s*<h3 id="calibration">', html)
+    assert re.search(r"\.charts \+ h3 \{ margin-top: \d{2}px; \}", html)
