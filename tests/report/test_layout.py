@@ -55,3 +55,9 @@ def test_headings_stand_clear_of_the_charts_above_them(dataset: tuple[Path, dict
     html = render_report(*dataset)
     assert re.search(r'</svg>\s*</div>\s*</div>\s*<h3 id="calibration">', html)
     assert re.search(r"\.charts \+ h3 \{ margin-top: \d{2}px; \}", html)
+
+
+def test_words_stand_clear_of_the_number_before_them(dataset: tuple[Path, dict[str, Any]]) -> None:
+    rule = re.search(r"\ntd\.number \+ td:not\(\.number\)[^{]*\{ padding-left: (\d+)px; \}", render_report(*dataset))
+    assert rule
+    assert int(rule.group(1)) >= 24
