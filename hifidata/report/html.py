@@ -20,6 +20,7 @@ from hifidata.report.downloads import FETCH, losses
 from hifidata.report.folder import Manifests
 from hifidata.report.gallery import Gallery, Limits
 from hifidata.report.near_threshold import NUMERIC_TESTS, threshold_used, with_derived
+from hifidata.report.visible import visible, visible_lines
 from hifidata.report.words import REASONS, caption_words, reason_words, stage_words
 from hifidata.schema import Reason
 from hifidata.store.atomic import write_bytes
@@ -28,6 +29,7 @@ _TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
+    finalize=visible,
     trim_blocks=True,
     lstrip_blocks=True,
 )
@@ -74,7 +76,7 @@ def render_report(dataset_dir: Path, run: Mapping[str, Any], limits: Limits | No
     not_run = stats.stages_not_run(run)
     return _TEMPLATES.get_template("report.html.j2").render(
         name=run.get("name") or recipe.get("name") or dataset_dir.resolve().name,
-        description=recipe.get("description") or "",
+        description=" ".join(str(recipe.get("description") or "").split()),
         totals=stats.totals(images, identities),
         output_px=(recipe.get("crop") or {}).get("output_px"),
         when=_when(run),
@@ -96,7 +98,7 @@ def render_report(dataset_dir: Path, run: Mapping[str, Any], limits: Limits | No
         caption_words=caption_words,
         scores=_scores(images, recipe),
         calibration=_calibration(dataset_dir, recipe),
-        recipe_yaml=_as_yaml(recipe),
+        recipe_yaml=visible_lines(_as_yaml(recipe)),
         recipe_hash=run.get("recipe_hash") or "",
         models=run.get("models") or (),
         packages=run.get("packages") or {},
