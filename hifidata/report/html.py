@@ -15,6 +15,7 @@ import yaml
 
 from hifidata.errors import DatasetError
 from hifidata.report import statistics as stats
+from hifidata.report.budget import budget
 from hifidata.report.calibration import Calibration, calibrate, chosen_rate, rate_words
 from hifidata.report.downloads import FETCH, losses
 from hifidata.report.folder import Manifests
@@ -74,10 +75,12 @@ def render_report(dataset_dir: Path, run: Mapping[str, Any], limits: Limits | No
     judged = tuple(count for count in reasons if count.stages != (FETCH,))
     sheets, people = Gallery(manifests, limits).show(images, judged, recipe)
     not_run = stats.stages_not_run(run)
+    totals = stats.totals(images, identities)
     return _TEMPLATES.get_template("report.html.j2").render(
         name=run.get("name") or recipe.get("name") or dataset_dir.resolve().name,
         description=" ".join(str(recipe.get("description") or "").split()),
-        totals=stats.totals(images, identities),
+        totals=totals,
+        budget=budget(totals, run),
         output_px=(recipe.get("crop") or {}).get("output_px"),
         when=_when(run),
         funnel=stats.funnel(images, run),
