@@ -136,7 +136,7 @@ def around_threshold(images: pa.Table, reason: str, recipe: Mapping[str, Any], l
     if test is None:
         picks = _nearest(images.filter(ended_here), "score", cut, limit)
         return Sides(None, tuple(Pick(pick.image_id, None) for pick in picks), ())
-    if cut is None:
+    if cut is None or images[test.column].null_count == images.num_rows:  # a model need not give its score
         return Sides(None, _nearest(images.filter(ended_here), test.column, None, limit), ())
     passed = images.filter(pc.and_(_passes(images[test.column], test, cut), pc.invert(ended_here)))
     return Sides(

@@ -160,6 +160,8 @@ def test_a_covered_face_has_its_score_on_both_sides_of_the_limit() -> None:
 def test_a_score_is_shown_though_nobody_knows_the_limit_and_none_where_the_model_gave_none() -> None:
     sides = around_threshold(rows_of(covered(0.75), covered(None)), Reason.OCCLUDED, {}, limit=5)
     assert (sides.cut, [pick.value for pick in sides.dropped], sides.passed) == (None, [0.75, None], ())
+    sides = around_threshold(rows_of(covered(None), {}), Reason.OCCLUDED, {"occlusion": {"min_score": 0.5}}, limit=5)
+    assert (sides.cut, [pick.value for pick in sides.dropped], sides.passed) == (None, [None], ())
 
 
 def test_the_crop_side_is_compared_though_the_manifest_holds_only_corners() -> None:
