@@ -21,6 +21,7 @@ from hifidata.report.downloads import FETCH, losses
 from hifidata.report.folder import Manifests
 from hifidata.report.gallery import Gallery, Limits
 from hifidata.report.near_threshold import NUMERIC_TESTS, threshold_used, with_derived
+from hifidata.report.sizes import with_said_sizes
 from hifidata.report.visible import visible, visible_lines
 from hifidata.report.words import REASONS, caption_words, reason_words, stage_words
 from hifidata.schema import Reason
@@ -67,7 +68,7 @@ def render_report(dataset_dir: Path, run: Mapping[str, Any], limits: Limits | No
     """The report as text; see ``write_report``."""
     limits = limits or Limits()
     manifests = Manifests(dataset_dir)
-    images = with_derived(manifests.images(stats.IMAGE_COLUMNS_READ))
+    images = with_derived(with_said_sizes(manifests.images(stats.IMAGE_COLUMNS_READ), manifests))
     identities = manifests.identities(stats.IDENTITY_COLUMNS_READ)
     recipe: Mapping[str, Any] = run.get("recipe") or {}
     reasons = stats.reason_counts(images)
