@@ -21,6 +21,7 @@ from hifidata.report.downloads import FETCH, losses
 from hifidata.report.folder import Manifests
 from hifidata.report.gallery import Gallery, Limits
 from hifidata.report.near_threshold import NUMERIC_TESTS, threshold_used, with_derived
+from hifidata.report.possible import possible_reasons
 from hifidata.report.sizes import with_said_sizes
 from hifidata.report.visible import visible, visible_lines
 from hifidata.report.words import REASONS, caption_words, reason_words, stage_words
@@ -89,7 +90,7 @@ def render_report(dataset_dir: Path, run: Mapping[str, Any], limits: Limits | No
         stage_words=stage_words,
         reason_words=reason_words,
         reasons=reasons,
-        idle_reasons=_idle_reasons(reasons),
+        idle_reasons=_idle_reasons(reasons, run),
         losses=losses(manifests.images(("stage", "reason", "source_uri", "retryable"))),
         sheets=sheets,
         people=people,
@@ -129,9 +130,9 @@ def _calibration(dataset_dir: Path, recipe: Mapping[str, Any]) -> Calibration | 
         return None
 
 
-def _idle_reasons(reasons: tuple[stats.ReasonCount, ...]) -> list[str]:
-    seen = {count.reason for count in reasons}
-    return [words.title for reason, words in REASONS.items() if reason not in seen]
+def _idle_reasons(reasons: tuple[stats.ReasonCount, ...], run: Mapping[str, Any]) -> list[str]:
+    idle = possible_reasons(run) - {count.reason for count in reasons}
+    return [words.title for reason, words in REASONS.items() if reason in idle]
 
 
 def _when(run: Mapping[str, Any]) -> str:
