@@ -56,8 +56,8 @@ def test_a_banner_names_the_share_and_the_setting_and_goes_where_the_recipe_allo
     run["recipe"] = {**run["recipe"], "failures": {"max_share": 0.001}}
     page = words_of(render_report(folder, run))
     assert f"of {n} candidates failed (" in page
-    assert "the recipe allows 0.1 % (<code>failures.max_share</code>). Such a run ends with exit code 3" in page
-    assert ", 0.1 % allowed</small>" in page
+    assert "the recipe allows 0.1% (<code>failures.max_share</code>). Such a run ends with exit code 3" in page
+    assert "<dt>Failed, allowed 0.1%</dt>" in page
 
 
 def test_missing_captions_have_a_banner_of_their_own(dataset: tuple[Path, dict[str, Any]]) -> None:
