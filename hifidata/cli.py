@@ -351,6 +351,8 @@ def _print_calibration(found: Calibration) -> None:
         f"for {found.far:g} false accepts: {found.threshold:.3f}, between {found.low:.3f} and {found.high:.3f} with 95 % "
         f"confidence ({found.why})"
     )
+    for warning in found.warnings:
+        console.out.print(warning)
     first, second = found.closest
     console.out.print(
         f"most alike: {first} and {second}, {found.closest_similarity:.3f}; one person under two names would be here"
