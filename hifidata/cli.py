@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
@@ -27,6 +28,23 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_weights.app, name="weights")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        console.out.print(f"hifidata {metadata.version('hifi-portrait')}")
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool, typer.Option("--version", is_eager=True, callback=_print_version, help="print the version and leave")
+]
+
+
+@app.callback()
+def options(version: VersionOption = False) -> None:
+    """Options of ``hifidata`` itself; their callbacks have done it all."""
+
 
 RecipeArg = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file, for example pipelines/folder.yaml")]
 DatasetArg = Annotated[Path, typer.Argument(metavar="DIR", help="dataset folder")]

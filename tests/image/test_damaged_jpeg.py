@@ -38,7 +38,7 @@ def overwritten(jpeg: bytes) -> bytes:
 @pytest.mark.parametrize("name", PICTURES)
 def test_noise_in_the_coded_data_is_corrupt(name: str) -> None:
     assert decode(PICTURES[name], Limits()).width_px == 320
-    with pytest.raises(IntakeError, match="Corrupt JPEG data: .*; fetch it again or drop it") as caught:
+    with pytest.raises(IntakeError, match=r"Corrupt JPEG data: .*; fetch it again or drop it") as caught:
         decode(overwritten(PICTURES[name]), Limits())
     assert caught.value.reason is Reason.CORRUPT
 
