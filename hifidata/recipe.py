@@ -52,6 +52,9 @@ STAGE_NAMES = (
 """Stages in the order in which they run: the paper's, except that near-duplicates are judged before the identity, and only
 verified pictures are restored (identity is judged on the unrestored face either way)."""
 
+WITHOUT_EFFECT = ("executor", "fetch", "failures", "groups", "description", "weights", "licence_policy")
+"""Sections by which no picture, row or shard becomes another: a dataset may go on with others."""
+
 
 class Recipe(Section):
     """A whole recipe. ``groups`` empty means: all stages in one group."""
@@ -119,12 +122,11 @@ class Recipe(Section):
     @property
     def hash(self) -> str:
         """Hex sha256 of what the output is made by; where it runs, how it is fetched and how many may fail are not."""
-        without = ("executor", "fetch", "failures", "groups", "description", "weights", "licence_policy")
         manners = {"source": {"pause_s", "key_env", "base_urls"}, "caption": {"server": set(SERVER_MANNERS)}}
         own_files = {
             name: {"file"} for name in ("detect", "quality", "verify")
         }  # their hashes count, wherever they lie
-        left_out: Any = {**dict.fromkeys(without, True), **manners, **own_files}
+        left_out: Any = {**dict.fromkeys(WITHOUT_EFFECT, True), **manners, **own_files}
         content = self.model_dump(mode="json", exclude=left_out)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
