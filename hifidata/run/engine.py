@@ -11,6 +11,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from hifidata.errors import ConservationError, DatasetError
 from hifidata.recipe import Recipe, differences
 from hifidata.run.needs import OnDownload, ignore, require_packages, require_services, require_weights, weights_of
@@ -19,9 +21,10 @@ from hifidata.run.plan import Plan, is_remote, list_tasks, make_plan, models_of,
 from hifidata.run.processors import used
 from hifidata.run.work import Outcome
 from hifidata.schema import CAPTION_FAULTS, FORMAT_VERSION, IdentityTask
+from hifidata.store.check import compare_manifests, has_shards, list_manifests, require_manifests
 from hifidata.store.downloads import remove_logs, sweep
 from hifidata.store.folder import DatasetFolder, write_json
-from hifidata.store.manifest import CommitRecord, compact, read_record
+from hifidata.store.manifest import MANIFESTS, CommitRecord, compact, read_record
 
 
 @dataclass
@@ -106,7 +109,7 @@ def run(recipe: Recipe, options: RunOptions, on_progress: Callable[[Progress], N
 def _run(folder: DatasetFolder, plan: Plan, options: RunOptions, on_progress: Callable[[Progress], None]) -> RunResult:
     recipe = plan.recipe
     started_at = _begin(folder, recipe, options.accept_recipe_change)
-    packed = packed_identities(folder) if recipe.output.layout == "packed" else frozenset[str]()
+    packed = _packed(folder) if recipe.output.layout == "packed" else frozenset[str]()
     pending = frozenset(
         task.identity_id
         for task in list_tasks(recipe, plan.candidates_of, options.out)
@@ -215,9 +218,19 @@ def _begin(folder: DatasetFolder, recipe: Recipe, accept_change: bool) -> str:
 
 
 def _is_whole(folder: DatasetFolder) -> bool:
-    needed = [folder.dataset_json, report_path(folder)]
-    needed += [folder.manifests / f"{name}.parquet" for name in ("images", "identities", "thumbnails")]
-    return all(path.exists() for path in needed)
+    """Manifests are small enough to be hashed at every start; shards, which are not, are known by their size."""
+    needed = [folder.dataset_json, report_path(folder), *(folder.manifests / f"{name}.parquet" for name in MANIFESTS)]
+    return all(path.exists() for path in needed) and not any(compare_manifests(folder).values())
+
+
+def _packed(folder: DatasetFolder) -> frozenset[str]:
+    """Who lies in a pack; a finished dataset that has its packs tells it without identities.parquet, which may be damaged."""
+    if folder.dataset_json.exists() and has_shards(folder):
+        return frozenset(fragment.stem for fragment in folder.committed())
+    try:
+        return packed_identities(folder)
+    except (OSError, pa.ArrowException):  # these people are done anew
+        return frozenset()
 
 
 def _is_committed(folder: DatasetFolder, task: IdentityTask, recipe: Recipe, packed: Container[str]) -> bool:
@@ -268,7 +281,8 @@ def finish(folder: DatasetFolder, recipe: Recipe, started_at: str, is_limited: b
     dataset = describe(recipe, records, started_at)
     dataset["is_limited"] = is_limited
     dataset["shards"] = _shard_list(records, moved)
-    write_reports(folder, dataset)
+    dataset["manifests"] = list_manifests(folder)
+    _write_reports(folder, dataset)
     write_json(folder.dataset_json, dataset)
     shutil.rmtree(folder.waiting_originals, ignore_errors=True)  # what kills between commit and tidying up have left
     for record in folder.fragments.glob("??/*.earlier"):
@@ -296,7 +310,12 @@ def _shard_list(records: Sequence[CommitRecord], moved: dict[str, dict[str, Any]
 
 
 def write_reports(folder: DatasetFolder, dataset: dict[str, Any]) -> None:
-    """The HTML report, the dataset card and croissant.json."""
+    """The HTML report, the dataset card and croissant.json. Raises DatasetError where a manifest is not as it was written."""
+    require_manifests(folder)
+    _write_reports(folder, dataset)
+
+
+def _write_reports(folder: DatasetFolder, dataset: dict[str, Any]) -> None:
     from hifidata.report.card import write_card
     from hifidata.report.croissant import write_croissant
     from hifidata.report.html import write_report
@@ -312,7 +331,7 @@ def report_path(folder: DatasetFolder) -> Path:
 
 
 def describe(recipe: Recipe, records: Sequence[CommitRecord], started_at: str) -> dict[str, Any]:
-    """dataset.json without its shards."""
+    """dataset.json without its shards and manifests."""
     identities = [record.identity for record in records]
     counts = {name: sum(row[f"n_{name}"] for row in identities) for name in ("candidates", "kept", "dropped", "failed")}
     table = stage_table(recipe)

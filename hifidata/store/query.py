@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from hifidata.errors import DatasetError, UsageError
 from hifidata.schema import Reason, Row, Status
@@ -132,7 +131,8 @@ def _where_packed(folder: DatasetFolder, identity_id: str) -> Row:
     if not folder.dataset_json.exists() or not table.exists():
         return {}
     columns = ["shard", "shard_sha256", "shard_bytes"]
-    rows: list[Row] = pq.read_table(table, columns=columns, filters=[("identity_id", "=", identity_id)]).to_pylist()
+    places = read_table(table, ["identity_id", *columns])
+    rows: list[Row] = places.filter(pc.equal(places["identity_id"], identity_id)).select(columns).to_pylist()
     return rows[0] if rows else {}
 
 
