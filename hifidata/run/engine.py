@@ -92,6 +92,7 @@ def run(recipe: Recipe, options: RunOptions, on_progress: Callable[[Progress], N
         FolderLockedError: another run holds the folder (exit 4).
     """
     folder = DatasetFolder(options.out)
+    folder.require_state()
     if is_remote(recipe):
         recipe.fetch.require_contact()
         _require_what_is_needed(folder, recipe, options)
@@ -311,7 +312,7 @@ def _shard_list(records: Sequence[CommitRecord], moved: dict[str, dict[str, Any]
 
 def write_reports(folder: DatasetFolder, dataset: dict[str, Any]) -> None:
     """The HTML report, the dataset card and croissant.json. Raises DatasetError where a manifest is not as it was written."""
-    require_manifests(folder)
+    require_manifests(folder, *MANIFESTS)
     _write_reports(folder, dataset)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -74,7 +74,7 @@ def list_manifests(folder: DatasetFolder) -> list[dict[str, Any]]:
     ]
 
 
-def compare_manifests(folder: DatasetFolder) -> dict[str, str | None]:
+def compare_manifests(folder: DatasetFolder, names: Sequence[str] = MANIFESTS) -> dict[str, str | None]:
     """What is wrong with each manifest that dataset.json lists, by path from the dataset folder; None where nothing is.
 
     A manifest that somebody made a directory of part files is not compared.
@@ -85,13 +85,13 @@ def compare_manifests(folder: DatasetFolder) -> dict[str, str | None]:
     return {
         path: _problem(folder.root / path, *wanted, _MANIFEST_AGAIN)
         for path, wanted in _listed(folder, "manifests")
-        if not (folder.root / path).is_dir()
+        if PurePosixPath(path).stem in names and not (folder.root / path).is_dir()
     }
 
 
-def require_manifests(folder: DatasetFolder) -> None:
-    """Before they are read: manifests that are there are those that dataset.json lists. Raises DatasetError."""
-    for path, problem in compare_manifests(folder).items():
+def require_manifests(folder: DatasetFolder, *names: str) -> None:
+    """Before they are read, of these manifests: what is there is what dataset.json lists. Raises DatasetError."""
+    for path, problem in compare_manifests(folder, names).items():
         if problem and (folder.root / path).exists():
             raise DatasetError(f"{folder.root / path}: {problem}")
 

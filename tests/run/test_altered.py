@@ -172,3 +172,100 @@ def test_an_altered_table_of_people_costs_no_work_where_the_packs_are_whole(
     cut(out / "shards" / "pack-000000.tar")
     run_again(out, recipe)
     assert digest(out) == before
+
+
+@pytest.fixture
+def without_state(out: Path) -> Path:
+    shutil.rmtree(out / "state")
+    return out
+
+
+def test_status_of_a_dataset_without_state_says_finished_with_the_same_counts(
+    made: Path, without_state: Path, hifidata: Command
+) -> None:
+    before, after = (json.loads(hifidata("status", out, "--json")[1]) for out in (made, without_state))
+    assert after["finished"]
+    assert after == before | {"report": after["report"]}
+
+
+@pytest.mark.parametrize("layout", ["per_identity", "packed"])
+def test_inspect_finds_the_same_without_state(
+    layout: str, made: Path, twelve_people: Path, tmp_path: Path, hifidata: Command
+) -> None:
+    out = tmp_path / "out"
+    if layout == "packed":
+        run_again(out, recipe_for(twelve_people, "output.layout=packed"))
+    else:
+        shutil.copytree(made, out)
+    kept = next(row for row in pq.read_table(out / "manifests" / "images.parquet").to_pylist() if row["key"])
+    handles = ("person_00", kept["identity_id"], kept["image_id"], kept["key"], kept["source_uri"][-20:])
+    before = [json.loads(hifidata("inspect", out, handle, "--json")[1]) for handle in handles]
+    shutil.rmtree(out / "state")
+    for handle, expected in zip(handles, before, strict=True):
+        found = json.loads(hifidata("inspect", out, handle, "--json")[1])
+        assert found["images"] == expected["images"]
+        assert (found["identity"] is None) == (expected["identity"] is None)
+        for column in ("identity_name", "n_kept", "shard", "shard_sha256"):
+            assert found["identity"] is None or found["identity"][column] == expected["identity"][column]
+    code, _, error = hifidata("inspect", out, "nobody")
+    assert (code, error.count("\n")) == (2, 1)
+    assert "no identity and no image is called 'nobody'" in error
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["failures"], ["failures", "--dropped"], ["failures", "--captions"], ["replay", "--set", "quality.min_score=0.6"]],
+)
+def test_rows_are_read_without_state_as_with_it(
+    command: list[str], made: Path, without_state: Path, hifidata: Command
+) -> None:
+    name, *more = command
+    before, after = (hifidata(name, out, *more, "--json") for out in (made, without_state))
+    assert before[0] == 0
+    assert after == before
+
+
+def test_report_and_check_need_no_state(without_state: Path, hifidata: Command) -> None:
+    assert hifidata("report", without_state)[0] == hifidata("check", without_state)[0] == 0
+
+
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_run_into_a_dataset_without_state_is_refused_in_one_line_and_touches_nothing(
+    emptied: bool, without_state: Path, made: Path, twelve_people: Path, hifidata: Command
+) -> None:
+    if emptied:
+        (without_state / "state").mkdir()
+    sets = [word for value in (f"source.path={twelve_people}", *QUICK_RECIPE) for word in ("--set", value)]
+    recipe = PROJECT_ROOT / "pipelines" / "folder.yaml"
+    for more in ([], ["--accept-recipe-change"]):
+        code, said, error = hifidata("run", recipe, "--out", without_state, *sets, *more)
+        assert (code, said, error.count("\n")) == (2, "", 1)
+        assert "its state/ was deleted, so this finished dataset can be read but not extended; choose another" in error
+    assert digest(without_state) == digest(made)
+    assert (without_state / "state").exists() == emptied
+
+
+@pytest.mark.parametrize("spoil", [cut, drop_rows, Path.unlink])
+def test_a_manifest_that_nothing_can_make_again_is_one_line(
+    spoil: Callable[[Path], None], without_state: Path, hifidata: Command
+) -> None:
+    spoil(without_state / "manifests" / "images.parquet")
+    for command in (["failures"], ["replay"], ["inspect", "person_00"], ["inspect", "0.jpg"]):
+        code, said, error = hifidata(command[0], without_state, *command[1:])
+        assert (code, said, error.count("\n")) == (2, "", 1)
+        assert "manifests/images.parquet" in error
+        assert "copy it again" in error
+    assert hifidata("status", without_state)[0] == 0
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "{", '{"name": "of another tool"}'])
+def test_a_dataset_json_of_another_tool_makes_no_dataset_folder(
+    content: str, recipe: Recipe, tmp_path: Path, hifidata: Command
+) -> None:
+    (tmp_path / "dataset.json").write_text(content, encoding="utf-8")
+    for command in (["status"], ["failures"], ["replay"], ["inspect", "x"]):
+        code, _, error = hifidata(command[0], tmp_path, *command[1:])
+        assert (code, error.count("\n")) == (2, 1)
+        assert "not a dataset folder" in error
+    with pytest.raises(DatasetError, match="is not empty and not a dataset folder"):
+        run_again(tmp_path, recipe)
