@@ -21,6 +21,7 @@ from hifidata.run.plan import Plan, is_remote, list_tasks, make_plan, models_of,
 from hifidata.run.processors import used
 from hifidata.run.work import Outcome
 from hifidata.schema import CAPTION_FAULTS, FORMAT_VERSION, IdentityTask
+from hifidata.store.atomic import remove
 from hifidata.store.check import compare_manifests, has_shards, list_manifests, require_manifests
 from hifidata.store.downloads import remove_logs, sweep
 from hifidata.store.folder import DatasetFolder, write_json
@@ -134,7 +135,7 @@ def _run(folder: DatasetFolder, plan: Plan, options: RunOptions, on_progress: Ca
                 progress.add(outcome)
                 on_progress(progress)
     for fragment in stale:
-        fragment.unlink()
+        remove(fragment)
     _check_conservation(folder, plan)
     dataset = finish(folder, recipe, started_at, plan.is_limited)
     _forget_who_left(folder, plan)
@@ -297,7 +298,7 @@ def _remove_orphan_shards(folder: DatasetFolder, owned: Container[str]) -> None:
     """Shards whose identity is gone, packs of another layout, and what a kill between shard and fragment left."""
     for shard in [*folder.shards.glob("??/*.tar"), *folder.shards.glob("pack-*.tar")]:
         if shard.relative_to(folder.root).as_posix() not in owned:
-            shard.unlink()
+            remove(shard)
 
 
 def _shard_list(records: Sequence[CommitRecord], moved: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

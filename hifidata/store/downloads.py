@@ -13,7 +13,7 @@ from typing import Any
 
 from hifidata.errors import IntakeError
 from hifidata.schema import Candidate, Reason
-from hifidata.store.atomic import TEMPORARY_PREFIX, write_bytes
+from hifidata.store.atomic import TEMPORARY_PREFIX, remove, write_bytes
 from hifidata.store.folder import DatasetFolder
 from hifidata.store.manifest import read_table
 
@@ -88,7 +88,7 @@ def sweep(folder: DatasetFolder) -> int:
     wanted = set(named.to_pylist())
     orphans = [path for path in folder.originals.glob("??/*") if path.name not in wanted]
     for orphan in orphans:
-        orphan.unlink()
+        remove(orphan)
     return len(orphans)
 
 
@@ -133,7 +133,7 @@ def remove_logs(folder: DatasetFolder, wanted: Container[str]) -> None:
     """Forgets people who are not wanted any more."""
     for log in (folder.state / "crawl").glob("??/*.jsonl"):
         if log.stem not in wanted:
-            log.unlink()
+            remove(log)
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:

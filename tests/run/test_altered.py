@@ -174,6 +174,17 @@ def test_an_altered_table_of_people_costs_no_work_where_the_packs_are_whole(
     assert digest(out) == before
 
 
+def test_a_removed_person_leaves_no_empty_folder(twelve_people: Path, tmp_path: Path) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    for name in ("person_00", "person_01"):
+        shutil.copytree(twelve_people / name, photos / name)
+    run_again(out, recipe_for(photos))
+    shutil.rmtree(photos / "person_00")
+    run_again(out, recipe_for(photos))
+    for folder in (out / "shards", out / "state" / "fragments"):
+        assert len(list(folder.glob("??"))) == len(list(folder.glob("??/*"))) == 1
+
+
 @pytest.fixture
 def without_state(out: Path) -> Path:
     shutil.rmtree(out / "state")
