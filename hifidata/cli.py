@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
@@ -28,6 +29,23 @@ app = typer.Typer(
 
 app.add_typer(cli_weights.app, name="weights")
 
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        console.out.print(f"hifidata {metadata.version('hifi-portrait')}")
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool, typer.Option("--version", is_eager=True, callback=_print_version, help="print the version and leave")
+]
+
+
+@app.callback()
+def options(version: VersionOption = False) -> None:
+    """Options of ``hifidata`` itself; their callbacks have done it all."""
+
+
 RecipeArg = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file, for example pipelines/folder.yaml")]
 DatasetArg = Annotated[Path, typer.Argument(metavar="DIR", help="dataset folder")]
 SetOption = Annotated[
@@ -38,28 +56,28 @@ WeightsOption = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option("--weights", metavar="DIR", help="folder of model files, used as it is; overrides HIFI_WEIGHTS"),
 ]
+OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="dataset folder to make or resume")]
+AcceptOption = Annotated[
+    bool, typer.Option("--accept-recipe-change", help="redo everything if DIR was made by another recipe")
+]
+RetryOption = Annotated[
+    Optional[Literal["failed"]],  # noqa: UP045
+    typer.Option("--retry", help="failed: try again what earlier runs could not fetch, or get a caption for"),
+]
 LimitOption = Annotated[Optional[int], typer.Option("--limit", min=1, help="at most so many identities")]  # noqa: UP045
 
 
 @app.command()
 def run(
     recipe: RecipeArg,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="dataset folder to make or resume")],
+    out: OutOption,
     overrides: SetOption = [],  # noqa: B006
     executor: Annotated[Optional[str], typer.Option(help="ray or local; overrides the recipe")] = None,  # noqa: UP045
-    address: Annotated[Optional[str], typer.Option(help="Ray cluster: auto or ray://host:10001")] = None,  # noqa: UP045
+    address: Annotated[Optional[str], typer.Option(help="Ray cluster: auto or HOST:PORT")] = None,  # noqa: UP045
     limit: LimitOption = None,
     weights: WeightsOption = None,
-    accept_recipe_change: Annotated[
-        bool, typer.Option("--accept-recipe-change", help="redo everything if DIR was made by another recipe")
-    ] = False,
-    retry: Annotated[
-        Optional[Literal["failed"]],  # noqa: UP045
-        typer.Option(
-            "--retry",
-            help="failed: try again what earlier runs could not fetch, or get a caption for",
-        ),
-    ] = None,
+    accept_recipe_change: AcceptOption = False,
+    retry: RetryOption = None,
     json_out: JsonOption = False,
 ) -> None:
     """Runs a recipe; the same command again resumes it."""
@@ -93,6 +111,42 @@ def run(
 
 
 @app.command()
+def submit(
+    recipe: RecipeArg,
+    address: Annotated[str, typer.Option(metavar="URL", help="dashboard of the cluster, http://head:8265")],
+    out: OutOption,
+    overrides: SetOption = [],  # noqa: B006
+    limit: LimitOption = None,
+    weights: WeightsOption = None,
+    accept_recipe_change: AcceptOption = False,
+    retry: RetryOption = None,
+    wait: Annotated[bool, typer.Option(help="wait for its end, and stop it with Ctrl-C")] = True,
+    json_out: JsonOption = False,
+) -> None:
+    """Runs a recipe as a job on a Ray cluster, and ends as the job ends; every path is one that the cluster's machines see."""
+    from hifidata.recipe import read_recipe, validate
+    from hifidata.run import cluster
+
+    data = read_recipe(recipe, [*overrides, *_weights_override(weights)])
+    validate(data, f"recipe {recipe}")
+    cluster.require_absolute_paths(data, str(out))
+    arguments = [f"--out={out}", *([f"--limit={limit}"] if limit else []), *([f"--retry={retry}"] if retry else [])]
+    arguments += ["--accept-recipe-change"] if accept_recipe_change else []
+    try:
+        job = cluster.submit(data, arguments, address, console.job_log, wait)
+    except KeyboardInterrupt:
+        console.err.print("interrupted; the job was stopped, nothing is half-written, the same command resumes")
+        raise typer.Exit(130) from None
+    if job.message:
+        console.error(f"{job.id}: {job.message}")
+    if json_out:
+        console.write_json(asdict(job))
+    else:
+        console.out.print(f"{job.id}: {'submitted' if job.exit_code is None else f'ended with {job.exit_code}'}")
+    raise typer.Exit(job.exit_code or 0)
+
+
+@app.command()
 def plan(
     recipe: RecipeArg,
     overrides: SetOption = [],  # noqa: B006
@@ -100,7 +154,7 @@ def plan(
     weights: WeightsOption = None,
     json_out: JsonOption = False,
 ) -> None:
-    """Shows what would run where, on how many candidates; writes and downloads nothing."""
+    """Shows what would run where, on how many candidates; writes and downloads nothing. Exit 2 where a run would not start."""
     from hifidata.recipe import load_recipe
     from hifidata.run.plan import make_plan
     from hifidata.run.processors import gpu_line
@@ -109,7 +163,17 @@ def plan(
     planned = make_plan(resolved, limit).as_dict()
     if json_out:
         console.write_json(planned)
-        return
+    else:
+        _print_plan(planned)
+        line, as_asked = gpu_line(resolved)
+        if not as_asked:
+            console.err.print(line)
+        _print_what_is_wrong(planned)
+    if planned["problems"] or any(weight["advice"] for weight in planned["weights"]):
+        raise typer.Exit(2)
+
+
+def _print_plan(planned: dict[str, Any]) -> None:
     console.out.print(
         f"{planned['name']}: {planned['identities']} identities, "
         f"{'an unknown number of' if planned['candidates'] is None else planned['candidates']} candidates"
@@ -131,9 +195,9 @@ def plan(
     if planned["weights"]:
         rows = [(w["name"], w["state"], w["bytes"], w["path"] or w["file"], w["licence"]) for w in planned["weights"]]
         console.table("weights", ("name", "state", "bytes", "file", "licence"), rows, right=("bytes",))
-    line, as_asked = gpu_line(resolved)
-    if not as_asked:
-        console.err.print(line)
+
+
+def _print_what_is_wrong(planned: dict[str, Any]) -> None:
     wrong = [w for w in planned["weights"] if w["advice"]]
     if wrong or planned["problems"]:
         console.err.print("a run would not start:")
@@ -305,6 +369,8 @@ def _print_calibration(found: Calibration) -> None:
         f"for {found.far:g} false accepts: {found.threshold:.3f}, between {found.low:.3f} and {found.high:.3f} with 95 % "
         f"confidence ({found.why})"
     )
+    for warning in found.warnings:
+        console.out.print(warning)
     first, second = found.closest
     console.out.print(
         f"most alike: {first} and {second}, {found.closest_similarity:.3f}; one person under two names would be here"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,6 +34,8 @@ PIPE_WIDTH = 2000
 
 CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
 """A name must not move the cursor or colour the terminal of whoever inspects it."""
+
+_COLOURS = re.compile(r"\x1b\[[\d;]*m")
 
 out = Console(
     soft_wrap=True, highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH
@@ -65,6 +68,12 @@ def error(message: str) -> None:
     """``error: ...`` on stderr; what it quotes from servers and files is made harmless."""
     lines = (line.translate(CONTROL_CHARACTERS) for line in message.split("\n"))
     err.print("error: " + "\n".join(lines))
+
+
+def job_log(text: str) -> None:
+    """What a job on a cluster prints, on stderr as it comes, without colours."""
+    lines = (_plain(_COLOURS.sub("", line.expandtabs())) for line in text.splitlines())
+    sys.stderr.write("".join(f"{line}\n" for line in lines))
 
 
 def _plain(value: Any) -> str:

@@ -139,15 +139,33 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: the file is missing, is not YAML, or a key or value is wrong; names the nearest valid key.
     """
+    return resolve(read_recipe(path, overrides), where=f"recipe {path}")
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What a recipe's file says, with overrides applied, unchecked; raises like ``load_recipe`` where it cannot be read."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), _OneOfEachKey)
     except FileNotFoundError:
         raise RecipeError(f"recipe {path}: no such file; recipes of the project are in pipelines/") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"recipe {path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
         raise RecipeError(f"recipe {path}: expected a mapping of sections, got {type(data).__name__}")
-    return resolve(apply_overrides(data, overrides), where=f"recipe {path}")
+    return apply_overrides(data, overrides)
+
+
+class _OneOfEachKey(yaml.SafeLoader):
+    """YAML in which a key that comes twice is an error: the first of two thresholds would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set[str]()
+        for key, _ in node.value:
+            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} stands there twice", key.start_mark)
+            if isinstance(key.value, str):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -171,13 +189,17 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
 
 
 def resolve(data: Mapping[str, Any], where: str) -> Recipe:
-    """Validates a mapping; raises RecipeError with every problem on its own line."""
+    """A recipe to run; raises RecipeError with every problem on its own line."""
+    return _with_model_defaults(validate(data, where), where)
+
+
+def validate(data: Mapping[str, Any], where: str) -> Recipe:
+    """Checks keys and values alone, none of the files that they name; raises like ``resolve``."""
     try:
-        recipe = Recipe.model_validate(data)
+        return Recipe.model_validate(data)
     except ValidationError as error:
         problems = "\n".join(f"{where}: {_explain(item)}" for item in error.errors())
         raise RecipeError(problems) from None
-    return _with_model_defaults(recipe, where)
 
 
 def _with_model_defaults(recipe: Recipe, where: str) -> Recipe:

@@ -88,17 +88,17 @@ def build(
     out: Annotated[Path, typer.Option(metavar="EVALSET", help="folder to make")],
     identities: Annotated[int | None, typer.Option(min=1, help="people; default: up to 100")] = None,
     references: Annotated[int, typer.Option(min=1, help="reference photos per person")] = 4,
-    prompts: Annotated[Path | None, typer.Option(help="one a line; default: manifests/prompts.txt")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="one a line; default: ours, of the package")] = None,
     max_prompts: Annotated[int | None, typer.Option(min=1, help="only the first prompts")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="pictures per prompt and person")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="of the draw")] = 0,
     json_out: JsonOption = False,
 ) -> None:
     """Draws people, one target and some references each, from shards; the same draw for the same seed."""
-    from hifimodel.evaluation.setbuilder import DEFAULT_PROMPTS, SetSettings, build_evalset, read_prompts
+    from hifimodel.evaluation.setbuilder import SetSettings, build_evalset, read_prompts
 
     settings = SetSettings(identities, references, seeds, seed)
-    made = build_evalset(shards, out, read_prompts(prompts or DEFAULT_PROMPTS, max_prompts), settings)
+    made = build_evalset(shards, out, read_prompts(prompts, max_prompts), settings)
     facts = {
         "set": str(made.folder),
         "digest": made.digest,

@@ -80,10 +80,14 @@ class FaceNets:
 
     def no_face(self) -> Tensor:
         """(1, 33, d) tokens of "no reference"."""
-        policy = self.hifinet.choices.face_in_uncond
+        choices = self.hifinet.choices
+        policy = choices.face_in_uncond
         if policy == "same":
-            logger.warning("no references: in training this checkpoint always saw faces, so zeros stand in for them")
-            policy = "zeros"
+            policy = "zeros"  # what training drops faces to, where it drops any
+            if choices.face_drop_rate == 0:
+                logger.warning(
+                    "no references: in training this checkpoint always saw faces, so zeros stand in for them"
+                )
         tokens = self.refiner.unconditional(policy, self._encoder.n_tokens)
         return tokens.to(self.device, self.dtype)
 

@@ -15,7 +15,7 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 RAY_FILES = {
-    "run/test_crawl.py", "run/test_paddleocr.py", "run/test_paper_groups.py", "run/test_pipeline.py", "run/test_pp_matting.py",
+    "run/test_cluster.py", "run/test_crawl.py", "run/test_paddleocr.py", "run/test_paper_groups.py", "run/test_pipeline.py", "run/test_pp_matting.py",
     "run/test_processors.py", "run/test_ray_errors.py", "run/test_worker_deaths.py", "stages/test_caption.py",
 }  # fmt: skip
 """Files with tests that start Ray."""

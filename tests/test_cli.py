@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,10 @@ def test_bad_input_exits_with_2_and_says_what_to_do(args: list[str], message: st
     assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert hifidata("--version").stdout == f"hifidata {metadata.version('hifi-portrait')}\n"
 
 
 def test_plan_writes_nothing(twelve_people: Path, tmp_path: Path) -> None:

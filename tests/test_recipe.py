@@ -46,6 +46,17 @@ def test_every_recipe_of_the_project_plans(path: Path, tmp_path: Path) -> None:
     assert pool_sizes(load_recipe(path, ["executor.use_gpus=false"]), 1, {"CPU": 8}) == sizes
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [("name: a\nname: b\n", "name"), ("name: a\nquality: {min_score: 0.4}\ncrop: {}\nquality: {}\n", "quality"),
+     ("name: a\nquality: {min_score: 0.4, min_score: 0.5}\n", "min_score")],
+)  # fmt: skip
+def test_a_key_that_comes_twice_is_refused(tmp_path: Path, text: str, key: str) -> None:
+    (tmp_path / "twice.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=rf"cannot be read as YAML: {key} stands there twice .* line \d"):
+        load_recipe(tmp_path / "twice.yaml")
+
+
 def test_the_papers_recipe_says_what_the_paper_says() -> None:
     recipe = load_recipe(PROJECT_ROOT / "pipelines" / "paper.yaml")
     assert recipe.detect.other_face_min_area_ratio == 0.0

@@ -6,15 +6,18 @@ bytes. Sizes are judged from the header, before memory is spent on pixels.
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Literal
 
 import cv2
 import numpy as np
+import simplejpeg
 from cv2.typing import MatLike
 from numpy.typing import NDArray
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
@@ -63,13 +66,11 @@ _UPRIGHT: dict[int, Callable[[MatLike], MatLike]] = {
     8: lambda rgb_u8: cv2.rotate(rgb_u8, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
 
-_REDUCED = {
-    1: 0,
-    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
-    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
-    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
-}
-"""OpenCV's flags for libjpeg's own factors. They say grey, but a flag for colour beside them has its way."""
+_FACTORS = (1, 2, 4, 8)
+"""By which libjpeg reduces a side while it decodes."""
+
+_DAMAGE = re.compile(r"Corrupt JPEG data(?!.*extraneous bytes before marker 0xd9)|Premature end")
+"""Those of libjpeg's warnings that say that pixels are made up. Bytes between the last of them and the end marker cost none."""
 
 _SWAPS_SIDES = (5, 6, 7, 8)
 """Orientations whose upright picture is as wide as the stored one is high."""
@@ -151,7 +152,7 @@ def decode(data: bytes, limits: Limits, at_least_px: int | None = None) -> Pictu
         raise IntakeError(Reason.ANIMATED, f"{kind}: {header.n_frames} frames; intake is set to drop such files")
     size_wh, by = (header.width_px, header.height_px), 1
     if at_least_px is not None:
-        by = max((factor for factor in _REDUCED if -(-max(size_wh) // factor) >= at_least_px), default=1)
+        by = max((factor for factor in _FACTORS if -(-max(size_wh) // factor) >= at_least_px), default=1)
     plain = _decode_plain_jpeg(header, by)
     mode, rgb_u8 = plain or _decode_with_pillow(kind, header)
     reduced_by = by if plain else 1
@@ -190,24 +191,32 @@ def _check_size(kind: str, width_px: int, height_px: int, limits: Limits) -> Non
 
 
 def _decode_plain_jpeg(header: Header, by: int) -> tuple[str, RgbU8] | None:
-    """Same library and same pixels as Pillow in less time, reduced ``by`` a factor; None hands difficult files to Pillow.
+    """Same pixels as Pillow's in less time, reduced ``by`` a factor; None hands difficult files to Pillow.
 
-    Only files whose end marker was found go in, so that nothing rests on how OpenCV treats truncated ones; it sees no EXIF
-    to rotate by.
+    Only files whose end marker was found go in. Raises IntakeError where the data between are damaged.
     """
     if not (header.plain_mode and is_srgb(header.icc)):
         return None
-    as_rgb = getattr(cv2, "IMREAD_COLOR_RGB", None)  # OpenCV 4.11 brought it; PaddleOCR's environment has 4.10
-    flags = (cv2.IMREAD_COLOR if as_rgb is None else as_rgb) | cv2.IMREAD_IGNORE_ORIENTATION | _REDUCED[by]
+    sides = -(-header.height_px // by), -(-header.width_px // by)
     try:
-        rgb_u8 = cv2.imdecode(np.frombuffer(header.pixels, np.uint8), flags)
-        if as_rgb is None and rgb_u8 is not None:
-            rgb_u8 = cv2.cvtColor(rgb_u8, cv2.COLOR_BGR2RGB)
-    except cv2.error:
+        rgb_u8 = _decode_jpeg(header.pixels, "RGB", *sides, by)
+    except ValueError:
         return None
-    if rgb_u8 is None or rgb_u8.shape != (-(-header.height_px // by), -(-header.width_px // by), 3):
-        return None
-    return header.plain_mode, np.asarray(rgb_u8, np.uint8)
+    return (header.plain_mode, rgb_u8) if rgb_u8.shape == (*sides, 3) else None
+
+
+def _decode_jpeg(data: bytes, colours: str, min_height: int = 0, min_width: int = 0, by: int = 1) -> RgbU8:
+    """(H, W, C) uint8. Raises IntakeError where libjpeg warns of damage, ValueError where it cannot decode at all.
+
+    Pillow and OpenCV keep such warnings to themselves, and the grey or displaced blocks that come of it.
+    """
+    sizes = {"min_height": min_height, "min_width": min_width, "min_factor": by}
+    try:
+        return np.asarray(simplejpeg.decode_jpeg(data, colours, **sizes), np.uint8)
+    except ValueError as error:
+        if _DAMAGE.search(str(error)):
+            raise IntakeError(Reason.CORRUPT, f"jpeg: {error}; fetch it again or drop it") from None
+        return np.asarray(simplejpeg.decode_jpeg(data, colours, **sizes, strict=False), np.uint8)
 
 
 def _decode_with_pillow(kind: str, header: Header) -> tuple[str, RgbU8]:
@@ -218,9 +227,17 @@ def _decode_with_pillow(kind: str, header: Header) -> tuple[str, RgbU8]:
         if picture.size != (header.width_px, header.height_px):
             raise IntakeError(Reason.CORRUPT, f"{kind}: the header tells two sizes, {picture.size} is the second")
         mode = picture.mode
+        if kind == "jpeg" and not header.ends_early:
+            _refuse_damage(header.pixels, mode)
         picture.load()
         return mode, srgb_u8(picture, header.icc)
     except _DECODER_ERRORS as error:
         early = header.ends_early or "truncated" in str(error).lower()
         reason = Reason.TRUNCATED if early else Reason.CORRUPT
         raise IntakeError(reason, f"{kind}: {str(error) or type(error).__name__}; fetch it again or drop it") from error
+
+
+def _refuse_damage(jpeg: bytes, mode: str) -> None:
+    """Raises IntakeError where libjpeg warns of damage, which Pillow does not say."""
+    with suppress(ValueError):  # Pillow says better what it cannot decode
+        _decode_jpeg(jpeg, "CMYK" if mode == "CMYK" else "GRAY")

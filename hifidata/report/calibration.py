@@ -41,6 +41,12 @@ MAX_PEOPLE, MAX_PICTURES_PER_PERSON = 1000, 20
 RESAMPLES = 200
 INTERVAL = (0.025, 0.975)
 
+TIED = 1.5
+"""Where the next lower threshold would let through this many times the rate, comparisons tie, and the rate is not reached."""
+
+MANY_LOST = 1 / 3
+"""A threshold that costs people this share of their own pictures tells them badly from strangers."""
+
 
 @dataclass(frozen=True)
 class Threshold:
@@ -69,6 +75,7 @@ class Calibration:
         chosen: the rate that was chosen for this dataset, which it may no longer support; None: nobody chose.
         threshold: what gives it; ``low`` and ``high`` bound it with 95 % confidence, people being drawn anew.
         thresholds: this one, the recipe's and the paper's, side by side.
+        next_rate: what would pass just below the threshold; far above ``far`` where many comparisons have the same similarity.
         closest: names of the two people whose centres are most alike; the same person under two names would be here.
     """
 
@@ -82,6 +89,7 @@ class Calibration:
     n_pictures: int
     n_comparisons: int
     thresholds: tuple[Threshold, ...]
+    next_rate: float
     closest: tuple[str, str]
     closest_similarity: float
 
@@ -89,13 +97,40 @@ class Calibration:
     def why(self) -> str:
         """Why this rate, in words that follow the number of comparisons."""
         if self.far == self.chosen:
-            return "it was chosen for this dataset"
+            return f"it was chosen for this dataset{self._tie}"
         reason = "nobody chose a rate"
         if self.chosen is not None:
             reason = f"the chosen {rate_words(self.chosen)} would rest on fewer than {MIN_ACCEPTS} of them"
         if self.far == RATES[0]:
-            return f"{reason}, and this is the usual one"
-        return f"{reason}, and this is the smallest usual one that leaves {MIN_ACCEPTS} of them or more above its threshold"
+            return f"{reason}, and this is the usual one{self._tie}"
+        return f"{reason}, and this is the smallest usual one that makes up {MIN_ACCEPTS} of them or more{self._tie}"
+
+    @property
+    def reached(self) -> float:
+        """The false-accept rate at the threshold: ``far``, or less where comparisons tie."""
+        return self.thresholds[0].strangers_accepted
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about thresholds that cost people too many of their own pictures."""
+        costly = [row for row in self.thresholds if row.own_lost >= MANY_LOST]
+        if not costly:
+            return ()
+        which = ", ".join(f"{row.own_lost:.1%} with the threshold of {row.source}" for row in costly)
+        return (
+            f"Much of people's own pictures would be lost: {which}. Such a threshold does not tell people from strangers; "
+            "one person may be here under several names, or this embedder may not suit these pictures.",
+        )
+
+    @property
+    def _tie(self) -> str:
+        """Where comparisons tie at the threshold: what is reached, and what the next lower one would let pass."""
+        if self.next_rate <= TIED * self.far:
+            return ""
+        return (
+            f"; comparisons tie at this threshold, so that {rate_words(self.reached)} is reached, and just below it "
+            f"{rate_words(self.next_rate)} would pass"
+        )
 
 
 @dataclass(frozen=True)
@@ -118,6 +153,10 @@ class _Strangers:
     def accepted(self, threshold: float) -> float:
         """Share of the comparisons above a threshold."""
         return float((self.scores > threshold).sum() / self.n)
+
+    def accepted_from(self, threshold: float) -> float:
+        """Share of the comparisons at a threshold or above."""
+        return float((self.scores >= np.float32(threshold)).sum() / self.n)
 
 
 def chosen_rate(dataset_dir: Path) -> float | None:
@@ -192,7 +231,7 @@ def calibrate(dataset_dir: Path, far: float | None, recipe_threshold: float | No
             Threshold(source, number, strangers.accepted(number), float((own <= number).mean()) if own.size else 0.0)
             for source, number in wanted.items() if number is not None
         ),
-        (names[first], names[second]), float(between[first, second]),
+        strangers.accepted_from(value), (names[first], names[second]), float(between[first, second]),
     )  # fmt: skip
 
 
@@ -209,7 +248,7 @@ def _embeddings(manifests: Manifests, dataset_dir: Path) -> tuple[list[str], F32
     if people.num_rows < MIN_PEOPLE:
         raise DatasetError(
             f"{dataset_dir}: {people.num_rows} people with verified pictures, a threshold takes at least {MIN_PEOPLE}; "
-            "add people, or set verify.model"
+            f"{_remedy(manifests)}"
         )
     ids = people["identity_id"].combine_chunks()
     kept = pc.field("status") == str(Status.KEPT)
@@ -223,6 +262,15 @@ def _embeddings(manifests: Manifests, dataset_dir: Path) -> tuple[list[str], F32
     pictures = _matrix(images["embedding"].take(pa.array(chosen)))
     model = str(images["embedding_model"][0].as_py())
     return people["identity_name"].to_pylist(), _matrix(people["target_embedding"]), pictures, person[chosen], model
+
+
+def _remedy(manifests: Manifests) -> str:
+    """What to do where too few people have verified pictures."""
+    if manifests.images(["image_id"], pc.field("embedding_model").is_valid()).num_rows:
+        return "add people"
+    n_kept = manifests.identities(["identity_id"], pc.field("n_kept") > 0).num_rows
+    set_model = "set verify.model and run again"
+    return set_model if n_kept >= MIN_PEOPLE else f"add people, {set_model}"
 
 
 def _matrix(column: pa.ChunkedArray) -> F32:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from hifidata.report.folder import Manifests
 from hifidata.report.near_threshold import NUMERIC_TESTS, NumericTest, Pick, Sides, around_threshold
+from hifidata.report.pairs import most_typical, nearest_copies
 from hifidata.report.people import Person, people
 from hifidata.report.statistics import ReasonCount
 from hifidata.report.words import ReasonWords, reason_words, stage_words
@@ -19,12 +20,12 @@ from hifidata.schema import Reason, Row, Status
 
 _DETAILS = (
     "image_id", "identity_id", "identity_name", "source_uri", "original_format", "status", "reason", "score", "threshold",
-    "message", "similarity", "duplicate_of", "caption", "text_found",
+    "message", "similarity", "duplicate_of", "duplicate_distance_bits", "phash", "caption", "text_found",
 )  # fmt: skip
 
 
 _BESIDE: dict[str, str] = {
-    str(Reason.NEAR_DUPLICATE): "the better copy",
+    str(Reason.NEAR_DUPLICATE): "the better copy; of those that passed, the nearest other picture of this person",
     str(Reason.OTHER_PERSON): "this person's most typical picture",
 }
 """What stands beside each picture of a reason, so that a person can judge it."""
@@ -126,26 +127,20 @@ class Gallery:
         return {row["image_id"]: row for row in self.manifests.images(_DETAILS, wanted).to_pylist()}
 
     def _twins(self, sides: Mapping[str, Sides], rows: Mapping[str, Row]) -> dict[tuple[str, str], str]:
-        """What to compare a picture with, by (reason, image_id): the better copy, or the person's most typical picture."""
+        """What to compare a picture with, by (reason, image_id): the copy, or the person's most typical picture."""
         twins: dict[tuple[str, str], str] = {}
         for reason, side in sides.items():
             shown = [rows[pick.image_id] for pick in (*side.dropped, *side.passed)]
             if reason == Reason.NEAR_DUPLICATE:
-                twins |= {(reason, row["image_id"]): row["duplicate_of"] for row in shown if row["duplicate_of"]}
+                near = nearest_copies(self.manifests, [row for row in shown if not row["duplicate_of"]])
+                pairs = near | {row["image_id"]: row["duplicate_of"] for row in shown if row["duplicate_of"]}
             elif reason == Reason.OTHER_PERSON:
-                typical = self._most_typical({row["identity_id"] for row in shown})
-                pairs = {row["image_id"]: typical.get(row["identity_id"]) for row in shown}
-                twins |= {(reason, mine): other for mine, other in pairs.items() if other and other != mine}
+                typical = most_typical(self.manifests, {row["identity_id"] for row in shown})
+                pairs = {row["image_id"]: typical.get(row["identity_id"], "") for row in shown}
+            else:
+                continue
+            twins |= {(reason, mine): other for mine, other in pairs.items() if other and other != mine}
         return twins
-
-    def _most_typical(self, identity_ids: Iterable[str]) -> dict[str, str]:
-        of_them = pc.field("identity_id").isin(pa.array(sorted(identity_ids), pa.string()))
-        rows = self.manifests.images(
-            ["image_id", "identity_id", "similarity"], of_them & pc.field("similarity").is_valid()
-        )
-        ranked = rows.sort_by([("similarity", "ascending"), ("image_id", "ascending")])
-        # Later entries win, so each identity ends with its highest similarity.
-        return dict(zip(ranked["identity_id"].to_pylist(), ranked["image_id"].to_pylist(), strict=True))
 
     def _data_uris(self, image_ids: Iterable[str]) -> dict[str, str]:
         thumbnails = self.manifests.thumbnails(set(image_ids))

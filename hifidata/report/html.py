@@ -15,11 +15,15 @@ import yaml
 
 from hifidata.errors import DatasetError
 from hifidata.report import statistics as stats
+from hifidata.report.budget import budget
 from hifidata.report.calibration import Calibration, calibrate, chosen_rate, rate_words
 from hifidata.report.downloads import FETCH, losses
 from hifidata.report.folder import Manifests
 from hifidata.report.gallery import Gallery, Limits
 from hifidata.report.near_threshold import NUMERIC_TESTS, threshold_used, with_derived
+from hifidata.report.possible import possible_reasons
+from hifidata.report.sizes import with_said_sizes
+from hifidata.report.visible import visible, visible_lines
 from hifidata.report.words import REASONS, caption_words, reason_words, stage_words
 from hifidata.schema import Reason
 from hifidata.store.atomic import write_bytes
@@ -28,6 +32,7 @@ _TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
+    finalize=visible,
     trim_blocks=True,
     lstrip_blocks=True,
 )
@@ -64,7 +69,7 @@ def render_report(dataset_dir: Path, run: Mapping[str, Any], limits: Limits | No
     """The report as text; see ``write_report``."""
     limits = limits or Limits()
     manifests = Manifests(dataset_dir)
-    images = with_derived(manifests.images(stats.IMAGE_COLUMNS_READ))
+    images = with_derived(with_said_sizes(manifests.images(stats.IMAGE_COLUMNS_READ), manifests))
     identities = manifests.identities(stats.IDENTITY_COLUMNS_READ)
     recipe: Mapping[str, Any] = run.get("recipe") or {}
     reasons = stats.reason_counts(images)
@@ -72,10 +77,12 @@ def render_report(dataset_dir: Path, run: Mapping[str, Any], limits: Limits | No
     judged = tuple(count for count in reasons if count.stages != (FETCH,))
     sheets, people = Gallery(manifests, limits).show(images, judged, recipe)
     not_run = stats.stages_not_run(run)
+    totals = stats.totals(images, identities)
     return _TEMPLATES.get_template("report.html.j2").render(
         name=run.get("name") or recipe.get("name") or dataset_dir.resolve().name,
-        description=recipe.get("description") or "",
-        totals=stats.totals(images, identities),
+        description=" ".join(str(recipe.get("description") or "").split()),
+        totals=totals,
+        budget=budget(totals, run),
         output_px=(recipe.get("crop") or {}).get("output_px"),
         when=_when(run),
         funnel=stats.funnel(images, run),
@@ -83,7 +90,7 @@ def render_report(dataset_dir: Path, run: Mapping[str, Any], limits: Limits | No
         stage_words=stage_words,
         reason_words=reason_words,
         reasons=reasons,
-        idle_reasons=_idle_reasons(reasons),
+        idle_reasons=_idle_reasons(reasons, run),
         losses=losses(manifests.images(("stage", "reason", "source_uri", "retryable"))),
         sheets=sheets,
         people=people,
@@ -96,7 +103,7 @@ def render_report(dataset_dir: Path, run: Mapping[str, Any], limits: Limits | No
         caption_words=caption_words,
         scores=_scores(images, recipe),
         calibration=_calibration(dataset_dir, recipe),
-        recipe_yaml=_as_yaml(recipe),
+        recipe_yaml=visible_lines(_as_yaml(recipe)),
         recipe_hash=run.get("recipe_hash") or "",
         models=run.get("models") or (),
         packages=run.get("packages") or {},
@@ -123,9 +130,9 @@ def _calibration(dataset_dir: Path, recipe: Mapping[str, Any]) -> Calibration | 
         return None
 
 
-def _idle_reasons(reasons: tuple[stats.ReasonCount, ...]) -> list[str]:
-    seen = {count.reason for count in reasons}
-    return [words.title for reason, words in REASONS.items() if reason not in seen]
+def _idle_reasons(reasons: tuple[stats.ReasonCount, ...], run: Mapping[str, Any]) -> list[str]:
+    idle = possible_reasons(run) - {count.reason for count in reasons}
+    return [words.title for reason, words in REASONS.items() if reason in idle]
 
 
 def _when(run: Mapping[str, Any]) -> str:

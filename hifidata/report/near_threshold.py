@@ -30,7 +30,7 @@ class NumericTest:
 
     reason: Reason
     column: str
-    drops: Literal["below", "up to", "above"]
+    drops: Literal["below", "up to", "above", "at or above"]
     setting: tuple[str, str]
     label: str
     unit: str = ""
@@ -60,6 +60,10 @@ NUMERIC_TESTS: dict[str, NumericTest] = {
             Reason.TEXT_ON_FACE, "text_overlap", "above", ("watermark", "max_text_overlap"), "face covered by text"
         ),
         NumericTest(
+            Reason.OCCLUDED, "occlusion_score", "at or above", ("occlusion", "min_score"),
+            "certainty that something covers the face",
+        ),
+        NumericTest(
             Reason.NEAR_DUPLICATE, "duplicate_distance_bits", "up to", ("dedup", "max_distance_bits"),
             "distance to the better copy", " bits",
         ),
@@ -82,9 +86,8 @@ class Sides:
 
     Attributes:
         cut: the threshold in force; None where the reason has no number of its own, or nobody recorded the threshold.
-        dropped: pictures that ended for the reason; without a number, the closest by score where
-            rows have one, then by image id.
-        passed: pictures that took this test and passed; empty where the reason has no number.
+        dropped: pictures that ended for the reason, the nearest first; without a threshold, by image id.
+        passed: pictures that took this test and passed; empty where there is no threshold.
     """
 
     cut: float | None
@@ -130,19 +133,25 @@ def around_threshold(images: pa.Table, reason: str, recipe: Mapping[str, Any], l
     cut = threshold_used(images, reason, recipe)
     ended_here = pc.fill_null(pc.equal(images["reason"], reason), False)
     test = NUMERIC_TESTS.get(reason)
-    if test is None or cut is None:
+    if test is None:
         picks = _nearest(images.filter(ended_here), "score", cut, limit)
         return Sides(None, tuple(Pick(pick.image_id, None) for pick in picks), ())
-    values = images[test.column]
-    passing = pc.less_equal(values, cut) if test.drops == "above" else pc.greater_equal(values, cut)
-    if test.drops == "above":
-        passing = pc.and_(passing, pc.greater(values, 0))  # no text and no second face is no close call
-    passed = images.filter(pc.and_(passing, pc.invert(ended_here)))
+    if cut is None or images[test.column].null_count == images.num_rows:  # a model need not give its score
+        return Sides(None, _nearest(images.filter(ended_here), test.column, None, limit), ())
+    passed = images.filter(pc.and_(_passes(images[test.column], test, cut), pc.invert(ended_here)))
     return Sides(
         cut,
         _nearest(images.filter(ended_here), test.column, cut, limit),
         _nearest(passed, test.column, cut, limit),
     )
+
+
+def _passes(values: pa.ChunkedArray, test: NumericTest, cut: float) -> pa.ChunkedArray:
+    """Null where nothing was measured."""
+    if test.drops in ("below", "up to"):
+        return pc.greater_equal(values, cut)
+    below = pc.less_equal(values, cut) if test.drops == "above" else pc.less(values, cut)
+    return pc.and_(below, pc.greater(values, 0))  # no text, no hand and no second face is no close call
 
 
 def _nearest(rows: pa.Table, column: str, cut: float | None, limit: int) -> tuple[Pick, ...]:

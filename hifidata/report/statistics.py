@@ -19,7 +19,7 @@ from hifidata.schema import Reason, Status
 
 IMAGE_COLUMNS_READ = (
     "image_id", "status", "stage", "reason", "score", "threshold", "quality_score", "similarity", "text_overlap",
-    "face_area_ratio", "face_inside_ratio", "other_face_area_ratio", "duplicate_distance_bits", "listed_face_iou",
+    "occlusion_score", "face_area_ratio", "face_inside_ratio", "other_face_area_ratio", "duplicate_distance_bits", "listed_face_iou",
     "crop_x1_px", "crop_x2_px", "width_px", "height_px", "age", "gender",
     "caption_model", "caption_problem", "caption_flags",
 )  # fmt: skip

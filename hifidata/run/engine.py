@@ -13,8 +13,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from hifidata.errors import ConservationError, DatasetError
+from hifidata.errors import ConservationError, DatasetError, UsageError
 from hifidata.recipe import Recipe, differences
+from hifidata.run.cluster import require_address
 from hifidata.run.needs import OnDownload, ignore, require_packages, require_services, require_weights, weights_of
 from hifidata.run.packs import pack_people, packed_identities
 from hifidata.run.plan import Plan, is_remote, list_tasks, make_plan, models_of, package_versions, stage_table
@@ -60,7 +61,7 @@ class RunOptions:
 
     Attributes:
         out: dataset folder.
-        address: Ray cluster to use instead of this machine.
+        address: Ray cluster to use instead of this machine: auto or HOST:PORT.
         limit: at most so many identities of the source.
         accept_recipe_change: redo everything if the folder was made by another recipe.
         retry_failed: fetch URLs again that an earlier run could not fetch, and ask again where a captioner failed.
@@ -93,6 +94,10 @@ def run(recipe: Recipe, options: RunOptions, on_progress: Callable[[Progress], N
         FolderLockedError: another run holds the folder (exit 4).
     """
     folder = DatasetFolder(options.out)
+    if options.address is not None:
+        if recipe.executor.kind != "ray":
+            raise UsageError("--address names a Ray cluster, which the local executor does not use")
+        require_address(options.address)
     folder.require_state()
     if is_remote(recipe):
         recipe.fetch.require_contact()
@@ -284,7 +289,7 @@ def finish(folder: DatasetFolder, recipe: Recipe, started_at: str, is_limited: b
     dataset["is_limited"] = is_limited
     dataset["shards"] = _shard_list(records, moved)
     dataset["manifests"] = list_manifests(folder)
-    _write_reports(folder, dataset)
+    write_reports(folder, dataset)
     write_json(folder.dataset_json, dataset)
     shutil.rmtree(folder.waiting_originals, ignore_errors=True)  # what kills between commit and tidying up have left
     for record in folder.fragments.glob("??/*.earlier"):
@@ -313,15 +318,12 @@ def _shard_list(records: Sequence[CommitRecord], moved: dict[str, dict[str, Any]
 
 def write_reports(folder: DatasetFolder, dataset: dict[str, Any]) -> None:
     """The HTML report, the dataset card and croissant.json. Raises DatasetError where a manifest is not as it was written."""
-    require_manifests(folder, *MANIFESTS)
-    _write_reports(folder, dataset)
-
-
-def _write_reports(folder: DatasetFolder, dataset: dict[str, Any]) -> None:
     from hifidata.report.card import write_card
     from hifidata.report.croissant import write_croissant
     from hifidata.report.html import write_report
 
+    if folder.dataset_json.exists():  # else a run has just written them
+        require_manifests(folder, *MANIFESTS)
     write_report(folder.root, dataset)
     write_card(folder.root, dataset)
     write_croissant(folder.root, dataset)

@@ -216,17 +216,45 @@ def _start(recipe: Recipe, address: str | None) -> None:
     runtime_env: dict[str, Any] = {"env_vars": QUIET_ENV | passed_on}
     if not address:
         _check_environments(recipe)
-    on_sigint, on_sigterm = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         if address:
-            ray.init(address=address, runtime_env=runtime_env, log_to_driver=False)
+            _join(address, runtime_env)
         else:
-            # Its processes inherit that they ignore Ctrl-C, which a terminal sends to all of them: stopping them is our part.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            _start_here(recipe, runtime_env)
+            with _sigint_later():  # a terminal sends Ctrl-C to Ray's processes, too: stopping them is our part
+                _start_here(recipe, runtime_env)
     finally:
-        signal.signal(signal.SIGINT, on_sigint)
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts its own in place, which would end us without a word
+
+
+@contextmanager
+def _sigint_later() -> Iterator[None]:
+    """A SIGINT takes effect at the end; processes that are started meanwhile never get one."""
+    came = list[int]()
+    on_sigint = signal.signal(
+        signal.SIGINT, lambda number, frame: came.append(number)
+    )  # other threads may still take it
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # processes inherit this, a handler they do not
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, on_sigint)
+    if came and callable(on_sigint):
+        on_sigint(signal.SIGINT, None)
+
+
+def _join(address: str, runtime_env: dict[str, Any]) -> None:
+    """Joins a running cluster; raises UsageError where there is none, or it does not let us in."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    try:
+        with _silent_stderr():
+            ray.init(address=address, runtime_env=runtime_env, logging_level=logging.ERROR, log_to_driver=False)
+    except (OSError, ray.exceptions.RayError) as error:  # Ray's ConnectionError among them
+        reason = " ".join(str(error).split())
+        raise UsageError(
+            f"--address {address}: cannot join the cluster: {reason}; one with token authentication wants RAY_AUTH_MODE=token"
+        ) from None
 
 
 def _check_environments(recipe: Recipe) -> None:

@@ -17,6 +17,9 @@ from hifidata.store.folder import DatasetFolder
 from hifidata.store.people import people
 
 JUDGEMENT = ("status", "stage", "reason", "score", "threshold", "message", "shard", "key")
+UNJUDGED = ("fetch", "intake")
+"""Stages whose verdicts follow from no stored number: they stand."""
+
 UNKNOWN = "unknown"
 DEPENDENT = "dependent"
 
@@ -83,7 +86,7 @@ def _refuse_unmeasured(changes: Sequence[str]) -> None:
 def _replay_identity(stored: Sequence[Row], recipe: Recipe, result: Replay) -> None:
     fresh = [{name: value for name, value in row.items() if name not in JUDGEMENT} for row in stored]
     for row, before in zip(fresh, stored, strict=True):
-        if before["status"] == Status.FAILED or before["stage"] == "intake":
+        if before["status"] == Status.FAILED or before["stage"] in UNJUDGED:
             row |= {"status": before["status"], "reason": before["reason"]}
     for stage in STAGES:
         if stage.scope == "identity" and any(row.get("status") == UNKNOWN for row in fresh):

@@ -34,7 +34,8 @@ class FolderSource:
     def identities(self) -> Iterator[IdentityTask]:
         """One task per sub-folder, sorted by name. Raises SourceError for a missing, unreadable or empty folder."""
         if not self._root.is_dir():
-            raise SourceError(f"source.path: {self._root}: no such folder; pass --set source.path=PHOTOS")
+            what = "is no folder" if self._root.exists() else "no such folder"
+            raise SourceError(f"source.path: {self._root}: {what}; pass --set source.path=PHOTOS")
         root = self._root.resolve()
         try:
             people = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not _ignored(entry.name))

@@ -11,6 +11,9 @@ from hifidata.recipe_sections import Dedup as DedupSettings
 from hifidata.schema import Reason, Row, Verdict
 from hifidata.stages.base import Columns, Stage
 
+SCORE_STEP = 0.05
+"""Of the quality score, 0 to 1."""
+
 
 class Dedup(Stage):
     """Walks the pictures from best to worst and drops each that repeats a better one."""
@@ -29,12 +32,10 @@ class Dedup(Stage):
     def derive(rows: Sequence[Row], settings: DedupSettings) -> Columns:
         """For each row the better copy it repeats, if any, and how far apart the two hashes are.
 
-        Best means the higher quality score, then more crop pixels, then the first in source order. The nearest copy
-        is recorded even above the limit, so that a report can show both sides of it.
+        Best is what ``_rank`` says, then the first in source order. How far the nearest copy is, is recorded even above the
+        limit.
         """
-        order = sorted(
-            range(len(rows)), key=lambda i: (-(rows[i].get("quality_score") or 0.0), -_crop_side(rows[i]), i)
-        )
+        order = sorted(range(len(rows)), key=lambda i: _rank(rows[i]))
         copies: list[str | None] = [None] * len(rows)
         distances: list[int | None] = [None] * len(rows)
         kept: list[int] = []
@@ -66,5 +67,13 @@ class Dedup(Stage):
         return Verdict(Reason.NEAR_DUPLICATE, distance, settings.max_distance_bits, message)
 
 
-def _crop_side(row: Row) -> int:
-    return int(row["crop_x2_px"] - row["crop_x1_px"])
+def _rank(row: Row) -> tuple[float, ...]:
+    """Smaller is better: the quality score in steps, colour, pixels of the crop, bytes for each pixel, the score itself.
+
+    Scores of copies of one shot differ by less than they tell: blocks of a strong compression even count as sharpness.
+    """
+    score = row.get("quality_score") or 0.0
+    pixels = (row.get("width_px") or 0) * (row.get("height_px") or 0)
+    density = (row.get("original_bytes") or 0) / max(pixels, 1)
+    crop_side = row["crop_x2_px"] - row["crop_x1_px"]
+    return -round(score / SCORE_STEP), bool(row.get("is_monochrome")), -crop_side, -density, -score

@@ -88,7 +88,9 @@ class Verify(Stage):
             message = f"similarity {similarity:.3f} to the person, the recipe asks for more than {floor:.3f}"
             return Verdict(Reason.OTHER_PERSON, similarity, floor, message)
         if row["n_matching"] < settings.min_images:
-            message = f"{row['n_matching']} pictures of this person are left, the recipe asks for {settings.min_images}"
+            message = (
+                f"pictures of this person that are left: {row['n_matching']}; the recipe asks for {settings.min_images}"
+            )
             return Verdict(Reason.IDENTITY_TOO_SMALL, row["n_matching"], settings.min_images, message)
         return None
 

@@ -38,6 +38,10 @@ class _Delivery:
     batch: Batch | None = None
     failure: str | None = None
 
+    def pin_memory(self) -> _Delivery:
+        """The same with its batch in page-locked memory; ``DataLoader`` pins what has a method of this name, and no other."""
+        return self if self.batch is None else replace(self, batch=self.batch.pin_memory())
+
 
 class Loader:
     """An endless stream of training batches of one rank (or ``config.epochs`` long).

@@ -99,6 +99,8 @@ def parse_sample(key: str, members: Mapping[str, bytes]) -> Sample:
         if suffix not in members:
             raise CorruptSample(f"{suffix} missing")
     facts = _facts(key, members["json"])
+    if facts.get("matting_model") and "alpha.png" not in members:
+        raise CorruptSample("alpha.png missing")
     side_px = _side_px(members["jpg"])
     landmarks_px = _array(members, "landmarks.npy")
     embedding = _array(members, "embedding.npy")

@@ -59,13 +59,11 @@ class ShardFacts:
     Attributes:
         embedding_model: what made the stored embeddings.
         embedding_dim: d2.
-        picture_px: side of the stored pictures.
         matting: what made the mattes of references; None where there are none.
     """
 
     embedding_model: str
     embedding_dim: int
-    picture_px: int
     matting: str | None = None
 
 
@@ -86,6 +84,7 @@ class GroupStream:
         self._readers = config.world_size * config.readers
         self._paint = paint
         self._embedder: tuple[str, int] | None = None
+        self._matting = ""
         self._cause = ""
 
     def groups(self, position: Position) -> Iterator[tuple[Group, Position]]:
@@ -165,6 +164,7 @@ class GroupStream:
                 counts.corrupt[str(error)] += 1
                 continue
             self._require_same_embedder(sample)
+            self._require_same_matting(sample)
             yield sample
 
     def _require_same_embedder(self, sample: Sample) -> None:
@@ -174,6 +174,15 @@ class GroupStream:
             raise DataError(
                 f"shards: embeddings of {embedder[1]} numbers by {embedder[0]} (sample {sample.key}) and of "
                 f"{self._embedder[1]} by {self._embedder[0]}; train on datasets made with one `verify.model`"
+            )
+
+    def _require_same_matting(self, sample: Sample) -> None:
+        matting = sample.matting_model or "none"
+        self._matting = self._matting or matting
+        if matting != self._matting:  # a checkpoint records one, and photos are then treated like that
+            raise DataError(
+                f"shards: references of matting {matting} (sample {sample.key}) and {self._matting}; train on datasets made "
+                "with one `matting.model`"
             )
 
     def _require_somebody(self) -> None:
@@ -201,5 +210,5 @@ def describe_shards(config: DataConfig) -> ShardFacts:
                 except CorruptSample as error:
                     counts.corrupt[str(error)] += 1
                     continue
-                return ShardFacts(sample.embedding_model, len(sample.embedding), sample.side_px, sample.matting_model)
+                return ShardFacts(sample.embedding_model, len(sample.embedding), sample.matting_model)
     raise DataError(f"shards: no usable picture; met {counts}; run `hifidata inspect` on the dataset")

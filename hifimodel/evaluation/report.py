@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hifimodel.errors import DataError
-from hifimodel.evaluation.evalset import FAILED, EvalSet
+from hifimodel.evaluation.evalset import FAILED, Cell, EvalSet
 from hifimodel.evaluation.faces import Instruments, Measured
 from hifimodel.evaluation.rows import Photos, Row, Rows, columns_of
 from hifimodel.evaluation.sanity import Check, sanity_checks
@@ -73,12 +73,7 @@ def evaluate(
         DataError: the folder holds none of the set's pictures.
         PhotoError: a file is not a readable picture.
     """
-    cells = {} if pictures is None else {cell: cell.find(pictures) for cell in evalset.cells()}
-    if pictures is not None and not any(cells.values()):
-        raise DataError(
-            f"{pictures}: none of the set's {len(cells)} pictures is there; expected <identity>/p00_s0.png and so on, as "
-            "`python -m hifimodel.evaluate run` writes them"
-        )
+    cells = {} if pictures is None else _pictures_of(evalset, pictures)
     others = [] if real is None or instruments.inception is None else _pictures_in(real)
     n_photos = sum(1 + len(person.references) for person in evalset.people)
     measure = _Counted(instruments, n_photos + sum(map(bool, cells.values())) + len(others), update)
@@ -108,6 +103,16 @@ def evaluate(
         tuple(sanity_checks({row.name: row.values for row in sanity}, list(columns))),
         tuple(notes),
     )
+
+
+def _pictures_of(evalset: EvalSet, pictures: Path) -> dict[Cell, Path | None]:
+    cells = {cell: cell.find(pictures) for cell in evalset.cells()}
+    if not any(cells.values()):
+        raise DataError(
+            f"{pictures}: none of the set's {len(cells)} pictures is there; expected <identity>/p00_s0.png and so on, as "
+            "`python -m hifimodel.evaluate run` writes them"
+        )
+    return cells
 
 
 class _Counted:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 from hifimodel.data.config import Counts
@@ -18,7 +19,8 @@ from hifimodel.evaluation.evalset import FORMAT_VERSION, SET_FILE, EvalSet, read
 
 DEFAULT_IDENTITIES = 100
 """As many as the paper's WebFace-100, or all there are."""
-DEFAULT_PROMPTS = Path(__file__).resolve().parents[2] / "manifests" / "prompts.txt"
+PROMPTS_FILE = "prompts.txt"
+"""Comes with the package."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +44,24 @@ class SetSettings:
     seed: int = 0
 
 
-def read_prompts(path: Path = DEFAULT_PROMPTS, limit: int | None = None) -> tuple[str, ...]:
-    """Prompts of a text file, one a line; ``#`` begins a comment. Raises DataError where there are none."""
+def read_prompts(path: Path | None = None, limit: int | None = None) -> tuple[str, ...]:
+    """Prompts of a text file, one a line; ``#`` begins a comment.
+
+    Args:
+        path: the file; None: the package's own.
+        limit: only so many, the first.
+
+    Raises:
+        DataError: there are none.
+    """
+    source = resources.files("hifimodel.evaluation") / PROMPTS_FILE if path is None else path
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = source.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"prompts: {path}: cannot be read ({error}); give a text file, one prompt a line") from error
+        raise DataError(f"prompts: {source}: cannot be read ({error}); give a text file, one prompt a line") from error
     prompts = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))[:limit]
     if not prompts:
-        raise DataError(f"prompts: {path}: no line with a prompt in it; write one prompt a line")
+        raise DataError(f"prompts: {source}: no line with a prompt in it; write one prompt a line")
     return prompts
 
 

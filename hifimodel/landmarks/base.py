@@ -23,11 +23,9 @@ class LandmarkBackend(Protocol):
 
     Attributes:
         name: as in a config.
-        needs_face3d: whether ``from_stored`` reads the sample's ``.face3d.npz``; otherwise its landmarks are enough.
     """
 
     name: str
-    needs_face3d: bool
 
     def encode(self, rgb_u8: RgbU8, kps_px: F32, landmarks_px: F32 | None) -> FaceShape:
         """Takes a face in a picture apart.

@@ -48,7 +48,6 @@ class DecaBackend:
     """
 
     name = "deca"
-    needs_face3d = True
 
     def __init__(self, weights: Path | None = None) -> None:
         if weights is None:

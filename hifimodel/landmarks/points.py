@@ -37,7 +37,6 @@ class PointsBackend:
     """
 
     name = "points"
-    needs_face3d = False
 
     def __init__(self, weights: Path | None = None) -> None:
         self._mean_mm = mean_face_mm()

@@ -38,7 +38,6 @@ class TddfaBackend:
     """
 
     name = "tddfa"
-    needs_face3d = True
 
     def __init__(self, weights: Path | None = None) -> None:
         self._folder = weights

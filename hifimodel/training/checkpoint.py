@@ -1,8 +1,8 @@
 """Checkpoints: everything a run needs to go on as if it had never stopped.
 
-checkpoints/step-00000080/refiner/, hifinet/    the nets, loadable by themselves
-                          optimizer.pt          optimizer, gradient scaler, EMA, sums of the metrics' open window
-                          process-0.pt ...      the loader's place and torch's generators, one file per process
+checkpoints/step-00000080/refiner/, hifinet/    the nets, loadable by themselves; with an EMA, its averaged weights
+                          optimizer.pt          optimizer, gradient scaler; with an EMA, its state and the weights as trained
+                          process-0.pt ...      of each process: the loader's place, sums of the metrics' open window, torch's generators
                           state.json            step, number of processes, digests of the frozen base and recogniser
 """
 
@@ -12,7 +12,7 @@ import hashlib
 import json
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from hifimodel.build import STATE_FILE, Base, Modules, load_trained_nets, save_trained
+from hifimodel.build import STATE_FILE, Base, Modules, load_trained_nets
 from hifimodel.errors import CheckpointError, WeightsError
 from hifimodel.training.folders import begin_folder, finish_folder, remove_folder
 
@@ -49,8 +49,8 @@ class Saved:
     """A checkpoint that was read.
 
     Attributes:
-        shared: what all processes have in common: optimizer, scaler, ema, window.
-        own: this process' loader position and generators.
+        shared: what all processes have in common: optimizer, scaler, ema; with an EMA also weights, those that are trained.
+        own: this process' loader position, window of metrics and generators.
     """
 
     facts: Facts
@@ -64,15 +64,29 @@ def checkpoints(out: Path) -> list[Path]:
 
 
 def save(
-    out: Path, facts: Facts, modules: Modules, shared: dict[str, Any], own: dict[str, Any], accelerator: Accelerator
+    out: Path,
+    facts: Facts,
+    write_nets: Callable[[Path], None],
+    shared: dict[str, Any],
+    own: dict[str, Any],
+    accelerator: Accelerator,
 ) -> Path:
-    """Writes a checkpoint; every process calls it. On return it is on the disk."""
+    """Writes a checkpoint; every process calls it. On return it is on the disk.
+
+    Args:
+        out: the run's folder.
+        facts: of ``state.json``.
+        write_nets: writes the nets into a folder, in the first process.
+        shared: as in ``Saved``.
+        own: as in ``Saved``.
+        accelerator: the run's.
+    """
     path = out / "checkpoints" / f"step-{facts.step:08d}"
     temporary = path.with_name(f".tmp-{path.name}")
     if accelerator.is_main_process:
         begin_folder(path)
-        save_trained(modules, temporary)
         torch.save(shared, temporary / "optimizer.pt")
+        write_nets(temporary)
         (temporary / STATE_FILE).write_text(json.dumps(asdict(facts)), encoding="utf-8")
     accelerator.wait_for_everyone()
     torch.save(own, temporary / f"process-{accelerator.process_index}.pt")

@@ -53,7 +53,8 @@ def write_text(path: Path, text: str) -> None:
 
 def remove_leftovers(out: Path) -> None:
     """Removes what a killed run left half written. Only for the holder of the lock."""
-    for leftover in [*out.glob(f"{TEMPORARY_PREFIX}*"), *out.glob(f"*/{TEMPORARY_PREFIX}*")]:
+    places = ("", "*/", "latents/*/*/")  # the run's own, and the shelves of the latent cache
+    for leftover in [path for place in places for path in out.glob(f"{place}{TEMPORARY_PREFIX}*")]:
         if leftover.is_dir():
             shutil.rmtree(leftover)
         else:

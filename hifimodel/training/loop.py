@@ -13,11 +13,13 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from types import FrameType
+from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import distributed
 
-from hifimodel.build import STATE_FILE, save_trained
+from hifimodel.build import STATE_FILE
 from hifimodel.config import TrainConfig, preset_text
 from hifimodel.data import Batch
 from hifimodel.errors import ConfigError, DivergedError
@@ -38,6 +40,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.asked = False
+        self._group: Any = None
+        self._question: tuple[Any, torch.Tensor] | None = None
 
     @contextmanager
     def listening(self, report: Report, is_alone: bool) -> Iterator[None]:
@@ -61,14 +65,22 @@ class StopRequest:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def agreed(self, accelerator: Accelerator, may_ask: bool) -> bool:
-        """Whether all processes stop now. Several only ask each other where ``may_ask``, since asking waits for the GPU."""
+    def agreed(self, accelerator: Accelerator) -> bool:
+        """Whether all processes stop now; every process calls it after every step.
+
+        Several ask each other over the CPU and hear the answer a step later, so that no step waits for the GPU or the network.
+        """
         if accelerator.num_processes == 1:
             return self.asked
-        if not may_ask:
+        if self._group is None:
+            self._group = distributed.new_group(backend="gloo")
+        before, flag = self._question, torch.tensor(float(self.asked))  # summed in place
+        self._question = distributed.all_reduce(flag, group=self._group, async_op=True), flag
+        if before is None:
             return False
-        flag = torch.tensor(float(self.asked), device=accelerator.device)
-        return bool(accelerator.reduce(flag, "sum") > 0)
+        work, n_asked = before
+        work.wait()
+        return bool(n_asked > 0)
 
 
 def train(options: RunOptions, report: Report) -> bool:
@@ -143,12 +155,11 @@ class Loop:
         while run.done < n_steps:
             last = self.step(batches)
             is_last = run.done >= n_steps
-            is_row = is_last or run.done % run.settings.log_every == 0
-            if is_row:
+            if is_last or run.done % run.settings.log_every == 0:
                 self._row()
             if is_last or run.done % run.settings.sample_every == 0:
                 self._show()
-            stopping = stop.agreed(run.accelerator, is_row)
+            stopping = stop.agreed(run.accelerator)
             if is_last or stopping or run.done % run.settings.checkpoint_every == 0:
                 self._require_finite([*run.window.state, *self._largest_weights()])
                 run.save(dict(last.position))
@@ -175,12 +186,11 @@ class Loop:
             n_samples += len(batch.keys)
         limit = run.settings.max_grad_norm
         grad_norm = run.accelerator.clip_grad_norm_(run.nets.parameters(), math.inf if limit is None else limit)
-        run.optimizer.step()
-        if run.accelerator.optimizer_step_was_skipped:  # fp16's scaler met an overflow, and tries again with less
-            grad_norm = torch.zeros_like(grad_norm)
-        run.optimizer.zero_grad()
-        if run.ema is not None:
+        if not run.optimizer_step():
+            grad_norm = torch.zeros_like(grad_norm)  # an overflow is not the run's end
+        elif run.ema is not None:
             run.ema.step(run.modules.trainable())
+        run.optimizer.zero_grad()
         run.window.add(results, n_samples, grad_norm)
         run.done += 1
         self._clock.stop()
@@ -237,9 +247,8 @@ class Loop:
         run = self._run
         if run.accelerator.is_main_process:
             path = run.options.out / "model"
-            with run.averaged_weights():
-                temporary = begin_folder(path)
-                save_trained(run.modules, temporary)
+            temporary = begin_folder(path)
+            run.write_nets(temporary)
             (temporary / STATE_FILE).write_text(json.dumps({"step": run.done}), encoding="utf-8")
             finish_folder(path)
             self._report(f"met {run.loader.counts}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import nn
 
-from hifimodel.build import Modules, build_modules
+from hifimodel.build import Modules, build_modules, save_trained
 from hifimodel.config import TrainConfig
 from hifimodel.data import Loader, StoredLandmarks, describe_shards
 from hifimodel.errors import ConfigError
@@ -68,6 +69,20 @@ class Run:
         """``TrainedNets`` without what DDP wraps around it."""
         return self.accelerator.unwrap_model(self.nets)
 
+    def optimizer_step(self) -> bool:
+        """False where fp16's scaler met an overflow: the weights stay as they were, and the next step scales by less.
+
+        The scale says so. ``accelerator.optimizer_step_was_skipped`` does not: it notices whether the optimizer was called,
+        and a fused one is called at every step and skips by itself.
+        """
+        scaler = self.accelerator.scaler
+        if scaler is None:
+            self.optimizer.step()
+            return True
+        scale = scaler.get_scale()
+        self.optimizer.step()
+        return bool(scaler.get_scale() >= scale)
+
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
         """Within it the nets hold the EMA's weights, where there is one."""
@@ -82,17 +97,25 @@ class Run:
         finally:
             self.ema.restore(parameters)
 
+    def write_nets(self, folder: Path) -> None:
+        """``refiner/`` and ``hifinet/`` as generation takes them: with averaged weights, where there is an EMA."""
+        with self.averaged_weights():
+            save_trained(self.modules, folder)
+
     def save(self, position: dict[str, Any]) -> None:
         """Writes a checkpoint; ``position`` is that of the last batch that was trained on."""
         accelerator = self.accelerator
-        shared = {
+        shared: dict[str, Any] = {
             "optimizer": self.optimizer.state_dict(),
             "scaler": None if accelerator.scaler is None else accelerator.scaler.state_dict(),
-            "ema": None if self.ema is None else self.ema.state_dict(),
+            "ema": None,
         }
+        if self.ema is not None:  # the averages are the nets that the checkpoint holds, and are not stored twice
+            shared["ema"] = {name: value for name, value in self.ema.state_dict().items() if name != "shadow_params"}
+            shared["weights"] = [weight.detach() for weight in self.modules.trainable()]
         own = {"loader": position, "window": self.window.state, "generators": checkpoint.generators()}
         facts = checkpoint.Facts(self.done, accelerator.num_processes, self.base, self.embedder)
-        checkpoint.save(self.options.out, facts, self.modules, shared, own, accelerator)
+        checkpoint.save(self.options.out, facts, self.write_nets, shared, own, accelerator)
         if accelerator.is_main_process:
             checkpoint.prune(self.options.out, self.settings.keep_checkpoints)
 
@@ -195,8 +218,12 @@ def _restore(run: Run, saved: checkpoint.Saved) -> None:
     run.optimizer.load_state_dict(saved.shared["optimizer"])
     if run.accelerator.scaler is not None:
         run.accelerator.scaler.load_state_dict(saved.shared["scaler"])
-    if run.ema is not None:
+    if run.ema is not None:  # it began with the nets of the checkpoint: the averages
         run.ema.load_state_dict(saved.shared["ema"])
         run.ema.to(run.accelerator.device)
+        if "weights" in saved.shared:  # older checkpoints held the nets as trained, and the averages in the EMA's state
+            with torch.no_grad():
+                for weight, trained in zip(run.modules.trainable(), saved.shared["weights"], strict=True):
+                    weight.copy_(trained)
     run.window.restore(saved.own["window"])
     checkpoint.restore_generators(saved.own["generators"])

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -18,7 +19,7 @@ from hifimodel.data import Loader, describe_shards, find_shards
 from hifimodel.data.config import Counts
 from hifimodel.data.shards import read_identities
 from hifimodel.errors import DataError
-from tests.hifimodel.data_shards import paint, person, person_id, quick, same
+from tests.hifimodel.data_shards import SIDE_PX, paint, person, person_id, quick, same
 
 Members = dict[str, bytes]
 
@@ -130,6 +131,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Members], object]]] = {
         "face far outside the picture",
         lambda m: m.update({"landmarks.npy": npy(np.full((68, 2), 1e9, np.float32))}),
     ),
+    "missing matte": ("alpha.png missing", lambda m: m.update(json=changed(m["json"], matting_model="modnet"))),
     "face3d cut": ("face3d.npz unreadable", lambda m: m.update({"face3d.npz": b"PK\x03\x04 not a zip"})),
 }
 
@@ -323,6 +325,23 @@ def test_embeddings_of_two_models_are_not_mixed(tmp_path: Path) -> None:
     write_shard(tmp_path / "a.tar", samples)
     with pytest.raises(DataError, match=r"verify\.model"):
         list(Loader(quick(tmp_path), paint=paint))
+
+
+@pytest.mark.parametrize("mattings", [(None, "modnet"), ("modnet", None), ("selfie", "modnet")])
+def test_references_with_and_without_background_are_not_mixed(
+    mattings: tuple[str | None, str | None], tmp_path: Path
+) -> None:
+    for number, matting in enumerate(mattings, 1):
+        samples = person(number, 5)
+        for _, members in samples:
+            if matting:
+                members["alpha.png"] = bytes(cv2.imencode(".png", np.full((SIDE_PX, SIDE_PX), 255, np.uint8))[1])
+            members["json"] = changed(members["json"], matting_model=matting)
+        write_shard(tmp_path / f"{person_id(number)}.tar", samples)
+    with pytest.raises(DataError, match=r"references of matting .*with one `matting\.model`") as error:
+        list(Loader(quick(tmp_path), paint=paint))
+    assert all(str(matting).lower() in str(error.value) for matting in mattings)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

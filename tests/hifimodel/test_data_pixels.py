@@ -203,7 +203,7 @@ def test_a_shard_that_webdataset_wrote_reads_the_same(shard: Path, tmp_path: Pat
 
 def test_describe_tells_what_a_model_must_know(shard: Path) -> None:
     facts = describe_shards(quick(shard))
-    assert (facts.embedding_model, facts.embedding_dim, facts.picture_px) == ("made_up", 8, 256)
+    assert (facts.embedding_model, facts.embedding_dim) == ("made_up", 8)
 
 
 def test_a_batch_moves_as_a_whole(shard: Path) -> None:
@@ -213,6 +213,19 @@ def test_a_batch_moves_as_a_whole(shard: Path) -> None:
     assert len(tensors) == 7
     assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert moved.keys == batch.keys
+
+
+def test_every_tensor_of_a_batch_is_pinned_where_that_is_asked_for(
+    shard: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pinned: list[torch.Tensor] = []
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
+    next(iter(Loader(quick(shard), paint=paint)))
+    assert not pinned
+    batch = next(iter(Loader(quick(shard, pin_memory=True), paint=paint)))
+    tensors = [value for value in vars(batch).values() if isinstance(value, torch.Tensor)]
+    assert [id(tensor) for tensor in pinned] == [id(tensor) for tensor in tensors]
 
 
 def test_reading_shards_needs_nothing_of_hifidata() -> None:

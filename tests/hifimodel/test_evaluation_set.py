@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,6 +118,23 @@ def test_our_prompts_are_many_and_name_no_gender() -> None:
     words = {word.strip(",.") for prompt in prompts for word in prompt.lower().split()}
     assert not words & {"man", "woman", "boy", "girl", "he", "she", "his", "her", "smiling", "young", "old man"}
     assert read_prompts(limit=2) == prompts[:2]
+
+
+def test_our_prompts_come_with_the_package_without_the_repository(tmp_path: Path) -> None:
+    shutil.copytree(PROJECT_ROOT / "hifimodel", tmp_path / "hifimodel")
+    code = "import hifimodel.evaluation.setbuilder as it; print(it.__file__); print(len(it.read_prompts()))"
+    paths = os.pathsep.join(map(str, (tmp_path, PROJECT_ROOT)))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": paths},
+    )
+    assert done.returncode == 0, done.stderr
+    place, n_prompts = done.stdout.split()
+    assert Path(place).is_relative_to(tmp_path)
+    assert int(n_prompts) == len(read_prompts())
 
 
 def test_a_broken_set_is_named(tmp_path: Path, evalset: EvalSet) -> None:

@@ -117,6 +117,12 @@ def test_no_references_gives_the_tokens_of_no_face(caplog: pytest.LogCaptureFixt
     with torch.no_grad():
         torch.testing.assert_close(call["encoder_hidden_states"], pipeline.refiner.unconditional("zeros", 17))
     assert "always saw faces" in caplog.text
+    caplog.clear()
+    pipeline = trained_with(face_drop_rate=0.1)
+    (call,) = calls_of(pipeline, "hifinet", "a portrait", nobody)
+    with torch.no_grad():
+        torch.testing.assert_close(call["encoder_hidden_states"], pipeline.refiner.unconditional("zeros", 17))
+    assert not caplog.records  # zeros are what its training dropped faces to
 
 
 def test_face_and_landmark_nets_run_once_however_many_steps() -> None:

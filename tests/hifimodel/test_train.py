@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -152,6 +153,25 @@ def test_two_processes_train_as_one_with_both_their_batches(shards: Path, tmp_pa
     for one, two in zip(load_trained(out).trainable(), run.modules.trainable(), strict=True):
         # Adam divides by the gradient's own size: where that is rounding noise, a step of the full rate may go either way.
         assert float(((one - two).abs() > 1e-3).float().mean()) < 0.01
+
+
+def test_a_sigterm_to_one_of_two_processes_stops_both_long_before_the_next_row(shards: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    settings = ("train.steps=400", "train.log_every=400", "train.checkpoint_every=1", "train.batch_size=4")
+    launch = ("accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--main_process_port=0")
+    child = process(*launch, "-m", "hifimodel.train", *arguments(shards, out, *settings))
+    wait_until(lambda: bool(checkpoints(out)), child)
+    second = next(one for one in psutil.Process(child.pid).children(recursive=True) if rank_of(one) == "1")
+    second.send_signal(signal.SIGTERM)
+    errors = child.communicate(timeout=WAIT_S)[1].decode()
+    assert f"stopped after step {int(checkpoints(out)[-1].name.removeprefix('step-'))}" in errors
+    assert n_rows(out) == 0
+
+
+def rank_of(child: psutil.Process) -> str | None:
+    """Of a process of ``accelerate launch``; None for its helpers."""
+    is_trainer = "hifimodel.train" in child.cmdline()
+    return child.environ().get("RANK") if is_trainer else None
 
 
 def joined(parts: list[Batch]) -> Batch:

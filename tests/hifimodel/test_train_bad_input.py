@@ -54,16 +54,16 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_tiny_takes_the_embedder_of_the_shards() -> None:
-    model, note = model_for_shards(TINY, ShardFacts("dlib_resnet", 128, 1024))
+    model, note = model_for_shards(TINY, ShardFacts("dlib_resnet", 128))
     assert (model.embedder, model.embedder_dim) == ("dlib_resnet", 128)
     assert "dlib_resnet with 128" in note
-    assert model_for_shards(TINY, ShardFacts("arcface", 512, 1024))[0].embedder == "w600k_r50"
+    assert model_for_shards(TINY, ShardFacts("arcface", 512))[0].embedder == "w600k_r50"
 
 
 def test_a_real_preset_wants_its_own_embedder_and_says_how_to_get_it() -> None:
-    assert model_for_shards(ModelConfig(), ShardFacts("arcface", 512, 1024)) == (ModelConfig(), "")
+    assert model_for_shards(ModelConfig(), ShardFacts("arcface", 512)) == (ModelConfig(), "")
     with pytest.raises(DataError, match=r"by dlib_resnet, .*512 by arcface .*--set verify.model=arcface") as caught:
-        model_for_shards(ModelConfig(), ShardFacts("dlib_resnet", 128, 1024))
+        model_for_shards(ModelConfig(), ShardFacts("dlib_resnet", 128))
     assert "\n" not in str(caught.value)
     assert "model.embedder=dlib_resnet and model.embedder_dim=128 (then the identity loss needs" in str(caught.value)
 

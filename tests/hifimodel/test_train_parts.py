@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +18,13 @@ from accelerate import Accelerator  # noqa: E402
 from accelerate.state import AcceleratorState  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from hifimodel.build import find_model  # noqa: E402
+from hifimodel.build import find_model, load_trained, save_trained  # noqa: E402
 from hifimodel.config import load_preset  # noqa: E402
 from hifimodel.data import Batch  # noqa: E402
 from hifimodel.errors import ConfigError  # noqa: E402
-from hifimodel.training import checkpoint, samples  # noqa: E402
+from hifimodel.training import checkpoint, latent_cache, samples  # noqa: E402
 from hifimodel.training.draws import DrawSettings, draw  # noqa: E402
+from hifimodel.training.folders import remove_leftovers  # noqa: E402
 from hifimodel.training.identity import PaperDetector  # noqa: E402
 from hifimodel.training.metrics import CsvTable, Window, read_csv  # noqa: E402
 from hifimodel.training.options import RunOptions  # noqa: E402
@@ -180,6 +182,26 @@ def test_latents_come_from_the_cache_bit_for_bit(shards: Path, tmp_path: Path) -
     assert torch.equal(run.latents(batch, pictures), first)
 
 
+def test_what_a_kill_left_of_a_latent_goes_at_the_next_start_and_whole_latents_stay(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run(shards, tmp_path, "train.latent_cache=true")
+    first, second = itertools.islice(run.loader, 2)
+    run.latents(first, first.pixels_u8.permute(0, 3, 1, 2))
+    whole = set(tmp_path.rglob("*.safetensors"))
+
+    def die(tensors: dict[str, Tensor], path: Path) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(latent_cache, "save_file", die)
+    with pytest.raises(KeyboardInterrupt):
+        run.latents(second, second.pixels_u8.permute(0, 3, 1, 2))
+    assert len(set(tmp_path.rglob("*.safetensors")) - whole) == 1
+    remove_leftovers(tmp_path)
+    assert set(tmp_path.rglob("*.safetensors")) == whole
+
+
 def test_the_cache_tells_two_pictures_of_one_key_apart(shards: Path, tmp_path: Path) -> None:
     run = new_run(shards, tmp_path, "train.latent_cache=true")
     batch = next(iter(run.loader))
@@ -261,6 +283,44 @@ def test_averaged_weights_are_the_emas_and_only_for_a_while(shards: Path, tmp_pa
         inside = (weight - first).mean().item()
     assert inside == pytest.approx(3 - 3 / 12 * (1 + 2 / 11), abs=1e-4)
     assert torch.equal(weight, last)
+
+
+def copies(weights: Iterable[Tensor]) -> list[Tensor]:
+    return [weight.detach().clone() for weight in weights]
+
+
+def all_equal(some: Iterable[Tensor], others: Iterable[Tensor]) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(some, others, strict=True))
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+def test_a_checkpoints_nets_are_the_averages_and_a_resumed_run_has_both_them_and_the_weights_as_trained(
+    shards: Path, tmp_path: Path, is_older: bool
+) -> None:
+    run = new_run(shards, tmp_path, "train.ema_decay=0.9", "train.channels_last=true")
+    for run.done in (1, 2, 3):
+        with torch.no_grad():
+            for weight in run.modules.trainable():
+                weight += torch.randn_like(weight)
+        run.ema.step(run.modules.trainable())
+    trained, averages = copies(run.modules.trainable()), copies(run.ema.shadow_params)
+    assert not all_equal(trained, averages)
+    run.save(run.loader.state)
+    assert all_equal(run.modules.trainable(), trained)
+    (path,) = checkpoint.checkpoints(tmp_path)
+    shared = torch.load(path / "optimizer.pt", weights_only=True)
+    if is_older:  # the nets were as trained, the averages in the EMA's state
+        save_trained(run.modules, path)
+        torch.save(
+            {"optimizer": shared["optimizer"], "scaler": None, "ema": run.ema.state_dict()}, path / "optimizer.pt"
+        )
+    else:
+        assert all_equal(load_trained(tmp_path).trainable(), averages)
+        assert "shadow_params" not in shared["ema"]
+    again = new_run(shards, tmp_path, "train.ema_decay=0.9", "train.channels_last=true")
+    assert (again.done, again.ema.optimization_step) == (3, 3)
+    assert all_equal(again.modules.trainable(), trained)
+    assert all_equal(again.ema.shadow_params, averages)
 
 
 def test_metrics_go_on_after_the_checkpoint_without_rows_of_the_killed_run(tmp_path: Path) -> None:

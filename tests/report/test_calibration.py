@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import html
 import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from hifidata.cli import app
 from hifidata.errors import DatasetError, UsageError
 from hifidata.report.calibration import Calibration, calibrate, choose, chosen_rate
 from hifidata.report.html import render_report
-from tests.report.synthetic_dataset import write_dataset
+from tests.report.synthetic_dataset import replace_column, write_dataset
 
 D = 32
 
@@ -120,6 +122,65 @@ def test_too_few_people_and_impossible_rates_are_refused(tmp_path: Path, forty: 
             calibrate(forty, far, None)
 
 
+def test_what_to_do_about_too_few_people_is_only_what_is_lacking(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"at least 5; add people$"):
+        calibrate(write_embeddings(tmp_path / "few", 4, 100), 0.5, None)
+    write_dataset(tmp_path / "unverified")
+    with pytest.raises(DatasetError, match=r"0 people .*at least 5; set verify\.model and run again$"):
+        calibrate(tmp_path / "unverified", 0.5, None)
+    write_dataset(tmp_path / "both", people=2)
+    with pytest.raises(DatasetError, match=r"at least 5; add people, set verify\.model and run again$"):
+        calibrate(tmp_path / "both", 0.5, None)
+
+
+def write_copies(folder: Path) -> Path:
+    """Six people who all have the very same ten pictures: all comparisons of a picture tie."""
+    folder = write_embeddings(folder, 6, 10)
+    for name, column, n in (("images", "embedding", 10), ("identities", "target_embedding", 1)):
+        path = folder / "manifests" / f"{name}.parquet"
+        replace_column(path, column, 6 * pq.read_table(path)[column].to_pylist()[:n])
+    return folder
+
+
+def test_the_rate_that_is_reached_is_said_where_comparisons_tie(
+    finished: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    copies = write_copies(tmp_path / "copies")
+    found = calibrate(copies, 0.05, None)
+    assert (found.reached, found.next_rate) == (0.0, pytest.approx(0.1))
+    folder = finished(copies)
+    choose(folder, 0.05)
+    assert hifidata("report", folder).exit_code == 0
+    assert "comparisons of 6 people. 0 % of them lie above <b>" in page_of(folder)
+    tie = "comparisons tie at this threshold, so that 0 % is reached, and just below it 10 % would pass"
+    assert f"Why 5 %: it was chosen for this dataset; {tie}." in page_of(folder)
+    assert tie in hifidata("calibrate", folder).stdout
+
+
+def test_nothing_is_said_of_ties_where_there_are_none(found: Calibration) -> None:
+    assert found.far >= found.reached > 0.9 * found.far
+    assert "tie" not in found.why
+
+
+@pytest.mark.parametrize(("own_lost", "is_much"), [(0.33, False), (0.34, True)])
+def test_a_threshold_that_costs_people_their_own_pictures_is_warned_of(
+    own_lost: float, is_much: bool, found: Calibration
+) -> None:
+    rows = tuple(replace(row, own_lost=lost) for row, lost in zip(found.thresholds, (own_lost, 0.0, 0.0), strict=True))
+    warnings = replace(found, thresholds=rows).warnings
+    assert bool(warnings) is is_much
+    assert all("34.0% with the threshold of this dataset." in warning for warning in warnings)
+
+
+def test_the_report_shows_the_warning(finished: Callable[[Path], Path], forty: Path) -> None:
+    folder = finished(forty)
+    assert hifidata("report", folder).exit_code == 0
+    warnings = calibrate(forty, None, 0.93).warnings
+    shown = [html.unescape(text) for text in re.findall('<p class="banner">(Much of .*?)</p>', page_of(folder))]
+    assert warnings
+    assert tuple(shown) == warnings
+
+
 def test_many_pictures_of_one_person_weigh_no_more_than_twenty(tmp_path: Path) -> None:
     assert calibrate(write_embeddings(tmp_path / "out", 6, 50), 0.05, None).n_pictures == 6 * 20
 
@@ -193,7 +254,7 @@ def test_without_a_choice_the_smallest_usual_rate_that_the_comparisons_support_i
     folder = finished(six)
     assert hifidata("report", folder).exit_code == 0
     assert f"<b>{calibrate(six, 0.05, None).threshold:.3f}</b>" in page_of(folder)
-    why = "nobody chose a rate, and this is the smallest usual one that leaves 10 of them or more above its threshold"
+    why = "nobody chose a rate, and this is the smallest usual one that makes up 10 of them or more"
     assert "300 comparisons of 6 people. 5 % of them lie above" in page_of(folder)
     assert f"Why 5 %: {why}." in page_of(folder)
     assert f"({why})" in hifidata("calibrate", folder).stdout

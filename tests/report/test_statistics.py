@@ -145,6 +145,25 @@ def test_no_text_at_all_is_no_close_call() -> None:
     assert np.allclose([pick.value for pick in sides.passed], [0.01])
 
 
+def covered(score: float | None, **columns: Any) -> dict[str, Any]:
+    return dropped(Reason.OCCLUDED, "occlusion", occlusion_score=score, score=score, **columns)
+
+
+def test_a_covered_face_has_its_score_on_both_sides_of_the_limit() -> None:
+    rows = [covered(0.97, threshold=0.5), covered(0.5, threshold=0.5)]
+    rows += [{"occlusion_score": score} for score in (0.0, 0.49, 0.1, None)]
+    sides = around_threshold(rows_of(*rows), Reason.OCCLUDED, {}, limit=2)
+    assert (sides.cut, [pick.value for pick in sides.dropped]) == (0.5, pytest.approx([0.5, 0.97]))
+    assert [pick.value for pick in sides.passed] == pytest.approx([0.49, 0.1])
+
+
+def test_a_score_is_shown_though_nobody_knows_the_limit_and_none_where_the_model_gave_none() -> None:
+    sides = around_threshold(rows_of(covered(0.75), covered(None)), Reason.OCCLUDED, {}, limit=5)
+    assert (sides.cut, [pick.value for pick in sides.dropped], sides.passed) == (None, [0.75, None], ())
+    sides = around_threshold(rows_of(covered(None), {}), Reason.OCCLUDED, {"occlusion": {"min_score": 0.5}}, limit=5)
+    assert (sides.cut, [pick.value for pick in sides.dropped], sides.passed) == (None, [None], ())
+
+
 def test_the_crop_side_is_compared_though_the_manifest_holds_only_corners() -> None:
     rows = [dropped(Reason.CROP_TOO_SMALL, "crop", crop_x1_px=-10, crop_x2_px=190, threshold=256.0)]
     rows += [{"crop_x1_px": 100, "crop_x2_px": 400}]

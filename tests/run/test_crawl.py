@@ -22,6 +22,7 @@ from hifidata.recipe import Recipe, load_recipe
 from hifidata.run.crawl import Crawl
 from hifidata.run.engine import RunOptions, RunResult, run
 from hifidata.run.plan import make_plan
+from hifidata.run.replay import replay
 from hifidata.store.downloads import CrawlLog
 from hifidata.store.folder import DatasetFolder
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE
@@ -89,6 +90,18 @@ def test_every_url_has_one_row_with_how_it_was_fetched(
     assert fetched["content_sha256"]
     assert fetched["fetched_at"]
     assert fetched["response_s"] is not None
+
+
+def test_a_replay_leaves_what_the_crawl_ended_as_it_is(
+    server: HostileServer, twelve_people: Path, tmp_path: Path
+) -> None:
+    extra = (("person_00", "/nowhere.jpg"), ("person_02", "/files/person_02/0.jpg"))
+    run_into(tmp_path / "out", recipe_for(write_list(tmp_path / "list.jsonl", server, twelve_people, extra)))
+    again = replay(tmp_path / "out", [])
+    assert again.reasons_before["duplicate_url"] == 1
+    assert (again.kept_after, again.reasons_after) == (again.kept_before, again.reasons_before)
+    assert not again.unknown
+    assert not again.dependent
 
 
 def test_bytes_that_nobody_keeps_wait_for_their_person_and_bound_how_far_the_crawl_runs_ahead(

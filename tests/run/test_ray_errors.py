@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from hifidata.recipe import Recipe, load_recipe
 from hifidata.run.engine import RunOptions, run
 from hifidata.run.local import run_local
 from hifidata.run.plan import make_plan
-from hifidata.run.ray_data import run_ray
+from hifidata.run.ray_data import _sigint_later, run_ray
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE, digest
 from tests.made_graphs import make_graph
 from tests.servers.openai_server import serving
@@ -136,13 +138,35 @@ def test_a_source_that_goes_away_and_a_folder_that_cannot_be_written_end_both_ex
         assert messages[0] == messages[1]
 
 
-def test_what_ray_prints_of_its_own_does_not_stand_before_the_json(
+def test_what_ray_prints_of_its_own_does_not_stand_before_the_json_and_what_we_print_does(
     twelve_people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its thread prints a line to whatever stdout is at that moment; here one is printed the same way."""
+    """A thread of Ray's prints to whatever stdout is at that moment; here one prints the same way."""
     recipe = load_recipe(RECIPE, [f"source.path={twelve_people}", *QUICK_RECIPE])
     pending = frozenset(list(make_plan(recipe).candidates_of)[:1])
     (tmp_path / "out").mkdir()
     for _ in run_ray(recipe, pending, tmp_path / "out", None):
-        print_to_stdstream({"lines": ["a warning"], "pid": "raylet", "is_err": False}, False)
-    assert "a warning" not in "".join(capsys.readouterr())
+        line = {"lines": ["a warning"], "pid": "raylet", "is_err": False}
+        thread = threading.Thread(target=print_to_stdstream, args=(line, False))
+        thread.start()
+        thread.join()
+        print("our progress")
+    assert "".join(capsys.readouterr()) == "our progress\n"
+
+
+def test_ctrl_c_while_ray_starts_takes_effect_when_it_has_and_its_processes_get_none() -> None:
+    child = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))"
+    said = list[str]()
+
+    def start() -> None:
+        with _sigint_later():
+            signal.raise_signal(signal.SIGINT)
+            said.append(subprocess.run([sys.executable, "-c", child], capture_output=True, text=True).stdout)
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert said == ["True\n"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with _sigint_later():
+        pass
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

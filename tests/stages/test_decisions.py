@@ -125,6 +125,23 @@ def test_the_best_of_near_duplicates_stays() -> None:
     assert derived["duplicate_distance_bits"] == [2, None, 34]
 
 
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        ({"crop_x2_px": 400}, {"quality_score": 0.992}),
+        ({"is_monochrome": False}, {"is_monochrome": True, "quality_score": 0.999}),
+        ({"original_bytes": 800_000}, {"original_bytes": 80_000, "quality_score": 0.993}),
+        ({"quality_score": 0.995}, {"original_bytes": 500_000}),
+    ],
+)
+def test_scores_that_hardly_differ_do_not_decide_which_copy_is_best(
+    better: dict[str, Any], worse: dict[str, Any]
+) -> None:
+    common = {"width_px": 1000, "height_px": 1000, "original_bytes": 500_000}
+    rows = [dedup_row(name, "0" * 16, 0.99) | common | more for name, more in (("worse", worse), ("better", better))]
+    assert Dedup.derive(rows, settings.Dedup())["duplicate_of"] == ["better", None]
+
+
 def test_the_same_bytes_are_named_as_such() -> None:
     rows = [dedup_row("a", "0" * 16, 0.5, "sha"), dedup_row("b", "0" * 16, 0.5, "sha")]
     for name, values in Dedup.derive(rows, settings.Dedup()).items():

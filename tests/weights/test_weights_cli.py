@@ -286,14 +286,14 @@ def test_run_refuses_plan_lists_and_weights_option_mends(tmp_path: Path, assets:
     assert not (tmp_path / "out").exists()
 
     plan = hifidata("plan", recipe, *sets, code=NEEDY)
-    assert plan.returncode == 0, plan.stderr
+    assert plan.returncode == 2, plan.stderr
     assert "hifidata weights pull yunet" in plan.stderr
     assert "missing" in plan.stdout
     found = hifidata("plan", recipe, *sets, "--weights", assets / "weights", "--json", code=NEEDY)
     assert [row["state"] for row in json.loads(found.stdout)["weights"]] == ["present"]
 
     hands = hifidata("plan", recipe, *sets, "--set", "occlusion.model=hands", "--set", "quality.model=lightqnet")
-    assert hands.returncode == 0, hands.stderr
+    assert hands.returncode == 2, hands.stderr
     said = hands.stderr.splitlines()
     assert said[:2] == ["a run would not start:", "pull what is missing: `hifidata weights pull lightqnet`"]
     assert [line.split(":")[:2] for line in said[2:]] == [

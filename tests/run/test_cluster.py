@@ -1,0 +1,199 @@
+"""Runs on a Ray cluster that is there already: a real head on loopback, joined by address and given jobs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pytest
+import requests
+
+from hifidata.errors import UsageError
+from hifidata.recipe import read_recipe
+from hifidata.run.cluster import require_absolute_paths, require_address
+from tests.conftest import PROJECT_ROOT, QUICK_RECIPE
+
+FOLDER_RECIPE = PROJECT_ROOT / "pipelines" / "folder.yaml"
+BIN = Path(sys.executable).parent
+START_S, RUN_S = 60, 120
+
+
+class Head(NamedTuple):
+    """A cluster of one machine."""
+
+    gcs: str
+    dashboard: str
+    environ: dict[str, str]
+
+
+def free_ports(n: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    folder = tmp_path_factory.mktemp("head")
+    ports = dict(
+        zip(
+            ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port"),
+            free_ports(4),
+            strict=True,
+        )
+    )
+    environ = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": f"/tmp/hifi-head-{os.getpid()}",  # its sockets' paths must be short
+               "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "RAY_USAGE_STATS_ENABLED": "0"}  # fmt: skip
+    command = [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2", "--object-store-memory=200000000"]
+    command += ["--node-ip-address=127.0.0.1", *(f"--{name}={port}" for name, port in ports.items())]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=environ, stdout=log, stderr=log, cwd=folder)
+        dashboard = f"http://127.0.0.1:{ports['dashboard-port']}"
+        try:
+            _wait_for(dashboard, process, folder / "log")
+            yield Head(f"127.0.0.1:{ports['port']}", dashboard, environ)
+        finally:
+            family = psutil.Process(process.pid).children(recursive=True)
+            process.kill()
+            process.wait()
+            for one in family:
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
+
+
+def _wait_for(dashboard: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if requests.get(f"{dashboard}/api/jobs/", timeout=2).ok:
+                return
+        except requests.RequestException:
+            time.sleep(0.5)
+    raise RuntimeError(log.read_text())
+
+
+def hifidata(head: Head, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(BIN / "hifidata"), *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=RUN_S, check=False, env=head.environ, cwd="/"
+    )
+
+
+def of(photos: Path, *more: str) -> list[str]:
+    return [f"--set={setting}" for setting in (f"source.path={photos}", *QUICK_RECIPE, "executor.kind=ray", *more)]
+
+
+def test_a_run_joins_a_cluster_by_its_address(head: Head, twelve_people: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    common = [str(FOLDER_RECIPE), *of(twelve_people), "--limit=2", f"--out={out}", "--json"]
+    done = hifidata(head, "run", *common, f"--address={head.gcs}")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["counts"]["identities"] == 2
+    assert "core_worker" not in done.stderr
+
+
+def test_a_job_makes_the_dataset_and_ends_as_the_run_does(head: Head, twelve_people: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    common = [
+        "submit",
+        str(FOLDER_RECIPE),
+        f"--address={head.dashboard}",
+        *of(twelve_people),
+        "--limit=2",
+        f"--out={out}",
+    ]
+    done = hifidata(head, *common, "--json")
+    assert done.returncode == 0, done.stderr
+    job = json.loads(done.stdout)
+    assert job["exit_code"] == 0
+    assert (out / "dataset.json").is_file()
+    assert "2 of 2 identities kept" in done.stderr
+    again = hifidata(head, *common)
+    assert "Nothing to do" in again.stderr
+    assert again.stdout.endswith("ended with 0\n")
+    changed = hifidata(head, *common, "--set=output.jpeg_quality=80")
+    assert changed.returncode == 2
+    assert "was made by another recipe" in changed.stderr
+
+
+def test_ctrl_c_stops_the_job_and_the_same_command_resumes(head: Head, twelve_people: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [
+        str(BIN / "hifidata"),
+        "submit",
+        str(FOLDER_RECIPE),
+        f"--address={head.dashboard}",
+        f"--out={out}",
+        *of(twelve_people),
+    ]
+    process = subprocess.Popen(command, env=head.environ, cwd="/", stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + RUN_S
+    while not (out / "state").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=RUN_S)
+    assert process.returncode == 130
+    assert "the job was stopped" in said
+    assert not (out / "dataset.json").exists()
+    done = hifidata(head, *command[1:])
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_job_need_not_be_waited_for(head: Head, twelve_people: Path, tmp_path: Path) -> None:
+    done = hifidata(head, "submit", str(FOLDER_RECIPE), f"--address={head.dashboard}", f"--out={tmp_path}/out",
+                    *of(twelve_people), "--limit=1", "--no-wait", "--json")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["exit_code"] is None
+    deadline = time.monotonic() + RUN_S
+    while not (tmp_path / "out" / "dataset.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert (tmp_path / "out" / "dataset.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("ray://head:10001", "Ray Client is not used"),
+        ("nonsense", "expected auto or HOST:PORT"),
+        ("x..y:1", "nothing answers there"),
+        ("head:99999999", "expected auto or HOST:PORT"),
+    ],
+)
+def test_a_wrong_address_is_one_line(address: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        require_address(address)
+
+
+def test_nobody_at_an_address_is_one_line_before_any_work(twelve_people: Path, tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    nowhere = Head("", "", {**os.environ, "RAY_AUTH_MODE": "disabled"})
+    out = tmp_path / "out"
+    common = [str(FOLDER_RECIPE), *of(twelve_people), f"--out={out}"]
+    for command in (["run", *common, f"--address=127.0.0.1:{port}"], ["submit", *common, f"--address=http://127.0.0.1:{port}"],
+                    ["submit", *common, "--address=head:8265"], ["run", *common, "--address=auto", "--executor=local"]):  # fmt: skip
+        done = hifidata(nowhere, *command)
+        assert done.returncode == 2, done.stderr
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert not out.exists()
+
+
+def test_paths_must_be_the_cluster_s() -> None:
+    recipe = read_recipe(FOLDER_RECIPE, ["source.path=photos"])
+    with pytest.raises(UsageError, match=r"source\.path: photos is relative"):
+        require_absolute_paths(recipe, "/out")
+    recipe = read_recipe(FOLDER_RECIPE, ["source.path=/photos"])
+    with pytest.raises(UsageError, match="--out: out is relative"):
+        require_absolute_paths(recipe, "out")
+    require_absolute_paths(recipe, "/out")
