@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from hifidata.errors import DatasetError
 from hifidata.schema import IDENTITY_COLUMNS, IMAGE_COLUMNS, arrow_schema
+from hifidata.store.manifest import damage_named
 
 THUMBNAILS_PER_READ = 1024
 """Thumbnails held at a time while the wanted ones are looked for; bounds memory on a manifest of millions."""
@@ -47,7 +48,7 @@ class Manifests:
         wanted = pa.array(sorted(image_ids), pa.string())
         found: dict[str, bytes] = {}
         for part in _parts(self.path("thumbnails")):
-            with pq.ParquetFile(part, memory_map=True) as file:
+            with damage_named(part), pq.ParquetFile(part, memory_map=True) as file:
                 for batch in file.iter_batches(THUMBNAILS_PER_READ, columns=["image_id", "jpeg"]):
                     hits = batch.filter(pc.is_in(batch["image_id"], value_set=wanted))
                     found.update(zip(hits["image_id"].to_pylist(), hits["jpeg"].to_pylist(), strict=True))
@@ -60,7 +61,8 @@ class Manifests:
                 f"{self.dataset_dir}: no manifests/{name}.parquet; expected a dataset folder that `hifidata run` has finished"
             )
         parts = [str(part) for part in _parts(path)]
-        return ds.dataset(parts, schema=schema, format="parquet").to_table(columns=list(columns), filter=where)
+        with damage_named(path):
+            return ds.dataset(parts, schema=schema, format="parquet").to_table(columns=list(columns), filter=where)
 
 
 def _parts(path: Path) -> list[Path]:

@@ -11,6 +11,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from hifidata.errors import ConservationError, DatasetError, UsageError
 from hifidata.recipe import Recipe, differences
 from hifidata.run.cluster import require_address
@@ -20,9 +22,11 @@ from hifidata.run.plan import Plan, is_remote, list_tasks, make_plan, models_of,
 from hifidata.run.processors import used
 from hifidata.run.work import Outcome
 from hifidata.schema import CAPTION_FAULTS, FORMAT_VERSION, IdentityTask
+from hifidata.store.atomic import remove
+from hifidata.store.check import compare_manifests, has_shards, list_manifests, require_manifests
 from hifidata.store.downloads import remove_logs, sweep
 from hifidata.store.folder import DatasetFolder, write_json
-from hifidata.store.manifest import CommitRecord, compact, read_record
+from hifidata.store.manifest import MANIFESTS, CommitRecord, compact, read_record
 
 
 @dataclass
@@ -94,6 +98,7 @@ def run(recipe: Recipe, options: RunOptions, on_progress: Callable[[Progress], N
         if recipe.executor.kind != "ray":
             raise UsageError("--address names a Ray cluster, which the local executor does not use")
         require_address(options.address)
+    folder.require_state()
     if is_remote(recipe):
         recipe.fetch.require_contact()
         _require_what_is_needed(folder, recipe, options)
@@ -111,7 +116,7 @@ def run(recipe: Recipe, options: RunOptions, on_progress: Callable[[Progress], N
 def _run(folder: DatasetFolder, plan: Plan, options: RunOptions, on_progress: Callable[[Progress], None]) -> RunResult:
     recipe = plan.recipe
     started_at = _begin(folder, recipe, options.accept_recipe_change)
-    packed = packed_identities(folder) if recipe.output.layout == "packed" else frozenset[str]()
+    packed = _packed(folder) if recipe.output.layout == "packed" else frozenset[str]()
     pending = frozenset(
         task.identity_id
         for task in list_tasks(recipe, plan.candidates_of, options.out)
@@ -135,7 +140,7 @@ def _run(folder: DatasetFolder, plan: Plan, options: RunOptions, on_progress: Ca
                 progress.add(outcome)
                 on_progress(progress)
     for fragment in stale:
-        fragment.unlink()
+        remove(fragment)
     _check_conservation(folder, plan)
     dataset = finish(folder, recipe, started_at, plan.is_limited)
     _forget_who_left(folder, plan)
@@ -220,9 +225,19 @@ def _begin(folder: DatasetFolder, recipe: Recipe, accept_change: bool) -> str:
 
 
 def _is_whole(folder: DatasetFolder) -> bool:
-    needed = [folder.dataset_json, report_path(folder)]
-    needed += [folder.manifests / f"{name}.parquet" for name in ("images", "identities", "thumbnails")]
-    return all(path.exists() for path in needed)
+    """Manifests are small enough to be hashed at every start; shards, which are not, are known by their size."""
+    needed = [folder.dataset_json, report_path(folder), *(folder.manifests / f"{name}.parquet" for name in MANIFESTS)]
+    return all(path.exists() for path in needed) and not any(compare_manifests(folder).values())
+
+
+def _packed(folder: DatasetFolder) -> frozenset[str]:
+    """Who lies in a pack; a finished dataset that has its packs tells it without identities.parquet, which may be damaged."""
+    if folder.dataset_json.exists() and has_shards(folder):
+        return frozenset(fragment.stem for fragment in folder.committed())
+    try:
+        return packed_identities(folder)
+    except (OSError, pa.ArrowException):  # these people are done anew
+        return frozenset()
 
 
 def _is_committed(folder: DatasetFolder, task: IdentityTask, recipe: Recipe, packed: Container[str]) -> bool:
@@ -273,6 +288,7 @@ def finish(folder: DatasetFolder, recipe: Recipe, started_at: str, is_limited: b
     dataset = describe(recipe, records, started_at)
     dataset["is_limited"] = is_limited
     dataset["shards"] = _shard_list(records, moved)
+    dataset["manifests"] = list_manifests(folder)
     write_reports(folder, dataset)
     write_json(folder.dataset_json, dataset)
     shutil.rmtree(folder.waiting_originals, ignore_errors=True)  # what kills between commit and tidying up have left
@@ -287,7 +303,7 @@ def _remove_orphan_shards(folder: DatasetFolder, owned: Container[str]) -> None:
     """Shards whose identity is gone, packs of another layout, and what a kill between shard and fragment left."""
     for shard in [*folder.shards.glob("??/*.tar"), *folder.shards.glob("pack-*.tar")]:
         if shard.relative_to(folder.root).as_posix() not in owned:
-            shard.unlink()
+            remove(shard)
 
 
 def _shard_list(records: Sequence[CommitRecord], moved: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -301,11 +317,13 @@ def _shard_list(records: Sequence[CommitRecord], moved: dict[str, dict[str, Any]
 
 
 def write_reports(folder: DatasetFolder, dataset: dict[str, Any]) -> None:
-    """The HTML report, the dataset card and croissant.json."""
+    """The HTML report, the dataset card and croissant.json. Raises DatasetError where a manifest is not as it was written."""
     from hifidata.report.card import write_card
     from hifidata.report.croissant import write_croissant
     from hifidata.report.html import write_report
 
+    if folder.dataset_json.exists():  # else a run has just written them
+        require_manifests(folder, *MANIFESTS)
     write_report(folder.root, dataset)
     write_card(folder.root, dataset)
     write_croissant(folder.root, dataset)
@@ -317,7 +335,7 @@ def report_path(folder: DatasetFolder) -> Path:
 
 
 def describe(recipe: Recipe, records: Sequence[CommitRecord], started_at: str) -> dict[str, Any]:
-    """dataset.json without its shards."""
+    """dataset.json without its shards and manifests."""
     identities = [record.identity for record in records]
     counts = {name: sum(row[f"n_{name}"] for row in identities) for name in ("candidates", "kept", "dropped", "failed")}
     table = stage_table(recipe)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from hifidata.schema import Row, Status
 from hifidata.stages import STAGES
 from hifidata.stages.base import Stage
 from hifidata.store.folder import DatasetFolder
-from hifidata.store.manifest import read_rows
+from hifidata.store.people import people
 
 JUDGEMENT = ("status", "stage", "reason", "score", "threshold", "message", "shard", "key")
 UNJUDGED = ("fetch", "intake")
@@ -68,7 +67,7 @@ def replay(out: Path, overrides: Sequence[str]) -> Replay:
     recipe = resolve(apply_overrides(old, overrides), where="replay")
     result = Replay(changes=differences(old, recipe.model_dump(mode="json")))
     _refuse_unmeasured(result.changes)
-    for rows in _identities(folder):
+    for rows in people(folder):
         _replay_identity(rows, recipe, result)
     return result
 
@@ -82,16 +81,6 @@ def _refuse_unmeasured(changes: Sequence[str]) -> None:
                 f"replay: {key} changes what is measured, so stored numbers cannot tell; run the recipe into a new folder. "
                 f"Replayable: {', '.join(sorted(replayable))}"
             )
-
-
-def _identities(folder: DatasetFolder) -> Iterator[list[Row]]:
-    if folder.committed():
-        for fragment in folder.committed():
-            yield read_rows(fragment)
-        return
-    rows = read_rows(folder.manifests / "images.parquet")
-    for _, group in groupby(rows, key=lambda row: row["identity_id"]):
-        yield list(group)
 
 
 def _replay_identity(stored: Sequence[Row], recipe: Recipe, result: Replay) -> None:

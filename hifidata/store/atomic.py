@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,6 +36,13 @@ def write_bytes(path: Path, data: bytes) -> None:
     """``path.write_bytes`` that nobody can see half done."""
     with atomic_file(path) as file:
         file.write(data)
+
+
+def remove(path: Path) -> None:
+    """Removes a file, and its folder where nothing else lies in it: a folder's name is the start of a person's id."""
+    path.unlink()
+    with suppress(OSError):
+        path.parent.rmdir()
 
 
 def remove_temporary(folder: Path) -> int:

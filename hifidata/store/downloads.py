@@ -11,12 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from hifidata.errors import IntakeError
 from hifidata.schema import Candidate, Reason
-from hifidata.store.atomic import TEMPORARY_PREFIX, write_bytes
+from hifidata.store.atomic import TEMPORARY_PREFIX, remove, write_bytes
 from hifidata.store.folder import DatasetFolder
+from hifidata.store.manifest import read_table
 
 Entry = dict[str, Any]
 
@@ -85,11 +84,11 @@ class Originals:
 
 def sweep(folder: DatasetFolder) -> int:
     """Removes kept originals that no row of images.parquet names, as after people left the list; returns how many."""
-    named = pq.read_table(folder.manifests / "images.parquet", columns=["content_sha256"])["content_sha256"]
+    named = read_table(folder.manifests / "images.parquet", ["content_sha256"])["content_sha256"]
     wanted = set(named.to_pylist())
     orphans = [path for path in folder.originals.glob("??/*") if path.name not in wanted]
     for orphan in orphans:
-        orphan.unlink()
+        remove(orphan)
     return len(orphans)
 
 
@@ -134,7 +133,7 @@ def remove_logs(folder: DatasetFolder, wanted: Container[str]) -> None:
     """Forgets people who are not wanted any more."""
     for log in (folder.state / "crawl").glob("??/*.jsonl"):
         if log.stem not in wanted:
-            log.unlink()
+            remove(log)
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:

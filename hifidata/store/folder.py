@@ -56,8 +56,32 @@ class DatasetFolder:
         return self._read_json(self.dataset_json, "not a finished dataset; run `hifidata run` on it first")
 
     def read_run(self) -> dict[str, Any]:
-        """What the last run was started with. Raises DatasetError where no run ever started here."""
+        """What the last run was started with; of a finished dataset without ``state/``, dataset.json, which says it, too.
+
+        Raises:
+            DatasetError: no run ever started here.
+        """
+        if self._is_finished_without_state():
+            return self.read_dataset()
         return self._read_json(self.run_json, "not a dataset folder; give the folder that was passed as --out")
+
+    def require_state(self) -> None:
+        """Before a run. Raises DatasetError for a finished dataset whose ``state/`` was deleted."""
+        if self._is_finished_without_state():
+            raise DatasetError(
+                f"--out {self.root}: its state/ was deleted, so this finished dataset can be read but not extended; "
+                "choose another --out"
+            )
+
+    def _is_finished_without_state(self) -> bool:
+        """Not where ``dataset.json`` is somebody else's: many tools use the name."""
+        if self.run_json.exists() or not self.dataset_json.exists():
+            return False
+        try:
+            dataset = self.read_dataset()
+        except DatasetError:
+            return False
+        return isinstance(dataset, dict) and dataset.keys() >= {"recipe", "recipe_hash", "started_at", "counts"}
 
     def _read_json(self, path: Path, otherwise: str) -> dict[str, Any]:
         try:

@@ -31,6 +31,7 @@ from hifidata.store.atomic import atomic_file
 
 RECORD_KEY = b"hifidata.record"
 THUMBNAIL = "thumbnail"
+MANIFESTS = ("images", "identities", "thumbnails")
 
 IMAGES_A_GROUP, THUMBNAILS_A_GROUP = 16_384, 2_048
 """Rows from which a row group of a manifest is written: some ten to a hundred megabytes."""
@@ -122,13 +123,22 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         DatasetError: the file is damaged, or lacks a column.
         FileNotFoundError: there is none.
     """
-    try:
+    with damage_named(path):
         return pq.read_table(path, columns=columns and list(columns), page_checksum_verification=True)
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """What Arrow says of a Parquet file that it cannot read becomes a DatasetError with the remedy; a missing file stays one."""
+    try:
+        yield
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
-        raise DatasetError(f"{path}: damaged ({reason}); delete it and run the recipe again") from error
+        raise DatasetError(
+            f"{path}: damaged ({reason}); copy it again, or where it was made delete it and run the recipe again"
+        ) from error
 
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[Row]:

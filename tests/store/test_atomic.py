@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hifidata.store.atomic import atomic_file, remove_temporary
+from hifidata.store.atomic import atomic_file, remove, remove_temporary
 
 
 def test_an_exception_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
@@ -31,6 +31,16 @@ def test_readers_see_the_old_file_until_the_block_ends(tmp_path: Path) -> None:
         file.flush()
         assert not path.exists()
     assert path.read_bytes() == b"new"
+
+
+def test_a_folder_goes_with_the_last_file_in_it(tmp_path: Path) -> None:
+    (tmp_path / "d4").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "d4" / name).write_bytes(b"")
+    remove(tmp_path / "d4" / "a")
+    assert [path.name for path in tmp_path.rglob("*")] == ["d4", "b"]
+    remove(tmp_path / "d4" / "b")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_leftovers_of_killed_processes_are_removed_and_nothing_else(tmp_path: Path) -> None:
