@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from dataclasses import asdict
 from importlib import metadata
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from hifidata import cli_weights, console
+from hifidata import cli_submit, cli_weights, console
+from hifidata.cli_options import (
+    AcceptOption,
+    DatasetArg,
+    JsonOption,
+    LimitOption,
+    OutOption,
+    RecipeArg,
+    RetryOption,
+    SetOption,
+    WeightsOption,
+    weights_override,
+)
 from hifidata.errors import HifiError, UsageError
 
 if TYPE_CHECKING:
@@ -46,27 +56,6 @@ def options(version: VersionOption = False) -> None:
     """Options of ``hifidata`` itself; their callbacks have done it all."""
 
 
-RecipeArg = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file, for example pipelines/folder.yaml")]
-DatasetArg = Annotated[Path, typer.Argument(metavar="DIR", help="dataset folder")]
-SetOption = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="override a recipe value; may be repeated")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="machine-readable output on stdout")]
-WeightsOption = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--weights", metavar="DIR", help="folder of model files, used as it is; overrides HIFI_WEIGHTS"),
-]
-OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="dataset folder to make or resume")]
-AcceptOption = Annotated[
-    bool, typer.Option("--accept-recipe-change", help="redo everything if DIR was made by another recipe")
-]
-RetryOption = Annotated[
-    Optional[Literal["failed"]],  # noqa: UP045
-    typer.Option("--retry", help="failed: try again what earlier runs could not fetch, or get a caption for"),
-]
-LimitOption = Annotated[Optional[int], typer.Option("--limit", min=1, help="at most so many identities")]  # noqa: UP045
-
-
 @app.command()
 def run(
     recipe: RecipeArg,
@@ -87,7 +76,7 @@ def run(
     from hifidata.run.processors import gpu_line
 
     extra = [f"executor.kind={executor}"] if executor else []
-    resolved = load_recipe(recipe, [*overrides, *extra, *_weights_override(weights)])
+    resolved = load_recipe(recipe, [*overrides, *extra, *weights_override(weights)])
     if line := gpu_line(resolved)[0]:
         console.err.print(line)
     try:
@@ -110,40 +99,7 @@ def run(
         raise typer.Exit(3)
 
 
-@app.command()
-def submit(
-    recipe: RecipeArg,
-    address: Annotated[str, typer.Option(metavar="URL", help="dashboard of the cluster, http://head:8265")],
-    out: OutOption,
-    overrides: SetOption = [],  # noqa: B006
-    limit: LimitOption = None,
-    weights: WeightsOption = None,
-    accept_recipe_change: AcceptOption = False,
-    retry: RetryOption = None,
-    wait: Annotated[bool, typer.Option(help="wait for its end, and stop it with Ctrl-C")] = True,
-    json_out: JsonOption = False,
-) -> None:
-    """Runs a recipe as a job on a Ray cluster, and ends as the job ends; every path is one that the cluster's machines see."""
-    from hifidata.recipe import read_recipe, validate
-    from hifidata.run import cluster
-
-    data = read_recipe(recipe, [*overrides, *_weights_override(weights)])
-    validate(data, f"recipe {recipe}")
-    cluster.require_absolute_paths(data, str(out))
-    arguments = [f"--out={out}", *([f"--limit={limit}"] if limit else []), *([f"--retry={retry}"] if retry else [])]
-    arguments += ["--accept-recipe-change"] if accept_recipe_change else []
-    try:
-        job = cluster.submit(data, arguments, address, console.job_log, wait)
-    except KeyboardInterrupt:
-        console.err.print("interrupted; the job was stopped, nothing is half-written, the same command resumes")
-        raise typer.Exit(130) from None
-    if job.message:
-        console.error(f"{job.id}: {job.message}")
-    if json_out:
-        console.write_json(asdict(job))
-    else:
-        console.out.print(f"{job.id}: {'submitted' if job.exit_code is None else f'ended with {job.exit_code}'}")
-    raise typer.Exit(job.exit_code or 0)
+app.command()(cli_submit.submit)
 
 
 @app.command()
@@ -159,7 +115,7 @@ def plan(
     from hifidata.run.plan import make_plan
     from hifidata.run.processors import gpu_line
 
-    resolved = load_recipe(recipe, [*overrides, *_weights_override(weights)])
+    resolved = load_recipe(recipe, [*overrides, *weights_override(weights)])
     planned = make_plan(resolved, limit).as_dict()
     if json_out:
         console.write_json(planned)
@@ -209,10 +165,6 @@ def _print_what_is_wrong(planned: dict[str, Any]) -> None:
         if row["problem"] or not row["can_pull"]:
             kind = "altered" if row["problem"] else "bring by hand" if row["made_from"] is None else "to be made"
             console.err.print(f"{kind}: {row['advice']}")
-
-
-def _weights_override(folder: Path | None) -> list[str]:
-    return [f"weights.folder={json.dumps(str(folder.absolute()))}"] if folder else []
 
 
 @app.command()

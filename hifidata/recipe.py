@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -228,13 +228,13 @@ def _with_model_defaults(recipe: Recipe, where: str) -> Recipe:
     return recipe.model_copy(update=filled)
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """``key: old -> new`` for every leaf in which two resolved recipes differ."""
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], without: Container[str] = ()) -> list[str]:
+    """``key: old -> new`` for every leaf in which two resolved recipes differ, some sections left out."""
     before, after = dict(_leaves(old)), dict(_leaves(new))
     return [
         f"{key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}"
         for key in sorted(before.keys() | after.keys())
-        if before.get(key, ...) != after.get(key, ...)
+        if before.get(key, ...) != after.get(key, ...) and key.partition(".")[0] not in without
     ]
 
 

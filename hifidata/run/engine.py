@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from hifidata.errors import ConservationError, DatasetError, UsageError
-from hifidata.recipe import Recipe, differences
+from hifidata.recipe import WITHOUT_EFFECT, Recipe, differences
 from hifidata.run.cluster import require_address
 from hifidata.run.needs import OnDownload, ignore, require_packages, require_services, require_weights, weights_of
 from hifidata.run.packs import pack_people, packed_identities
@@ -214,7 +214,7 @@ def _begin(folder: DatasetFolder, recipe: Recipe, accept_change: bool) -> str:
         if before["recipe_hash"] == recipe.hash:
             return str(before["started_at"])
         if not accept_change:
-            changes = "; ".join(differences(before["recipe"], recipe.model_dump(mode="json")))
+            changes = "; ".join(differences(before["recipe"], recipe.model_dump(mode="json"), WITHOUT_EFFECT))
             raise DatasetError(
                 f"--out {folder.root}: was made by another recipe ({changes}); choose another --out, or pass "
                 "--accept-recipe-change to redo everything with this one"
