@@ -181,7 +181,7 @@ def status(dataset: DatasetArg, json_out: JsonOption = False) -> None:
 
 @app.command()
 def check(dataset: DatasetArg, json_out: JsonOption = False) -> None:
-    """Compares every shard with dataset.json, which is all it needs beside them; exit 1 where one is not as it was written."""
+    """Compares every shard and manifest with dataset.json; exit 1 where one is not as it was written."""
     from hifidata.store.check import check as compare
 
     found = compare(dataset)
@@ -189,8 +189,9 @@ def check(dataset: DatasetArg, json_out: JsonOption = False) -> None:
         console.write_json(asdict(found))
     else:
         if found.problems:
-            console.table("", ("shard", "problem"), list(found.problems.items()))
-        console.out.print(f"{found.n_right} of {found.n_shards} shards are as they were written")
+            console.table("", ("file", "problem"), list(found.problems.items()))
+        manifests = f" and {found.n_manifests_right} of {found.n_manifests} manifests" if found.n_manifests else ""
+        console.out.print(f"{found.n_right} of {found.n_shards} shards{manifests} are as they were written")
     if found.problems:
         raise typer.Exit(1)
 

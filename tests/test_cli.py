@@ -107,6 +107,7 @@ def test_check_names_the_shards_of_a_copy_that_are_not_as_they_were_written(data
     shutil.copytree(dataset / "shards", copy / "shards")
     right = hifidata("check", copy)
     assert (right.returncode, right.stdout.strip()) == (0, "2 of 2 shards are as they were written")
+    assert "2 of 2 shards and 3 of 3 manifests are as" in hifidata("check", dataset).stdout
     first, second = sorted((copy / "shards").rglob("*.tar"))
     data = bytearray(first.read_bytes())
     data[700] ^= 1

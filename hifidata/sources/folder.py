@@ -44,7 +44,9 @@ class FolderSource:
                 f"source.path: {root}: cannot be listed: {error.strerror}; check its permissions"
             ) from error
         if not people:
-            raise SourceError(f"source.path: {root}: no sub-folder in it; expected one sub-folder of photos per person")
+            raise SourceError(
+                f"source.path: {root}: no sub-folder in it; expected one sub-folder of photos per person (to remove the last one, delete the dataset)"
+            )
         found = 0
         for person in people:
             candidates = tuple(self._candidates(root, person))
