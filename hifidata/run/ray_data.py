@@ -190,6 +190,12 @@ class _OnlyThisThread(io.TextIOBase):
         return self._stream.fileno()
 
     @property
+    def closed(self) -> bool:
+        return (
+            self._stream.closed
+        )  # libraries that Ray imports keep the stream that they find, until the interpreter ends
+
+    @property
     def encoding(self) -> str:  # type: ignore[override]
         return self._stream.encoding
 
