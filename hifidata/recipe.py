@@ -161,6 +161,7 @@ class _OneOfEachKey(yaml.SafeLoader):
     """YAML in which a key that comes twice is an error: the first of two thresholds would be lost without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping; raises ConstructorError where a key comes twice."""
         seen = set[str]()
         for key, _ in node.value:
             if key.value in seen and key.tag != "tag:yaml.org,2002:merge":

@@ -191,9 +191,8 @@ class _OnlyThisThread(io.TextIOBase):
 
     @property
     def closed(self) -> bool:
-        return (
-            self._stream.closed
-        )  # libraries that Ray imports keep the stream that they find, until the interpreter ends
+        # Libraries that Ray imports keep the stream that they find until the interpreter ends.
+        return self._stream.closed
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -237,10 +236,9 @@ def _start(recipe: Recipe, address: str | None) -> None:
 def _sigint_later() -> Iterator[None]:
     """A SIGINT takes effect at the end; processes that are started meanwhile never get one."""
     came = list[int]()
-    on_sigint = signal.signal(
-        signal.SIGINT, lambda number, frame: came.append(number)
-    )  # other threads may still take it
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # processes inherit this, a handler they do not
+    # Blocked in this thread and, by inheritance, in the processes; other threads may still take it, so it is noted, too.
+    on_sigint = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:

@@ -45,7 +45,8 @@ class FolderSource:
             ) from error
         if not people:
             raise SourceError(
-                f"source.path: {root}: no sub-folder in it; expected one sub-folder of photos per person (to remove the last one, delete the dataset)"
+                f"source.path: {root}: no sub-folder in it; expected one sub-folder of photos per person "
+                "(to remove the last one, delete the dataset)"
             )
         found = 0
         for person in people:
