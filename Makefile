@@ -29,7 +29,7 @@ $(MODEL_STAMP): $(STAMP)
 	@touch $@
 
 dataset: $(STAMP)  ## make the demo dataset in datasets/demo/; the last line printed is its report
-	@$(BIN)/python -m hifidata.demo_web $(DEMO_PHOTOS) -- $(BIN)/hifidata run pipelines/demo.yaml --out $(DEMO)
+	@$(BIN)/python -m examples.demo.server $(DEMO_PHOTOS) -- $(BIN)/hifidata run pipelines/demo.yaml --out $(DEMO)
 
 train-demo: $(MODEL_STAMP)  ## demo dataset -> train tiny -> generate -> evaluate; ends with one picture (minutes on a CPU)
 	@test -f $(DEMO)/dataset.json || $(MAKE) dataset
@@ -40,7 +40,7 @@ train-demo: $(MODEL_STAMP)  ## demo dataset -> train tiny -> generate -> evaluat
 	@$(BIN)/python -m hifimodel.evaluate build --shards '$(DEMO)/shards/**/*.tar' --out $(TRAIN_DEMO)/evalset --max-prompts 2 --seeds 1
 	@$(BIN)/python -m hifimodel.evaluate run --set $(TRAIN_DEMO)/evalset --model $(TRAIN_DEMO) --out $(TRAIN_DEMO)/pictures -- --no-safety-check
 	@$(BIN)/python -m hifimodel.evaluate --set $(TRAIN_DEMO)/evalset --pictures $(TRAIN_DEMO)/pictures --face3d points --recogniser dlib_resnet
-	@$(BIN)/python -m hifimodel.demo $(TRAIN_DEMO)
+	@$(BIN)/python -m examples.demo.overview $(TRAIN_DEMO)
 
 test: $(MODEL_STAMP)  ## run the tests that take seconds, in two processes (JOBS=4: in four)
 	$(PYTEST) -m 'not slow'

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from hifidata import console
+from hifidata.cli import console
 from hifimodel.errors import ModelPackageError
 
 ROOT = Path(__file__).resolve().parent.parent

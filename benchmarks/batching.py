@@ -20,9 +20,10 @@ import rapidocr
 from numpy.typing import NDArray
 
 from benchmarks.overhead import seconds
-from hifidata import console, weights
-from hifidata.backends.onnx_model import OnnxModel
-from hifidata.errors import UsageError
+from hifidata.cli import console
+from hifidata.core.errors import UsageError
+from hifidata.models.runtime.onnx import OnnxModel
+from hifidata.weights.find import find_weight
 
 ROUNDS = 8
 """How often each size is timed, in turns; the quickest counts."""
@@ -88,7 +89,7 @@ def rows() -> Iterator[tuple[str, str, str]]:
     """(what, measured, goal) lines of the table; one line where a network's file is not here."""
     for case in CASES:
         try:
-            path = weights.find(case.weight) if isinstance(case.weight, str) else case.weight
+            path = find_weight(case.weight) if isinstance(case.weight, str) else case.weight
             base_s, *others_s = _per_picture(path, [case.base, *case.others.values()])
         except UsageError as error:
             yield case.name, str(error), ""

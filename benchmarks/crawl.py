@@ -141,12 +141,12 @@ def _peak_bytes(n_rows: int) -> int:
 
 def crawl(table: Path, out: Path) -> int:
     """Guard, robots, hashes, originals and manifest fragments of a whole list; returns how many pictures came."""
+    from hifidata.core.schema import Status
     from hifidata.run.crawl import Crawl
-    from hifidata.run.parcel import first_row
+    from hifidata.run.identity_batch import first_row
     from hifidata.run.plan import make_plan
-    from hifidata.schema import Status
-    from hifidata.store.folder import DatasetFolder
-    from hifidata.store.manifest import CommitRecord, identity_row, write_fragment
+    from hifidata.store.fragments import CommitRecord, identity_row, write_fragment
+    from hifidata.store.layout import DatasetFolder
 
     recipe, folder = _recipe(table), DatasetFolder(out)
     n_fetched = 0
@@ -161,10 +161,10 @@ def crawl(table: Path, out: Path) -> int:
 
 def memory(n_rows: int) -> int:
     """Peak resident bytes of a process that crawls so many rows with a fetcher that fetches nothing."""
+    from hifidata.core.schema import Reason
     from hifidata.fetch.result import FetchRequest, FetchResult
     from hifidata.run.crawl import Crawl
     from hifidata.run.plan import make_plan
-    from hifidata.schema import Reason
 
     class Nobody:
         """Answers every request with a 404 at once."""
@@ -199,7 +199,7 @@ def memory(n_rows: int) -> int:
 
 
 def _recipe(table: Path) -> Any:
-    from hifidata.recipe import resolve
+    from hifidata.config.recipe import resolve
 
     source = {"kind": "url_table", "path": str(table), "columns": {"identity": "person", "url": "url"}}
     fetch = {"allow_private": ["127.0.0.1"], "delay_s": 0, "slowdown": 0, "connections_per_host": 32}

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.lettering import Lettering
-from hifidata.backends.base import RgbU8
+from hifidata.models.protocols import RgbU8
 
 FAINT_LEVELS = 25.0
 """Letters that change the face by less than a tenth of the range, in the channel that changes most, are too faint to count."""

@@ -30,12 +30,12 @@ from benchmarks import lettering
 from benchmarks.drawn_report import Trial, contact_sheets, group_table, interval, recall_table
 from benchmarks.lettering import MANNERS, SCRIPTS, Font, Lettering
 from benchmarks.quality import LABELS, ROOT, Label, large_enough, read_labels
-from hifidata import console
-from hifidata.backends.base import F32, RgbU8
-from hifidata.errors import IntakeError, UsageError
+from hifidata.cli import console
+from hifidata.config.recipe import Recipe, load_recipe
+from hifidata.core.errors import IntakeError, UsageError
+from hifidata.core.schema import Row, Verdict
 from hifidata.image.encode import encode_jpeg
-from hifidata.recipe import Recipe, load_recipe
-from hifidata.schema import Row, Verdict
+from hifidata.models.protocols import F32, RgbU8
 from hifidata.stages.base import Sample, Stage, main_face
 from hifidata.stages.detect import Detect
 from hifidata.stages.intake import Intake

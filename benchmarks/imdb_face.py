@@ -17,12 +17,13 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import quote
 
-from hifidata import backends
-from hifidata.console import RunDisplay, closing_table
-from hifidata.errors import IntakeError
+from hifidata.cli.console import RunDisplay, closing_table
+from hifidata.config.recipe import load_recipe
+from hifidata.core.errors import IntakeError
 from hifidata.image.decode import Limits, decode
-from hifidata.recipe import load_recipe
-from hifidata.run.engine import RunOptions, run
+from hifidata.models import registry
+from hifidata.models.protocols import FaceDetector
+from hifidata.run.run import RunOptions, run
 
 LISTED_HEIGHT_PX = 500
 WRONG_EVERY = 10
@@ -38,7 +39,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
 def write_list(photos: Path, site: str, path: Path) -> int:
     """Writes the list; returns how many boxes in it are wrong on purpose."""
-    detector = backends.load("detect", "dlib_hog")
+    detector = registry.load("detect", "dlib_hog")
     n_wrong = 0
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
@@ -54,7 +55,7 @@ def write_list(photos: Path, site: str, path: Path) -> int:
     return n_wrong
 
 
-def _listed_box(detector: backends.base.FaceDetector, photo: Path) -> tuple[tuple[int, ...], int, int]:
+def _listed_box(detector: FaceDetector, photo: Path) -> tuple[tuple[int, ...], int, int]:
     """(box, height, width) of the picture as the list's authors had it; without a face, the middle of it."""
     try:
         rgb_u8 = decode(photo.read_bytes(), Limits()).rgb_u8

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, features
 
-from hifidata.backends.base import F32, RgbU8
+from hifidata.models.protocols import F32, RgbU8
 
 COLOURS_RGB = ((255, 255, 255), (0, 0, 0), (200, 200, 200), (220, 30, 30), (240, 220, 40), (40, 60, 200))
 MIN_OPACITY = 0.35

@@ -19,8 +19,7 @@ from typing import TypeVar
 import cv2
 import torch
 
-from hifidata import console
-from hifimodel.clip_view import reduction, resize_square
+from hifidata.cli import console
 from hifimodel.data import DataConfig, Loader, StoredLandmarks, find_shards
 from hifimodel.data.batch import collate
 from hifimodel.data.config import Counts
@@ -28,6 +27,7 @@ from hifimodel.data.faces import decode_jpeg
 from hifimodel.data.group import Person, draw_of, make_group, make_reference
 from hifimodel.data.stream import GroupStream, Position
 from hifimodel.errors import DataError
+from hifimodel.faces.clip_crop import reduction, resize_square
 
 GPU_IMAGES_PER_S = 15
 """What one H200-class GPU takes when it trains at 1024 px; the loader is to be five times as fast on four cores."""

@@ -19,20 +19,20 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hifidata import backends
+from hifidata.config.recipe import STAGE_NAMES, Recipe, load_recipe
+from hifidata.core.schema import IdentityTask, Row
 from hifidata.image.crop import CropWindow, cut, map_points
 from hifidata.image.decode import decode
 from hifidata.image.encode import encode_jpeg
-from hifidata.recipe import STAGE_NAMES, Recipe, load_recipe
-from hifidata.run.needs import weights_of
+from hifidata.models import registry
 from hifidata.run.plan import open_source
-from hifidata.run.work import Worker
-from hifidata.schema import IdentityTask, Row
+from hifidata.run.requirements import weights_of
+from hifidata.run.worker import Worker
 from hifidata.sources.base import Reader
 from hifidata.stages.base import main_face
 from hifidata.stages.watermark import face_region
-from hifidata.store.folder import DatasetFolder
-from hifidata.store.manifest import read_rows
+from hifidata.store.fragments import read_rows
+from hifidata.store.layout import DatasetFolder
 
 RECIPES = Path(__file__).resolve().parent.parent / "pipelines"
 ROUNDS = 3
@@ -137,7 +137,7 @@ class BareCalls:
         self._source = source
         stages = ("detect", "quality", "watermark", "occlusion", "verify", "face3d")
         sections = {stage: getattr(recipe, stage) for stage in stages if getattr(recipe, stage).model is not None}
-        self._models = {name: backends.load(name, section.model, section) for name, section in sections.items()}
+        self._models = {name: registry.load(name, section.model, section) for name, section in sections.items()}
 
     def __call__(self, task: IdentityTask, rows: list[Row]) -> dict[str, Times]:
         """Times by call. A picture gets the calls whose results its manifest row holds."""

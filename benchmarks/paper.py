@@ -12,15 +12,16 @@ from pathlib import Path
 from subprocess import CalledProcessError
 
 from benchmarks.overhead import Overhead, measured, measured_at_once, missing_weights, open_recipe, part_rows
-from hifidata import backends, weights
-from hifidata.backends import providers
-from hifidata.backends.onnx_model import OnnxModel
-from hifidata.errors import UsageError
-from hifidata.recipe import STAGE_NAMES, Recipe
-from hifidata.run.processors import onnx_stages
+from hifidata.config.recipe import STAGE_NAMES, Recipe
+from hifidata.core.errors import UsageError
+from hifidata.models import registry
+from hifidata.models.runtime import device
+from hifidata.models.runtime.onnx import OnnxModel
+from hifidata.run.devices import onnx_stages
+from hifidata.weights.find import find_weight
 
 RECIPE = "paper-cpu-small"
-NO_GPU = {providers.VISIBLE: ""}
+NO_GPU = {device.VISIBLE: ""}
 GPU_WORKERS = 5
 """Processes that share the GPU, or fewer where there are fewer cores: ``paper.yaml`` reserves a fifth of one for faces."""
 ON_GPU = "images per second with every ONNX stage on the GPU"
@@ -72,12 +73,12 @@ def _gpu_rows(recipe: Recipe, photos: Path, one_core: Overhead) -> Iterator[tupl
 
 def no_gpu(recipe: Recipe) -> str:
     """Why ONNX models cannot be measured on a GPU here; "" where they can."""
-    if not providers.has_cuda():
+    if not device.has_cuda():
         return "the installed onnxruntime has no CUDA (docs/paper.md)"
-    if providers.here() != providers.CUDA:
+    if device.here() != device.CUDA:
         return "ONNX Runtime sees no GPU"
     try:
-        OnnxModel(weights.find(backends.find("detect", recipe.detect.model).weights[0]))
+        OnnxModel(find_weight(registry.find("detect", recipe.detect.model).weights[0]))
     except UsageError as error:
         return str(error)
     return ""

@@ -61,13 +61,13 @@ def _split(photos: Path, root: Path, copies: int) -> Path:
 
 def _run_seconds(photos: Path, out: Path, executor: str, workers: int) -> float:
     recipe = str(RECIPES / "folder.yaml")
-    command = [sys.executable, "-m", "hifidata.cli", "run", recipe, "--out", str(out), "--executor", executor]
+    command = [sys.executable, "-m", "hifidata", "run", recipe, "--out", str(out), "--executor", executor]
     command += ["--set", f"source.path={photos}", "--set", f"executor.workers={workers}"]
     return _wall_seconds(command)
 
 
 def _help_seconds() -> float:
-    command = [sys.executable, "-m", "hifidata.cli", "--help"]
+    command = [sys.executable, "-m", "hifidata", "--help"]
     return min(_wall_seconds(command) for _ in range(5))
 
 
@@ -83,7 +83,7 @@ def _peak_bytes(photos: Path) -> int:
 
 def memory(photos: Path) -> int:
     """Peak resident bytes of a whole local run in this process."""
-    from hifidata.run.engine import RunOptions, run
+    from hifidata.run.run import RunOptions, run
 
     with tempfile.TemporaryDirectory() as folder:
         run(open_recipe("folder", photos), RunOptions(Path(folder) / "out"), lambda progress: None)

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from hifidata import console
-from hifidata.recipe import Recipe, load_recipe
-from hifidata.run.engine import RunOptions, run
+from hifidata.cli import console
+from hifidata.config.recipe import Recipe, load_recipe
+from hifidata.core.schema import Reason, Row, Status
 from hifidata.run.replay import Replay, replay
-from hifidata.schema import Reason, Row, Status
-from hifidata.store.manifest import read_rows
+from hifidata.run.run import RunOptions, run
+from hifidata.store.fragments import read_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 LABELS = Path(__file__).with_name("quality_labels.csv")

@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 
 from benchmarks.overhead import ROUNDS, open_recipe, seconds
-from hifidata import backends
-from hifidata.backends.base import FaceDetector, RgbU8
-from hifidata.errors import IntakeError, UsageError
+from hifidata.core.errors import IntakeError, UsageError
 from hifidata.image.decode import Limits, decode
 from hifidata.image.encode import encode_jpeg
+from hifidata.models import registry
+from hifidata.models.protocols import FaceDetector, RgbU8
 from hifidata.stages.base import Sample
 
 MODELS = ("dlib_hog", "scrfd_2.5g")
@@ -32,7 +32,7 @@ def rows(photos: Path) -> Iterator[tuple[str, str, str]]:
     enlarged = [_enlarged(data) for data in files[::EVERY]]
     for model in MODELS:
         try:
-            detector = backends.load("detect", model, open_recipe("folder", photos).detect)
+            detector = registry.load("detect", model, open_recipe("folder", photos).detect)
         except UsageError as error:
             yield model, str(error), ""
             continue

@@ -18,14 +18,14 @@ import cv2
 import torch
 from accelerate import Accelerator
 
-from hifidata import console
+from hifidata.cli import console
 from hifimodel.config import load_preset
 from hifimodel.data import Batch
 from hifimodel.errors import ModelPackageError
-from hifimodel.face_refiner import pack_references
-from hifimodel.hifinet import encode_pictures, landmark_latents
-from hifimodel.losses import NoiseLevels, denoising_loss, predict_x0
-from hifimodel.text import encode_prompts
+from hifimodel.losses.identity import NoiseLevels, denoising_loss, predict_x0
+from hifimodel.nets.face_refiner import pack_references
+from hifimodel.nets.hifinet import encode_pictures, landmark_latents
+from hifimodel.nets.text_encoders import encode_prompts
 from hifimodel.training.draws import draw
 from hifimodel.training.identity import IdentityTerm, identity_term
 from hifimodel.training.loop import Loop, ahead

@@ -58,7 +58,7 @@ class ModelConfig(Section):
     image_px: int = Field(1024, ge=64, multiple_of=8, description="side of the training pictures")
     image_encoder: str = Field("openai/clip-vit-large-patch14", description="CLIP vision tower: Hub name or folder")
     clip_layer: int = Field(-2, le=-1, description="which hidden state is F_local; -1 is the last")
-    embedder: str = Field("w600k_r50", description="E_id, a name of hifimodel.embedder.EMBEDDERS")
+    embedder: str = Field("w600k_r50", description="E_id, a name of hifimodel.nets.embedder.EMBEDDERS")
     embedder_dim: int = Field(512, gt=0, description="d2")
     refiner: RefinerConfig = RefinerConfig()
     landmark_style: str = Field(STYLE_VERSION, description="version of the drawing of I_lmk")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hifidata.errors import HifiError
+from hifidata.core.errors import HifiError
 from hifimodel.errors import ModelPackageError
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from hifidata.errors import HifiError
+from hifidata.core.errors import HifiError
 from hifimodel.errors import ConfigError, ModelPackageError
-from hifimodel.portrait_maker import (
+from hifimodel.inference.portraits import (
     MakerOptions,
     add_options,
     at_least,
@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _require_inputs(args: argparse.Namespace) -> None:
-    from hifimodel.conditions import MAX_REFERENCES
+    from hifimodel.inference.conditions import MAX_REFERENCES
 
     if bool(args.reference) == args.no_references:
         given = "both given" if args.reference else "no reference"

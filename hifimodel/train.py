@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hifidata.errors import HifiError
+from hifidata.core.errors import HifiError
 from hifimodel.config import load_preset, preset_names
 from hifimodel.errors import ModelPackageError
 

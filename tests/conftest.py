@@ -16,7 +16,7 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 RAY_FILES = {
     "run/test_cluster.py", "run/test_crawl.py", "run/test_paddleocr.py", "run/test_paper_groups.py", "run/test_pipeline.py", "run/test_pp_matting.py",
-    "run/test_processors.py", "run/test_ray_errors.py", "run/test_worker_deaths.py", "stages/test_caption.py",
+    "run/test_devices.py", "run/test_ray_errors.py", "run/test_worker_deaths.py", "stages/test_caption.py",
 }  # fmt: skip
 """Files with tests that start Ray."""
 
@@ -49,8 +49,8 @@ def assets() -> Path:
 @pytest.fixture(scope="session")
 def demo_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's photos: real faces from installed packages, varied by code."""
-    from hifidata.demo import build_demo_photos
-    from hifidata.errors import SourceError
+    from examples.demo.photos import build_demo_photos
+    from hifidata.core.errors import SourceError
 
     folder = tmp_path_factory.mktemp("demo") / "photos"
     try:

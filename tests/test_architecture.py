@@ -14,10 +14,10 @@ import pytest
 from tests.conftest import PROJECT_ROOT, RAY_FILES
 
 LAYERS = {
-    "schema": 0, "errors": 0, "section": 0, "image": 1, "fetch": 1, "store": 1, "weights": 1, "sources": 2,
-    "backends": 2, "stages": 3, "recipe": 3, "recipe_sections": 3, "report": 3, "run": 4, "cli": 5,
+    "core": 0, "image": 1, "fetch": 1, "store": 1, "weights": 1, "models": 2, "sources": 2, "config": 3, "stages": 4, "report": 4,
+    "run": 5, "cli": 6,
 }  # fmt: skip
-HOMES = {"torch": "backends", "ray": "run", "paddle": "backends", "paddleocr": "backends", "transformers": "backends"}
+HOMES = {"torch": "models", "ray": "run", "paddle": "models", "paddleocr": "models", "transformers": "models"}
 FILES = sorted((PROJECT_ROOT / "hifidata").rglob("*.py"))
 
 
@@ -49,7 +49,7 @@ def test_heavy_packages_are_imported_only_where_they_belong(path: Path) -> None:
     assert not strays
 
 
-def test_report_sees_schema_errors_and_store_alone() -> None:
+def test_report_sees_core_and_store_alone() -> None:
     rooms = {
         name.split(".")[1]
         for path in FILES
@@ -57,7 +57,7 @@ def test_report_sees_schema_errors_and_store_alone() -> None:
         for name in imported(path)
         if name.startswith("hifidata.")
     }
-    assert rooms <= {"report", "schema", "errors", "store"}
+    assert rooms <= {"report", "core", "store"}
 
 
 def test_the_files_that_run_together_for_ray_are_there() -> None:
@@ -66,7 +66,7 @@ def test_the_files_that_run_together_for_ray_are_there() -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys, hifidata.cli\n"
+        "import sys, hifidata.cli.main\n"
         "heavy = {'torch','ray','cv2','numpy','pyarrow','pydantic','sklearn','dlib'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
@@ -84,4 +84,4 @@ def test_help_starts_quickly_compared_with_the_interpreter() -> None:
         return best
 
     # numpy alone is the yardstick: a machine twice as slow is twice as slow at both.
-    assert seconds("-m", "hifidata.cli", "--help") < 8 * seconds("-c", "import numpy")
+    assert seconds("-m", "hifidata", "--help") < 8 * seconds("-c", "import numpy")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hifidata.run.engine import RunOptions, run
-from hifidata.schema import IDENTITY_COLUMNS, IMAGE_COLUMNS, THUMBNAIL_COLUMNS, Reason
+from hifidata.core.schema import IDENTITY_COLUMNS, IMAGE_COLUMNS, THUMBNAIL_COLUMNS, Reason
+from hifidata.run.run import RunOptions, run
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE
 
 README = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,7 +21,7 @@ def blocks(text: str, language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def dataset(twelve_people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from hifidata.recipe import load_recipe
+    from hifidata.config.recipe import load_recipe
 
     out = tmp_path_factory.mktemp("docs") / "out"
     recipe = load_recipe(PROJECT_ROOT / "pipelines" / "folder.yaml", [f"source.path={twelve_people}", *QUICK_RECIPE])

@@ -6,10 +6,10 @@ import zlib
 
 import aiohttp
 
+from hifidata.core.schema import Reason
 from hifidata.fetch.headers import Headers
 from hifidata.fetch.result import FetchFailure
-from hifidata.image.sniff import NO_PICTURE, sniff
-from hifidata.schema import Reason
+from hifidata.image.headers.sniff import NO_PICTURE, sniff
 
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 _COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress", "dcb", "dcz"})

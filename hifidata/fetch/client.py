@@ -17,18 +17,18 @@ from types import TracebackType
 
 import aiohttp
 
+from hifidata.core.schema import Reason
+from hifidata.fetch.address_guard import Guard
 from hifidata.fetch.body import check_picture, read_body
-from hifidata.fetch.guard import Guard
+from hifidata.fetch.config import FetchSettings
 from hifidata.fetch.headers import check_status, conditions, opt_out, validator
-from hifidata.fetch.hops import Answer, Ask, Hops
-from hifidata.fetch.politeness import Politeness
 from hifidata.fetch.reasons import RETRYABLE_REASONS
+from hifidata.fetch.request import Answer, Ask, Hops
 from hifidata.fetch.resolve import Lookup, SystemLookup
 from hifidata.fetch.result import FetchFailure, FetchRequest, FetchResult, Journey
 from hifidata.fetch.robots import Robots
-from hifidata.fetch.settings import FetchSettings
+from hifidata.fetch.throttle import Politeness
 from hifidata.fetch.transport import Transport, affordable_connections
-from hifidata.schema import Reason
 
 _ACCEPT = "image/avif,image/webp,image/jpeg,image/png,image/*;q=0.9,*/*;q=0.5"
 

@@ -8,8 +8,8 @@ from email.utils import parsedate_to_datetime
 
 from multidict import CIMultiDictProxy
 
+from hifidata.core.schema import Reason
 from hifidata.fetch.result import FetchFailure
-from hifidata.schema import Reason
 
 Headers = CIMultiDictProxy[str]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hifidata.schema import Reason
+from hifidata.core.schema import Reason
 
 TRANSIENT_REASONS = frozenset(
     {

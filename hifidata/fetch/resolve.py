@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from hifidata.fetch.guard import BlockedAddressError, Guard
+from hifidata.fetch.address_guard import BlockedAddressError, Guard
 from hifidata.fetch.result import FetchFailure
 
 Lookup = Callable[[str], Awaitable[Sequence[str]]]

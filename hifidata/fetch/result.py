@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hifidata.errors import HifiError
+from hifidata.core.errors import HifiError
+from hifidata.core.schema import Reason
 from hifidata.fetch.reasons import TRANSIENT_REASONS
-from hifidata.schema import Reason
 
 
 @dataclass(frozen=True)

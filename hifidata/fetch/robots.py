@@ -13,13 +13,13 @@ from functools import partial
 import aiohttp
 from protego import Protego
 
+from hifidata.core.schema import Reason
+from hifidata.fetch.address_guard import ParsedUrl
 from hifidata.fetch.body import read_start
-from hifidata.fetch.guard import ParsedUrl
+from hifidata.fetch.config import FetchSettings
 from hifidata.fetch.headers import retry_after_s
-from hifidata.fetch.hops import Ask, Hops
+from hifidata.fetch.request import Ask, Hops
 from hifidata.fetch.result import FetchFailure, Journey
-from hifidata.fetch.settings import FetchSettings
-from hifidata.schema import Reason
 
 MAX_ROBOTS_BYTES = 500 * 1024  # RFC 9309 2.5
 _CACHE_S = 24 * 3600.0  # RFC 9309 2.4

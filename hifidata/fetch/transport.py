@@ -15,12 +15,12 @@ from typing import Any
 
 import aiohttp
 
-from hifidata.fetch.guard import BlockedAddressError, Guard, ParsedUrl
-from hifidata.fetch.politeness import Turn
+from hifidata.core.schema import Reason
+from hifidata.fetch.address_guard import BlockedAddressError, Guard, ParsedUrl
+from hifidata.fetch.config import FetchSettings
 from hifidata.fetch.resolve import GuardedResolver, Lookup, LookupTimeout
 from hifidata.fetch.result import FetchFailure, Journey
-from hifidata.fetch.settings import FetchSettings
-from hifidata.schema import Reason
+from hifidata.fetch.throttle import Turn
 
 _log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hifidata.errors import ModelError
+from hifidata.core.errors import ModelError
 
 F32 = NDArray[np.float32]
 RgbU8 = NDArray[np.uint8]

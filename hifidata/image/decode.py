@@ -22,12 +22,12 @@ from cv2.typing import MatLike
 from numpy.typing import NDArray
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from hifidata.errors import IntakeError
+from hifidata.core.errors import IntakeError
+from hifidata.core.schema import Reason
 from hifidata.image.colour import RgbU8, is_srgb, srgb_u8
-from hifidata.image.container import open_avif, read_header
-from hifidata.image.header import Header
-from hifidata.image.sniff import DECODABLE, NO_PICTURE, sniff
-from hifidata.schema import Reason
+from hifidata.image.headers.base import Header
+from hifidata.image.headers.container import open_avif, read_header
+from hifidata.image.headers.sniff import DECODABLE, NO_PICTURE, sniff
 
 # The classes themselves, not Image.open: it warns about sizes that we have judged already.
 _OPENERS: dict[str, Callable[[bytes], ImageFile.ImageFile]] = {

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hifidata.core.schema import CAPTION_FAULTS
 from hifidata.report.statistics import Totals
-from hifidata.schema import CAPTION_FAULTS
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from hifidata.errors import DatasetError, UsageError
-from hifidata.report.folder import Manifests
-from hifidata.schema import Status
-from hifidata.store.folder import DatasetFolder, write_json
+from hifidata.core.errors import DatasetError, UsageError
+from hifidata.core.schema import Status
+from hifidata.report.manifests import Manifests
+from hifidata.store.layout import DatasetFolder, write_json
 
 F32 = NDArray[np.float32]
 

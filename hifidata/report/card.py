@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow.compute as pc
 import yaml
 
+from hifidata.core.files import write_bytes
+from hifidata.core.schema import Status
 from hifidata.report import statistics as stats
-from hifidata.report.folder import Manifests
+from hifidata.report.manifests import Manifests
 from hifidata.report.words import reason_words, stage_words
-from hifidata.schema import Status
-from hifidata.store.atomic import write_bytes
 
 MAX_LICENCES = 10
 """Licences listed by name; a crawl meets thousands of wordings."""

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hifidata.core.files import write_bytes
+from hifidata.core.schema import IDENTITY_COLUMNS, IMAGE_COLUMNS, THUMBNAIL_COLUMNS
 from hifidata.report import statistics as stats
-from hifidata.report.folder import Manifests
+from hifidata.report.manifests import Manifests
 from hifidata.report.words import stage_words
-from hifidata.schema import IDENTITY_COLUMNS, IMAGE_COLUMNS, THUMBNAIL_COLUMNS
-from hifidata.store.atomic import write_bytes
 from hifidata.store.shards import file_sha256
 
 _CONTEXT: dict[str, Any] = {

@@ -10,13 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hifidata.report.folder import Manifests
+from hifidata.core.schema import Reason, Row, Status
+from hifidata.report.manifests import Manifests
 from hifidata.report.near_threshold import NUMERIC_TESTS, NumericTest, Pick, Sides, around_threshold
 from hifidata.report.pairs import most_typical, nearest_copies
 from hifidata.report.people import Person, people
 from hifidata.report.statistics import ReasonCount
 from hifidata.report.words import ReasonWords, reason_words, stage_words
-from hifidata.schema import Reason, Row, Status
 
 _DETAILS = (
     "image_id", "identity_id", "identity_name", "source_uri", "original_format", "status", "reason", "score", "threshold",

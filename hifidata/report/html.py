@@ -13,20 +13,20 @@ import jinja2
 import pyarrow as pa
 import yaml
 
-from hifidata.errors import DatasetError
+from hifidata.core.errors import DatasetError
+from hifidata.core.files import write_bytes
+from hifidata.core.schema import Reason
 from hifidata.report import statistics as stats
 from hifidata.report.budget import budget
 from hifidata.report.calibration import Calibration, calibrate, chosen_rate, rate_words
 from hifidata.report.downloads import FETCH, losses
-from hifidata.report.folder import Manifests
+from hifidata.report.escape import visible, visible_lines
 from hifidata.report.gallery import Gallery, Limits
+from hifidata.report.manifests import Manifests
 from hifidata.report.near_threshold import NUMERIC_TESTS, threshold_used, with_derived
-from hifidata.report.possible import possible_reasons
+from hifidata.report.possible_reasons import possible_reasons
 from hifidata.report.sizes import with_said_sizes
-from hifidata.report.visible import visible, visible_lines
 from hifidata.report.words import REASONS, caption_words, reason_words, stage_words
-from hifidata.schema import Reason
-from hifidata.store.atomic import write_bytes
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),

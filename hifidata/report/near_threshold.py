@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hifidata.schema import Reason
+from hifidata.core.schema import Reason
 
 
 @dataclass(frozen=True)

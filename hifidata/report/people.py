@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hifidata.report.folder import Manifests
-from hifidata.schema import Reason, Row, Status
+from hifidata.core.schema import Reason, Row, Status
+from hifidata.report.manifests import Manifests
 
 _IDENTITY_COLUMNS = (
     "identity_id",

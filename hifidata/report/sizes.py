@@ -5,8 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hifidata.report.folder import Manifests
-from hifidata.schema import Reason
+from hifidata.core.schema import Reason
+from hifidata.report.manifests import Manifests
 
 _OF_SIZE = [str(Reason.TOO_SMALL), str(Reason.BAD_ASPECT)]
 _SAID = r"(?P<width_px>\d{1,9}) x (?P<height_px>\d{1,9}) pixels"

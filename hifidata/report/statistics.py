@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from hifidata.core.schema import Reason, Status
 from hifidata.report.words import STAGES
-from hifidata.schema import Reason, Status
 
 IMAGE_COLUMNS_READ = (
     "image_id", "status", "stage", "reason", "score", "threshold", "quality_score", "similarity", "text_overlap",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hifidata.schema import CaptionFlag, CaptionProblem, Reason
+from hifidata.core.schema import CaptionFlag, CaptionProblem, Reason
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from hifidata.config.recipe import Recipe
+from hifidata.core.schema import FAILED_REASONS, Candidate, IdentityTask, Reason, Status
 from hifidata.fetch.client import Fetcher
+from hifidata.fetch.config import FetchSettings
 from hifidata.fetch.result import FetchRequest, FetchResult
-from hifidata.fetch.settings import FetchSettings
-from hifidata.recipe import Recipe
 from hifidata.run.plan import open_remote
-from hifidata.schema import FAILED_REASONS, Candidate, IdentityTask, Reason, Status
-from hifidata.store.downloads import CrawlLog, Entry, Originals
-from hifidata.store.folder import DatasetFolder
+from hifidata.store.layout import DatasetFolder
+from hifidata.store.originals import CrawlLog, Entry, Originals
 
 STAGE = "fetch"
 SEARCH_KEY = " search"

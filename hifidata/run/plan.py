@@ -13,26 +13,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hifidata import backends
-from hifidata.errors import SourceError, UsageError
-from hifidata.recipe import STAGE_NAMES, Recipe
-from hifidata.recipe_sections import FolderSource as FolderSettings
-from hifidata.recipe_sections import ImdbFaceSource as ImdbFaceSettings
-from hifidata.recipe_sections import NamesSource as NamesSettings
-from hifidata.recipe_sections import ShardsSource as ShardsSettings
-from hifidata.recipe_sections import UrlTableSource as UrlTableSettings
-from hifidata.run.needs import check_licences, require_packages, try_own_files, weights_of
-from hifidata.run.processors import planned
-from hifidata.schema import IdentityTask
+from hifidata.config.recipe import STAGE_NAMES, Recipe
+from hifidata.config.sections import FolderSource as FolderSettings
+from hifidata.config.sections import ImdbFaceSource as ImdbFaceSettings
+from hifidata.config.sections import NamesSource as NamesSettings
+from hifidata.config.sections import ShardsSource as ShardsSettings
+from hifidata.config.sections import UrlTableSource as UrlTableSettings
+from hifidata.core.errors import SourceError, UsageError
+from hifidata.core.schema import IdentityTask
+from hifidata.models import registry
+from hifidata.run.devices import planned
+from hifidata.run.requirements import check_licences, require_packages, try_own_files, weights_of
 from hifidata.sources.base import RemoteSource, Source
 from hifidata.sources.folder import FolderSource
-from hifidata.sources.imdb_face import imdb_face_source
 from hifidata.sources.names import NamesSource
 from hifidata.sources.shards import ShardsSource
-from hifidata.sources.url_table import UrlTableSource
+from hifidata.sources.url_table.imdb_face import imdb_face_source
+from hifidata.sources.url_table.source import UrlTableSource
 from hifidata.stages import STAGES
-from hifidata.store.folder import DatasetFolder
-from hifidata.weights import searching
+from hifidata.store.layout import DatasetFolder
+from hifidata.weights.search_path import searching
 
 MODEL_PACKAGES = (
     "hifi-portrait", "numpy", "opencv-python", "pillow", "dlib-bin", "face_recognition_models", "rapidocr", "onnxruntime", "onnxruntime-gpu",
@@ -189,9 +189,9 @@ def stage_table(recipe: Recipe) -> Sequence[tuple[str, bool, str | None]]:
 def models_of(recipe: Recipe) -> list[dict[str, Any]]:
     """The models the recipe names, with their licences and where their thresholds come from."""
     found = []
-    for stage in backends.BY_STAGE:
+    for stage in registry.BY_STAGE:
         section = getattr(recipe, stage)
-        backend = backends.chosen(stage, section)
+        backend = registry.chosen(stage, section)
         if backend is not None:
             facts = {
                 "stage": stage, "model": section.model, "licence": backend.licence, "thresholds_from": backend.origin

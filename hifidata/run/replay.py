@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hifidata.errors import RecipeError
-from hifidata.recipe import Recipe, apply_overrides, differences, resolve
-from hifidata.schema import Row, Status
+from hifidata.config.recipe import Recipe, apply_overrides, differences, resolve
+from hifidata.core.errors import RecipeError
+from hifidata.core.schema import Row, Status
 from hifidata.stages import STAGES
 from hifidata.stages.base import Stage
-from hifidata.store.folder import DatasetFolder
-from hifidata.store.people import people
+from hifidata.store.layout import DatasetFolder
+from hifidata.store.rows import people
 
 JUDGEMENT = ("status", "stage", "reason", "score", "threshold", "message", "shard", "key")
 UNJUDGED = ("fetch", "intake")

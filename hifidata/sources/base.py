@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from hifidata.schema import Candidate, IdentityTask
+from hifidata.core.schema import Candidate, IdentityTask
 
 
 class Reader(Protocol):

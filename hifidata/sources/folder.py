@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from hifidata.errors import IntakeError, SourceError
-from hifidata.schema import Candidate, IdentityTask, Reason, identity_id_of
+from hifidata.core.errors import IntakeError, SourceError
+from hifidata.core.schema import Candidate, IdentityTask, Reason, identity_id_of
 
 IGNORED_NAMES = frozenset({"Thumbs.db", "desktop.ini", "@eaDir", "__MACOSX"})
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from hifidata.errors import SourceError
-from hifidata.fetch.settings import FetchSettings
-from hifidata.schema import Candidate, IdentityTask, Reason, Status, identity_id_of
+from hifidata.core.errors import SourceError
+from hifidata.core.schema import Candidate, IdentityTask, Reason, Status, identity_id_of
+from hifidata.fetch.config import FetchSettings
 from hifidata.sources.search.base import Hit, SearchFailure
 from hifidata.sources.search.fields import one_line
 from hifidata.sources.search.providers import open_providers

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hifidata.errors import IntakeError, SourceError
-from hifidata.schema import Candidate, IdentityTask, Reason, identity_id_of
+from hifidata.core.errors import IntakeError, SourceError
+from hifidata.core.schema import Candidate, IdentityTask, Reason, identity_id_of
 
 PICTURE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "avif"})
 CARRIED_FACTS = {"licence": str, "landing_page_uri": str, "fetched_at": str, "http_status": int}

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hifidata import backends
-from hifidata.backends.base import F32, AttributeEstimator, GenderAge
-from hifidata.backends.name_gender import NameGender
+from hifidata.config.recipe import Recipe
 from hifidata.image.crop import map_points
-from hifidata.recipe import Recipe
+from hifidata.models import registry
+from hifidata.models.attributes.name_gender import NameGender
+from hifidata.models.protocols import F32, AttributeEstimator, GenderAge
 from hifidata.stages.base import Columns, Sample, Stage, main_face
 
 
@@ -25,7 +25,7 @@ class Attributes(Stage):
         settings = recipe.attributes
         self._names = NameGender() if settings.gender_from_name else None
         self._model: AttributeEstimator | None = (
-            backends.load("attributes", settings.model) if settings.model is not None else None
+            registry.load("attributes", settings.model) if settings.model is not None else None
         )
 
     @classmethod

@@ -18,14 +18,14 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from hifidata.backends.base import F32, RgbU8
+from hifidata.config.recipe import Recipe
+from hifidata.core.base_config import Section
+from hifidata.core.schema import Row, Verdict
 from hifidata.image.crop import CropWindow, cut
 from hifidata.image.decode import Limits, Picture, decode
 from hifidata.image.encode import encode_jpeg
-from hifidata.image.sniff import sniff
-from hifidata.recipe import Recipe
-from hifidata.schema import Row, Verdict
-from hifidata.section import Section
+from hifidata.image.headers.sniff import sniff
+from hifidata.models.protocols import F32, RgbU8
 
 Columns = dict[str, list[Any]]
 """Manifest columns by name, one value per row handed in."""

@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hifidata import backends
-from hifidata.backends.attribute_caption import AttributeCaptioner
-from hifidata.backends.base import Captioner
-from hifidata.recipe import Recipe
-from hifidata.recipe_sections import Caption as CaptionSettings
-from hifidata.schema import CaptionProblem, Reason, Row, Verdict
+from hifidata.config.recipe import Recipe
+from hifidata.config.sections import Caption as CaptionSettings
+from hifidata.core.schema import CaptionProblem, Reason, Row, Verdict
+from hifidata.models import registry
+from hifidata.models.caption.attributes import AttributeCaptioner
+from hifidata.models.protocols import Captioner
 from hifidata.stages.base import Columns, Sample, Stage
 from hifidata.stages.caption_checks import flags_of
 
@@ -32,7 +32,7 @@ class Caption(Stage):
         self._plain = AttributeCaptioner()
         self._captioner: Captioner | None = None
         if recipe.caption.model != self._plain.name:
-            self._captioner = backends.load("caption", str(recipe.caption.model), recipe.caption)
+            self._captioner = registry.load("caption", str(recipe.caption.model), recipe.caption)
             self.batch_size = self._captioner.batch_size
             self.remembers = ("caption", "caption_model", "caption_problem")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from hifidata.schema import CaptionFlag
+from hifidata.core.schema import CaptionFlag
 
 MIN_WORDS = 5
 

@@ -12,12 +12,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hifidata.backends.base import RgbU8
+from hifidata.config.recipe import Recipe
+from hifidata.config.sections import Crop as CropSettings
+from hifidata.core.schema import Reason, Row, Verdict
 from hifidata.image.crop import reduced, square_window
 from hifidata.image.phash import hex16, phash64
-from hifidata.recipe import Recipe
-from hifidata.recipe_sections import Crop as CropSettings
-from hifidata.schema import Reason, Row, Verdict
+from hifidata.models.protocols import RgbU8
 from hifidata.stages.base import Columns, Sample, Stage
 
 # 8-bit levels. JPEG turns a grey picture into chroma of 1 or 2; the faintest sepia has more than 6.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hifidata.config.recipe import Recipe
+from hifidata.config.sections import Dedup as DedupSettings
+from hifidata.core.schema import Reason, Row, Verdict
 from hifidata.image.phash import distance_bits
-from hifidata.recipe import Recipe
-from hifidata.recipe_sections import Dedup as DedupSettings
-from hifidata.schema import Reason, Row, Verdict
 from hifidata.stages.base import Columns, Stage
 
 SCORE_STEP = 0.05

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hifidata import backends
-from hifidata.backends.base import FaceDetector, Faces
+from hifidata.config.recipe import Recipe
+from hifidata.config.sections import Detect as DetectSettings
+from hifidata.core.schema import Reason, Row, Verdict
 from hifidata.image.decode import Picture
-from hifidata.recipe import Recipe
-from hifidata.recipe_sections import Detect as DetectSettings
-from hifidata.schema import Reason, Row, Verdict
+from hifidata.models import registry
+from hifidata.models.protocols import FaceDetector, Faces
 from hifidata.stages.base import Columns, Sample, Stage
 
 
@@ -35,7 +35,7 @@ class Detect(Stage):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         self._min_score = recipe.detect.min_score
-        self._detector: FaceDetector = backends.load("detect", recipe.detect.model, recipe.detect)
+        self._detector: FaceDetector = registry.load("detect", recipe.detect.model, recipe.detect)
         self.look_px = self._detector.looks_at_px if recipe.detect.reduced_decode else None
 
     def measure(self, samples: Sequence[Sample]) -> Columns:

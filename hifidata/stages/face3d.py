@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hifidata import backends
-from hifidata.backends.face3d import PARTS, Face3DModel
+from hifidata.config.recipe import Recipe
 from hifidata.image.crop import map_points
-from hifidata.recipe import Recipe
+from hifidata.models import registry
+from hifidata.models.face3d.base import PARTS, Face3DModel
 from hifidata.stages.base import Columns, Sample, Stage, main_face
 
 
@@ -23,7 +23,7 @@ class Face3D(Stage):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self._model: Face3DModel = backends.load(self.name, str(recipe.face3d.model))
+        self._model: Face3DModel = registry.load(self.name, str(recipe.face3d.model))
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
         """Shape, expression, pose, camera and the model's name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hifidata.recipe import Recipe
+from hifidata.config.recipe import Recipe
 from hifidata.stages.base import Columns, Sample, Stage
 
 

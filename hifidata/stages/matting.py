@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from hifidata import backends
-from hifidata.backends.base import F32, Matter
-from hifidata.recipe import Recipe
+from hifidata.config.recipe import Recipe
+from hifidata.models import registry
+from hifidata.models.protocols import F32, Matter
 from hifidata.stages.base import Columns, Sample, Stage
 
 SUFFIX = "alpha.png"
@@ -23,7 +23,7 @@ class Matting(Stage):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self._matter: Matter = backends.load("matting", str(recipe.matting.model))
+        self._matter: Matter = registry.load("matting", str(recipe.matting.model))
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
         """Records which model made the alpha."""

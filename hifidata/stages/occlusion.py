@@ -7,11 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hifidata import backends
-from hifidata.backends.base import OcclusionChecker
-from hifidata.recipe import Recipe
-from hifidata.recipe_sections import Occlusion as OcclusionSettings
-from hifidata.schema import Reason, Row, Verdict
+from hifidata.config.recipe import Recipe
+from hifidata.config.sections import Occlusion as OcclusionSettings
+from hifidata.core.schema import Reason, Row, Verdict
+from hifidata.models import registry
+from hifidata.models.protocols import OcclusionChecker
 from hifidata.stages.base import Columns, Sample, Stage, main_face
 
 SEPARATOR = " | "
@@ -49,7 +49,7 @@ class Occlusion(Stage):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self._checker: OcclusionChecker = backends.load("occlusion", str(recipe.occlusion.model), recipe.occlusion)
+        self._checker: OcclusionChecker = registry.load("occlusion", str(recipe.occlusion.model), recipe.occlusion)
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
         """The answer, what the model itself names, and its confidence in that."""

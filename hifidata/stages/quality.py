@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hifidata import backends
-from hifidata.backends.base import QualityScorer
-from hifidata.recipe import Recipe
-from hifidata.recipe_sections import Quality as QualitySettings
-from hifidata.schema import Reason, Verdict
+from hifidata.config.recipe import Recipe
+from hifidata.config.sections import Quality as QualitySettings
+from hifidata.core.schema import Reason, Verdict
+from hifidata.models import registry
+from hifidata.models.protocols import QualityScorer
 from hifidata.stages.base import Columns, Sample, Stage, main_face
 
 
@@ -22,7 +22,7 @@ class Quality(Stage):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self._scorer: QualityScorer = backends.load("quality", str(recipe.quality.model), recipe.quality)
+        self._scorer: QualityScorer = registry.load("quality", str(recipe.quality.model), recipe.quality)
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
         """Scores the face in the upright picture at its native resolution, so that upscaling cannot flatter it."""

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hifidata import backends
-from hifidata.backends.base import F32, FaceEmbedder, Restorer, RgbU8
-from hifidata.errors import ModelError
+from hifidata.config.recipe import Recipe
+from hifidata.core.errors import ModelError
+from hifidata.core.schema import Row, canonical
 from hifidata.image.crop import map_points
 from hifidata.image.ffhq_align import align_ffhq, paste_back
-from hifidata.recipe import Recipe
-from hifidata.schema import Row, canonical
+from hifidata.models import registry
+from hifidata.models.protocols import F32, FaceEmbedder, Restorer, RgbU8
 from hifidata.stages.base import Columns, MainFace, Sample, Stage, main_face
 
 
@@ -31,8 +31,8 @@ class Restore(Stage):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self._restorer: Restorer = backends.load("restore", str(recipe.restore.model))
-        self._embedder: FaceEmbedder = backends.load("verify", str(recipe.verify.model), recipe.verify)
+        self._restorer: Restorer = registry.load("restore", str(recipe.restore.model))
+        self._embedder: FaceEmbedder = registry.load("verify", str(recipe.verify.model), recipe.verify)
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
         """Whether the portrait is restored, the cosine of its face before and after, and why a restoration was not used."""

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
-from hifidata import backends
-from hifidata.backends.base import FaceEmbedder
-from hifidata.recipe import Recipe
-from hifidata.recipe_sections import Verify as VerifySettings
-from hifidata.schema import Reason, Row, Verdict
+from hifidata.config.recipe import Recipe
+from hifidata.config.sections import Verify as VerifySettings
+from hifidata.core.schema import Reason, Row, Verdict
+from hifidata.models import registry
+from hifidata.models.protocols import FaceEmbedder
 from hifidata.stages.base import Columns, Sample, Stage, main_face
 
 N_INIT = 10  # restarts of k-means; with random_state fixed the result depends on the embeddings alone
@@ -32,7 +32,7 @@ class Embed(Stage):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self._embedder: FaceEmbedder = backends.load("verify", str(recipe.verify.model), recipe.verify)
+        self._embedder: FaceEmbedder = registry.load("verify", str(recipe.verify.model), recipe.verify)
 
     @classmethod
     def runs(cls, recipe: Recipe) -> bool:

@@ -9,12 +9,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hifidata import backends
-from hifidata.backends import text_lines
-from hifidata.backends.base import F32, RgbU8, TextRecognizer, TextRegions
-from hifidata.recipe import Recipe
-from hifidata.recipe_sections import Watermark as WatermarkSettings
-from hifidata.schema import Reason, Row, Verdict
+from hifidata.config.recipe import Recipe
+from hifidata.config.sections import Watermark as WatermarkSettings
+from hifidata.core.schema import Reason, Row, Verdict
+from hifidata.models import registry
+from hifidata.models.protocols import F32, RgbU8, TextRecognizer, TextRegions
+from hifidata.models.text.lines import STAND_INS, UNREAD, sides
 from hifidata.stages.base import Columns, Sample, Stage, main_face
 
 # Text that starts beside the face must be seen whole to be recognised.
@@ -39,7 +39,7 @@ class Watermark(Stage):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self._recognizer: TextRecognizer = backends.load("watermark", str(recipe.watermark.model), recipe.watermark)
+        self._recognizer: TextRecognizer = registry.load("watermark", str(recipe.watermark.model), recipe.watermark)
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
         """Every region that touches the face, with its text, certainty and share of the face."""
@@ -81,7 +81,7 @@ class Watermark(Stage):
 def _counts(text: str, score: float, settings: WatermarkSettings) -> bool:
     if settings.min_text_score is None or score < settings.min_text_score:
         return False
-    return text in text_lines.STAND_INS or len("".join(text.split())) >= settings.min_characters
+    return text in STAND_INS or len("".join(text.split())) >= settings.min_characters
 
 
 def face_region(rgb_u8: RgbU8, box: F32) -> tuple[RgbU8, F32]:
@@ -95,9 +95,9 @@ def face_region(rgb_u8: RgbU8, box: F32) -> tuple[RgbU8, F32]:
 
 def certainty(quad_px: F32, text: str, score: float, kps_px: F32) -> float:
     """How certain it is that a line (4, 2) on a face with these five points (5, 2) is text, from its score; both 0 to 1."""
-    if text != text_lines.UNREAD:
+    if text != UNREAD:
         return score
-    low_px, long_px = sorted(text_lines.sides(quad_px))
+    low_px, long_px = sorted(sides(quad_px))
     likenesses = [is_in_place_of_a_part(quad_px, kps_px), long_px < LINE_ASPECT * low_px]
     return score * PART_CERTAINTY ** sum(likenesses)
 
@@ -106,7 +106,7 @@ def is_in_place_of_a_part(quad_px: F32, kps_px: F32) -> bool:
     """Whether a quad (4, 2) may be an eye, the mouth, or both eyes with their brows, higher than a line over them would be."""
     eyes, mouth = kps_px[:2], kps_px[3:].mean(axis=0)
     unit_px = max(float(np.linalg.norm(eyes.mean(axis=0) - mouth)), 1e-6)
-    low, long = (side / unit_px for side in sorted(text_lines.sides(quad_px)))
+    low, long = (side / unit_px for side in sorted(sides(quad_px)))
     places = [(eye, EYE_OFFSET, EYE_WIDTH) for eye in eyes] + [(mouth, MOUTH_OFFSET, MOUTH_WIDTH)]
     if low >= BROWS_HEIGHT:
         places.append((eyes.mean(axis=0), BROWS_OFFSET, BROWS_WIDTH))

@@ -12,11 +12,11 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from hifidata.errors import DatasetError, UsageError
-from hifidata.schema import Reason, Row, Status
-from hifidata.store.folder import DatasetFolder
-from hifidata.store.manifest import read_record, read_rows, read_table
-from hifidata.store.people import has_records, manifest_rows, people
+from hifidata.core.errors import DatasetError, UsageError
+from hifidata.core.schema import Reason, Row, Status
+from hifidata.store.fragments import read_record, read_rows, read_table
+from hifidata.store.layout import DatasetFolder
+from hifidata.store.rows import has_records, manifest_rows, people
 
 FAILURE_COLUMNS = [
     "image_id",

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from hifidata.schema import FORMAT_VERSION, Row
-from hifidata.store.atomic import atomic_file
+from hifidata.core.files import atomic_file
+from hifidata.core.schema import FORMAT_VERSION, Row
 
 KEY = re.compile(r"[0-9a-f]{16}_[0-9]{4,}")
 TRAINING_COLUMNS = (

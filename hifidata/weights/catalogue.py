@@ -14,7 +14,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from hifidata.errors import WeightsError
+from hifidata.core.errors import WeightsError
 
 HUB = "https://huggingface.co"
 
@@ -60,7 +60,7 @@ class Hub:
 
 @dataclass(frozen=True)
 class Made:
-    """A file that ``hifidata weights pull`` makes here from another entry, by ``hifidata.backends.make``.
+    """A file that ``hifidata weights pull`` makes here from another entry, by ``hifidata.models.registry.make``.
 
     Attributes:
         source: the entry that it is made from.

@@ -15,20 +15,20 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from hifidata.errors import WeightsError
-from hifidata.store.atomic import write_bytes
-from hifidata.weights.advice import Found, can_pull, wrong_kind, wrong_message
+from hifidata.core.errors import WeightsError
+from hifidata.core.files import write_bytes
 from hifidata.weights.catalogue import HUB, Archive, FileState, Hub, Made, Weight
-from hifidata.weights.locate import check, expected_files, look, sha256_of, unreadable
+from hifidata.weights.find import check, expected_files, look, sha256_of, unreadable
+from hifidata.weights.http import Patience, fetch
+from hifidata.weights.messages import Found, can_pull, wrong_kind, wrong_message
 from hifidata.weights.pins import PINS_FILE, Pin, read_pins, write_pin
-from hifidata.weights.places import cache_folder
-from hifidata.weights.transfer import Patience, fetch
+from hifidata.weights.search_path import cache_folder
 
 OnProgress = Callable[[str, int, "int | None"], None]
 """Called with the name of the file under way, the bytes that have arrived and the total (None: not known)."""
 
 Make = Callable[[str, Path], bytes]
-"""Makes the file of an entry, named first, from the file of another: ``hifidata.backends.make``."""
+"""Makes the file of an entry, named first, from the file of another: ``hifidata.models.registry.make``."""
 
 
 def make_nothing(name: str, source: Path) -> bytes:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hifidata.errors import WeightsError
-from hifidata.store.atomic import write_bytes
+from hifidata.core.errors import WeightsError
+from hifidata.core.files import write_bytes
 from hifidata.weights.catalogue import FileState
 
 PINS_FILE = "hifidata-pins.json"

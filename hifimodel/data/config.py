@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hifimodel.clip_view import ClipView
 from hifimodel.errors import DataError
+from hifimodel.faces.clip_crop import ClipView
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ REDUCED = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
-"""One for each of ``hifimodel.clip_view.REDUCTIONS``."""
+"""One for each of ``hifimodel.faces.clip_crop.REDUCTIONS``."""
 
 
 def decode_jpeg(data: bytes, factor: int = 1) -> RgbU8:

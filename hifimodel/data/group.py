@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from hifimodel.clip_view import ClipView, clip_view, reduction, resize_square
 from hifimodel.data.config import DataConfig
 from hifimodel.data.drawing import DrawLandmarks
 from hifimodel.data.faces import decode_alpha, decode_jpeg, scaled_points
 from hifimodel.data.sample import CorruptSample, Sample
 from hifimodel.errors import LandmarkError
-from hifimodel.face_chip import align_face
+from hifimodel.faces.clip_crop import ClipView, clip_view, reduction, resize_square
+from hifimodel.faces.face_chip import align_face
 from hifimodel.geometry import DegenerateError
 
 F32 = NDArray[np.float32]

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hifidata.backends.base import F32, RgbU8
+from hifidata.models.protocols import F32, RgbU8
 from hifimodel.errors import WeightsError
 
 
@@ -21,7 +21,7 @@ def load_clip(folder: Path) -> Callable[[RgbU8], F32]:
     import torch
     from transformers import CLIPVisionModelWithProjection
 
-    from hifimodel.face_encoder import CLIP_MEAN, CLIP_STD
+    from hifimodel.nets.face_encoder import CLIP_MEAN, CLIP_STD
 
     try:
         model = CLIPVisionModelWithProjection.from_pretrained(str(folder), local_files_only=True).eval()

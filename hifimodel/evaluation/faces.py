@@ -12,21 +12,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hifidata import backends
-from hifidata.backends.base import F32, FaceDetector, FaceEmbedder, RgbU8
-from hifidata.errors import ModelError, RecipeError
-from hifidata.errors import WeightsError as DataWeightsError
-from hifimodel.clip_view import ClipView, clip_view
+from hifidata.core.errors import ModelError, RecipeError
+from hifidata.core.errors import WeightsError as DataWeightsError
+from hifidata.models import registry
+from hifidata.models.protocols import F32, FaceDetector, FaceEmbedder, RgbU8
 from hifimodel.errors import ConfigError, WeightsError
 from hifimodel.evaluation.clip import load_clip
 from hifimodel.evaluation.fid import load_inception
-from hifimodel.face_chip import align_face
+from hifimodel.faces.clip_crop import ClipView, clip_view
+from hifimodel.faces.face_chip import align_face
 from hifimodel.geometry import DegenerateError
 from hifimodel.landmarks import BACKENDS, LandmarkBackend, LandmarkError, load_backend
 from hifimodel.landmarks.face_statistics import EYE_CENTRES, MOUTH_CORNERS, NOSE_TIP, mean_face_mm
 
 if TYPE_CHECKING:
-    from hifidata.backends.dlib_faces import LandmarkPredictor
+    from hifidata.models.detect.dlib import LandmarkPredictor
 
 F64 = NDArray[np.float64]
 LIGHT_CELLS, LIGHT_MARGIN_PX = 4, 16
@@ -133,7 +133,7 @@ class Instruments:
     @cached_property
     def _predictor(self) -> LandmarkPredictor:
         """Landmarks for detectors that give five points: some recognisers align by 68."""
-        from hifidata.backends.dlib_faces import LandmarkPredictor
+        from hifidata.models.detect.dlib import LandmarkPredictor
 
         return LandmarkPredictor()
 
@@ -157,7 +157,7 @@ def load_instruments(settings: InstrumentSettings) -> Instruments:
     for stage, names in (("detect", [settings.detector]), ("verify", settings.recognisers)):
         for name in names:
             try:
-                backends.find(stage, name)
+                registry.find(stage, name)
             except RecipeError as error:
                 raise ConfigError(f"evaluate: {error}") from error
     if settings.face3d not in BACKENDS:
@@ -166,7 +166,7 @@ def load_instruments(settings: InstrumentSettings) -> Instruments:
     recognisers = {}
     for name in settings.recognisers:
         try:
-            recognisers[name] = backends.load("verify", name)
+            recognisers[name] = registry.load("verify", name)
         except DataWeightsError as error:
             missing[f"Sim_f {name}"] = f"no {name} weights ({error})"
     face3d = None
@@ -182,7 +182,7 @@ def load_instruments(settings: InstrumentSettings) -> Instruments:
     if settings.inception is None:
         missing["FID"] = "no Inception weights (name inception-2015-12-05.pt with --inception)"
     return Instruments(
-        backends.load("detect", settings.detector),
+        registry.load("detect", settings.detector),
         recognisers,
         face3d,
         None if settings.clip is None else load_clip(settings.clip),

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hifidata.backends.base import F32, RgbU8
+from hifidata.models.protocols import F32, RgbU8
 from hifimodel.errors import WeightsError
 from hifimodel.evaluation.statistics import F64, NORMAL_QUANTILE, Bootstrap, Estimate
 

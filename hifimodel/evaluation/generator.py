@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hifidata.backends.base import RgbU8
+from hifidata.models.protocols import RgbU8
 from hifimodel.errors import ConditionError
 from hifimodel.evaluation.runner import Generate, Request
-from hifimodel.portrait_maker import (
+from hifimodel.inference.portraits import (
     MakerOptions,
     add_options,
     load_pipeline,
@@ -24,8 +24,8 @@ from hifimodel.portrait_maker import (
 )
 
 if TYPE_CHECKING:
-    from hifimodel.conditions import PhotoReader, PortraitCondition
-    from hifimodel.pipeline import HiFiPortraitPipeline
+    from hifimodel.inference.conditions import PhotoReader, PortraitCondition
+    from hifimodel.inference.pipeline import HiFiPortraitPipeline
 
 BLOCK_BYTES = 2**22
 PARTS = ("refiner", "hifinet")
@@ -85,7 +85,7 @@ def _digest(how: MakerOptions, pipeline: HiFiPortraitPipeline) -> str:
     """
     import torch
 
-    from hifimodel.build import Base, find_model
+    from hifimodel.nets.loading import Base, find_model
     from hifimodel.training.checkpoint import outermost
 
     digest = hashlib.sha256()

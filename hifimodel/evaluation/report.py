@@ -13,7 +13,7 @@ from hifimodel.evaluation.faces import Instruments, Measured
 from hifimodel.evaluation.rows import Photos, Row, Rows, columns_of
 from hifimodel.evaluation.sanity import Check, sanity_checks
 from hifimodel.evaluation.statistics import Bootstrap
-from hifimodel.references import read_photo
+from hifimodel.faces.photo import read_photo
 
 GENERATED = "generated"
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")

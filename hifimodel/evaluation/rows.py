@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hifidata.backends.base import F32
+from hifidata.models.protocols import F32
 from hifimodel.evaluation.faces import Face, Instruments, Measured
 from hifimodel.evaluation.fid import fid_estimate
 from hifimodel.evaluation.metrics import (

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hifidata.errors import HifiError
+from hifidata.core.errors import HifiError
 from hifimodel.errors import ConditionError, ConfigError, DataError, ModelPackageError
 from hifimodel.evaluation.evalset import FAILED, Cell, EvalSet, write_whole
 

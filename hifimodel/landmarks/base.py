@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from hifidata.backends.base import F32, RgbU8
-from hifidata.backends.face3d import PARTS, FaceShape, face_from_arrays
+from hifidata.models.face3d.base import PARTS, FaceShape, face_from_arrays
+from hifidata.models.protocols import F32, RgbU8
 from hifimodel.errors import LandmarkError
 
 __all__ = [

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from hifidata.backends.base import F32, RgbU8
-from hifidata.backends.face3d import angles_deg, to_pixels
+from hifidata.models.face3d.base import angles_deg, to_pixels
+from hifidata.models.protocols import F32, RgbU8
 from hifimodel.errors import LandmarkError
 from hifimodel.landmarks.base import FaceShape, checked_landmarks, stored_face, swapped
 from hifimodel.landmarks.flame import N_EXPRESSION, N_SHAPE, FlameLandmarks, axis_angle

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hifidata.backends.base import F32
+from hifidata.models.protocols import F32
 from hifimodel.errors import LandmarkError
 
 BLOCKS = {"layer1": 3, "layer2": 4, "layer3": 6, "layer4": 3}

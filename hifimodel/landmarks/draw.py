@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hifidata.backends.base import F32, RgbU8
+from hifidata.models.protocols import F32, RgbU8
 from hifimodel.landmarks.base import checked_landmarks
 
 STYLE_VERSION = "lines68-1"

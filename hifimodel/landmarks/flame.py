@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hifidata.backends.base import F32
+from hifidata.models.protocols import F32
 from hifimodel.errors import LandmarkError
 from hifimodel.landmarks.base import N_POINTS
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from hifidata.backends.base import F32, RgbU8
-from hifidata.backends.face3d import angles_deg, to_pixels
+from hifidata.models.face3d.base import angles_deg, to_pixels
+from hifidata.models.protocols import F32, RgbU8
 from hifimodel.errors import LandmarkError
 from hifimodel.geometry import DegenerateError, weak_perspective
 from hifimodel.landmarks.base import N_POINTS, FaceShape, checked_landmarks, swapped

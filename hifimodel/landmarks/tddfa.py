@@ -7,11 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hifidata import weights as catalogue
-from hifidata.backends import tddfa
-from hifidata.backends.base import F32, RgbU8
-from hifidata.backends.face3d import angles_deg
-from hifidata.errors import ModelError, WeightsError
+from hifidata.weights.find import find_weight
+from hifidata.core.errors import ModelError, WeightsError
+from hifidata.models.face3d import tddfa
+from hifidata.models.face3d.base import angles_deg
+from hifidata.models.protocols import F32, RgbU8
 from hifimodel.errors import LandmarkError
 from hifimodel.landmarks.base import FaceShape, stored_face, swapped
 
@@ -49,7 +49,7 @@ class TddfaBackend:
 
     def _files(self, names: Mapping[str, str]) -> list[Path]:
         if self._folder is None:
-            return [catalogue.find(name) for name in names]
+            return [find_weight(name) for name in names]
         paths = [self._folder / file for file in names.values()]
         for path in paths:
             if not path.is_file():

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from hifimodel.build import STATE_FILE, Base, Modules, load_trained_nets
 from hifimodel.errors import CheckpointError, WeightsError
+from hifimodel.nets.loading import STATE_FILE, Base, Modules, load_trained_nets
 from hifimodel.training.folders import begin_folder, finish_folder, remove_folder
 
 NAME = re.compile(r"step-(\d{8})")

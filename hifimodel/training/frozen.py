@@ -8,11 +8,11 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from hifimodel.build import Modules
 from hifimodel.config import ModelConfig, TrainConfig
 from hifimodel.data import Batch
-from hifimodel.hifinet import encode_pictures, landmark_latents
-from hifimodel.text import TextFeatures, encode_prompts
+from hifimodel.nets.hifinet import encode_pictures, landmark_latents
+from hifimodel.nets.loading import Modules
+from hifimodel.nets.text_encoders import TextFeatures, encode_prompts
 
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 """Compute dtype by ``train.mixed_precision``."""

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hifidata import backends
-from hifidata.backends.base import FaceDetector as PhotoDetector
-from hifidata.errors import HifiError
-from hifimodel.build import Base
+from hifidata.core.errors import HifiError
+from hifidata.models import registry
+from hifidata.models.protocols import FaceDetector as PhotoDetector
 from hifimodel.config import ModelConfig, TrainConfig
 from hifimodel.data import Batch
-from hifimodel.embedder import EMBEDDERS, FaceEmbedder, load_embedder
 from hifimodel.errors import WeightsError
-from hifimodel.losses import IdentityLoss, IdentityResult, NoiseLevels, mean_embeddings
+from hifimodel.losses.identity import IdentityLoss, IdentityResult, NoiseLevels, mean_embeddings
+from hifimodel.nets.embedder import EMBEDDERS, FaceEmbedder, load_embedder
+from hifimodel.nets.loading import Base
 from hifimodel.training.options import TINY_EMBEDDER
 
 
@@ -120,7 +120,7 @@ class PaperDetector:
 
     def __init__(self, name: str) -> None:
         try:
-            self._detector: PhotoDetector = backends.load("detect", name)
+            self._detector: PhotoDetector = registry.load("detect", name)
         except HifiError as error:
             raise WeightsError(f"train.id_detector {name}: {error}; or set train.id_gate=target_kps") from error
 

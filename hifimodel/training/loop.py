@@ -19,10 +19,10 @@ import torch
 from accelerate import Accelerator
 from torch import distributed
 
-from hifimodel.build import STATE_FILE
 from hifimodel.config import TrainConfig, preset_text
 from hifimodel.data import Batch
 from hifimodel.errors import ConfigError, DivergedError
+from hifimodel.nets.loading import STATE_FILE
 from hifimodel.training import checkpoint
 from hifimodel.training.draws import draw
 from hifimodel.training.folders import begin_folder, finish_folder, locked, remove_leftovers, write_text

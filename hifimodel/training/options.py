@@ -8,8 +8,8 @@ from pathlib import Path
 
 from hifimodel.config import ModelConfig, Preset, load_preset, require_same_model, require_same_training
 from hifimodel.data import DataConfig, ShardFacts
-from hifimodel.embedder import EMBEDDERS
 from hifimodel.errors import ConfigError, DataError
+from hifimodel.nets.embedder import EMBEDDERS
 
 PRESET_FILE = "preset.yaml"
 """The resolved preset in a run's folder."""
@@ -27,7 +27,7 @@ class RunOptions:
         shards: a dataset folder, a folder of tars, or a pattern.
         out: the run's folder.
         preset: the resolved preset.
-        base: see ``hifimodel.build.build_modules``.
+        base: see ``hifimodel.nets.loading.build_modules``.
         embedder: the recogniser's file or folder for the identity loss.
         landmarks_weights: files of the landmark backend, see ``hifimodel.landmarks.load_backend``.
     """

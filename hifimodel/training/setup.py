@@ -13,10 +13,10 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import nn
 
-from hifimodel.build import Modules, build_modules, save_trained
 from hifimodel.config import TrainConfig
 from hifimodel.data import Loader, StoredLandmarks, describe_shards
 from hifimodel.errors import ConfigError
+from hifimodel.nets.loading import Modules, build_modules, save_trained
 from hifimodel.training import checkpoint
 from hifimodel.training.draws import DrawSettings
 from hifimodel.training.frozen import Frozen, Latents

@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from hifimodel.build import Modules
 from hifimodel.config import Preset
 from hifimodel.data import Batch
-from hifimodel.face_refiner import pack_references
-from hifimodel.losses import (
+from hifimodel.losses.identity import (
     IdentityResult,
     NoiseLevels,
     denoising_loss,
     denoising_target,
     predict_x0,
 )
+from hifimodel.nets.face_refiner import pack_references
+from hifimodel.nets.loading import Modules
 from hifimodel.training.draws import Draws
 from hifimodel.training.frozen import Frozen, Prepared
 from hifimodel.training.identity import IdentityTerm

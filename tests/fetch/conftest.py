@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from hifidata.fetch.client import Fetcher
+from hifidata.fetch.config import FetchSettings
 from hifidata.fetch.resolve import Lookup
 from hifidata.fetch.result import FetchRequest, FetchResult
-from hifidata.fetch.settings import FetchSettings
 from tests.servers.hostile import HostileServer
 
 LOOPBACK = ("127.0.0.0/8",)

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from hifidata.core.schema import Reason
 from hifidata.fetch.result import FetchRequest
-from hifidata.schema import Reason
 from tests.fetch.conftest import fetch_all, fetch_one, lookup_table, quick
 from tests.servers.blackhole import blackhole
 from tests.servers.hostile import HostileServer

@@ -8,8 +8,8 @@ import random
 from collections import Counter
 from functools import partial
 
+from hifidata.fetch.address_guard import Guard, ParsedUrl
 from hifidata.fetch.client import Fetcher
-from hifidata.fetch.guard import Guard, ParsedUrl
 from hifidata.fetch.result import FetchFailure, FetchRequest, FetchResult
 from tests.fetch.conftest import quick
 from tests.servers.misdeeds import answer, picture

@@ -8,8 +8,8 @@ from email.utils import format_datetime
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from hifidata.fetch.config import FetchSettings
 from hifidata.fetch.headers import Headers, opt_out, retry_after_s
-from hifidata.fetch.settings import FetchSettings
 
 DIRECTIVES = FetchSettings(contact="me@example.org").opt_out_directives
 

@@ -9,10 +9,10 @@ from itertools import pairwise
 import pytest
 from protego import Protego
 
+from hifidata.core.schema import Reason
 from hifidata.fetch.client import Fetcher
 from hifidata.fetch.result import FetchRequest
 from hifidata.fetch.robots import MAX_ROBOTS_BYTES, lines_for
-from hifidata.schema import Reason
 from tests.fetch.conftest import fetch_all, fetch_one, lookup_table, quick
 from tests.servers.hostile import HostileServer
 

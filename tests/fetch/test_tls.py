@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hifidata.schema import Reason
+from hifidata.core.schema import Reason
 from tests.fetch.conftest import fetch_all, lookup_table, quick
 from tests.servers.hostile import HostileServer
 

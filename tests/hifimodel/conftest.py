@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from hifimodel.build import Modules
-    from hifimodel.pipeline import HiFiPortraitPipeline
+    from hifimodel.inference.pipeline import HiFiPortraitPipeline
+    from hifimodel.nets.loading import Modules
+    from tests.factories.photos import Portrait
+    from tests.factories.scrfd import Scrfd
 
 
 @pytest.fixture(scope="session")
@@ -18,8 +20,8 @@ def tiny() -> Modules:
     """All modules of the ``tiny`` preset, random from seed 0."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("diffusers")
-    from hifimodel.build import build_modules
     from hifimodel.config import load_preset
+    from hifimodel.nets.loading import build_modules
 
     torch.set_num_threads(1)
     return build_modules(load_preset("tiny").model)
@@ -28,7 +30,7 @@ def tiny() -> Modules:
 @pytest.fixture(scope="module")
 def modules(tiny: Modules) -> Modules:
     """The tiny model with a HiFi-Net that already says something, as after training."""
-    from tests.hifimodel.portraits import speaking
+    from tests.factories.portraits import speaking
 
     return speaking(tiny)
 
@@ -36,8 +38,8 @@ def modules(tiny: Modules) -> Modules:
 @pytest.fixture
 def pipeline(modules: Modules) -> HiFiPortraitPipeline:
     """Its pipeline, without progress bars."""
-    from hifimodel.pipeline import HiFiPortraitPipeline
-    from tests.hifimodel.portraits import quiet
+    from hifimodel.inference.pipeline import HiFiPortraitPipeline
+    from tests.factories.portraits import quiet
 
     return quiet(HiFiPortraitPipeline.from_modules(modules))
 
@@ -56,9 +58,31 @@ def accelerate_alone() -> Iterator[None]:
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shards of three people with five pictures each."""
     from hifidata.store.shards import write_shard
-    from tests.hifimodel.data_shards import person, person_id
+    from tests.factories.training_shards import person, person_id
 
     root = tmp_path_factory.mktemp("people")
     for number in range(1, 4):
         write_shard(root / f"{person_id(number)}.tar", person(number, 5))
     return root
+
+
+@pytest.fixture(scope="session")
+def weights(assets: Path) -> Path:
+    """Real model files."""
+    return assets / "weights"
+
+
+@pytest.fixture(scope="session")
+def scrfd(weights: Path) -> Scrfd:
+    """The detector whose five points the landmark tests compare with."""
+    from tests.factories.scrfd import Scrfd
+
+    return Scrfd(weights / "scrfd" / "scrfd_2.5g_bnkps.onnx")
+
+
+@pytest.fixture(scope="session")
+def portraits(assets: Path, scrfd: Scrfd) -> Sequence[Portrait]:
+    """Real portraits with SCRFD's five points and dlib's 68."""
+    from tests.factories.photos import read_portraits
+
+    return read_portraits(assets / "faces", scrfd)

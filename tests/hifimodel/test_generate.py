@@ -18,19 +18,19 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from hifidata import backends  # noqa: E402
-from hifimodel.build import build_modules, save_trained  # noqa: E402
+from hifidata.models import registry  # noqa: E402
 from hifimodel.config import load_preset  # noqa: E402
 from hifimodel.errors import CheckpointError  # noqa: E402
+from hifimodel.faces.photo import read_photo  # noqa: E402
+from hifimodel.faces.recogniser import load_identity  # noqa: E402
 from hifimodel.generate import main  # noqa: E402
-from hifimodel.identity import load_identity  # noqa: E402
 from hifimodel.landmarks import draw  # noqa: E402
-from hifimodel.references import read_photo  # noqa: E402
+from hifimodel.nets.loading import build_modules, save_trained  # noqa: E402
 from tests.conftest import PROJECT_ROOT  # noqa: E402
-from tests.hifimodel.portraits import speaking  # noqa: E402
+from tests.factories.portraits import speaking  # noqa: E402
 
 if TYPE_CHECKING:
-    from hifidata.backends.dlib_faces import DlibDetector
+    from hifidata.models.detect.dlib import DlibDetector
 
 IMAGE_PX = 128
 
@@ -39,7 +39,7 @@ IMAGE_PX = 128
 def face_models_loaded_once() -> Iterator[None]:
     """The real ones; loading them anew for each of forty commands would be most of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backends, "load", functools.cache(backends.load))
+        patch.setattr(registry, "load", functools.cache(registry.load))
         yield
 
 
@@ -109,7 +109,7 @@ def test_several_portraits_are_numbered_and_the_first_is_the_single_one(
 def test_the_landmark_picture_shows_the_targets_face_where_a_square_portrait_has_it(
     run: Path, target: Path, tmp_path: Path
 ) -> None:
-    from hifidata.backends.dlib_faces import DlibDetector
+    from hifidata.models.detect.dlib import DlibDetector
 
     square = tmp_path / "square.png"
     photo = read_photo(target)
@@ -133,9 +133,9 @@ def own_landmarks(detector: DlibDetector, path: Path) -> np.ndarray:
 
 
 def test_a_photo_that_is_no_square_is_framed_like_a_training_picture(assets: Path, target: Path) -> None:
-    from hifidata.backends.dlib_faces import DlibDetector
-    from hifimodel.conditions import CENTRE_UP, SIDE_OVER_FACE, portrait_window
-    from hifimodel.references import prepare_target
+    from hifidata.models.detect.dlib import DlibDetector
+    from hifimodel.faces.photo import prepare_target
+    from hifimodel.inference.conditions import CENTRE_UP, SIDE_OVER_FACE, portrait_window
 
     face = prepare_target(target.name, read_photo(target), DlibDetector())
     assert face.rgb_u8.shape[0] != face.rgb_u8.shape[1]
@@ -149,8 +149,8 @@ def test_a_photo_that_is_no_square_is_framed_like_a_training_picture(assets: Pat
 
 
 def test_the_frame_of_generated_portraits_is_the_recipes_default() -> None:
-    from hifidata.recipe_sections import Crop
-    from hifimodel.conditions import CENTRE_UP, SIDE_OVER_FACE
+    from hifidata.config.sections import Crop
+    from hifimodel.inference.conditions import CENTRE_UP, SIDE_OVER_FACE
 
     assert (Crop().side_over_face, Crop().centre_up) == (SIDE_OVER_FACE, CENTRE_UP)
 
@@ -319,7 +319,7 @@ def test_a_trained_model_with_a_damaged_part_is_one_line(
 
 @pytest.fixture(scope="module")
 def saved_pipeline(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from hifimodel.pipeline import HiFiPortraitPipeline
+    from hifimodel.inference.pipeline import HiFiPortraitPipeline
 
     folder = tmp_path_factory.mktemp("saved")
     HiFiPortraitPipeline.from_trained(run).save_pretrained(folder)
@@ -397,8 +397,8 @@ def test_the_embedders_of_the_package_and_of_datasets_are_known_by_either_name(a
 
 @pytest.mark.parametrize("name", ["dlib_resnet", "mobilefacenet"])
 def test_identity_vectors_tell_people_apart(name: str, person: list[Path], target: Path, assets: Path) -> None:
-    from hifidata.backends.dlib_faces import DlibDetector
-    from hifimodel.references import prepare_reference
+    from hifidata.models.detect.dlib import DlibDetector
+    from hifimodel.faces.photo import prepare_reference
 
     file = next((assets / "weights" / "mobilefacenet").glob("*.onnx"))
     detector = DlibDetector()

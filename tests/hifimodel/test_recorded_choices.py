@@ -16,17 +16,17 @@ pytest.importorskip("diffusers")
 pytest.importorskip("accelerate")
 
 from hifidata.store.shards import members_of, write_shard  # noqa: E402
-from hifimodel.build import build_modules, save_trained  # noqa: E402
-from hifimodel.checkpoint import checkpoint_choices  # noqa: E402
 from hifimodel.config import load_preset  # noqa: E402
 from hifimodel.data import DataConfig, describe_shards  # noqa: E402
 from hifimodel.errors import ConfigError  # noqa: E402
-from hifimodel.pipeline import HiFiPortraitPipeline  # noqa: E402
-from hifimodel.portrait_maker import MakerOptions, add_options, load_reader  # noqa: E402
+from hifimodel.inference.pipeline import HiFiPortraitPipeline  # noqa: E402
+from hifimodel.inference.portraits import MakerOptions, add_options, load_reader  # noqa: E402
+from hifimodel.nets.checkpoint import checkpoint_choices  # noqa: E402
+from hifimodel.nets.loading import build_modules, save_trained  # noqa: E402
 from hifimodel.train import main  # noqa: E402
 from hifimodel.training.options import RunOptions  # noqa: E402
 from hifimodel.training.setup import resolved  # noqa: E402
-from tests.hifimodel.data_shards import SIDE_PX, person  # noqa: E402
+from tests.factories.training_shards import SIDE_PX, person  # noqa: E402
 
 QUICK = ("image_px=64", "train.steps=1", "train.batch_size=2", "train.samples=1", "train.sample_steps=1")
 

@@ -22,16 +22,16 @@ from accelerate import Accelerator  # noqa: E402
 from accelerate.state import AcceleratorState  # noqa: E402
 
 from hifidata.store.shards import write_shard  # noqa: E402
-from hifimodel.build import load_trained  # noqa: E402
 from hifimodel.config import load_preset  # noqa: E402
 from hifimodel.data import Batch, Loader  # noqa: E402
+from hifimodel.nets.loading import load_trained  # noqa: E402
 from hifimodel.train import main  # noqa: E402
 from hifimodel.training.checkpoint import checkpoints  # noqa: E402
 from hifimodel.training.draws import draw  # noqa: E402
 from hifimodel.training.options import RunOptions, data_config  # noqa: E402
 from hifimodel.training.setup import resolved, set_up  # noqa: E402
 from tests.conftest import PROJECT_ROOT  # noqa: E402
-from tests.hifimodel.data_shards import person, person_id  # noqa: E402
+from tests.factories.training_shards import person, person_id  # noqa: E402
 
 STEPS = 30
 SMALL = (

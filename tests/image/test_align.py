@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hifidata.errors import ModelError
+from hifidata.core.errors import ModelError
 from hifidata.image.align import TEMPLATE_PX, norm_crop, similarity
 
 

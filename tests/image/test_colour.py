@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 
 from hifidata.image.colour import is_srgb
 from hifidata.image.decode import Limits, decode
-from tests.image.made import (
+from tests.factories.images import (
     Rgb,
     icc_gamma,
     icc_of_a_grey_press,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hifidata.image.crop import CropWindow, cut, map_points, reduced, square_window
-from tests.image.made import scene
+from tests.factories.images import scene
 
 
 def box_around(x: float, y: float, half_px: float = 20) -> tuple[float, float, float, float]:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hifidata.errors import IntakeError
+from hifidata.core.errors import IntakeError
+from hifidata.core.schema import Reason
 from hifidata.image.decode import Limits, decode
-from hifidata.schema import Reason
-from tests.image.made import icc_with_red_and_green_swapped, saved, scene
+from tests.factories.images import icc_with_red_and_green_swapped, saved, scene
 
 PICTURES = {
     "plain": saved(scene(240, 320), "JPEG", quality=90),

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, ImageOps
 
-from hifidata.errors import IntakeError
+from hifidata.core.errors import IntakeError
+from hifidata.core.schema import Reason
 from hifidata.image.decode import Limits, decode
-from hifidata.image.sniff import DECODABLE
-from hifidata.schema import Reason
-from tests.image.made import ANY_SIZE, exif_with, png_chunk, png_header, png_with, saved, scene, stored_for
+from hifidata.image.headers.sniff import DECODABLE
+from tests.factories.images import ANY_SIZE, exif_with, png_chunk, png_header, png_with, saved, scene, stored_for
 
 ORIENTED = ["jpeg", "png", "webp", "avif"]
 MULTI = {"GIF": {}, "PNG": {}, "WEBP": {"lossless": True}, "AVIF": {"quality": 100}, "MPO": {"quality": 95}}

@@ -11,7 +11,7 @@ from PIL import Image, JpegImagePlugin
 
 from hifidata.image.decode import Limits, decode
 from hifidata.image.encode import encode_jpeg, thumbnail_jpeg
-from tests.image.made import exif_with, icc_with_red_and_green_swapped, saved, scene
+from tests.factories.images import exif_with, icc_with_red_and_green_swapped, saved, scene
 
 
 def markers(jpeg: bytes) -> set[int]:

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hifidata.errors import IntakeError
+from hifidata.core.errors import IntakeError
+from hifidata.core.schema import Reason
 from hifidata.image.decode import Limits, decode
-from hifidata.schema import Reason
 from tests.conftest import PROJECT_ROOT
-from tests.image.made import ANY_SIZE, png_chunk, png_header, png_with, saved, scene
+from tests.factories.images import ANY_SIZE, png_chunk, png_header, png_with, saved, scene
 
 MAX_CPU_S = 2.0
 INTAKE_REASONS = {
@@ -177,7 +177,7 @@ def test_jpeg_of_endless_scans_is_refused_before_decoding() -> None:
 BOMBS = """
 import resource, sys
 from pathlib import Path
-from hifidata.errors import IntakeError
+from hifidata.core.errors import IntakeError
 from hifidata.image.decode import Limits, decode
 paths = [Path(name) for name in sys.argv[1:]]
 decode(paths[0].read_bytes(), Limits())

@@ -12,7 +12,7 @@ from PIL import Image
 from hifidata.image.decode import Limits, decode
 from hifidata.image.encode import encode_jpeg
 from hifidata.image.phash import distance_bits, hex16, phash64
-from tests.image.made import scene
+from tests.factories.images import scene
 
 MAX_DISAGREEMENT_BITS = 1  # none seen; room for another rounding of a coefficient that ties with the median
 

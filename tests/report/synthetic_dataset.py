@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hifidata.schema import (
+from hifidata.core.schema import (
     IDENTITY_COLUMNS,
     IMAGE_COLUMNS,
     THUMBNAIL_COLUMNS,

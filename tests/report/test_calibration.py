@@ -19,8 +19,8 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from hifidata.cli import app
-from hifidata.errors import DatasetError, UsageError
+from hifidata.cli.main import app
+from hifidata.core.errors import DatasetError, UsageError
 from hifidata.report.calibration import Calibration, calibrate, choose, chosen_rate
 from hifidata.report.html import render_report
 from tests.report.synthetic_dataset import replace_column, write_dataset

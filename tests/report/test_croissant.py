@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from hifidata.core.schema import IDENTITY_COLUMNS, IMAGE_COLUMNS
 from hifidata.report.croissant import write_croissant
-from hifidata.schema import IDENTITY_COLUMNS, IMAGE_COLUMNS
 from tests.report.synthetic_dataset import NAMES, write_dataset
 
 

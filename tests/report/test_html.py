@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from hifidata.errors import DatasetError
+from hifidata.core.errors import DatasetError
 from hifidata.report.gallery import Limits
 from hifidata.report.html import render_report, write_report
 from tests.report.synthetic_dataset import replace_column, write_dataset

@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from hifidata.report.folder import Manifests
 from hifidata.report.html import render_report
+from hifidata.report.manifests import Manifests
 from hifidata.report.pairs import nearest_copies
 from tests.report.synthetic_dataset import replace_column
 

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hifidata.errors import IntakeError
+from hifidata.core.errors import IntakeError
 from hifidata.image.decode import Limits, decode
 from hifidata.report import statistics as stats
-from hifidata.report.folder import Manifests
 from hifidata.report.html import render_report
+from hifidata.report.manifests import Manifests
 from hifidata.report.near_threshold import with_derived
 from hifidata.report.sizes import with_said_sizes
 from tests.report.synthetic_dataset import draw_face, replace_column

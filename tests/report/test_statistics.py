@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from hifidata.core.schema import IMAGE_COLUMNS, Reason, arrow_schema
 from hifidata.report import statistics as stats
-from hifidata.report.folder import Manifests
+from hifidata.report.manifests import Manifests
 from hifidata.report.near_threshold import around_threshold, threshold_used, with_derived
 from hifidata.report.people import people, share_out
-from hifidata.schema import IMAGE_COLUMNS, Reason, arrow_schema
 
 
 def rows_of(*rows: dict[str, Any]) -> pa.Table:

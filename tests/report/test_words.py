@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hifidata.recipe import STAGE_NAMES
+from hifidata.config.recipe import STAGE_NAMES
+from hifidata.core.schema import CaptionFlag, CaptionProblem, Reason
 from hifidata.report.words import CAPTIONS, REASONS, STAGES, reason_words, stage_words
-from hifidata.schema import CaptionFlag, CaptionProblem, Reason
 
 
 @pytest.mark.parametrize("reason", list(Reason), ids=str)

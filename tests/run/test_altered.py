@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from hifidata.cli import main
-from hifidata.errors import DatasetError
-from hifidata.recipe import Recipe, load_recipe
-from hifidata.run.engine import RunOptions, RunResult, run
-from hifidata.store.check import check
+from hifidata.cli.main import main
+from hifidata.config.recipe import Recipe, load_recipe
+from hifidata.core.errors import DatasetError
+from hifidata.run.run import RunOptions, RunResult, run
+from hifidata.store.verify import check
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE, digest
 
 MANIFESTS = ("images", "identities", "thumbnails")
@@ -165,7 +165,7 @@ def test_an_altered_table_of_people_costs_no_work_where_the_packs_are_whole(
     before = digest(out)
     alter(out / "manifests" / "identities.parquet")
     with monkeypatch.context() as patched:
-        patched.setattr("hifidata.run.engine._execute", lambda *args: pytest.fail("people are done anew"))
+        patched.setattr("hifidata.run.run._execute", lambda *args: pytest.fail("people are done anew"))
         run_again(out, recipe)
     assert digest(out) == before
     cut(out / "manifests" / "identities.parquet")

@@ -18,9 +18,9 @@ import psutil
 import pytest
 import requests
 
-from hifidata.errors import UsageError
-from hifidata.recipe import read_recipe
-from hifidata.run.cluster import require_absolute_paths, require_address
+from hifidata.config.recipe import read_recipe
+from hifidata.core.errors import UsageError
+from hifidata.run.executors.ray_cluster import require_absolute_paths, require_address
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE
 
 FOLDER_RECIPE = PROJECT_ROOT / "pipelines" / "folder.yaml"

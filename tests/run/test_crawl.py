@@ -17,14 +17,14 @@ from urllib.parse import quote
 import pyarrow.parquet as pq
 import pytest
 
-from hifidata.errors import FolderLockedError
-from hifidata.recipe import Recipe, load_recipe
+from hifidata.config.recipe import Recipe, load_recipe
+from hifidata.core.errors import FolderLockedError
 from hifidata.run.crawl import Crawl
-from hifidata.run.engine import RunOptions, RunResult, run
 from hifidata.run.plan import make_plan
 from hifidata.run.replay import replay
-from hifidata.store.downloads import CrawlLog
-from hifidata.store.folder import DatasetFolder
+from hifidata.run.run import RunOptions, RunResult, run
+from hifidata.store.layout import DatasetFolder
+from hifidata.store.originals import CrawlLog
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE
 from tests.servers.hostile import HostileServer
 
@@ -234,7 +234,7 @@ def test_ctrl_c_in_a_crawl_that_hangs_stops_soon_and_resumes(
     out = tmp_path / "out"
     slow = ("fetch.read_timeout_s=60", "fetch.total_timeout_s=60")
     source = f"source={{kind: url_table, path: {table}, columns: {{identity: person, url: url}}}}"
-    command = [sys.executable, "-m", "hifidata.cli", "run", str(PROJECT_ROOT / "pipelines" / "folder.yaml")]
+    command = [sys.executable, "-m", "hifidata", "run", str(PROJECT_ROOT / "pipelines" / "folder.yaml")]
     command += ["--out", str(out)]
     for override in (source, *QUICK_RECIPE, *LOOPBACK, *slow):
         command += ["--set", override]

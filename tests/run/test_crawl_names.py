@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from hifidata.recipe import Recipe, load_recipe
-from hifidata.run.engine import RunOptions, run
+from hifidata.config.recipe import Recipe, load_recipe
+from hifidata.run.run import RunOptions, run
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE
 from tests.run.test_crawl import LOOPBACK
 from tests.servers import search

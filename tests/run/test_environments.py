@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hifidata.errors import UsageError
-from hifidata.recipe import STAGE_NAMES, Recipe, resolve
-from hifidata.run.engine import RunOptions, run
+from hifidata.config.recipe import STAGE_NAMES, Recipe, resolve
+from hifidata.core.errors import UsageError
+from hifidata.run.run import RunOptions, run
 
 
 def recipe_with(runtime_env: dict[str, Any], tmp_path: Path) -> Recipe:

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from hifidata.recipe import load_recipe
-from hifidata.run.engine import RunOptions, run
+from hifidata.config.recipe import load_recipe
 from hifidata.run.replay import replay
+from hifidata.run.run import RunOptions, run
 from tests.conftest import PROJECT_ROOT
 
 STRANGER = "knn__train__rose_leslie__img1.jpg"

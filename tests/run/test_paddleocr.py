@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from hifidata.errors import UsageError, WeightsError
-from hifidata.recipe import STAGE_NAMES, Recipe, load_recipe
-from hifidata.run.engine import RunOptions, run
+from hifidata.config.recipe import STAGE_NAMES, Recipe, load_recipe
+from hifidata.core.errors import UsageError, WeightsError
+from hifidata.run.run import RunOptions, run
 from tests.conftest import PROJECT_ROOT
-from tests.made_ocr import ocr_environment, ocr_models
+from tests.factories.ocr import ocr_environment, ocr_models
 
 FACES = ("human-samples/stock-emotions-a-", "human-samples/stock-emotions-b-")
 WORDS = (("SAMPLE", "white", 255), ("PREVIEW 2024", "black", 255), ("stockphoto.com", "white", 150))
@@ -43,7 +43,7 @@ def photos(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _written_on(picture: Image.Image, text: str, colour: str, alpha: int) -> Image.Image:
     import numpy as np
 
-    from hifidata.backends.dlib_faces import DlibDetector
+    from hifidata.models.detect.dlib import DlibDetector
 
     (box,) = DlibDetector().detect([np.asarray(picture)])[0].xyxy_px[:1]
     x1, y1, x2, y2 = map(float, box)
@@ -110,7 +110,7 @@ def test_paddleocr_itself_in_its_own_environment_finds_text_on_faces_and_none_wh
 def test_without_its_package_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    from hifidata.backends.paddleocr_text import PaddleOcrText
+    from hifidata.models.text.paddleocr import PaddleOcrText
     from hifidata.weights.catalogue import entry
 
     models = ocr_models(tmp_path)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from hifidata.recipe import load_recipe
-from hifidata.run.engine import RunOptions, run
+from hifidata.config.recipe import load_recipe
+from hifidata.run.run import RunOptions, run
 from tests.conftest import PROJECT_ROOT
 
 

@@ -21,10 +21,10 @@ import pytest
 import yaml
 
 from tests.conftest import PROJECT_ROOT
-from tests.made_environment import environment
-from tests.made_graphs import make_graph
-from tests.made_models import tiny_blip2
-from tests.made_ocr import PACKAGES, ocr_models
+from tests.factories.environment import environment
+from tests.factories.graphs import make_graph
+from tests.factories.models import tiny_blip2
+from tests.factories.ocr import PACKAGES, ocr_models
 from tests.servers.openai_server import serving
 
 PAPER = PROJECT_ROOT / "pipelines" / "paper.yaml"
@@ -116,7 +116,7 @@ def test_all_groups_of_the_papers_recipe_hand_people_on_with_made_models_whose_a
             f"caption.server={{base_url: '{address}/v1', model: honest}}",
             "quality.min_score=0", "verify.min_similarity=-1", "verify.min_images=1", "occlusion.terms=[nothing]",
         )  # fmt: skip
-        command = [sys.executable, "-m", "hifidata.cli", "run", str(PAPER), "--out", str(tmp_path / "out"), "--json"]
+        command = [sys.executable, "-m", "hifidata", "run", str(PAPER), "--out", str(tmp_path / "out"), "--json"]
         done = subprocess.run(
             [*command, *(word for value in sets for word in ("--set", value))],
             capture_output=True, text=True, check=False,

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from hifidata.errors import DatasetError, RecipeError
-from hifidata.recipe import STAGE_NAMES, Recipe, load_recipe
-from hifidata.run.engine import RunOptions, RunResult, run
+from hifidata.config.recipe import STAGE_NAMES, Recipe, load_recipe
+from hifidata.core.errors import DatasetError, RecipeError
 from hifidata.run.replay import replay
+from hifidata.run.run import RunOptions, RunResult, run
 from hifidata.store.query import find
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE, digest
 
@@ -54,7 +54,7 @@ def rows_of(out: Path) -> list[dict[str, object]]:
 
 
 def test_every_demo_photo_ends_as_its_name_promises(demo: Path, demo_photos: Path) -> None:
-    from hifidata.demo import EXPECTED
+    from examples.demo.photos import EXPECTED
 
     ends = {
         str(row["source_uri"]).removeprefix(f"{demo_photos.resolve().as_posix()}/"): row["reason"] or row["status"]
@@ -290,7 +290,7 @@ def test_each_picture_is_decoded_once_and_pixels_held_are_bounded(
     twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from hifidata.image.decode import Limits, Picture, decode
-    from hifidata.run import work
+    from hifidata.run import worker
     from hifidata.stages import base
 
     decoded: Counter[bytes] = Counter()
@@ -311,7 +311,7 @@ def test_each_picture_is_decoded_once_and_pixels_held_are_bounded(
     release = base.Sample.release
     monkeypatch.setattr(base, "decode", counting)
     monkeypatch.setattr(base.Sample, "release", releasing)
-    monkeypatch.setattr(work, "CHUNK_PIXELS", 1)  # every picture fills a chunk
+    monkeypatch.setattr(worker, "CHUNK_PIXELS", 1)  # every picture fills a chunk
     run(recipe_for(twelve_people, *QUICK_RECIPE), RunOptions(tmp_path / "out", limit=2), lambda progress: None)
     assert decoded
     assert sum(decoded.values()) == 8

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from hifidata.errors import UsageError
-from hifidata.recipe import STAGE_NAMES, Recipe
-from hifidata.run.ray_data import pool_sizes
+from hifidata.config.recipe import STAGE_NAMES, Recipe
+from hifidata.core.errors import UsageError
+from hifidata.run.executors.ray import pool_sizes
 
 
 def recipe(*groups: dict[str, Any], workers: int | None = None) -> Recipe:

@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from hifidata.errors import WeightsError
+from hifidata.config.recipe import STAGE_NAMES, Recipe, load_recipe
+from hifidata.core.errors import WeightsError
 from hifidata.image.decode import Limits, decode
-from hifidata.recipe import STAGE_NAMES, Recipe, load_recipe
-from hifidata.run.engine import RunOptions, run
+from hifidata.run.run import RunOptions, run
 from hifidata.store.shards import read_samples
 from hifidata.weights.catalogue import entry
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE
-from tests.made_environment import environment
+from tests.factories.environment import environment
 
 MATTING = STAGE_NAMES.index("matting")
 
@@ -47,8 +47,8 @@ OPEN_EACH = """
 import sys
 from pathlib import Path
 
-from hifidata.backends.pp_matting import PpMatting
-from hifidata.errors import WeightsError
+from hifidata.models.matting.pp_matting import PpMatting
+from hifidata.core.errors import WeightsError
 
 for folder in map(Path, sys.argv[1:]):
     try:

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from ray._private.worker import print_to_stdstream
 
-from hifidata.cli import main
-from hifidata.errors import ServiceError, SourceError
-from hifidata.recipe import Recipe, load_recipe
-from hifidata.run.engine import RunOptions, run
-from hifidata.run.local import run_local
+from hifidata.cli.main import main
+from hifidata.config.recipe import Recipe, load_recipe
+from hifidata.core.errors import ServiceError, SourceError
+from hifidata.run.executors.local import run_local
+from hifidata.run.executors.ray import _sigint_later, run_ray
 from hifidata.run.plan import make_plan
-from hifidata.run.ray_data import _sigint_later, run_ray
+from hifidata.run.run import RunOptions, run
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE, digest
-from tests.made_graphs import make_graph
+from tests.factories.graphs import make_graph
 from tests.servers.openai_server import serving
 
 RECIPE = PROJECT_ROOT / "pipelines" / "folder.yaml"

@@ -14,25 +14,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hifidata import backends
-from hifidata.backends import dlib_faces, five_point, retinaface_mnet, scrfd, yunet
-from hifidata.backends.base import F32, Faces, RgbU8
-from hifidata.errors import IntakeError, RecipeError
+from hifidata.config.recipe import STAGE_NAMES, Recipe, load_recipe
+from hifidata.core.errors import IntakeError, RecipeError
+from hifidata.core.schema import Reason, Row
 from hifidata.image.decode import Limits, Picture, decode
-from hifidata.recipe import STAGE_NAMES, Recipe, load_recipe
-from hifidata.run.engine import RunOptions, run
-from hifidata.run.parcel import parcel_from_bytes, parcel_to_bytes
+from hifidata.models import registry
+from hifidata.models.detect import dlib, five_point, retinaface_mnet, scrfd, yunet
+from hifidata.models.protocols import F32, Faces, RgbU8
+from hifidata.run.identity_batch import parcel_from_bytes, parcel_to_bytes
 from hifidata.run.plan import open_source
 from hifidata.run.replay import replay
-from hifidata.run.work import Worker
-from hifidata.schema import Reason, Row
+from hifidata.run.run import RunOptions, run
+from hifidata.run.worker import Worker
 from hifidata.stages import base
 from hifidata.stages.base import Sample
 from hifidata.stages.detect import Detect
 from hifidata.stages.intake import Intake
-from hifidata.store.manifest import read_rows
+from hifidata.store.fragments import read_rows
 from tests.conftest import PROJECT_ROOT, digest
-from tests.image.made import exif_with, saved, scene
+from tests.factories.images import exif_with, saved, scene
 
 LOOKS_AT_PX = 180
 WHOLE = "detect.reduced_decode=false"
@@ -77,8 +77,8 @@ def patched(width_px: int, height_px: int, *corners: int) -> RgbU8:
 @pytest.fixture
 def finder(monkeypatch: pytest.MonkeyPatch) -> PatchFinder:
     """Stands in the detector's place."""
-    finder, load = PatchFinder(), backends.load
-    monkeypatch.setattr(backends, "load", lambda stage, *more: finder if stage == "detect" else load(stage, *more))
+    finder, load = PatchFinder(), registry.load
+    monkeypatch.setattr(registry, "load", lambda stage, *more: finder if stage == "detect" else load(stage, *more))
     return finder
 
 
@@ -157,8 +157,8 @@ def test_a_reduced_jpeg_looks_the_same_with_the_opencv_of_paddleocrs_environment
 
 def test_detectors_state_what_they_look_at() -> None:
     """The largest copy that each one searches."""
-    assert dlib_faces.DlibDetector().looks_at_px == max(dlib_faces.HOG_LONG_SIDES_PX)
-    assert dlib_faces.DlibMmodDetector().looks_at_px == dlib_faces.MMOD_LONG_SIDE_PX
+    assert dlib.DlibDetector().looks_at_px == max(dlib.HOG_LONG_SIDES_PX)
+    assert dlib.DlibMmodDetector().looks_at_px == dlib.MMOD_LONG_SIDE_PX
     for detector in (scrfd.Scrfd, yunet.YuNet, retinaface_mnet.RetinaFaceMnet):
         assert detector.looks_at_px == five_point.CANVAS_PX
 

@@ -21,7 +21,7 @@ RECIPE = PROJECT_ROOT / "pipelines" / "folder.yaml"
 
 def command(photos: Path, out: Path, *more: str) -> list[str]:
     sets = [word for value in (f"source.path={photos}", *QUICK_RECIPE) for word in ("--set", value)]
-    return [sys.executable, "-m", "hifidata.cli", "run", str(RECIPE), "--out", str(out), *sets, *more]
+    return [sys.executable, "-m", "hifidata", "run", str(RECIPE), "--out", str(out), *sets, *more]
 
 
 def run(photos: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:

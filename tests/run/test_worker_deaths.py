@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hifidata.recipe import STAGE_NAMES
+from hifidata.config.recipe import STAGE_NAMES
 from hifidata.weights.catalogue import entry
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE, digest
 
@@ -57,7 +57,7 @@ def ended(
         f"source.path={photos}", *QUICK_RECIPE, "watermark.model=paddleocr", f"watermark.folder={folder / 'models'}",
         f"groups={json.dumps([{'name': 'all', 'stages': STAGE_NAMES}])}", f"executor.kind={executor}", "executor.workers=1",
     ]  # fmt: skip
-    command = [sys.executable, "-m", "hifidata.cli", "run", str(PROJECT_ROOT / "pipelines" / "folder.yaml")]
+    command = [sys.executable, "-m", "hifidata", "run", str(PROJECT_ROOT / "pipelines" / "folder.yaml")]
     command += ["--out", str(folder / "out"), "--limit", "1", *(part for word in sets for part in ("--set", word))]
     paths = os.pathsep.join([str(library), str(PROJECT_ROOT)])
     done = subprocess.run(

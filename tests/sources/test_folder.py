@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hifidata.errors import IntakeError, SourceError
-from hifidata.schema import Reason
+from hifidata.core.errors import IntakeError, SourceError
+from hifidata.core.schema import Reason
 from hifidata.sources.folder import FolderSource
 
 
@@ -40,7 +40,7 @@ def test_file_manager_litter_and_links_leading_out_are_left_alone(tmp_path: Path
 
 
 def test_ids_do_not_depend_on_where_the_folder_lies(tmp_path: Path) -> None:
-    from hifidata.schema import image_id_of
+    from hifidata.core.schema import image_id_of
 
     ids = []
     for place in ("here", "there/deep"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hifidata.errors import SourceError
+from hifidata.core.errors import SourceError
 from hifidata.sources.shards import ShardsSource
 
 

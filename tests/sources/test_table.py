@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hifidata.errors import SourceError
-from hifidata.sources.table import MAX_LINE_BYTES, MAX_RECORD_LINES, TableRow, format_of, read_table
+from hifidata.core.errors import SourceError
+from hifidata.sources.url_table.parse import MAX_LINE_BYTES, MAX_RECORD_LINES, TableRow, format_of, read_table
 
 COLUMNS = [("identity", "who"), ("url", "link")]
 

@@ -19,14 +19,16 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from hifidata.errors import RecipeError, SourceError
-from hifidata.recipe import load_recipe, resolve
+from hifidata.config.recipe import load_recipe, resolve
+from hifidata.core.errors import RecipeError, SourceError
+from hifidata.core.schema import Candidate, IdentityTask, identity_id_of
 from hifidata.run.plan import list_tasks, make_plan, open_remote
-from hifidata.schema import Candidate, IdentityTask, identity_id_of
-from hifidata.sources import buckets, listed, url_table
-from hifidata.sources.columns import Columns, FaceColumns
-from hifidata.sources.imdb_face import imdb_face_source
-from hifidata.sources.url_table import UrlTableSource
+from hifidata.sources.url_table import index as index_module
+from hifidata.sources.url_table import rows as rows_module
+from hifidata.sources.url_table import source as source_module
+from hifidata.sources.url_table.columns import Columns, FaceColumns
+from hifidata.sources.url_table.imdb_face import imdb_face_source
+from hifidata.sources.url_table.source import UrlTableSource
 from tests.conftest import PROJECT_ROOT
 
 WHO_LINK = Columns(identity="who", url="link")
@@ -123,7 +125,7 @@ def test_rows_that_cannot_be_used_are_failed_candidates_with_their_line(tmp_path
 def test_rows_of_nobody_are_shared_out_before_they_fill_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listed, "MAX_WITHOUT_IDENTITY", 2)
+    monkeypatch.setattr(rows_module, "MAX_WITHOUT_IDENTITY", 2)
     rows = [("who", "link"), ("a", "u"), *([("", "v")] * 5)]
     found = people(UrlTableSource(table(tmp_path / "t.csv", rows), WHO_LINK))
     assert {name: len(task.candidates) for name, task in found.items()} == {
@@ -155,9 +157,9 @@ def test_every_row_of_a_hostile_table_is_exactly_one_candidate_with_a_name_of_it
 def test_the_order_is_by_identity_id_however_many_buckets_there_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_buckets: int
 ) -> None:
-    monkeypatch.setattr(url_table, "n_buckets_for", lambda _: n_buckets)
-    monkeypatch.setattr(buckets, "FLUSH_ROWS", 50)
-    monkeypatch.setattr(buckets, "READ_ROWS", 7)
+    monkeypatch.setattr(source_module, "n_buckets_for", lambda _: n_buckets)
+    monkeypatch.setattr(index_module, "FLUSH_ROWS", 50)
+    monkeypatch.setattr(index_module, "READ_ROWS", 7)
     rows = [(f"p{n % 90}", f"u{n}") for n in range(700)]
     tasks = list(UrlTableSource(table(tmp_path / "t.csv", [("who", "link"), *rows]), WHO_LINK).identities())
     assert [task.identity_id for task in tasks] == sorted({identity_id_of(who) for who, _ in rows})
@@ -230,13 +232,13 @@ def test_the_index_is_reused_until_the_table_or_its_reading_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[Path] = []
-    read_table = url_table.read_table
+    read_table = source_module.read_table
 
     def counted(path: Path, *rest: Any) -> Any:
         reads.append(path)
         return read_table(path, *rest)
 
-    monkeypatch.setattr(url_table, "read_table", counted)
+    monkeypatch.setattr(source_module, "read_table", counted)
     path, cache = table(tmp_path / "t.csv", [("who", "link"), ("a", "u")]), tmp_path / "cache"
 
     def listing(columns: Columns = WHO_LINK) -> tuple[list[str], int]:
@@ -270,11 +272,11 @@ def test_a_killed_build_leaves_nothing_that_is_taken_for_an_index(tmp_path: Path
 
 def test_of_two_builders_the_slower_one_leaves_the_index_to_its_readers(tmp_path: Path) -> None:
     folder = tmp_path / "list-x"
-    buckets.write_buckets(folder, iter([listed.Listed(2, "a", "u")]), 1)
+    index_module.write_buckets(folder, iter([rows_module.Listed(2, "a", "u")]), 1)
     first = (folder / "index.json").stat().st_ino
-    summary = buckets.write_buckets(folder, iter([listed.Listed(2, "a", "u")]), 1)
+    summary = index_module.write_buckets(folder, iter([rows_module.Listed(2, "a", "u")]), 1)
     assert (folder / "index.json").stat().st_ino == first
-    assert buckets.Buckets(folder).summary == summary
+    assert index_module.Buckets(folder).summary == summary
     assert [entry.name for entry in tmp_path.iterdir()] == ["list-x"]
 
 
@@ -360,7 +362,7 @@ def test_imdb_face_of_another_shape_says_what_it_lacks(tmp_path: Path) -> None:
 PEAK = """
 import resource, sys
 from pathlib import Path
-from hifidata.sources.imdb_face import imdb_face_source
+from hifidata.sources.url_table.imdb_face import imdb_face_source
 n = sum(len(task.candidates) for task in imdb_face_source(Path(sys.argv[1]), cache=Path(sys.argv[2])).identities())
 print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hifidata import backends
-from hifidata.backends.base import F32, GenderAge, RgbU8
+from hifidata.config.recipe import Recipe, resolve
 from hifidata.image.decode import Limits
 from hifidata.image.encode import encode_jpeg
-from hifidata.recipe import Recipe, resolve
+from hifidata.models import registry
+from hifidata.models.protocols import F32, GenderAge, RgbU8
 from hifidata.stages.attributes import Attributes
 from hifidata.stages.base import Sample
 
@@ -48,7 +48,7 @@ def sample(name: str) -> Sample:
 
 @pytest.fixture
 def model_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "load", lambda stage, model: Estimator())
+    monkeypatch.setattr(registry, "load", lambda stage, model: Estimator())
 
 
 @pytest.mark.usefixtures("model_is_asked")

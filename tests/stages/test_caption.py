@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from hifidata.backends.caption_text import description_of, plain
-from hifidata.errors import RecipeError, ServiceError
-from hifidata.recipe import load_recipe
-from hifidata.run.engine import RunOptions, RunResult, run
-from hifidata.schema import CaptionFlag, CaptionProblem
+from hifidata.config.recipe import load_recipe
+from hifidata.core.errors import RecipeError, ServiceError
+from hifidata.core.schema import CaptionFlag, CaptionProblem
+from hifidata.models.caption.cleaning import description_of, plain
+from hifidata.run.run import RunOptions, RunResult, run
 from hifidata.stages.caption_checks import flags_of
 from hifidata.store.query import lacking_captions
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE, digest
@@ -267,7 +267,7 @@ def test_captions_a_server_failed_to_give_are_said_count_against_the_budget_and_
         words = [
             sys.executable,
             "-m",
-            "hifidata.cli",
+            "hifidata",
             "run",
             recipe,
             "--out",

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hifidata import recipe as settings
-from hifidata.backends.text_lines import STAND_INS, UNREAD
-from hifidata.schema import Reason, canonical
+from hifidata.config import recipe as settings
+from hifidata.core.schema import Reason, canonical
+from hifidata.models.text.lines import STAND_INS, UNREAD
 from hifidata.stages.crop import Crop
 from hifidata.stages.dedup import Dedup
 from hifidata.stages.detect import Detect

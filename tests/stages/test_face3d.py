@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hifidata.backends.face3d import FaceShape, face_from_arrays
-from hifidata.backends.mesh import MeshFitter
-from hifidata.errors import ModelError, RecipeError, WeightsError
-from hifidata.recipe import STAGE_NAMES, Recipe, load_recipe
-from hifidata.run.parcel import Parcel, open_parcel, parcel_from_bytes, parcel_to_bytes
+from hifidata.config.recipe import STAGE_NAMES, Recipe, load_recipe
+from hifidata.core.errors import ModelError, RecipeError, WeightsError
+from hifidata.models.face3d.base import FaceShape, face_from_arrays
+from hifidata.models.face3d.mesh import MeshFitter
+from hifidata.run.identity_batch import Parcel, open_parcel, parcel_from_bytes, parcel_to_bytes
 from hifidata.run.plan import list_tasks, make_plan, open_source
-from hifidata.run.work import Worker
+from hifidata.run.worker import Worker
 from hifidata.store.shards import members_of, read_samples
 from hifimodel.landmarks import load_backend
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE

@@ -9,12 +9,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from hifidata import recipe as settings
+from hifidata.config import recipe as settings
+from hifidata.config.recipe import load_recipe
+from hifidata.core.schema import Reason
 from hifidata.image.decode import Limits, decode
-from hifidata.recipe import load_recipe
-from hifidata.run.engine import RunOptions, run
 from hifidata.run.replay import replay
-from hifidata.schema import Reason
+from hifidata.run.run import RunOptions, run
 from hifidata.stages.occlusion import Occlusion, terms_in
 from hifidata.store.shards import read_samples
 from tests.conftest import PROJECT_ROOT

@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hifidata.errors import RecipeError
+from hifidata.config.recipe import STAGE_NAMES, Recipe, load_recipe
+from hifidata.core.errors import RecipeError
 from hifidata.image.decode import Limits, decode
-from hifidata.recipe import STAGE_NAMES, Recipe, load_recipe
-from hifidata.run.parcel import Parcel, open_parcel, parcel_from_bytes, parcel_to_bytes
+from hifidata.run.identity_batch import Parcel, open_parcel, parcel_from_bytes, parcel_to_bytes
 from hifidata.run.plan import open_source
-from hifidata.run.work import Worker
+from hifidata.run.worker import Worker
 from hifidata.store.shards import read_samples
 from hifidata.weights.catalogue import CATALOGUE
 from tests.conftest import PROJECT_ROOT
-from tests.made_graphs import make_graph
+from tests.factories.graphs import make_graph
 
 FACES = ([1, 3, 512, 512], [1, 3, 512, 512])
 POOL = {"kernel_shape": [49, 49], "pads": [24] * 4, "count_include_pad": 0}

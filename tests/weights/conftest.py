@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hifidata.weights.transfer import Patience
+from hifidata.weights.http import Patience
 from tests.servers.file_host import FileHost
 
 IMPATIENT = Patience(timeout_s=0.4, attempts=3, pause_s=0.01, chunk_bytes=4096)

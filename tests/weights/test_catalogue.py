@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from hifidata import backends
+from hifidata.models import registry
 from hifidata.weights.catalogue import CATALOGUE, TRANSFORMERS_FILES, Archive, FileState, Hub, Made, Weight
 from tests.conftest import PROJECT_ROOT
 
@@ -47,7 +47,7 @@ def test_all_that_transformers_saves_of_a_model_with_a_chat_template_is_download
     """Shown on a tiny LLaVA: Qwen3-VL's repository is of the same form."""
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
-    from tests.made_models import tiny_llava
+    from tests.factories.models import tiny_llava
 
     folder = tiny_llava(tmp_path / "model", "{{ messages[0].content }}")
     saved = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
@@ -71,14 +71,14 @@ def test_non_commercial_words_in_a_licence_are_never_marked_as_commercial() -> N
 
 
 def test_what_a_backend_loads_is_in_the_catalogue_and_the_catalogue_says_so() -> None:
-    for stage, table in backends.BY_STAGE.items():
+    for stage, table in registry.BY_STAGE.items():
         for model, backend in table.items():
             for name in backend.weights:
                 assert f"{stage}:{model}" in CATALOGUE[name].needed_by
 
 
 def test_every_model_that_an_entry_is_for_exists() -> None:
-    models = {f"{stage}:{model}" for stage, table in backends.BY_STAGE.items() for model in table}
+    models = {f"{stage}:{model}" for stage, table in registry.BY_STAGE.items() for model in table}
     assert {
         name: model for name, weight in CATALOGUE.items() for model in weight.needed_by if model not in models
     } == {}

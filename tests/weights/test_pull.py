@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from hifidata.errors import WeightsError
+from hifidata.core.errors import WeightsError
 from hifidata.weights import download
 from hifidata.weights.catalogue import Archive, FileState, Hub, Made, Weight
 from hifidata.weights.download import Pulled, pull, pull_each
-from hifidata.weights.locate import look
+from hifidata.weights.find import look
 from hifidata.weights.pins import PINS_FILE, Pin, read_pins, write_pin
 from tests.servers.file_host import FileHost
 from tests.weights.conftest import IMPATIENT, noise, nothing_half_done, tensors

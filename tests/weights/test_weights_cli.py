@@ -13,28 +13,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hifidata import backends
-from hifidata.errors import WeightsError
-from hifidata.recipe import load_recipe
+from hifidata.config.recipe import load_recipe
+from hifidata.core.errors import WeightsError
+from hifidata.models import registry
 from hifidata.run.plan import open_source
-from hifidata.run.work import Worker
+from hifidata.run.worker import Worker
 from hifidata.weights.catalogue import CATALOGUE, FileState
 from hifidata.weights.pins import Pin, write_pin
 from tests.conftest import PROJECT_ROOT
-from tests.made_graphs import make_graph
-from tests.made_tddfa import authors_pickle, known_network_in_the_layout, save
+from tests.factories.graphs import make_graph
+from tests.factories.tddfa import authors_pickle, known_network_in_the_layout, save
 from tests.servers.file_host import FileHost
 
 NEEDY = (
     "import dataclasses; from hifidata import backends, cli; "
-    "old = backends.SCORERS['iso29794']; "
+    "old = registry.SCORERS['iso29794']; "
     "backends.SCORERS['iso29794'] = dataclasses.replace(old, weights=('yunet',)); cli.main()"
 )
 """The command line with a scorer that says it needs a file: no embedded model does."""
 
 
 def hifidata(*args: object, code: str = "") -> subprocess.CompletedProcess[str]:
-    start = ["-c", code] if code else ["-m", "hifidata.cli"]
+    start = ["-c", code] if code else ["-m", "hifidata"]
     command = [sys.executable, *start, *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=PROJECT_ROOT)
 
@@ -234,7 +234,7 @@ def test_all_that_tddfa_reads_is_pulled_or_made_by_one_command_and_fits_a_face(
     mirror: FileHost, cache: Path, assets: Path, tmp_path: Path
 ) -> None:
     """The checkpoint served here is the known network in the layout of its authors' one, which lies nowhere here."""
-    names = list(backends.FACE3D_MODELS["tddfa"].weights)
+    names = list(registry.FACE3D_MODELS["tddfa"].weights)
     for name in names[2:]:
         mirror.put(path_of(name), (assets / "weights" / "3ddfa" / CATALOGUE[name].file).read_bytes())
     checkpoint = save(tmp_path / "x.pth", known_network_in_the_layout(assets))
@@ -247,7 +247,7 @@ def test_all_that_tddfa_reads_is_pulled_or_made_by_one_command_and_fits_a_face(
     verified = hifidata("weights", "verify", *names, "--json")
     assert {row["state"] for row in json.loads(verified.stdout)} == {"present"}
     kps_px = np.array([[200, 200], [300, 200], [250, 260], [210, 310], [290, 310]], np.float32)
-    face = backends.load("face3d", "tddfa").fit(np.full((512, 512, 3), 128, np.uint8), kps_px, None)
+    face = registry.load("face3d", "tddfa").fit(np.full((512, 512, 3), 128, np.uint8), kps_px, None)
     assert np.isfinite(face.shape).all()
 
 
@@ -257,7 +257,7 @@ def test_a_killed_pull_is_resumed_by_the_same_command(mirror: FileHost, cache: P
     mirror.put(hosted, file.read_bytes(), stall_s=30.0)
     part = cache / f".{file.name}.part"
     with subprocess.Popen(
-        [sys.executable, "-m", "hifidata.cli", "weights", "pull", "scrfd_2.5g"],
+        [sys.executable, "-m", "hifidata", "weights", "pull", "scrfd_2.5g"],
         stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=PROJECT_ROOT, env=dict(os.environ),
     ) as process:  # fmt: skip
         deadline = time.monotonic() + 30

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from hifidata.errors import HifiError
+from hifidata.core.errors import HifiError
 
 Answer = dict[str, Any]
 """A JSON object as a provider sent it; nothing in it is to be trusted, not even its types."""

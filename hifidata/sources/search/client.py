@@ -18,8 +18,8 @@ import requests
 import urllib3
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from hifidata.fetch.config import FetchSettings
 from hifidata.fetch.headers import retry_after_s
-from hifidata.fetch.settings import FetchSettings
 from hifidata.sources.search.base import Answer, SearchFailure
 from hifidata.sources.search.fields import mapping, text
 

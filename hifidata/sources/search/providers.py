@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from hifidata.errors import RecipeError, SourceError
-from hifidata.fetch.settings import FetchSettings
+from hifidata.core.errors import RecipeError, SourceError
+from hifidata.fetch.config import FetchSettings
 from hifidata.sources.search import brave, google, openverse, serpapi, wikimedia_commons
 from hifidata.sources.search.base import Hit, Search
 from hifidata.sources.search.client import Endpoint, SearchClient

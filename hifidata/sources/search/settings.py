@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from hifidata.section import Section
+from hifidata.core.base_config import Section
 
 ProviderName = Literal["wikimedia_commons", "openverse", "brave", "google", "serpapi"]
 KeyName = Literal["OPENVERSE_TOKEN", "BRAVE_API_KEY", "GOOGLE_API_KEY", "GOOGLE_CSE_ID", "SERPAPI_API_KEY"]

@@ -11,28 +11,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hifidata.backends import load
-from hifidata.backends.base import F32, RgbU8
-from hifidata.backends.selfie_matting import SelfieMatting
+from hifidata.config.recipe import load_recipe
 from hifidata.image.align import TEMPLATE_PX as HIFIDATAS_TEMPLATE_PX
 from hifidata.image.align import norm_crop
-from hifidata.recipe import load_recipe
-from hifidata.run.engine import RunOptions, run
+from hifidata.models.matting.selfie import SelfieMatting
+from hifidata.models.protocols import F32, RgbU8
+from hifidata.models.registry import load
+from hifidata.run.run import RunOptions, run
 from hifimodel.data.sample import Sample, parse_sample
 from hifimodel.data.shards import find_shards, read_identities
-from hifimodel.face_chip import TEMPLATE_PX, align_face
-from hifimodel.references import Preparation, prepare_reference, read_photo
+from hifimodel.faces.face_chip import TEMPLATE_PX, align_face
+from hifimodel.faces.photo import Preparation, prepare_reference, read_photo
 from tests.conftest import PROJECT_ROOT
-from tests.hifimodel.faces.conftest import Portrait
-from tests.hifimodel.faces.test_references import MATTING_FILE
+from tests.factories.photos import Portrait
+from tests.hifimodel.faces.test_photo import MATTING_FILE
 
 torch = pytest.importorskip("torch")
 
-from hifimodel.alignment import align_faces  # noqa: E402
 from hifimodel.data.config import Counts, DataConfig  # noqa: E402
 from hifimodel.data.group import make_reference  # noqa: E402
-from hifimodel.embedder import FaceEmbedder, load_embedder  # noqa: E402
-from hifimodel.identity import load_identity  # noqa: E402
+from hifimodel.faces.recogniser import load_identity  # noqa: E402
+from hifimodel.losses.align import align_faces  # noqa: E402
+from hifimodel.nets.embedder import FaceEmbedder, load_embedder  # noqa: E402
 
 PHOTOS = ("stock-emotions-a-[1258].jpg", "stock-emotions-b-[248].jpg", "person-vlado.jpg")
 SETTINGS = (

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from hifidata.fetch.settings import FetchSettings
-from hifidata.schema import Candidate
+from hifidata.core.schema import Candidate
+from hifidata.fetch.config import FetchSettings
 from hifidata.sources.names import NamesSource
 from hifidata.sources.search.settings import SearchSettings
 from tests.servers.search import DIALECTS, KEY, SearchServer

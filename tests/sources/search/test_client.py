@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hifidata.schema import Candidate
+from hifidata.core.schema import Candidate
 from tests.servers.search import KEY, Reply, SearchServer, as_json, picture
 from tests.sources.search.conftest import MakeSource, candidates
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from hifidata.errors import RecipeError, SourceError
-from hifidata.fetch.settings import FetchSettings
-from hifidata.recipe import load_recipe
+from hifidata.config.recipe import load_recipe
+from hifidata.core.errors import RecipeError, SourceError
+from hifidata.fetch.config import FetchSettings
 from hifidata.run.plan import open_remote
 from hifidata.sources.names import NamesSource
 from hifidata.sources.search.providers import PROVIDERS

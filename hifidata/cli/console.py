@@ -1,0 +1,236 @@
+"""What a person sees in the terminal: live progress, tables, JSON. Data goes to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from hifidata.run.run import Progress as RunProgress
+
+PLAIN_INTERVAL_S = 30.0
+
+PIPE_WIDTH = 2000
+"""Columns of a pipe or a file: wide enough never to fold a path that a script will read."""
+
+CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+"""A name must not move the cursor or colour the terminal of whoever inspects it."""
+
+_COLOURS = re.compile(r"\x1b\[[\d;]*m")
+
+out = Console(
+    soft_wrap=True, highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH
+)
+err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
+def write_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def write_json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
+    """One JSON object per line on stdout."""
+    for row in rows:
+        sys.stdout.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Iterable[str] = ()) -> None:
+    """A table on stdout; columns named in ``right`` hold numbers."""
+    shown = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        shown.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text("" if value is None else _plain(value)) for value in row))
+    out.print(shown, soft_wrap=False)
+
+
+def error(message: str) -> None:
+    """``error: ...`` on stderr; what it quotes from servers and files is made harmless."""
+    lines = (line.translate(CONTROL_CHARACTERS) for line in message.split("\n"))
+    err.print("error: " + "\n".join(lines))
+
+
+def job_log(text: str) -> None:
+    """What a job on a cluster prints, on stderr as it comes, without colours."""
+    lines = (_plain(_COLOURS.sub("", line.expandtabs())) for line in text.splitlines())
+    sys.stderr.write("".join(f"{line}\n" for line in lines))
+
+
+def _plain(value: Any) -> str:
+    text = f"{value:.3g}" if isinstance(value, float) else str(value)
+    return text.translate(CONTROL_CHARACTERS)
+
+
+class RunDisplay(AbstractContextManager["RunDisplay"]):
+    """Progress of a run: a live line on a terminal, a plain line every 30 s elsewhere.
+
+    Attributes:
+        downloads: shows what is fetched before the run.
+    """
+
+    def __init__(self) -> None:
+        self.downloads = DownloadDisplay()
+        self._began = self._last_line = time.monotonic()
+        self._task: TaskID | None = None
+        self._live = (
+            Progress(
+                TextColumn("{task.fields[text]}"),
+                BarColumn(bar_width=None),  # what the words leave: on 80 columns the time to go matters more
+                console=err,
+                transient=True,
+                expand=True,
+            )
+            if err.is_terminal
+            else None
+        )
+
+    def __enter__(self) -> RunDisplay:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.downloads.stop()
+        if self._live:
+            self._live.stop()
+
+    def update(self, progress: RunProgress) -> None:
+        """Shows where the run stands."""
+        now = time.monotonic()
+        text = self._line(progress, now - self._began)
+        if self._live is None:
+            if progress.done_identities == 0 or now - self._last_line >= PLAIN_INTERVAL_S:
+                self._last_line = now
+                err.print(text)
+            return
+        if self._task is None:
+            self.downloads.stop()  # a terminal has room for one live display
+            self._live.start()
+            self._task = self._live.add_task("", total=1.0, text=text)
+        self._live.update(self._task, completed=_share_done(progress), text=text)
+
+    @staticmethod
+    def _line(progress: RunProgress, seconds: float) -> str:
+        """What matters least comes last, where a narrow terminal cuts."""
+        done, n_images = progress.done_images, "?" if progress.n_images is None else progress.n_images
+        head = f"identities {progress.done_identities}/{progress.n_identities}  images {done}/{n_images}"
+        tail = f"  {progress.resumed_identities} identities done before" if progress.resumed_identities else ""
+        if not done:
+            return f"{head}  loading models{tail}"
+        eta_s = round(seconds * (1 / _share_done(progress) - 1))
+        clock = f"{eta_s // 3600:02d}:{eta_s // 60 % 60:02d}:{eta_s % 60:02d}"
+        rate = done / max(seconds, 1e-6)
+        return f"{head}  kept {progress.kept / done:.0%}  eta {clock}  {rate:.1f} images/s{tail}"
+
+
+def _share_done(progress: RunProgress) -> float:
+    """By images, or by people where nobody knows yet how many images there are."""
+    if progress.n_images is None:
+        return progress.done_identities / max(progress.n_identities, 1)
+    return progress.done_images / max(progress.n_images, 1)
+
+
+class DownloadDisplay(AbstractContextManager["DownloadDisplay"]):
+    """Progress of downloads on stderr: a bar per file on a terminal, elsewhere a line when one begins and every 30 s."""
+
+    def __init__(self) -> None:
+        self._name, self._last_line = "", 0.0
+        self._task: TaskID | None = None
+        self._live: Progress | None = None
+
+    def __enter__(self) -> DownloadDisplay:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Leaves the terminal to the next display."""
+        if self._live:
+            self._live.stop()
+            self._live = self._task = None
+
+    def update(self, name: str, n_bytes: int, total: int | None) -> None:
+        """Shows how much of a file has arrived."""
+        is_new, self._name = name != self._name, name
+        if err.is_terminal:
+            self._draw(name, n_bytes, total, is_new)
+        elif is_new or time.monotonic() - self._last_line >= PLAIN_INTERVAL_S:
+            self._last_line = time.monotonic()
+            err.print(f"{name}: {n_bytes / 1e6:.1f} MB" + (f" of {total / 1e6:.1f} MB" if total else ""))
+
+    def _draw(self, name: str, n_bytes: int, total: int | None, is_new: bool) -> None:
+        if self._live is None:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                DownloadColumn(),
+                TimeRemainingColumn(),
+            )
+            self._live = Progress(*columns, console=err)
+            self._live.start()
+        if is_new or self._task is None:
+            self._task = self._live.add_task(Text(name.translate(CONTROL_CHARACTERS)).plain, total=total)
+        self._live.update(self._task, completed=n_bytes, total=total)
+
+
+def closing_table(dataset: Mapping[str, Any]) -> None:
+    """Stage x (in, kept, dropped, failed, ms per image) on stdout."""
+    rows = [
+        (s["stage"], s["in"], s["kept"], s["dropped"], s["failed"], s["ms_per_image"]) if s["ran"]
+        else (s["stage"], "not run", None, None, None, None)
+        for s in dataset["stages"]
+    ]  # fmt: skip
+    numbers = ("in", "kept", "dropped", "failed", "ms/image")
+    table(f"{dataset['name']}: stages", ("stage", *numbers), rows, right=numbers)
+    counts = dataset["counts"]
+    out.print(
+        f"{counts['candidates']} candidates = {counts['kept']} kept + {counts['dropped']} dropped + {counts['failed']} failed; "
+        f"{counts['identities_kept']} of {counts['identities']} identities kept"
+    )
+
+
+def caption_line(dataset: Mapping[str, Any]) -> None:
+    """How many captions are not the model's, on stderr; nothing where all are."""
+    problems: Mapping[str, int] = dataset.get("caption_stand_ins") or {}
+    if problems:
+        words = ", ".join(f"{name} {n}" for name, n in sorted(problems.items()))
+        err.print(f"captions: {sum(problems.values())} of {dataset['counts']['kept']} are stand-ins ({words})")
+
+
+def over_budget(dataset: Mapping[str, Any], max_share: float, n_caption_faults: int, out_dir: Path) -> None:
+    """Which failures were more than the recipe allows, and what to do, on stderr."""
+    counts = dataset["counts"]
+    if counts["failed"] > max_share * counts["candidates"]:
+        err.print(
+            f"over the failure budget: {counts['failed']} of {counts['candidates']} candidates failed, the recipe allows "
+            f"{max_share:.0%}; see `hifidata failures {out_dir}`"
+        )
+    if n_caption_faults > max_share * counts["kept"]:
+        err.print(
+            f"over the failure budget: the captioner gave nothing usable for {n_caption_faults} of {counts['kept']} kept "
+            f"pictures, the recipe allows {max_share:.0%} (`hifidata failures {out_dir} --captions` says why); mend it "
+            "and run the same command with --retry failed"
+        )

@@ -1,0 +1,287 @@
+"""The recipe's sections, in the order of the file: what each key means, its unit and its default.
+
+Every section is a frozen pydantic model that refuses unknown keys. Units are in the names. Defaults are the paper's
+(section 3.4) where the number does not depend on a model; where it does, the default belongs to the embedded models and
+its origin is written beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import Field
+
+from hifidata.core.base_config import Section
+from hifidata.fetch.config import FetchSettings
+from hifidata.image.decode import Limits
+from hifidata.models.settings import (
+    CaptionSettings,
+    FileSettings,
+    ModelSettings,
+    OcclusionModelSettings,
+    RecogniserSettings,
+)
+from hifidata.sources.search.settings import SearchSettings
+from hifidata.sources.url_table.columns import Columns, TableFormat
+
+
+class FolderSource(Section):
+    """A folder with one sub-folder per person; VGGFace2-HQ has the same shape."""
+
+    kind: Literal["folder"]
+    path: str = Field("", description="the folder; relative paths start at the working directory")
+    licence: str | None = Field(None, description="recorded for every picture")
+    already_restored: bool = Field(False, description="faces went through a restorer before; refuses restore.model")
+
+
+class ShardsSource(Section):
+    """WebDataset shards of jpg/png + json: our own, or any with an identity field."""
+
+    kind: Literal["shards"]
+    path: str = Field("", description="a tar, a folder of tars, or a glob pattern")
+    identity_field: str = Field("identity_id", description="key of the sample's json that names the person")
+    licence: str | None = None
+    already_restored: bool = Field(False, description="faces went through a restorer before; refuses restore.model")
+
+
+class UrlTableSource(Section):
+    """A table with one URL per row."""
+
+    kind: Literal["url_table"]
+    path: str = Field("", description="the table; relative paths start at the working directory")
+    format: TableFormat | None = Field(None, description="null: as its name ends; all but parquet may be gzipped")
+    columns: Columns
+    licence: str | None = Field(None, description="recorded where a row names none")
+
+
+class ImdbFaceSource(Section):
+    """The list of URLs that IMDb-Face is published as."""
+
+    kind: Literal["imdb_face"]
+    path: str = Field("", description="IMDb-Face.csv, gzipped or not")
+    licence: str | None = Field(None, description="recorded for every picture; the list names none")
+
+
+class NamesSource(SearchSettings):
+    """People's names; search providers find pictures of each on the web."""
+
+    kind: Literal["names"]
+
+
+SOURCE_KINDS: Mapping[str, type[Section]] = {
+    "folder": FolderSource, "shards": ShardsSource, "url_table": UrlTableSource, "imdb_face": ImdbFaceSource,
+    "names": NamesSource,
+}  # fmt: skip
+Source = Annotated[
+    Union[FolderSource, ShardsSource, UrlTableSource, ImdbFaceSource, NamesSource],  # noqa: UP007
+    Field(discriminator="kind"),
+]
+
+
+class Fetch(FetchSettings):
+    """How pictures are fetched, for sources that list URLs."""
+
+    keep_originals: bool = Field(
+        False, description="keep the bytes in OUT/originals/; without them, other settings later mean crawling again"
+    )
+    max_waiting: int = Field(
+        5000,
+        ge=1,
+        description="URLs of people begun and not yet taken by a worker, or not yet committed where bytes go",
+    )
+
+
+class Intake(Section):
+    """Which bytes count as a picture."""
+
+    max_bytes: int = Field(32 * 2**20, gt=0)
+    max_pixels: int = Field(50_000_000, gt=0, description="checked in the header, before decoding")
+    min_side_px: int = Field(64, ge=1)
+    max_aspect: float = Field(8.0, ge=1)
+    formats: tuple[Literal["jpeg", "png", "webp", "bmp", "gif", "avif"], ...] = (
+        "jpeg", "png", "webp", "bmp", "gif", "avif",
+    )  # fmt: skip
+    animated: Literal["first", "drop"] = Field("first", description="animated and multi-picture files")
+
+    @property
+    def limits(self) -> Limits:
+        """The same numbers for the decoder."""
+        return Limits(**self.model_dump())
+
+
+class Detect(FileSettings):
+    """Exactly one face that counts."""
+
+    model: str = "dlib_hog"
+    min_score: float = Field(
+        0.0, description="faces below it are ignored, on the detector's own scale; each has a cut of its own besides"
+    )
+    other_face_min_area_ratio: float = Field(
+        0.25, ge=0, le=1, description="another face counts from this share of the main face's area on; the paper: 0.0"
+    )
+    min_face_inside: float = Field(0.9, ge=0, le=1, description="share of the face box inside the picture")
+    min_listed_iou: float = Field(
+        0.3, ge=0, le=1, description="overlap with the face box of the list, where it has one (imdb_face)"
+    )
+    reduced_decode: bool = Field(
+        False,
+        description="look at large JPEGs decoded at 1/2 to 1/8, and decode whole only what passes; pays from about 4000 px "
+        "on: five-point detectors where three pictures in five are dropped, dlib_hog at any share (docs/performance.md). "
+        "Where intake and detect are in different groups, intake decodes whole, and it never pays",
+    )
+
+
+class Crop(Section):
+    """A square around the face."""
+
+    side_over_face: float = Field(2.4, gt=1, description="side of the square over the face box's longer side")
+    centre_up: float = Field(0.15, ge=-1, le=1, description="moves the square up by this share of the face box's side")
+    min_face_share: float = Field(0.10, ge=0, le=1, description="paper: more than 10 % of the crop")
+    min_side_px: int = Field(256, ge=1, description="paper: smaller pictures are dropped")
+    output_px: int = Field(1024, ge=64, le=4096, description="paper: 1024 x 1024")
+    pad: bool = Field(False, description="let the square leave the picture instead of moving or shrinking it")
+
+
+class Quality(FileSettings):
+    """Face quality, 0 to 1."""
+
+    model: str | None = "iso29794"
+    min_score: float | None = Field(
+        None, ge=0, le=1, description="null: the model's own default; the paper's 0.45 is FQA's"
+    )
+
+
+class Watermark(ModelSettings):
+    """Text on the face."""
+
+    model: str | None = "rapidocr"
+    max_text_overlap: float = Field(0.01, ge=0, le=1, description="share of the face (the oval in its box) under text")
+    min_text_score: float | None = Field(
+        None, ge=0, le=1, description="certainty below which a line is no text; null: the model's own default"
+    )
+    min_characters: int = Field(2, ge=1, description="of a line that was read; others count whatever their length")
+
+
+class Occlusion(OcclusionModelSettings):
+    """Hands, microphones and other things before the face. No embedded model."""
+
+    model: str | None = None
+    terms: tuple[str, ...] = Field(
+        ("hand", "finger", "microphone", "phone", "smartphone", "cellphone", "cup", "mask"),
+        description="words of a description that drop the picture, matched whole, in singular or plural",
+    )
+    min_score: float | None = Field(
+        None, ge=0, le=1, description="where the model gives a confidence; null: the model's own"
+    )
+
+
+class Restore(Section):
+    """Face restoration. No embedded model. What it does to the face is judged by ``verify.model``."""
+
+    model: str | None = None
+    min_cosine: float = Field(
+        0.85, ge=-1, le=1, description="of the face before and after, below it the unrestored picture stays"
+    )
+
+
+class Matting(Section):
+    """The person's outline beside the picture, for training that removes backgrounds. No embedded model."""
+
+    model: str | None = None
+
+
+class Dedup(Section):
+    """Near-duplicates inside one identity; the best one stays."""
+
+    enabled: bool = True
+    max_distance_bits: int = Field(6, ge=0, le=64, description="of 64 perceptual hash bits")
+
+
+class Verify(RecogniserSettings):
+    """k-means per identity: the largest cluster's centre is the person."""
+
+    model: str | None = "dlib_resnet"
+    k: int | None = Field(None, ge=1, description="null: the embedder's own default")
+    min_similarity: float | None = Field(
+        None, ge=-1, le=1, description="null: the embedder's own; the paper's 0.7 is InsightFace's"
+    )
+    min_images: int = Field(5, ge=1, description="paper: 1 target and 4 references")
+
+
+class Face3D(Section):
+    """Shape, expression, pose and camera of a 3D face model. No embedded model."""
+
+    model: str | None = Field(None, description="tddfa, or mesh: 468 points, no expression of their own")
+
+
+class Landmarks(Section):
+    """68 points in the pixels of the written picture."""
+
+    model: Literal["detector", "face3d"] | None = Field(
+        "detector",
+        description="face3d: the 3D model's points, for detectors that give five; null: none, and no training on them",
+    )
+
+
+class Attributes(Section):
+    """Gender and age."""
+
+    gender_from_name: bool = Field(
+        True, description="guess from the person's first name; off for ids that are no names"
+    )
+    model: str | None = Field(None, description="gender where the name does not tell, and age: genderage")
+
+
+class Caption(CaptionSettings):
+    """The sample's text."""
+
+
+class Output(Section):
+    """How the dataset is written."""
+
+    layout: Literal["identity", "packed"] = Field(
+        "identity", description="one shard per person, or whole people packed"
+    )
+    max_shard_bytes: int = Field(1_000_000_000, gt=0, description="for the packed layout")
+    jpeg_quality: int = Field(95, ge=50, le=100)
+    thumbnail_px: int = Field(160, ge=0, le=512, description="pictures of the report; 0: none")
+
+
+class Weights(Section):
+    """Where model files come from; never changes what comes out."""
+
+    folder: str | None = Field(None, description="used as it is, offline; null: HIFI_WEIGHTS, then the user's cache")
+    download: bool = Field(False, description="fetch what is missing before the run; false: refuse to start without it")
+
+
+class Failures(Section):
+    """The failure budget: over it, the run ends with exit code 3."""
+
+    max_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="failed over all candidates; and captions that a server or its model failed to give, over what is kept",
+    )
+
+
+class Group(Section):
+    """Worker group: a run of consecutive stages that share processes and resources."""
+
+    name: str
+    stages: tuple[str, ...]
+    num_cpus: float = Field(1, ge=0)
+    num_gpus: float = Field(0, ge=0)
+    min_workers: int = Field(1, ge=1)
+    max_workers: int | None = Field(None, ge=1, description="null: as many as the machine or cluster has room for")
+    runtime_env: dict[str, Any] = Field(default_factory=dict, description="Ray runtime_env for packages of its own")
+
+
+class Executor(Section):
+    """Where the stages run; never changes what comes out."""
+
+    kind: Literal["ray", "local"] = "ray"
+    workers: int | None = Field(None, ge=1, description="limit for every group; null: no limit")
+    use_gpus: bool = Field(True, description="false: groups run without the GPUs they list")
+    object_store_bytes: int = Field(300_000_000, ge=80_000_000, description="only where this run starts Ray itself")

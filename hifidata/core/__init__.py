@@ -1,0 +1,1 @@
+"""What every other package shares: schema, errors, base of configs, atomic files. Imports nothing of ours."""

@@ -1,0 +1,205 @@
+"""The address guard: which URLs may be asked for, and which addresses may be connected to.
+
+A URL is judged by its text, every answer of the DNS by its addresses, and once more every socket by the address that it
+is about to connect to. The last check is the one that holds whatever happened before it: redirects, names that resolve
+differently the second time, and spellings that only the C library takes for an address all end there.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
+
+from yarl import URL
+
+from hifidata.core.schema import Reason
+from hifidata.fetch.result import FetchFailure
+
+Address = IPv4Address | IPv6Address
+
+_MAX_URL_CHARS = 8192
+_LABEL = re.compile(r"[a-z0-9_-]{1,63}")  # real blogs have labels that start or end with a hyphen
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_CONTROL = re.compile(r"[\x00-\x20\x7f\\]")
+
+_V4_NOT_PUBLIC = tuple(
+    IPv4Network(text)
+    for text in (
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+        "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
+        "224.0.0.0/4", "240.0.0.0/4",
+        "168.63.129.16/32",  # a cloud's host agent behind an address that is formally public
+    )
+)  # fmt: skip
+"""Source: IANA IPv4 special-purpose registry. A table of our own: ``is_global`` changed between Python versions."""
+
+_V6_PUBLIC = IPv6Network("2000::/3")
+_V6_NOT_PUBLIC = tuple(
+    IPv6Network(text)
+    for text in (
+        "2001::/23",  # Teredo, benchmarking, ORCHID and other protocol assignments
+        "2001:db8::/32", "3fff::/20",  # documentation
+        "2002::/16",  # 6to4: carries any IPv4 address
+    )
+)  # fmt: skip
+_NAT64 = IPv6Network("64:ff9b::/96")
+
+
+@dataclass(frozen=True)
+class ParsedUrl:
+    """A URL whose text passed the guard.
+
+    Attributes:
+        url: normalised; exactly what the client requests.
+        host: lower case ASCII, without a trailing dot: the key of politeness.
+    """
+
+    url: URL
+    host: str
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port: the key of robots.txt."""
+        return f"{self.url.scheme}://{self.url.host_port_subcomponent}"
+
+
+class BlockedAddressError(OSError):
+    """An address that must not be connected to; an OSError so that connecting code treats it as a failed connection."""
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address belongs to the open internet.
+
+    IPv6 forms that carry an IPv4 address are refused, except NAT64's well-known prefix (networks without IPv4 reach
+    everything through it): there the carried address is judged.
+    """
+    if isinstance(address, IPv4Address):
+        return not any(address in network for network in _V4_NOT_PUBLIC)
+    if address in _NAT64:
+        return is_public(IPv4Address(int(address) & 0xFFFFFFFF))
+    return address in _V6_PUBLIC and not any(address in network for network in _V6_NOT_PUBLIC)
+
+
+class Guard:
+    """Judges URLs and addresses.
+
+    Args:
+        allow_private: addresses and networks that may be reached although they are not public.
+        open_web: whether public addresses may be reached.
+    """
+
+    def __init__(self, allow_private: tuple[str, ...] = (), *, open_web: bool = True) -> None:
+        self._allowed = tuple(ip_network(text) for text in allow_private)
+        self._open_web = open_web
+
+    def check_url(self, text: str) -> ParsedUrl:
+        """Parses and judges a URL without any lookup.
+
+        Raises:
+            FetchFailure: ``bad_scheme``, ``bad_url``, or ``blocked_address`` where the host is an address.
+        """
+        url = _parse(text)
+        if url.user is not None or url.password is not None:
+            raise FetchFailure(Reason.BAD_URL, "the URL carries credentials; remove them")
+        if not _is_web_port(url.port):
+            raise FetchFailure(Reason.BAD_URL, f"port {url.port}: expected 80, 443 or 1024 to 65535")
+        host = (url.raw_host or "").lower()
+        if host.endswith("."):
+            host = host[:-1]
+        self._check_host(host)
+        return ParsedUrl(url.with_fragment(None), host)
+
+    def follow(self, current: ParsedUrl, location: str) -> ParsedUrl:
+        """Judges a redirect's target.
+
+        Raises:
+            FetchFailure: as ``check_url``, ``bad_redirect`` in place of ``bad_url``; ``tls_downgrade``.
+        """
+        try:
+            target = self.check_url(str(current.url.join(_url(location))))
+        except ValueError as error:
+            message = f"redirect to {location[:80]!a}, which is not a URL"
+            raise FetchFailure(Reason.BAD_REDIRECT, message) from error
+        except FetchFailure as failure:
+            reason = Reason.BAD_REDIRECT if failure.reason is Reason.BAD_URL else failure.reason
+            raise FetchFailure(reason, f"redirect: {failure.message}") from failure
+        if current.url.scheme == "https" and target.url.scheme == "http":
+            raise FetchFailure(Reason.TLS_DOWNGRADE, f"{current.host} redirects from https to http")
+        return target
+
+    def _check_host(self, host: str) -> None:
+        labels = host.split(".")
+        if ":" in host or _NUMBER.fullmatch(labels[-1]):
+            self.check_address(host)
+        elif len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+            raise FetchFailure(Reason.BAD_URL, f"host {host[:80]!a} is not a valid name")
+
+    def check_address(self, text: str) -> None:
+        """Judges an address in the one canonical spelling.
+
+        Raises:
+            FetchFailure: ``blocked_address``.
+        """
+        try:
+            address = ip_address(text.partition("%")[0])
+        except ValueError as error:
+            message = f"host {text[:80]!a} is a number but not an address in its usual spelling"
+            raise FetchFailure(Reason.BLOCKED_ADDRESS, message) from error
+        if "%" in text:
+            raise FetchFailure(Reason.BLOCKED_ADDRESS, f"{text[:80]!a} names a network interface of this machine")
+        if any(address in network for network in self._allowed):
+            return
+        if not is_public(address):
+            message = f"{address} is not a public address; fetch.allow_private can name exceptions"
+            raise FetchFailure(Reason.BLOCKED_ADDRESS, message)
+        if not self._open_web:
+            message = f"{address} is public and fetch.contact is empty; set it to crawl the open web"
+            raise FetchFailure(Reason.BLOCKED_ADDRESS, message)
+
+    def open_socket(self, addr_info: tuple[Any, ...]) -> socket.socket:
+        """Makes the socket for one connection attempt; ``addr_info`` as ``socket.getaddrinfo`` gives it.
+
+        Raises:
+            BlockedAddressError: the address must not be connected to.
+        """
+        family, kind, protocol, _, sockaddr = addr_info
+        try:
+            self.check_address(sockaddr[0])
+        except FetchFailure as failure:
+            raise BlockedAddressError(failure.message) from failure
+        return socket.socket(family, kind, protocol)
+
+
+def _parse(text: str) -> URL:
+    """Strips the blanks around a URL; anything below a blank inside its authority is a trick, not a typing error."""
+    text = text.strip()
+    scheme, colon, rest = text.partition(":")
+    if not colon or len(text) > _MAX_URL_CHARS:
+        raise FetchFailure(Reason.BAD_URL, f"expected an absolute URL of at most {_MAX_URL_CHARS} characters")
+    if scheme.lower() not in ("http", "https"):
+        raise FetchFailure(Reason.BAD_SCHEME, f"scheme {scheme[:20]!a}: only http and https are fetched")
+    authority = re.split(r"[/?#]", rest[2:], maxsplit=1)[0]
+    if not rest.startswith("//") or _CONTROL.search(authority):
+        raise FetchFailure(Reason.BAD_URL, "expected scheme://host/path without blanks or backslashes in the host")
+    try:
+        return _url(text)
+    except ValueError as error:
+        raise FetchFailure(Reason.BAD_URL, f"not a URL: {ascii(str(error))[:200]}") from error
+
+
+def _url(text: str) -> URL:
+    """Raises ValueError, and nothing else, where the text is no URL."""
+    try:
+        url = URL(text)
+        _ = url.host  # decoded only now: a broken xn-- label would otherwise go off inside the client
+    except IndexError as error:  # yarl 1.25 on "http://@]"
+        raise ValueError("misplaced brackets") from error
+    return url
+
+
+def _is_web_port(port: int | None) -> bool:
+    """Other ports below 1024 belong to other services: mail, shells, name servers."""
+    return port in (80, 443) or (port is not None and port >= 1024)

@@ -1,0 +1,1 @@
+"""Image headers, read before any pixel is decoded."""

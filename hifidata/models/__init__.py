@@ -1,0 +1,1 @@
+"""The models behind the stages; the only package that imports model libraries."""

@@ -1,0 +1,1 @@
+"""Gender and age estimators."""

@@ -1,0 +1,68 @@
+"""Captions from a vision-language model in this process: any of transformers' image-text-to-text models with a chat template.
+
+Slower than a server that batches over all workers (``openai``), but it needs nothing beside it.
+
+Source: paper, section 3.4, with another model than its Yi-Vision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from hifidata.core.errors import ModelError, WeightsError
+from hifidata.image.crop import reduced
+from hifidata.models.caption.cleaning import description_of
+from hifidata.models.protocols import Description, RgbU8
+from hifidata.models.runtime.transformers import LookAndWrite, one_line
+from hifidata.models.settings import CaptionSettings
+
+
+class VlmCaptioner:
+    """Describes portraits in batches.
+
+    Args:
+        folder: the model.
+        settings: the recipe's caption section.
+
+    Raises:
+        UsageError: torch or transformers is not installed.
+        WeightsError: the folder holds no such model, or one without a chat template.
+    """
+
+    def __init__(self, folder: Path, settings: CaptionSettings) -> None:
+        self._vlm = LookAndWrite(folder, "caption")
+        if not getattr(self._vlm.processor, "chat_template", None):
+            raise WeightsError(
+                f"{folder}: has no chat template; captions need a model that was tuned to follow instructions"
+            )
+        self._settings = settings
+        self.name = f"vlm/{folder.name}"
+        self.batch_size = settings.batch_size
+
+    def describe(self, portraits: Sequence[RgbU8]) -> list[Description]:
+        """One description per portrait, all in one batch.
+
+        Args:
+            portraits: (H, W, 3) uint8 sRGB each.
+
+        Raises:
+            ModelError: the model broke, or will not take the picture.
+        """
+        settings = self._settings
+        chats = [self._chat(Image.fromarray(reduced(portrait, settings.image_px))) for portrait in portraits]
+        try:
+            inputs = self._vlm.processor.apply_chat_template(
+                chats, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt", padding=True
+            )
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            raise ModelError(f"{self.name}: its processor refused a batch: {one_line(error)}") from error
+        written = self._vlm.write(inputs, settings.max_tokens)
+        return [description_of(answer.text, answer.was_cut, settings.max_characters) for answer in written]
+
+    def _chat(self, image: Image.Image) -> list[dict[str, Any]]:
+        content = [{"type": "image", "image": image}, {"type": "text", "text": self._settings.prompt_text}]
+        return [{"role": "user", "content": content}]

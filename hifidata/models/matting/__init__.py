@@ -1,0 +1,1 @@
+"""Portrait matting models."""

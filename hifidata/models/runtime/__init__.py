@@ -1,0 +1,1 @@
+"""How models are run: ONNX Runtime, its devices, transformers."""

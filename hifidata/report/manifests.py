@@ -1,0 +1,69 @@
+"""The dataset folder as this package sees it: manifests are read by column, files are written whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from hifidata.core.errors import DatasetError
+from hifidata.core.schema import IDENTITY_COLUMNS, IMAGE_COLUMNS, arrow_schema
+from hifidata.store.fragments import damage_named
+
+THUMBNAILS_PER_READ = 1024
+"""Thumbnails held at a time while the wanted ones are looked for; bounds memory on a manifest of millions."""
+
+
+@dataclass(frozen=True)
+class Manifests:
+    """Reads the Parquet files of a dataset folder; each is one file or a directory of part files.
+
+    Attributes:
+        dataset_dir: the folder that holds ``manifests/``.
+    """
+
+    dataset_dir: Path
+
+    def path(self, name: str) -> Path:
+        """``manifests/<name>.parquet``."""
+        return self.dataset_dir / "manifests" / f"{name}.parquet"
+
+    def images(self, columns: Sequence[str], where: pc.Expression | None = None) -> pa.Table:
+        """Columns of images.parquet; a column that the file lacks is null. Raises DatasetError without the file."""
+        return self._read("images", arrow_schema(IMAGE_COLUMNS), columns, where)
+
+    def identities(self, columns: Sequence[str], where: pc.Expression | None = None) -> pa.Table:
+        """Columns of identities.parquet, as ``images`` does."""
+        return self._read("identities", arrow_schema(IDENTITY_COLUMNS), columns, where)
+
+    def thumbnails(self, image_ids: Collection[str]) -> dict[str, bytes]:
+        """JPEG bytes by image_id for those of ``image_ids`` that have a thumbnail."""
+        if not self.path("thumbnails").exists():
+            return {}
+        wanted = pa.array(sorted(image_ids), pa.string())
+        found: dict[str, bytes] = {}
+        for part in _parts(self.path("thumbnails")):
+            with damage_named(part), pq.ParquetFile(part, memory_map=True) as file:
+                for batch in file.iter_batches(THUMBNAILS_PER_READ, columns=["image_id", "jpeg"]):
+                    hits = batch.filter(pc.is_in(batch["image_id"], value_set=wanted))
+                    found.update(zip(hits["image_id"].to_pylist(), hits["jpeg"].to_pylist(), strict=True))
+        return {image_id: jpeg for image_id, jpeg in found.items() if jpeg}
+
+    def _read(self, name: str, schema: pa.Schema, columns: Sequence[str], where: pc.Expression | None) -> pa.Table:
+        path = self.path(name)
+        if not path.exists():
+            raise DatasetError(
+                f"{self.dataset_dir}: no manifests/{name}.parquet; expected a dataset folder that `hifidata run` has finished"
+            )
+        parts = [str(part) for part in _parts(path)]
+        with damage_named(path):
+            return ds.dataset(parts, schema=schema, format="parquet").to_table(columns=list(columns), filter=where)
+
+
+def _parts(path: Path) -> list[Path]:
+    return sorted(path.glob("*.parquet")) if path.is_dir() else [path]

@@ -1,0 +1,1 @@
+"""Where identities are processed: this process, or Ray."""

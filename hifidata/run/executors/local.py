@@ -1,0 +1,25 @@
+"""The ``local`` executor: everything in this process, one identity after the other. For debugging; the baseline, too."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Generator
+from contextlib import closing, nullcontext
+from pathlib import Path
+
+from hifidata.config.recipe import STAGE_NAMES, Recipe
+from hifidata.models.runtime.device import gpus_hidden
+from hifidata.run.devices import may_use_gpu
+from hifidata.run.executors.input import feed, open_reader
+from hifidata.run.worker import Outcome, Worker
+
+
+def run_local(recipe: Recipe, pending: Container[str], out: Path) -> Generator[Outcome, None, None]:
+    """Commits the pending identities one after the other and yields what became of each."""
+    without_gpus = nullcontext if may_use_gpu(recipe) else gpus_hidden
+    with without_gpus():
+        worker = Worker(recipe, STAGE_NAMES, open_reader(recipe, out), out)
+    with closing(feed(recipe, pending, out)) as tasks:
+        for task in tasks:
+            with without_gpus():
+                outcome = worker.process(task)
+            yield outcome

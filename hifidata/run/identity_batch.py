@@ -1,0 +1,133 @@
+"""An identity on its way through the worker groups, and its form on the wire.
+
+Between processes travel the original encoded bytes, boxes and numbers, as one Arrow IPC message; never pixels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+
+import pyarrow as pa
+
+from hifidata.core import errors
+from hifidata.core.errors import HifiError, SampleError
+from hifidata.core.schema import IMAGE_COLUMNS, Candidate, IdentityTask, Row, arrow_schema, image_id_of
+from hifidata.stages.base import Sample
+
+TASK_KEY = b"hifidata.task"
+NOTES_KEY = b"hifidata.notes"
+CARRIED_ERRORS = (HifiError, OSError)
+"""What the command line reports in one line; anything else is a bug, and keeps its traceback."""
+MakeSample = Callable[[IdentityTask, Candidate, Row], Sample]
+
+
+@dataclass
+class Parcel:
+    """All candidates of one identity.
+
+    Attributes:
+        task: the identity and its candidates.
+        samples: one per candidate, in source order.
+        seconds: time per stage so far.
+        entered: images that entered each stage so far.
+        providers: what ONNX Runtime computed on, by stage.
+    """
+
+    task: IdentityTask
+    samples: list[Sample]
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    entered: Counter[str] = field(default_factory=Counter)
+    providers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> list[Row]:
+        """The manifest rows, in source order."""
+        return [sample.row for sample in self.samples]
+
+    @property
+    def alive(self) -> list[Sample]:
+        """Samples that no stage has ended."""
+        return [sample for sample in self.samples if sample.is_alive]
+
+
+def open_parcel(task: IdentityTask, make_sample: MakeSample) -> Parcel:
+    """A parcel in which nothing is measured yet."""
+    return Parcel(task, [make_sample(task, candidate, first_row(task, candidate)) for candidate in task.candidates])
+
+
+def first_row(task: IdentityTask, candidate: Candidate) -> Row:
+    """What is known of a candidate before any stage has seen it."""
+    return {
+        **candidate.facts,
+        "image_id": image_id_of(task.identity_id, candidate.relative_path),
+        "identity_id": task.identity_id,
+        "identity_name": task.identity_name,
+        "source": task.source,
+        "source_uri": candidate.source_uri,
+    }
+
+
+def task_to_bytes(task: IdentityTask) -> bytes:
+    """JSON; the escapes keep file names that are not UTF-8."""
+    return json.dumps(asdict(task)).encode()
+
+
+def task_from_bytes(data: bytes) -> IdentityTask:
+    """The inverse of ``task_to_bytes``."""
+    fields = json.loads(data)
+    return IdentityTask(**{**fields, "candidates": tuple(Candidate(**candidate) for candidate in fields["candidates"])})
+
+
+def parcel_to_bytes(parcel: Parcel) -> bytes:
+    """One Arrow IPC message. Bytes of samples that have ended stay behind: nobody needs them again."""
+    table = pa.Table.from_pylist(parcel.rows, schema=arrow_schema(IMAGE_COLUMNS))
+    wire = {
+        "encoded": [sample.held_encoded if sample.is_alive else None for sample in parcel.samples],
+        "portrait": [sample.portrait_jpeg if sample.is_alive else None for sample in parcel.samples],
+        "thumbnail": [sample.thumbnail for sample in parcel.samples],
+    }
+    extras = [sorted(sample.extras.items()) if sample.is_alive else [] for sample in parcel.samples]
+    table = table.append_column("wire_extras", pa.array(extras, pa.map_(pa.string(), pa.large_binary())))
+    for name, values in wire.items():
+        table = table.append_column(f"wire_{name}", pa.array(values, pa.large_binary()))
+    notes = {"seconds": parcel.seconds, "entered": parcel.entered, "providers": parcel.providers}
+    table = table.replace_schema_metadata({TASK_KEY: task_to_bytes(parcel.task), NOTES_KEY: json.dumps(notes).encode()})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    message: bytes = sink.getvalue().to_pybytes()
+    return message
+
+
+def parcel_from_bytes(data: bytes, make_sample: MakeSample) -> Parcel:
+    """The inverse of ``parcel_to_bytes``."""
+    table = pa.ipc.open_stream(data).read_all()
+    task = task_from_bytes(table.schema.metadata[TASK_KEY])
+    notes = json.loads(table.schema.metadata[NOTES_KEY])
+    samples = []
+    for candidate, row in zip(task.candidates, table.to_pylist(), strict=True):
+        wire = {name: row.pop(f"wire_{name}") for name in ("encoded", "portrait", "thumbnail", "extras")}
+        sample = make_sample(task, candidate, row)
+        sample.held_encoded = wire["encoded"]
+        sample.portrait_jpeg = wire["portrait"]
+        sample.thumbnail = wire["thumbnail"]
+        sample.extras = dict(wire["extras"])
+        samples.append(sample)
+    return Parcel(task, samples, defaultdict(float, notes["seconds"]), Counter(notes["entered"]), notes["providers"])
+
+
+def error_to_bytes(error: Exception) -> bytes:
+    """JSON: the nearest class of ``hifidata.core.errors`` (for an ``OSError`` none), and the message."""
+    known = (kind.__name__ for kind in type(error).__mro__ if vars(errors).get(kind.__name__) is kind)
+    name = "HifiError" if isinstance(error, SampleError) else next(known, "")  # a sample's error never gets here
+    return json.dumps({"error": name, "message": str(error)}).encode()
+
+
+def error_from_bytes(data: bytes) -> HifiError | OSError:
+    """An error with the class and the message that ``error_to_bytes`` was given."""
+    fields = json.loads(data)
+    kind: type[HifiError] | type[OSError] = vars(errors)[fields["error"]] if fields["error"] else OSError
+    return kind(fields["message"])

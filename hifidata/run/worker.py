@@ -1,0 +1,244 @@
+"""What happens to one identity: its stages, in chunks small enough for memory, and its commit."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from hifidata.config.recipe import STAGE_NAMES, Recipe
+from hifidata.core.errors import IntakeError, SampleError, WeightsError
+from hifidata.core.schema import FAILED_REASONS, Candidate, IdentityTask, Reason, Row, Status, canonical
+from hifidata.image.encode import thumbnail_jpeg
+from hifidata.models.runtime import device
+from hifidata.run.devices import onnx_stages
+from hifidata.run.identity_batch import Parcel, open_parcel
+from hifidata.run.plan import is_remote
+from hifidata.run.requirements import explained
+from hifidata.sources.base import Reader
+from hifidata.stages import STAGES
+from hifidata.stages.base import Columns, Sample, Stage
+from hifidata.stages.caption import stand_ins
+from hifidata.stages.detect import Detect
+from hifidata.stages.intake import Intake
+from hifidata.stages.verify import target_embedding
+from hifidata.store.fragments import CommitRecord, identity_row, rows_of_recipe, write_fragment
+from hifidata.store.layout import DatasetFolder
+from hifidata.store.originals import Originals
+from hifidata.store.shards import members_of, write_shard
+from hifidata.weights.search_path import searching
+
+CHUNK_PIXELS = 60_000_000
+"""Pixels held at once, of pictures and their portraits (3 bytes each): one picture at the intake limit, or some dozens."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a committed identity reports to the driver: counters only."""
+
+    identity_id: str
+    n_kept: int
+    n_dropped: int
+    n_failed: int
+
+
+class Worker:
+    """Runs some consecutive stages over identities; models are loaded once, when it is made.
+
+    Args:
+        recipe: the resolved recipe.
+        stage_names: the stages of this worker's group.
+        reader: where bytes are read from.
+        out: the dataset folder the last group commits to.
+    """
+
+    def __init__(self, recipe: Recipe, stage_names: Sequence[str], reader: Reader, out: Path) -> None:
+        cv2.setNumThreads(1)  # workers are processes, one per core: threads inside them only get in each other's way
+        self._recipe = recipe
+        self._reader = reader
+        self._folder = DatasetFolder(out)
+        self._is_last = STAGE_NAMES[-1] in stage_names
+        with searching(recipe.weights.folder):
+            try:
+                self._stages = [stage(recipe) for stage in STAGES if stage.name in stage_names and stage.runs(recipe)]
+            except WeightsError as error:
+                raise explained(error, recipe) from error
+        self._look_px = next((stage.look_px for stage in self._stages if isinstance(stage, Detect)), None)
+        self._providers = dict.fromkeys(onnx_stages(recipe, stage_names), device.here())
+
+    def make_sample(self, task: IdentityTask, candidate: Candidate, row: Row) -> Sample:
+        """A sample that reads its bytes from the source when asked for them."""
+        recipe = self._recipe
+        return Sample(
+            row, lambda: self._reader.read(candidate), recipe.intake.limits, recipe.crop.output_px, self._look_px,
+            recipe.output.jpeg_quality,
+        )  # fmt: skip
+
+    def process(self, task: IdentityTask) -> Outcome:
+        """Everything, for a worker that has all stages."""
+        return self.commit(self.run(self.open(task)))
+
+    def open(self, task: IdentityTask) -> Parcel:
+        """A parcel in which nothing is measured but, where candidates were fetched, what the crawl wrote down."""
+        parcel = open_parcel(task, self.make_sample)
+        if is_remote(self._recipe):
+            parcel.entered["fetch"] = len(parcel.samples)
+            parcel.seconds["fetch"] = sum(row.get("connect_s", 0) + row.get("response_s", 0) for row in parcel.rows)
+        return parcel
+
+    def run(self, parcel: Parcel) -> Parcel:
+        """Runs this worker's stages: image stages chunk by chunk, identity stages over all that is alive."""
+        parcel.providers.update(self._providers)
+        for scope, group in groupby(self._stages, key=lambda stage: stage.scope):
+            stages = list(group)
+            if scope == "image":
+                self._run_image_stages(stages, parcel)
+            else:
+                for stage in stages:
+                    self._apply(stage, parcel.alive, parcel)
+        return parcel
+
+    def _run_image_stages(self, stages: Sequence[Stage], parcel: Parcel) -> None:
+        # Only intake learns how large a picture is; whatever comes later is better off with a whole chunk.
+        first, rest = (stages[:1], stages[1:]) if isinstance(stages[0], Intake) else ((), stages)
+        held: list[Sample] = []
+        pixels = 0
+        for sample in parcel.alive:
+            for stage in first:
+                self._apply(stage, [sample], parcel)
+            held.append(sample)
+            pixels += self._recipe.crop.output_px**2  # the portrait may be larger than the picture it comes from
+            pixels += (sample.row.get("width_px") or 0) * (sample.row.get("height_px") or 0)
+            if pixels >= CHUNK_PIXELS:
+                self._finish_chunk(rest, held, parcel)
+                held, pixels = [], 0
+        self._finish_chunk(rest, held, parcel)
+
+    def _finish_chunk(self, stages: Sequence[Stage], held: Sequence[Sample], parcel: Parcel) -> None:
+        for stage in stages:
+            self._apply(stage, [sample for sample in held if sample.is_alive], parcel)
+        began = time.perf_counter()
+        for sample in held:
+            self._keep_pictures(sample)
+            sample.release(keep_encoded=not self._is_last)
+        parcel.seconds["encode"] += time.perf_counter() - began
+
+    def _keep_pictures(self, sample: Sample) -> None:
+        """Encodes what will be written or shown."""
+        output = self._recipe.output
+        has_crop = sample.row.get("crop_x1_px") is not None
+        if sample.is_alive and has_crop:
+            sample.encode_portrait()
+        is_final = has_crop or not sample.is_alive  # what is alive without a crop gets one in a later group
+        if output.thumbnail_px and sample.has_pixels and sample.thumbnail is None and is_final:
+            sample.thumbnail = thumbnail_jpeg(sample.shown_u8, output.thumbnail_px)
+
+    def _apply(self, stage: Stage, samples: Sequence[Sample], parcel: Parcel) -> None:
+        """Measures, derives and decides one stage for samples that are all alive on entry."""
+        if not samples:
+            return
+        began = time.perf_counter()
+        unknown = self._unremembered(stage, samples, parcel.task) if stage.remembers else samples
+        for start in range(0, len(unknown), stage.batch_size):
+            self._measure(stage, unknown[start : start + stage.batch_size])
+        alive = [sample for sample in samples if sample.is_alive]
+        settings = stage.settings(self._recipe)
+        _fill(alive, stage.derive([sample.row for sample in alive], settings))
+        for sample in alive:
+            verdict = stage.decide(sample.row, settings)
+            if verdict is not None:
+                _end(sample.row, stage.name, verdict.reason, verdict.message)
+                sample.row["score"] = canonical("score", verdict.score)
+                sample.row["threshold"] = canonical("threshold", verdict.threshold)
+        parcel.entered[stage.name] += len(samples)
+        parcel.seconds[stage.name] += time.perf_counter() - began
+
+    def _unremembered(self, stage: Stage, samples: Sequence[Sample], task: IdentityTask) -> list[Sample]:
+        """Fills what an earlier commit of this recipe holds of the same bytes; returns the samples it says nothing of."""
+        identity_id, columns = task.identity_id, ("content_sha256", *stage.remembers)
+        earlier = {
+            row["content_sha256"]: {name: row[name] for name in stage.remembers}
+            for record in (self._folder.earlier_path(identity_id), self._folder.fragment_path(identity_id))
+            for row in rows_of_recipe(record, self._recipe.hash, columns)
+            if stage.still_holds(row)
+        }
+        unknown = []
+        for sample in samples:
+            known = earlier.get(sample.row["content_sha256"])
+            if known is None:
+                unknown.append(sample)
+            else:
+                sample.row |= known
+        return unknown
+
+    def _measure(self, stage: Stage, batch: Sequence[Sample]) -> None:
+        try:
+            _fill(batch, stage.measure(batch))
+        except SampleError as error:
+            if len(batch) == 1:
+                # where detection saw a reduced picture, damage may show when a later stage asks for the whole one
+                name = Intake.name if isinstance(error, IntakeError) else stage.name
+                _end(batch[0].row, name, error.reason, error.message)
+                return
+            for sample in batch:  # one bad picture must not take its neighbours along
+                self._measure(stage, [sample])
+
+    def commit(self, parcel: Parcel) -> Outcome:
+        """Ends every row, writes the shard, then the fragment: the fragment's rename is the commit."""
+        task, kept = parcel.task, parcel.alive
+        path = self._folder.shard_path(task.identity_id, self._recipe.output.layout == "packed")
+        shard = path.relative_to(self._folder.root).as_posix()
+        for number, sample in enumerate(kept):
+            sample.row |= {"status": str(Status.KEPT), "shard": shard, "key": f"{task.identity_id}_{number:04d}"}
+        facts = self._identity_facts(parcel)
+        # From here until the new fragment stands, the identity counts as not done: an old one must not vouch for a new shard.
+        fragment, earlier = self._folder.fragment_path(task.identity_id), self._folder.earlier_path(task.identity_id)
+        if fragment.exists():
+            fragment.replace(earlier)
+        if kept:
+            info = write_shard(
+                path, ((s.row["key"], members_of(s.row, s.portrait_jpeg or b"", s.extras)) for s in kept)
+            )
+            facts |= {"shard": shard, "shard_sha256": info.sha256, "shard_bytes": info.n_bytes}
+        identity = identity_row(parcel.rows, facts)
+        ended = Counter(f"{row['stage']}:{row['status']}" for row in parcel.rows if row.get("stage"))
+        record = CommitRecord(
+            identity, task.fingerprint, self._recipe.hash, dict(parcel.seconds), dict(parcel.entered), dict(ended),
+            stand_ins([sample.row for sample in kept]), parcel.providers,
+        )  # fmt: skip
+        thumbnails = [sample.thumbnail for sample in parcel.samples]
+        write_fragment(fragment, parcel.rows, thumbnails, record)
+        earlier.unlink(missing_ok=True)
+        if is_remote(self._recipe):
+            Originals(self._folder, self._recipe.fetch.keep_originals).forget(task.identity_id)
+        if not kept:  # what an earlier run with other inputs may have left
+            path.unlink(missing_ok=True)
+        return Outcome(task.identity_id, identity["n_kept"], identity["n_dropped"], identity["n_failed"])
+
+    def _identity_facts(self, parcel: Parcel) -> Row:
+        facts: Row = {name: getattr(parcel.task, name) for name in ("identity_id", "identity_name", "source")}
+        members = [row["embedding"] for row in parcel.rows if row.get("cluster") == 0]
+        if members:
+            centre = target_embedding(np.stack([np.asarray(member, np.float32) for member in members]))
+            facts |= {
+                "target_embedding": centre.tolist(),
+                "n_clusters": 1 + max(row["cluster"] for row in parcel.rows if row.get("cluster") is not None),
+            }
+        return facts
+
+
+def _fill(samples: Sequence[Sample], columns: Columns) -> None:
+    for name, values in columns.items():
+        for sample, value in zip(samples, values, strict=True):
+            sample.row[name] = canonical(name, value)
+
+
+def _end(row: Row, stage: str, reason: Reason, message: str | None) -> None:
+    status = Status.FAILED if reason in FAILED_REASONS else Status.DROPPED
+    row |= {"status": str(status), "stage": stage, "reason": str(reason), "message": message}

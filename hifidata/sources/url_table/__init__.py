@@ -1,0 +1,1 @@
+"""Tables of URLs: reading, checking and indexing them."""

@@ -1,0 +1,61 @@
+"""Which columns of a list hold what: the recipe's words for a table of URLs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from hifidata.core.base_config import Section
+
+TableFormat = Literal["csv", "tsv", "jsonl", "parquet"]
+
+
+class FaceColumns(Section):
+    """Where the list says which face is meant, and in what numbers."""
+
+    box: tuple[str, ...] = Field(description="one column with four numbers, or four columns with one each")
+    layout: Literal["xyxy", "xywh"] = Field("xyxy", description="two corners, or the upper left corner and the size")
+    unit: Literal["relative", "pixels"] = Field("relative", description="relative: over the picture's width and height")
+    size: tuple[str, ...] = Field(
+        (), description="of the picture the pixels belong to: one column with two numbers, or two columns"
+    )
+    size_order: Literal["width height", "height width"] = Field("width height", description="which of them comes first")
+
+    @field_validator("box", "size", mode="before")
+    @classmethod
+    def _one_column_is_a_list_too(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _columns_fit_the_unit(self) -> FaceColumns:
+        if len(self.box) not in (1, 4):
+            raise ValueError("box: expected one column or four")
+        if self.unit == "pixels" and len(self.size) not in (1, 2):
+            raise ValueError("size: pixels mean nothing without the picture's size; expected one column or two")
+        if self.unit == "relative" and self.size:
+            raise ValueError("size: relative boxes need none; leave it out, or set unit: pixels")
+        return self
+
+
+class Columns(Section):
+    """The list's columns by what they hold. Columns that are not named here are not read."""
+
+    identity: str = Field(description="who is shown; rows of one person may lie anywhere in the list")
+    url: str = Field(description="the picture's address")
+    name: str | None = Field(None, description="the person's name, where identity is an id; the first row's counts")
+    licence: str | None = None
+    landing_page: str | None = Field(None, description="page that shows the picture")
+    author: str | None = None
+    sha256: str | None = Field(None, description="of the picture's bytes, in hex; a download must match it")
+    face: FaceColumns | None = None
+
+    def named(self) -> Iterator[tuple[str, str]]:
+        """``(key in the recipe, column)`` for every column that is read, in a fixed order."""
+        for key in ("identity", "url", "name", "licence", "landing_page", "author", "sha256"):
+            if (column := getattr(self, key)) is not None:
+                yield key, column
+        if self.face is not None:
+            yield from (("face.box", column) for column in self.face.box)
+            yield from (("face.size", column) for column in self.face.size)

@@ -1,0 +1,259 @@
+"""Rows of a table file, one at a time: CSV, TSV, JSON lines, Parquet; the first three also gzipped.
+
+The csv module reads what pyarrow's reader is too strict for: a bad row has to become one bad row with its line number,
+and must take neither the table nor its neighbours with it.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import gzip
+import io
+import json
+import zlib
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, cast
+
+from hifidata.core.errors import SourceError
+from hifidata.sources.url_table.columns import TableFormat
+
+MAX_LINE_BYTES = 2**20
+MAX_RECORD_LINES = 100
+"""A quoted field may span so many lines; a quote that nobody closed must not swallow the rest of the list."""
+N_SAMPLED_OBJECTS = 1000
+"""JSON lines have no header: what the first so many have not is taken for missing."""
+SUFFIXES: Mapping[str, TableFormat] = {
+    ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
+}  # fmt: skip
+GZIP_MAGIC = b"\x1f\x8b"
+NO_TEXT = {
+    b"PAR1": "Parquet (set source.format: parquet)", b"PK\x03\x04": "a zip or Excel file", b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}  # fmt: skip
+
+
+class TableRow(NamedTuple):
+    """One row.
+
+    Attributes:
+        number: line in the file where it begins, from 1; for Parquet the row, from 1.
+        cells: values in the order of the columns asked for; empty where the row cannot be read.
+        problem: why it cannot be read, otherwise empty.
+    """
+
+    number: int
+    cells: Sequence[Any]
+    problem: str = ""
+
+
+class _Line(NamedTuple):
+    number: int
+    text: str
+    problem: str = ""
+
+
+def format_of(path: Path, named: TableFormat | None) -> TableFormat:
+    """The recipe's format, or the file name's. Raises SourceError where the name says nothing."""
+    if named is not None:
+        return named
+    name = path.name.lower().removesuffix(".gz")
+    for suffix, found in SUFFIXES.items():
+        if name.endswith(suffix):
+            return found
+    raise SourceError(
+        f"source.path: {path}: its name ends in none of {', '.join(SUFFIXES)} (.gz may follow); "
+        "rename it or set source.format"
+    )
+
+
+def read_table(path: Path, kind: TableFormat, columns: Sequence[tuple[str, str]]) -> Iterator[TableRow]:
+    """Every row of the table, in its order; holds a few at a time.
+
+    Args:
+        path: the file.
+        kind: what it is.
+        columns: ``(key in the recipe, column)``; the key is for messages.
+
+    Raises:
+        SourceError: the file is missing, damaged or of another kind, or lacks a column.
+    """
+    try:
+        if kind == "parquet":
+            yield from _parquet_rows(path, columns)
+        else:
+            with _open_text(path) as file:
+                yield from (
+                    _json_rows(path, file, columns)
+                    if kind == "jsonl"
+                    else _csv_rows(path, file, columns, "\t" if kind == "tsv" else ",")
+                )
+    except FileNotFoundError:
+        raise SourceError(f"source.path: {path}: no such file; pass --set source.path=TABLE") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise SourceError(f"source.path: {path}: damaged gzip file: {error}; fetch it again") from error
+    except OSError as error:
+        raise SourceError(f"source.path: {path}: cannot be read: {error.strerror or error}") from error
+
+
+@contextmanager
+def _open_text(path: Path) -> Iterator[BinaryIO]:
+    with open(path, "rb") as file:
+        start = file.peek(4)[:4]
+        for magic, what in NO_TEXT.items():
+            if start.startswith(magic):
+                raise SourceError(f"source.path: {path}: is {what}; expected UTF-8 text")
+        if start.startswith(GZIP_MAGIC):
+            with io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=file)), 2**18) as text:
+                yield text
+        else:
+            yield file
+
+
+def _lines(file: BinaryIO) -> Iterator[_Line]:
+    """Lines without their ends, blank ones too."""
+    number = 0
+    while raw := file.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        if len(raw) > MAX_LINE_BYTES:
+            while raw and not raw.endswith(b"\n"):
+                raw = file.readline(MAX_LINE_BYTES)
+            yield _Line(number, "", f"longer than {MAX_LINE_BYTES} bytes")
+            continue
+        try:
+            text = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError:
+            yield _Line(number, "", "not UTF-8")
+            continue
+        yield _Line(number, text, "holds a NUL byte" if "\0" in text else "")
+
+
+def _csv_rows(path: Path, file: BinaryIO, columns: Sequence[tuple[str, str]], delimiter: str) -> Iterator[TableRow]:
+    records = _csv_records(_lines(file), delimiter)
+    first = next(records, None)
+    if first is None:
+        raise SourceError(f"source.path: {path}: is empty; expected a header and rows")
+    if first.problem or "\r" in "".join(first.cells):
+        problem = first.problem or "holds carriage returns; save the file with Unix or Windows line ends"
+        raise SourceError(f"source.path: {path}: header, line {first.number}: {problem}")
+    header = [cell.strip() for cell in first.cells]
+    places = _places(path, header, columns)
+    for number, cells, problem in records:
+        if problem:
+            yield TableRow(number, (), problem)
+        elif len(cells) != len(header):
+            yield TableRow(number, (), f"{len(cells)} fields, the header has {len(header)}")
+        elif cells == first.cells:
+            yield TableRow(number, (), "the header again")
+        else:
+            yield TableRow(number, [cells[place] for place in places])
+
+
+def _csv_records(lines: Iterator[_Line], delimiter: str) -> Iterator[TableRow]:
+    """Lines, or several of them where a quoted field spans lines, cut into fields."""
+    ahead: deque[_Line] = deque()
+    while line := (ahead.popleft() if ahead else next(lines, None)):
+        if line.problem:
+            yield TableRow(line.number, (), line.problem)
+        elif '"' not in line.text:  # most lines of most lists; the csv module would say the same, more slowly
+            if line.text:
+                yield TableRow(line.number, line.text.split(delimiter))
+        else:
+            yield _quoted_record(line, ahead, lines, delimiter)
+
+
+def _quoted_record(line: _Line, ahead: deque[_Line], lines: Iterator[_Line], delimiter: str) -> TableRow:
+    fields = _fields(line.text, delimiter)
+    if fields is None and line.text.count('"') % 2:
+        taken = _lines_of_quoted_field(ahead, lines)
+        if taken and taken[-1].text.count('"') % 2:
+            fields = _fields("\n".join([line.text, *(part.text for part in taken)]), delimiter)
+        if fields is None:
+            ahead.extendleft(reversed(taken))
+    return TableRow(line.number, fields or (), "" if fields else "quotes that do not fit")
+
+
+def _lines_of_quoted_field(ahead: deque[_Line], lines: Iterator[_Line]) -> list[_Line]:
+    """The lines up to the one that closes the quote, if it comes soon enough."""
+    taken: list[_Line] = []
+    while len(taken) < MAX_RECORD_LINES and (line := (ahead.popleft() if ahead else next(lines, None))):
+        taken.append(line)
+        if line.problem or line.text.count('"') % 2:
+            break
+    return taken
+
+
+def _fields(text: str, delimiter: str) -> list[str] | None:
+    try:
+        return next(csv.reader((text,), delimiter=delimiter, strict=True))
+    except csv.Error:
+        return None
+
+
+def _json_rows(path: Path, file: BinaryIO, columns: Sequence[tuple[str, str]]) -> Iterator[TableRow]:
+    parsed = (_json_object(line) for line in _lines(file) if line.problem or line.text.strip())
+    sample = list(islice(parsed, N_SAMPLED_OBJECTS))
+    if keys := {key: None for _, found, _ in sample for key in found}:
+        _places(path, list(keys), columns)
+    names = [column for _, column in columns]
+    for number, found, problem in chain(sample, parsed):
+        yield TableRow(number, () if problem else [found.get(name) for name in names], problem)
+
+
+def _json_object(line: _Line) -> tuple[int, Mapping[str, Any], str]:
+    if line.problem:
+        return line.number, {}, line.problem
+    try:
+        value = json.loads(line.text)
+    except (ValueError, RecursionError):
+        return line.number, {}, "not JSON"
+    if not isinstance(value, dict):
+        return line.number, {}, f"expected a JSON object, got {type(value).__name__}"
+    return line.number, value, ""
+
+
+def _parquet_rows(path: Path, columns: Sequence[tuple[str, str]]) -> Iterator[TableRow]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as table:
+            _places(path, table.schema_arrow.names, columns)
+            names = [column for _, column in columns]
+            number = 0
+            for batch in table.iter_batches(2048, columns=list(dict.fromkeys(names))):
+                values = {name: _values(batch.column(name)) for name in batch.schema.names}
+                for cells in zip(*(values[name] for name in names), strict=True):
+                    number += 1
+                    yield TableRow(number, cells)
+    except (pa.ArrowException, OverflowError) as error:
+        raise SourceError(f"source.path: {path}: cannot be read as Parquet: {' '.join(str(error).split())}") from error
+
+
+def _values(column: Any) -> list[Any]:
+    import pyarrow as pa
+
+    try:
+        return cast(list[Any], column.to_pylist())
+    except UnicodeDecodeError:  # the format does not enforce UTF-8; bytes that are none make their own row a bad one
+        return cast(list[Any], column.cast(pa.large_binary()).to_pylist())
+
+
+def _places(path: Path, header: Sequence[str], columns: Sequence[tuple[str, str]]) -> list[int]:
+    for key, column in columns:
+        n_found = header.count(column)
+        if n_found == 1:
+            continue
+        where = f"source.path: {path}"
+        if n_found:
+            raise SourceError(f"{where}: {n_found} columns are called {column!r} ({key}); rename all but one")
+        lowered = {name.lower(): name for name in reversed(header)}
+        close = difflib.get_close_matches(column.lower(), lowered, n=1, cutoff=0.5)
+        hint = f"did you mean {lowered[close[0]]!r}? " if close else ""
+        shown = ", ".join(repr(name) for name in header[:30]) + (" ..." if len(header) > 30 else "")
+        raise SourceError(f"{where}: no column {column!r} ({key}); {hint}it has: {shown}")
+    return [header.index(column) for _, column in columns]

@@ -1,0 +1,155 @@
+"""A table of URLs as a source: one row per picture, the rows of a person anywhere in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hifidata.core.errors import SourceError
+from hifidata.core.schema import Candidate, IdentityTask, Reason, Status
+from hifidata.sources.url_table.columns import Columns, TableFormat
+from hifidata.sources.url_table.index import Buckets, n_buckets_for, remove_others, write_buckets
+from hifidata.sources.url_table.parse import format_of, read_table
+from hifidata.sources.url_table.rows import Listed, read_listed
+
+INDEX_VERSION = 1
+"""Part of an index's name: another reading of the same table makes another index."""
+TEXT_PER_BYTE = {".gz": 6, ".parquet": 4}
+"""Guess of how much larger a table is than its compressed file; only the size of buckets depends on it."""
+
+
+class UrlTableSource:
+    """Lists the people of a table of URLs, sorted by identity id; every row is exactly one candidate.
+
+    The table is read once, into an index on disk that is sorted by person; memory holds a small part of it. A row that
+    cannot be used, and a URL that its person has already, are candidates that are judged already.
+
+    Args:
+        path: CSV, TSV or JSON lines, each also gzipped, or Parquet.
+        columns: which column holds what.
+        table_format: what the file is; None goes by its name.
+        licence: recorded where a row names none.
+        cache: folder of this source's own for the index, which later runs then reuse while the table is the same. None:
+            a temporary one that goes with this object.
+        kind: recorded in the manifest.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        columns: Columns,
+        table_format: TableFormat | None = None,
+        licence: str | None = None,
+        cache: Path | None = None,
+        kind: str = "url_table",
+    ) -> None:
+        self._path = path
+        self._columns = columns
+        self._format = table_format
+        self._licence = licence
+        self._cache = cache
+        self._kind = kind
+
+    def identities(self) -> Iterator[IdentityTask]:
+        """One task per person, ordered by id. Raises SourceError for a table that cannot be listed, or lists nothing."""
+        for identity_id, rows in self._index().people():
+            name = next((row.name for row in rows if row.name and not row.problem), rows[0].identity)
+            yield IdentityTask(identity_id, name, self._kind, tuple(self._candidates(rows)))
+
+    def expand(self, task: IdentityTask) -> IdentityTask:
+        """The task as it is: the table names every candidate."""
+        return task
+
+    def _index(self) -> Buckets:
+        kind = format_of(self._path, self._format)
+        key = self._key(kind)
+        folder = self._cache_folder() / f"list-{key}"
+        index = Buckets(folder)
+        summary = index.summary
+        if summary is None:
+            rows = read_listed(read_table(self._path, kind, list(self._columns.named())), self._columns)
+            summary = write_buckets(folder, rows, n_buckets_for(self._text_bytes(kind)))
+            if self._key(kind) != key:
+                raise SourceError(f"source.path: {self._path}: changed while it was read; run again")
+            remove_others(folder)
+        if not summary["rows"]:
+            raise SourceError(f"source.path: {self._path}: holds no rows; expected one per picture")
+        if not summary["usable"]:
+            raise SourceError(
+                f"source.path: {self._path}: none of its {summary['rows']} rows can be used; the first, "
+                f"{self._word} {summary['first_problem']}"
+            )
+        return index
+
+    def _key(self, kind: TableFormat) -> str:
+        """Changes with the table and with how it is read, for the index must not outlive either."""
+        try:
+            status = self._path.stat()
+        except OSError as error:
+            raise SourceError(
+                f"source.path: {self._path}: {(error.strerror or 'cannot be read').lower()}; pass --set source.path=TABLE"
+            ) from None
+        settings = [
+            INDEX_VERSION, str(self._path.resolve()), status.st_size, status.st_mtime_ns, kind, self._columns.model_dump(),
+        ]  # fmt: skip
+        return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
+
+    def _cache_folder(self) -> Path:
+        if self._cache is None:
+            self._cache = Path(tempfile.mkdtemp(prefix="hifidata-list-"))
+            weakref.finalize(self, shutil.rmtree, self._cache, ignore_errors=True)
+        return self._cache
+
+    def _text_bytes(self, kind: TableFormat) -> int:
+        suffix = ".parquet" if kind == "parquet" else self._path.suffix.lower()
+        return self._path.stat().st_size * TEXT_PER_BYTE.get(suffix, 1)
+
+    @property
+    def _word(self) -> str:
+        return "row" if format_of(self._path, self._format) == "parquet" else "line"
+
+    def _candidates(self, rows: Sequence[Listed]) -> Iterator[Candidate]:
+        first_with = {row.url: row.number for row in reversed(rows) if not row.problem}
+        taken = set(first_with)
+        n_same: dict[str, int] = {}
+        for row in rows:
+            if row.problem:
+                path, judged = f"{self._word} {row.number}", _judged(Status.FAILED, Reason.BAD_ROW, row.problem)
+            elif first_with[row.url] == row.number:
+                yield self._candidate(row, row.url, {})
+                continue
+            else:
+                n_same[row.url] = n_same.get(row.url, 1) + 1
+                path = f"{row.url}#{n_same[row.url]}"
+                judged = _judged(Status.DROPPED, Reason.DUPLICATE_URL, f"as in {self._word} {first_with[row.url]}")
+            while path in taken:  # whatever the list calls a URL, a made-up name is another one
+                path += "'"
+            taken.add(path)
+            judged["message"] = f"{self._word} {row.number}: {judged['message']}"
+            yield self._candidate(row, path, judged)
+
+    def _candidate(self, row: Listed, relative_path: str, judged: dict[str, Any]) -> Candidate:
+        facts = {
+            "licence": row.licence or self._licence,
+            "landing_page_uri": row.landing_page,
+            "author": row.author,
+            "expected_sha256": row.sha256,
+            "listed_face": row.listed_face,
+        }
+        return Candidate(
+            source_uri=row.url or f"{self._path.name}, {self._word} {row.number}",
+            relative_path=relative_path,
+            version=row.sha256,
+            locator=row.url,
+            facts={name: value for name, value in facts.items() if value} | judged,
+        )
+
+
+def _judged(status: Status, reason: Reason, message: str) -> dict[str, Any]:
+    return {"status": str(status), "stage": "fetch", "reason": str(reason), "message": message}

@@ -1,0 +1,220 @@
+"""Manifests: a fragment per committed identity, and the Parquet tables they are compacted into.
+
+A fragment is the commit record of an identity: one Parquet file with its image rows (and thumbnails), and in the file's
+metadata its identity row, the fingerprint of its inputs and how long each stage took. It is written last, in one rename.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hifidata.core.errors import ConservationError, DatasetError
+from hifidata.core.files import atomic_file
+from hifidata.core.schema import (
+    IDENTITY_COLUMNS,
+    IMAGE_COLUMNS,
+    THUMBNAIL_COLUMNS,
+    Row,
+    Status,
+    arrow_schema,
+)
+
+RECORD_KEY = b"hifidata.record"
+THUMBNAIL = "thumbnail"
+MANIFESTS = ("images", "identities", "thumbnails")
+
+IMAGES_A_GROUP, THUMBNAILS_A_GROUP = 16_384, 2_048
+"""Rows from which a row group of a manifest is written: some ten to a hundred megabytes."""
+
+
+@dataclass(frozen=True)
+class CommitRecord:
+    """What a fragment says about its identity besides the rows.
+
+    Attributes:
+        identity: columns of identities.parquet.
+        fingerprint: of the candidates it was made from.
+        recipe_hash: of the recipe it was made with.
+        seconds: time per stage, summed over the identity's images.
+        entered: images that entered each stage.
+        ended: images that each stage ended, as ``stage:status``.
+        stand_ins: kept images whose caption is not the model's, by ``caption_problem``.
+        providers: what ONNX Runtime computed on, by stage.
+    """
+
+    identity: Row
+    fingerprint: str
+    recipe_hash: str
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    entered: Mapping[str, int] = field(default_factory=dict)
+    ended: Mapping[str, int] = field(default_factory=dict)
+    stand_ins: Mapping[str, int] = field(default_factory=dict)
+    providers: Mapping[str, str] = field(default_factory=dict)
+
+
+def identity_row(rows: Sequence[Row], facts: Row) -> Row:
+    """Columns of identities.parquet for one person, from its image rows.
+
+    Args:
+        rows: all candidates, each with a status.
+        facts: identity_id, identity_name, source, n_clusters, target_embedding, shard columns.
+
+    Raises:
+        ConservationError: a row has no final status, so candidates != kept + dropped + failed.
+    """
+    counts = Counter(row.get("status") for row in rows)
+    kept = [row for row in rows if row["status"] == Status.KEPT]
+    n_counted = counts[Status.KEPT] + counts[Status.DROPPED] + counts[Status.FAILED]
+    if n_counted != len(rows):
+        raise ConservationError(
+            f"identity {facts['identity_id']}: {len(rows)} candidates, but {dict(counts)}; this is a bug, please report it"
+        )
+    reasons = Counter(row["reason"] for row in rows if row.get("reason"))
+    status = Status.KEPT if kept else (Status.FAILED if counts[Status.FAILED] == len(rows) > 0 else Status.DROPPED)
+    similarities = [row["similarity"] for row in kept if row.get("similarity") is not None]
+    genders = {row.get("gender") for row in kept}
+    return facts | {
+        "n_candidates": len(rows),
+        "n_kept": counts[Status.KEPT],
+        "n_dropped": counts[Status.DROPPED],
+        "n_failed": counts[Status.FAILED],
+        "status": str(status),
+        "reason": None if kept or not reasons else min(reasons, key=lambda reason: (-reasons[reason], reason)),
+        "similarity_min": min(similarities, default=None),
+        "similarity_mean": float(np.mean(similarities)) if similarities else None,
+        "gender": genders.pop() if len(genders) == 1 else None,
+    }
+
+
+def write_fragment(path: Path, rows: Sequence[Row], thumbnails: Sequence[bytes | None], record: CommitRecord) -> None:
+    """Writes the commit record of an identity, atomically."""
+    schema = arrow_schema(IMAGE_COLUMNS).append(pa.field(THUMBNAIL, pa.binary()))
+    table = pa.Table.from_pylist(
+        [row | {THUMBNAIL: thumbnail} for row, thumbnail in zip(rows, thumbnails, strict=True)], schema=schema
+    )
+    metadata = {RECORD_KEY: json.dumps(asdict(record), ensure_ascii=False, default=_plain)}
+    with atomic_file(path) as file:
+        pq.write_table(table.replace_schema_metadata(metadata), file, compression="zstd", write_page_checksum=True)
+
+
+def read_record(path: Path) -> CommitRecord:
+    """The commit record alone; reads the file's footer only. Raises DatasetError where the file is not a fragment."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+        return CommitRecord(**json.loads(metadata[RECORD_KEY]))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"{path}: not a commit record of hifidata ({error}); delete it and run again") from error
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """A fragment or one of the manifests, its pages held against their checksums.
+
+    Raises:
+        DatasetError: the file is damaged, or lacks a column.
+        FileNotFoundError: there is none.
+    """
+    with damage_named(path):
+        return pq.read_table(path, columns=columns and list(columns), page_checksum_verification=True)
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """What Arrow says of a Parquet file that it cannot read becomes a DatasetError with the remedy; a missing file stays one."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise DatasetError(
+            f"{path}: damaged ({reason}); copy it again, or where it was made delete it and run the recipe again"
+        ) from error
+
+
+def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
+    """Image rows of a fragment or of images.parquet, all columns but thumbnails by default; raises like ``read_table``."""
+    rows: list[Row] = read_table(path, columns or [column for column, _, _ in IMAGE_COLUMNS]).to_pylist()
+    return rows
+
+
+def rows_of_recipe(fragment: Path, recipe_hash: str, columns: Sequence[str]) -> list[Row]:
+    """Columns of a commit's image rows; none where there is no commit, another recipe made it, or it is damaged."""
+    try:
+        return read_rows(fragment, columns) if read_record(fragment).recipe_hash == recipe_hash else []
+    except (DatasetError, FileNotFoundError):
+        return []
+
+
+def compact(fragments: Iterable[Path], folder: Path, moved: Mapping[str, Mapping[str, Any]]) -> None:
+    """Writes images.parquet, identities.parquet and thumbnails.parquet from fragments, each atomically.
+
+    Args:
+        fragments: in the order of the tables; a row group of them is held in memory.
+        folder: ``OUT/manifests``.
+        moved: by identity id, the columns shard, shard_sha256 and shard_bytes where the shard was packed.
+    """
+    image_schema, identity_schema = arrow_schema(IMAGE_COLUMNS), arrow_schema(IDENTITY_COLUMNS)
+    thumbnail_schema = arrow_schema(THUMBNAIL_COLUMNS)
+    identities: list[Row] = []
+    with (
+        atomic_file(folder / "images.parquet") as images_file,
+        atomic_file(folder / "thumbnails.parquet") as thumbnails_file,
+        _row_groups(images_file, image_schema, "zstd", IMAGES_A_GROUP) as images,
+        _row_groups(thumbnails_file, thumbnail_schema, "none", THUMBNAILS_A_GROUP) as thumbnails,
+    ):
+        for fragment in fragments:
+            table = read_table(fragment)
+            identity = read_record(fragment).identity
+            placed = moved.get(identity["identity_id"], {})
+            identities.append({**identity, **placed})
+            rows = table.select(image_schema.names).cast(image_schema)
+            if placed and rows.num_rows:
+                shard = [None if key is None else placed["shard"] for key in rows["key"].to_pylist()]
+                rows = rows.set_column(rows.schema.get_field_index("shard"), image_schema.field("shard"), [shard])
+            images.add(rows)
+            shown = table.filter(table[THUMBNAIL].is_valid()).select(["image_id", THUMBNAIL])
+            thumbnails.add(shown.rename_columns(["image_id", "jpeg"]).cast(thumbnail_schema))
+    with atomic_file(folder / "identities.parquet") as file:
+        pq.write_table(pa.Table.from_pylist(identities, schema=identity_schema), file, compression="zstd")
+
+
+class _RowGroups:
+    """Gathers tables of a few rows each into row groups, every one of which costs kilobytes of footer."""
+
+    def __init__(self, writer: pq.ParquetWriter, n_rows: int) -> None:
+        self._writer, self._n_rows = writer, n_rows
+        self._waiting: list[pa.Table] = []
+        self._n_waiting = 0
+
+    def add(self, table: pa.Table) -> None:
+        self._waiting.append(table)
+        self._n_waiting += table.num_rows
+        if self._n_waiting >= self._n_rows:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._n_waiting:
+            self._writer.write_table(pa.concat_tables(self._waiting))
+        self._waiting, self._n_waiting = [], 0
+
+
+@contextmanager
+def _row_groups(file: BinaryIO, schema: pa.Schema, compression: str, n_rows: int) -> Iterator[_RowGroups]:
+    with pq.ParquetWriter(file, schema, compression=compression) as writer:
+        groups = _RowGroups(writer, n_rows)
+        yield groups
+        groups.flush()
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist()

@@ -1,0 +1,138 @@
+"""What CLIP sees of a reference: the one way to it from a picture, its face box and its matte.
+
+The loader feeds training through it, ``hifimodel.faces.photo`` generation and evaluation: what a model was trained on and what
+it is given later differ by the photo alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hifimodel.geometry import DegenerateError
+
+F32 = NDArray[np.float32]
+U8 = NDArray[np.uint8]
+RgbU8 = NDArray[np.uint8]
+
+REDUCTIONS = (1, 2, 4, 8)
+"""libjpeg decodes a JPEG at these fractions of its size for less than the whole, and without aliasing."""
+
+
+@dataclass(frozen=True)
+class ClipView:
+    """How references are shown to CLIP.
+
+    Attributes:
+        side_px: side of the crop.
+        side_over_face: side of CLIP's square over the longer side of the face box.
+        ground_u8: grey value behind the person where a matte is given.
+        min_face_alpha: where the matte keeps less of the middle of the face, it is wrong, and the background stays.
+    """
+
+    side_px: int = 224
+    side_over_face: float = 1.3
+    ground_u8: int = 255
+    min_face_alpha: float = 0.8
+
+
+def clip_view(rgb_u8: RgbU8, face_xyxy_px: F32, how: ClipView, alpha_u8: U8 | None = None) -> tuple[RgbU8, bool]:
+    """The square around a face, before an even background where a matte is given.
+
+    The work is done on the smallest picture that the crop allows, which is quicker matted.
+
+    Args:
+        rgb_u8: (H, W, 3) uint8.
+        face_xyxy_px: (4,) edges of the face box; the picture's own are 0, 0, W, H.
+        how: sizes and background.
+        alpha_u8: (h, w) uint8 share of the person, of any size; None keeps the background.
+
+    Returns:
+        (side_px, side_px, 3) uint8, and whether the matte was used.
+
+    Raises:
+        DegenerateError: the box has no area.
+
+    Source: paper section 3.2, pre-processing of the references (PP-Matting); the square and the background are ours.
+    """
+    square_px = _longer_side_px(face_xyxy_px) * how.side_over_face
+    factor = reduction(square_px / how.side_px)
+    height_px, width_px = rgb_u8.shape[:2]
+    small_px = max(1, round(width_px / factor)), max(1, round(height_px / factor))
+    small_u8 = (
+        rgb_u8 if factor == 1 else np.asarray(cv2.resize(rgb_u8, small_px, interpolation=cv2.INTER_AREA), np.uint8)
+    )
+    box_px = face_xyxy_px * np.array([small_px[0] / width_px, small_px[1] / height_px] * 2, np.float32)
+    is_matted = False
+    if alpha_u8 is not None:
+        alpha = cv2.resize(alpha_u8, small_px, interpolation=cv2.INTER_AREA) / np.float32(255)  # (h, w)
+        is_matted = _middle_mean(alpha, box_px) >= how.min_face_alpha
+        if is_matted:
+            share = alpha[..., None]
+            small_u8 = np.asarray(np.rint(small_u8 * share + how.ground_u8 * (1 - share)), np.uint8)
+    return clip_crop(small_u8, box_px, how.side_over_face, how.side_px), is_matted
+
+
+def clip_crop(rgb_u8: RgbU8, face_xyxy_px: F32, margin: float, side_px: int) -> RgbU8:
+    """The square around a face box.
+
+    Args:
+        rgb_u8: (H, W, 3) uint8.
+        face_xyxy_px: (4,) edges of the box; a picture's own are 0, 0, W, H.
+        margin: side of the square over the longer side of the box.
+        side_px: side of the result.
+
+    Returns:
+        (side_px, side_px, 3) uint8; the edge pixels repeat where the picture ends, which also carries on a matte's even
+        background.
+
+    Raises:
+        DegenerateError: the box has no area.
+    """
+    scale = side_px / (_longer_side_px(face_xyxy_px) * margin)
+    centre = (face_xyxy_px[:2].astype(np.float64) + face_xyxy_px[2:]) / 2 - 0.5  # in pixel centres, as points are
+    shift = (side_px - 1) / 2 - scale * centre
+    return _warp(rgb_u8, np.column_stack([np.eye(2) * scale, shift]), side_px, cv2.BORDER_REPLICATE)
+
+
+def reduction(spare: float) -> int:
+    """The largest of 1, 2, 4, 8 that is at most ``spare`` (how many times larger the picture is than needed)."""
+    return max(factor for factor in REDUCTIONS if factor <= max(spare, 1.0))
+
+
+def resize_square(rgb_u8: RgbU8, side_px: int) -> RgbU8:
+    """(side_px, side_px, 3): area average when shrinking, bicubic when enlarging."""
+    if rgb_u8.shape[:2] == (side_px, side_px):
+        return rgb_u8
+    way = cv2.INTER_AREA if rgb_u8.shape[0] > side_px else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(rgb_u8, (side_px, side_px), interpolation=way), np.uint8)
+
+
+def _longer_side_px(face_xyxy_px: F32) -> float:
+    side_px = float((face_xyxy_px[2:] - face_xyxy_px[:2]).max())
+    if not side_px >= 1:
+        raise DegenerateError(f"face box {face_xyxy_px.tolist()}: no area")
+    return side_px
+
+
+def _middle_mean(alpha: F32, xyxy_px: F32) -> float:
+    """Mean of a map over the middle half of a box; 0 where that lies outside."""
+    quarter = (xyxy_px[2:] - xyxy_px[:2]) / 4
+    x1, y1 = np.maximum(np.floor(xyxy_px[:2] + quarter), 0).astype(int)
+    x2, y2 = np.maximum(np.ceil(xyxy_px[2:] - quarter), 0).astype(int)
+    middle = alpha[y1:y2, x1:x2]
+    return float(middle.mean()) if middle.size else 0.0
+
+
+def _warp(rgb_u8: RgbU8, matrix: NDArray[np.float64], side_px: int, border: int) -> RgbU8:
+    """(side_px, side_px, 3): sampled bilinearly at a whole multiple of the size, then averaged, so nothing is skipped."""
+    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    finer = min(max(1, int(1 / scale)), 16)
+    fine = matrix * finer
+    fine[:, 2] += (finer - 1) / 2
+    size = (side_px * finer, side_px * finer)
+    warped = cv2.warpAffine(rgb_u8, fine, size, flags=cv2.INTER_LINEAR, borderMode=border)
+    return resize_square(np.asarray(warped, np.uint8), side_px)

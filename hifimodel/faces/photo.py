@@ -1,0 +1,149 @@
+"""From a photo to what the nets see of it: background removed, the best face aligned and cropped.
+
+Source: paper 3.2 (pre-processing): matting, then the highest-scoring face. Here the face is looked for before the
+background goes, since a poor matte can cost an ear or a chin; and only CLIP sees the matted picture, since the identity
+vectors and 3D faces of shards, which a model is trained with, are made from the picture as it was taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from hifidata.models.protocols import F32, FaceDetector, Faces, RgbU8
+from hifimodel.errors import PhotoError
+from hifimodel.faces.clip_crop import ClipView, clip_view
+from hifimodel.faces.face_chip import align_face
+from hifimodel.geometry import DegenerateError
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How references are prepared.
+
+    Attributes:
+        alpha: (H, W, 3) picture -> (H, W) share of the person, of a backend of hifidata's matting; None keeps backgrounds.
+        view: CLIP's crop, as in training.
+        other_face_min_area_ratio: from this share of the main face's area on, another face in a target counts.
+    """
+
+    alpha: Callable[[RgbU8], F32] | None = None
+    view: ClipView = field(default_factory=ClipView)
+    other_face_min_area_ratio: float = 0.25
+
+
+@dataclass(frozen=True)
+class PhotoFace:
+    """The face that counts in a photo.
+
+    Attributes:
+        name: file name, for messages.
+        rgb_u8: (H, W, 3) the photo.
+        xyxy_px: (4,) face box.
+        kps_px: (5, 2).
+        landmarks_px: (68, 2), or None where the detector has none.
+        score: the detector's.
+    """
+
+    name: str
+    rgb_u8: RgbU8
+    xyxy_px: F32
+    kps_px: F32
+    landmarks_px: F32 | None
+    score: float
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the face encoder takes of one reference.
+
+    Attributes:
+        face: the face and where it lies.
+        aligned_rgb_u8: (112, 112, 3), for the identity embedding.
+        clip_rgb_u8: (224, 224, 3), for CLIP; its background removed where that was asked for and worked.
+        is_matted: whether it was.
+    """
+
+    face: PhotoFace
+    aligned_rgb_u8: RgbU8
+    clip_rgb_u8: RgbU8
+    is_matted: bool
+
+
+def read_photo(path: Path) -> RgbU8:
+    """(H, W, 3) uint8 sRGB, upright. Raises PhotoError where the file is not a picture."""
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            return np.asarray((_grey_u8(upright) if upright.mode.startswith("I") else upright).convert("RGB"))
+    except FileNotFoundError:
+        raise PhotoError(f"{path}: no such file") from None
+    except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
+        raise PhotoError(
+            f"{path}: not a readable picture ({' '.join(str(error).split())}); use a JPEG or PNG"
+        ) from error
+
+
+def prepare_reference(name: str, rgb_u8: RgbU8, detector: FaceDetector, how: Preparation | None = None) -> Reference:
+    """Takes the highest-scoring face of a reference photo.
+
+    Args:
+        name: file name, for messages.
+        rgb_u8: (H, W, 3) uint8.
+        detector: see hifidata's ``FaceDetector``.
+        how: matting and crop.
+
+    Raises:
+        PhotoError: there is no face, or its five points coincide.
+    """
+    how = how or Preparation()
+    faces = detector.detect([rgb_u8])[0]
+    if not len(faces.scores):
+        raise PhotoError(
+            f"reference {name}: {detector.name} finds no face; use a photo with the face larger and unobstructed"
+        )
+    best = int(np.argmax(faces.scores))
+    face = _face(name, rgb_u8, faces, best)
+    alpha_u8 = None if how.alpha is None else np.rint(how.alpha(rgb_u8) * 255).astype(np.uint8)  # as shards keep it
+    try:
+        aligned = align_face(rgb_u8, face.kps_px)
+        clip, is_matted = clip_view(rgb_u8, face.xyxy_px, how.view, alpha_u8)
+    except DegenerateError as error:
+        raise PhotoError(f"reference {name}: its face has no extent ({error}); use another photo") from error
+    return Reference(face, aligned, clip, is_matted)
+
+
+def prepare_target(name: str, rgb_u8: RgbU8, detector: FaceDetector, how: Preparation | None = None) -> PhotoFace:
+    """Takes the only face of a target photo; which other faces count is as in a recipe's ``detect`` section.
+
+    Raises:
+        PhotoError: there is no face, or more than one that counts.
+    """
+    how = how or Preparation()
+    faces = detector.detect([rgb_u8])[0]
+    if not len(faces.scores):
+        raise PhotoError(
+            f"target {name}: {detector.name} finds no face; use another photo, or generate without landmarks"
+        )
+    areas = np.prod(faces.xyxy_px[:, 2:] - faces.xyxy_px[:, :2], axis=1)
+    n_faces = int((areas >= how.other_face_min_area_ratio * areas.max()).sum())
+    if n_faces > 1:
+        raise PhotoError(
+            f"target {name}: {detector.name} finds {n_faces} faces that count, expected 1; crop it to one face"
+        )
+    return _face(name, rgb_u8, faces, int(np.argmax(areas)))
+
+
+def _grey_u8(picture: Image.Image) -> Image.Image:
+    """A 16-bit grey picture with 8 bits, as hifidata takes it; Pillow would clip it at 255, and so make it white."""
+    grey = np.clip(np.asarray(picture).astype(np.int64), 0, 65535)
+    return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8))
+
+
+def _face(name: str, rgb_u8: RgbU8, faces: Faces, index: int) -> PhotoFace:
+    landmarks_px = None if faces.landmarks_px is None else faces.landmarks_px[index]
+    return PhotoFace(name, rgb_u8, faces.xyxy_px[index], faces.kps_px[index], landmarks_px, float(faces.scores[index]))

@@ -1,0 +1,96 @@
+"""The identity vector of a reference, made by whatever made those that the checkpoint was trained with.
+
+The paper: E_id, InsightFace's recogniser (section 3.2). Checkpoints name theirs in ``ModelConfig.embedder``; this file is the
+one place that turns the name into something that can be called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hifidata.models import registry
+from hifidata.weights.find import find_weight
+from hifimodel.errors import CheckpointError, WeightsError
+from hifimodel.faces.photo import Reference
+from hifimodel.nets.embedder import EMBEDDERS, FaceEmbedder, load_embedder
+
+NETWORKS: Mapping[str, str] = {"arcface": "w600k_r50", "arcface_glintr100": "glintr100"}
+"""hifidata's names for recognisers (``embedding_model`` in shards) that hifimodel calls by their files."""
+
+HIFIDATA_ALONE: Mapping[str, int] = {"dlib_resnet": 128}
+"""Recognisers that no torch copy exists of, with their d2: hifidata's own backend runs them."""
+
+
+class Identity(Protocol):
+    """Maps references to unit vectors."""
+
+    name: str
+
+    def embed(self, references: Sequence[Reference]) -> Tensor:
+        """(N, d2) float32 with L2 norm 1."""
+
+
+class AlignedIdentity:
+    """A recogniser of ``hifimodel.nets.embedder`` on the aligned faces."""
+
+    def __init__(self, embedder: FaceEmbedder) -> None:
+        self.name = embedder.name
+        self._embedder = embedder
+
+    @torch.no_grad()
+    def embed(self, references: Sequence[Reference]) -> Tensor:
+        """See Identity."""
+        faces = np.stack([reference.aligned_rgb_u8 for reference in references])  # (N, 112, 112, 3)
+        return self._embedder(torch.from_numpy(faces).permute(0, 3, 1, 2))
+
+
+class HifidataIdentity:
+    """A hifidata backend, which aligns faces by itself."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._backend = registry.load("verify", name)
+
+    def embed(self, references: Sequence[Reference]) -> Tensor:
+        """See Identity."""
+        faces = [reference.face for reference in references]
+        vectors = self._backend.embed(
+            [face.rgb_u8 for face in faces], [face.kps_px for face in faces], [face.landmarks_px for face in faces]
+        )
+        return torch.from_numpy(np.asarray(vectors, np.float32))
+
+
+def load_identity(name: str, dim: int, path: Path | None = None) -> Identity:
+    """The recogniser that a checkpoint was trained with.
+
+    Args:
+        name: ``ModelConfig.embedder``, or a dataset's ``embedding_model``.
+        dim: d2 of the checkpoint.
+        path: its file or folder; None: hifidata's weight folders are searched.
+
+    Raises:
+        WeightsError: nothing is known by that name, or its file is missing or another network's.
+        CheckpointError: it gives vectors of another width than the checkpoint takes.
+    """
+    own = NETWORKS.get(name, name)
+    dims = {**HIFIDATA_ALONE, **{key: spec.dim for key, spec in EMBEDDERS.items()}}
+    if own not in dims:
+        raise WeightsError(
+            f"identity embedder {name!r}: unknown, though the checkpoint names it; known: {', '.join([*dims, *NETWORKS])}"
+        )
+    if dims[own] != dim:
+        raise CheckpointError(
+            f"identity embedder {name!r}: gives {dims[own]} numbers per face, the checkpoint takes {dim}; it was trained "
+            "with another embedder than its config says"
+        )
+    if own in HIFIDATA_ALONE:
+        return HifidataIdentity(own)
+    if path is None and EMBEDDERS[own].file:
+        path = find_weight(own)
+    return AlignedIdentity(load_embedder(own, path))

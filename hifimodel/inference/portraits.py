@@ -1,0 +1,250 @@
+"""A trained model put to work: the options that say how, what looks at photos for it, and the call that makes pictures.
+
+Shared by ``hifimodel.generate`` and ``hifimodel.evaluation.generator``. The options need no torch; what loads models does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import logging
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from hifidata.models import registry
+from hifimodel.errors import ConfigError, WeightsError
+from hifimodel.landmarks import BACKENDS, load_backend
+
+if TYPE_CHECKING:
+    from hifimodel.config import ModelConfig
+    from hifimodel.faces.photo import Preparation
+    from hifimodel.inference.conditions import PhotoReader, PortraitCondition
+    from hifimodel.inference.pipeline import HiFiPortraitPipeline, PortraitOutput
+
+NO_MATTING = "none"
+MAX_STEPS = 1000
+QUALITY_MODEL = "iso29794"
+"""S_q of Eq. 9; the paper's ModelScope FQA has no files that may be passed on."""
+
+
+@dataclass(frozen=True)
+class MakerOptions:
+    """How portraits are made, whoever they are of; one field per option of ``add_options``, which says what it means."""
+
+    model: Path
+    base: str | None
+    lora: str | None
+    negative_prompt: str | None
+    steps: int
+    guidance: float
+    scale: float
+    size: int | None
+    detector: str
+    landmarks: str | None
+    landmarks_weights: Path | None
+    embedder: Path | None
+    matting: str | None
+    safety_checker: Path | None
+    no_safety_check: bool
+    device: str | None
+    offload: bool
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError where a number is none that diffusion can use."""
+        for name, number in (("guidance", self.guidance), ("scale", self.scale)):
+            if not math.isfinite(number):
+                raise ConfigError(f"--{name}: {number} is not finite; the usual number is in --help")
+        if self.steps > MAX_STEPS:
+            raise ConfigError(f"--steps: {self.steps}, SDXL's noise schedule has {MAX_STEPS}; about 30 is usual")
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> MakerOptions:
+        """Those of a parser that ``add_options`` was given."""
+        return cls(**{field.name: getattr(args, field.name) for field in fields(cls)})
+
+    @cached_property
+    def choices(self) -> ModelConfig:
+        """What the model is; raises CheckpointError where there is none."""
+        from hifimodel.nets.checkpoint import checkpoint_choices
+
+        return checkpoint_choices(self.model)
+
+    @property
+    def size_px(self) -> int:
+        """Side of the portraits."""
+        return self.size or self.choices.image_px
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what ``MakerOptions`` holds to a command line."""
+    add = parser.add_argument
+    add("--model", type=Path, required=True, metavar="DIR", help="a training run, its model/, or a saved pipeline")
+    add("--base", metavar="DIR|NAME", help="SDXL model in diffusers' layout; the tiny preset takes none")
+    add("--lora", metavar="FILE|NAME", help="LoRA for the base, for example SDXL-Lightning's (needs peft)")
+    add("--negative-prompt", metavar="TEXT", help="with --guidance above 1")
+    add("--steps", type=at_least(1), default=8, help="8 for SDXL-Lightning (default), about 30 for ordinary SDXL")
+    add("--guidance", type=float, default=0.0, help="0 for SDXL-Lightning (default), about 5 for ordinary SDXL")
+    add("--scale", type=float, default=1.0, help="strength of the person's likeness and landmarks (default 1)")
+    add("--size", type=at_least(64), metavar="PX", help="side of the portrait; default: the training's")
+    add("--detector", default="dlib_hog", metavar="NAME", help="a face detector of hifidata (default dlib_hog)")
+    add("--landmarks", choices=sorted(BACKENDS), help="landmark generator; default: the training's")
+    add("--landmarks-weights", type=Path, metavar="DIR", help="its files; default: hifidata's weight folders")
+    add(
+        "--embedder", type=Path, metavar="FILE", help="the identity embedder's file; default: hifidata's weight folders"
+    )
+    add(
+        "--matting",
+        nargs="?",
+        const="selfie",
+        metavar="NAME",
+        help=f"what removes the references' backgrounds, or {NO_MATTING}; default: as in training",
+    )
+    add("--safety-checker", type=Path, metavar="DIR", help="a copy of Stable Diffusion's safety checker")
+    add("--no-safety-check", "--unsafe", action="store_true", help="do not check portraits for nudity")
+    add("--device", metavar="NAME", help="default: cuda where there is one, else cpu")
+    add("--offload", action="store_true", help="keep on the GPU only what runs; slower, for small cards")
+
+
+def at_least(lowest: int) -> Callable[[str], int]:
+    """The type of an option that takes whole numbers from ``lowest`` on."""
+
+    def number(text: str) -> int:
+        if int(text) < lowest:
+            raise argparse.ArgumentTypeError(f"{text} is below {lowest}")
+        return int(text)
+
+    return number
+
+
+def quiet_libraries() -> None:
+    """Without this, importing and loading write pages about optional packages and progress bars of a millisecond."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for library in (diffusers_logging, transformers_logging):
+        library.set_verbosity(logging.CRITICAL)  # what they call errors they also raise, and we say it in one line
+        library.disable_progress_bar()
+
+
+def find_device(name: str | None) -> str:
+    """The name of a device that works; None: a GPU where there is one. Raises ConfigError for one that does not."""
+    import torch
+
+    if not name:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name).cpu()  # the only question that every kind of device answers
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ConfigError(f"--device {name}: cannot be used here ({reason}); try cuda, cuda:1 or cpu") from error
+    return name
+
+
+def load_reader(options: MakerOptions) -> PhotoReader:
+    """What looks at photos as the model was trained. Raises ModelPackageError or HifiError where something is missing."""
+    from hifimodel.faces.recogniser import load_identity
+    from hifimodel.inference.conditions import PhotoReader
+
+    choices = options.choices
+    return PhotoReader(
+        registry.load("detect", options.detector),
+        load_identity(choices.embedder, choices.embedder_dim, options.embedder),
+        registry.load("quality", QUALITY_MODEL),
+        load_backend(options.landmarks or choices.landmarks, options.landmarks_weights),
+        _preparation(options),
+    )
+
+
+def load_pipeline(options: MakerOptions) -> HiFiPortraitPipeline:
+    """The pipeline on its device. Raises ModelPackageError where a part is missing or does not fit."""
+    import torch
+
+    from hifimodel.inference.pipeline import HiFiPortraitPipeline
+    from hifimodel.inference.safety import find_safety_check
+    from hifimodel.nets.checkpoint import checkpoint_choices
+
+    checkpoint_choices(options.model)  # what is wrong with a folder is told better here than by what loads its parts
+    device = find_device(options.device)
+    check = None if options.no_safety_check else find_safety_check(options.safety_checker)
+    pipeline = HiFiPortraitPipeline.from_trained(options.model, options.base)
+    pipeline.requires_safety_check = not options.no_safety_check
+    pipeline.safety_check = check
+    if options.lora is not None:
+        _load_lora(pipeline, options.lora)
+    pipeline.to(dtype=torch.bfloat16 if device.startswith("cuda") else torch.float32)
+    if options.offload:
+        pipeline.enable_model_cpu_offload(device=device)
+    else:
+        pipeline.to(device)
+    pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
+    return pipeline
+
+
+def make_portraits(
+    pipeline: HiFiPortraitPipeline,
+    options: MakerOptions,
+    prompt: str,
+    condition: PortraitCondition | None,
+    seeds: Sequence[int],
+) -> PortraitOutput:
+    """One portrait per seed; each is the same whatever the others are.
+
+    Args:
+        pipeline: of ``load_pipeline``.
+        options: those that it was loaded with.
+        prompt: "" for none.
+        condition: of ``load_reader``, for portraits of ``options.size_px``; None: the base model alone.
+        seeds: of the noise.
+    """
+    import torch
+
+    output = pipeline(
+        prompt,
+        condition,
+        negative_prompt=options.negative_prompt,
+        height=options.size_px,
+        width=options.size_px,
+        num_inference_steps=options.steps,
+        guidance_scale=options.guidance,
+        controlnet_conditioning_scale=options.scale,
+        num_images_per_prompt=len(seeds),
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+    )
+    return cast("PortraitOutput", output)  # the tuple comes with `return_dict=False` alone
+
+
+def _preparation(options: MakerOptions) -> Preparation:
+    from hifimodel.data.sample import UNNAMED
+    from hifimodel.faces.clip_crop import ClipView
+    from hifimodel.faces.photo import Preparation
+    from hifimodel.nets.loading import face_encoder_px, find_model
+
+    choices = options.choices
+    view = ClipView(face_encoder_px(choices, find_model(options.model) / "face_vision"))
+    matting = options.matting or choices.matting
+    if matting in (None, NO_MATTING):
+        return Preparation(view=view)
+    if matting == UNNAMED:
+        raise ConfigError(
+            f"--model {options.model}: trained on references without background, by a model that its shards did not name; "
+            f"name it with --matting, or say --matting {NO_MATTING}"
+        )
+    matter = registry.load("matting", matting)
+    return Preparation(lambda rgb_u8: matter.matte([rgb_u8])[0], view)
+
+
+def _load_lora(pipeline: HiFiPortraitPipeline, lora: str) -> None:
+    if importlib.util.find_spec("peft") is None:
+        raise WeightsError(f"--lora {lora}: LoRA needs the package peft; run `pip install peft`")
+    try:
+        pipeline.load_lora_weights(lora)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(f"--lora {lora}: cannot be loaded ({reason}); name a LoRA for SDXL") from error
+    pipeline.fuse_lora()  # the UNet then costs what it cost before
+    pipeline.unload_lora_weights()

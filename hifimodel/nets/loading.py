@@ -1,0 +1,264 @@
+"""Puts the parts together: frozen base, frozen encoders, and the two nets that are trained."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from safetensors import SafetensorError
+from torch import nn
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionConfig, CLIPVisionModel
+
+from hifimodel.config import ModelConfig, require_landmark_style
+from hifimodel.errors import WeightsError
+from hifimodel.nets import architectures
+from hifimodel.nets.face_encoder import FaceEncoder
+from hifimodel.nets.face_refiner import FaceRefiner
+from hifimodel.nets.hifinet import HiFiNet
+
+
+class Pretrained(Protocol):
+    """What the libraries' models, tokenizers and schedulers have in common."""
+
+    @classmethod
+    def from_pretrained(cls, source: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Loads from a folder or by its Hub name."""
+
+
+Part = TypeVar("Part", bound=Pretrained)
+Net = TypeVar("Net", bound=nn.Module)
+
+LOAD_ERRORS = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
+    RuntimeError,
+    SafetensorError,
+)
+"""What ``from_pretrained`` raises on damaged folders: the libraries hand what a file says to constructors unchecked."""
+PIPELINE_INDEX = "model_index.json"
+STATE_FILE = "state.json"
+"""In a checkpoint and in a run's ``model/``: the step, and what else is worth knowing."""
+RANDOM = "random"
+"""Instead of a base: SDXL's shapes with random weights, for counting and timing."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """The frozen text-to-image model; every part in eval mode and without gradients."""
+
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    tokenizer: CLIPTokenizer
+    tokenizer_2: CLIPTokenizer
+    text_encoder: CLIPTextModel
+    text_encoder_2: CLIPTextModelWithProjection
+    scheduler: DDPMScheduler
+
+
+@dataclass(frozen=True)
+class Modules:
+    """Everything a training step or a pipeline needs, except the embedder, which ``hifimodel.nets.embedder`` loads."""
+
+    base: Base
+    face_encoder: FaceEncoder
+    refiner: FaceRefiner
+    hifinet: HiFiNet
+
+    def trainable(self) -> list[nn.Parameter]:
+        """Parameters of the refiner and HiFi-Net, the only ones the paper trains (section 3.3)."""
+        return [*self.refiner.parameters(), *self.hifinet.parameters()]
+
+
+def build_modules(model: ModelConfig, base: str | Path | None = None, seed: int = 0) -> Modules:
+    """New refiner and HiFi-Net over a frozen base.
+
+    Args:
+        model: the choices.
+        base: folder or Hub name of an SDXL model in diffusers' layout; ``random`` for SDXL's shapes with random weights. The
+            tiny architecture takes none.
+        seed: for every random weight; the same seed gives the same modules.
+
+    Raises:
+        WeightsError: no base where one is needed, or it cannot be loaded.
+        CheckpointError: the landmark style is not this release's.
+    """
+    require_landmark_style(model, "model")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        frozen = load_base(model, base)
+        face_encoder = load_face_encoder(model, random_weights=str(base) == RANDOM)
+        refiner = FaceRefiner.from_model_config(model, face_encoder.dim)
+        hifinet = HiFiNet.from_unet(frozen.unet, model)
+    return Modules(frozen, face_encoder, refiner, hifinet)
+
+
+def load_trained(folder: str | Path, base: str | Path | None = None, seed: int = 0) -> Modules:
+    """The modules of a trained model over ``base``.
+
+    Args:
+        folder: what ``find_model`` takes.
+        base: as in ``build_modules``.
+        seed: as in ``build_modules``; training uses the default.
+
+    Raises:
+        WeightsError: a part is missing or cannot be loaded.
+        CheckpointError: it was trained on another style of landmark pictures.
+    """
+    folder = find_model(folder)
+    refiner = _load(FaceRefiner, folder / "refiner", None)
+    hifinet = _load(HiFiNet, folder / "hifinet", None)
+    require_landmark_style(hifinet.choices, str(folder))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        frozen = load_base(hifinet.choices, base)
+        face_encoder = load_face_encoder(hifinet.choices, random_weights=str(base) == RANDOM)
+    return Modules(frozen, face_encoder, refiner, hifinet)
+
+
+def load_trained_nets(modules: Modules, folder: Path) -> None:
+    """Puts the weights of a folder that ``save_trained`` wrote into ``modules``.
+
+    Raises:
+        WeightsError: a part is missing or cannot be loaded.
+    """
+    modules.refiner.load_state_dict(_load(FaceRefiner, folder / "refiner", None).state_dict())
+    modules.hifinet.load_state_dict(_load(HiFiNet, folder / "hifinet", None).state_dict())
+
+
+def load_saved(kind: type[Part], folder: Path) -> Part:
+    """A pipeline of diffusers' that ``save_pretrained`` wrote.
+
+    Raises:
+        WeightsError: a part is missing or cannot be loaded.
+    """
+    try:
+        index = json.loads((folder / PIPELINE_INDEX).read_text(encoding="utf-8"))
+        parts = [name for name, kinds in index.items() if isinstance(kinds, list) and any(kinds)]
+        if absent := [name for name in parts if not (folder / name).is_dir()]:
+            raise FileNotFoundError(f"no {', '.join(absent)}")  # a missing tokenizer would be replaced by an empty one
+        saved: Part = kind.from_pretrained(str(folder))
+    except LOAD_ERRORS as error:
+        raise WeightsError(
+            f"{folder}: not a whole saved pipeline ({_reason(error)}); copy its whole folder, or save it again"
+        ) from error
+    return saved
+
+
+def find_model(folder: str | Path) -> Path:
+    """The folder with ``refiner/`` and ``hifinet/`` that is meant by a training run, its ``model/`` or a checkpoint.
+
+    Of a run, the finished model counts, unless it went on to a newer checkpoint; else its newest checkpoint.
+    """
+    folder = Path(folder)
+    finished, saved = folder / "model", sorted(folder.glob("checkpoints/step-*"), reverse=True)
+    went_on = bool(saved) and _step_of(saved[0]) > _step_of(finished) >= 0
+    candidates = [folder, *saved, finished] if went_on else [folder, finished, *saved]
+    return next((place for place in candidates if (place / "hifinet").is_dir()), folder)
+
+
+def _step_of(place: Path) -> int:
+    """-1 where the folder does not say."""
+    try:
+        return int(json.loads((place / STATE_FILE).read_text(encoding="utf-8"))["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return -1
+
+
+def save_trained(modules: Modules, folder: str | Path) -> None:
+    """Writes ``refiner/`` and ``hifinet/`` as safetensors with their configs."""
+    modules.refiner.save_pretrained(Path(folder) / "refiner")
+    modules.hifinet.save_pretrained(Path(folder) / "hifinet")
+
+
+def load_base(model: ModelConfig, base: str | Path | None) -> Base:
+    """The frozen base; see ``build_modules``."""
+    if model.architecture == "tiny" and base is None:
+        return _random_base("tiny")
+    if base is None:
+        raise WeightsError(
+            "--base: none given, and this preset is SDXL's; name a folder or a Hub model, for example "
+            "stabilityai/stable-diffusion-xl-base-1.0"
+        )
+    if str(base) == RANDOM:
+        return _random_base(model.architecture)
+    return Base(
+        unet=_frozen(_load(UNet2DConditionModel, base, "unet")),
+        vae=_frozen(_load(AutoencoderKL, base, "vae")),
+        tokenizer=_load(CLIPTokenizer, base, "tokenizer"),
+        tokenizer_2=_load(CLIPTokenizer, base, "tokenizer_2"),
+        text_encoder=_frozen(_load(CLIPTextModel, base, "text_encoder")),
+        text_encoder_2=_frozen(_load(CLIPTextModelWithProjection, base, "text_encoder_2")),
+        scheduler=_load(DDPMScheduler, base, "scheduler"),
+    )
+
+
+def load_face_encoder(model: ModelConfig, random_weights: bool = False) -> FaceEncoder:
+    """The CLIP vision tower that the config names."""
+    if model.image_encoder == "tiny-random":
+        vision = CLIPVisionModel(architectures.vision_config("tiny"))
+    elif random_weights:
+        vision = CLIPVisionModel(architectures.vision_config("sdxl"))
+    else:
+        vision = _load(CLIPVisionModel, model.image_encoder, None)
+    return FaceEncoder(vision, model.clip_layer)
+
+
+def face_encoder_px(model: ModelConfig, saved: Path) -> int:
+    """Side of the pictures that the CLIP tower takes, without loading it.
+
+    Args:
+        model: names the tower.
+        saved: the tower's folder in a saved pipeline, which counts where it exists.
+
+    Raises:
+        WeightsError: the config cannot be loaded, or is not of square pictures.
+    """
+    if model.image_encoder == "tiny-random":
+        config = architectures.vision_config("tiny")
+    else:
+        config = _load(CLIPVisionConfig, saved if saved.is_dir() else model.image_encoder, None)
+    if not isinstance(config.image_size, int):
+        raise WeightsError(f"{model.image_encoder}: pictures of {config.image_size} px; name an encoder of square ones")
+    return config.image_size
+
+
+def _random_base(architecture: str) -> Base:
+    return Base(
+        unet=_frozen(architectures.random_unet(architecture)),
+        vae=_frozen(architectures.random_vae(architecture)),
+        tokenizer=architectures.byte_tokenizer(),
+        tokenizer_2=architectures.byte_tokenizer(),
+        text_encoder=_frozen(CLIPTextModel(architectures.text_config(architecture, second=False))),
+        text_encoder_2=_frozen(CLIPTextModelWithProjection(architectures.text_config(architecture, second=True))),
+        scheduler=DDPMScheduler(**architectures.SCHEDULER),
+    )
+
+
+def _frozen(module: Net) -> Net:
+    return module.eval().requires_grad_(False)
+
+
+def _load(kind: type[Part], source: str | Path, subfolder: str | None) -> Part:
+    place = {} if subfolder is None else {"subfolder": subfolder}
+    try:
+        part: Part = kind.from_pretrained(str(source), **place)
+    except LOAD_ERRORS as error:
+        where = str(source) if subfolder is None else f"{source}, part {subfolder}"
+        raise WeightsError(
+            f"{where}: cannot be loaded as {kind.__name__}: {_reason(error)}; check the name or folder"
+        ) from error
+    return part
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())[:200].rstrip(". ")
+    return text if isinstance(error, OSError | ValueError | RuntimeError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,206 @@
+"""The command line: exit codes, one-line errors with the remedy, data on stdout, messages on stderr."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from hifidata.cli import console
+from tests.conftest import PROJECT_ROOT, QUICK_RECIPE
+
+FOLDER = str(PROJECT_ROOT / "pipelines" / "folder.yaml")
+
+
+def hifidata(*args: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hifidata", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+
+
+@pytest.fixture(scope="module")
+def dataset(twelve_people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("cli") / "out"
+    sets = [word for value in (f"source.path={twelve_people}", *QUICK_RECIPE) for word in ("--set", value)]
+    done = hifidata("run", FOLDER, "--out", out, "--limit", 2, *sets)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith(str(out / "report" / "index.html"))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["run", FOLDER, "--out", "{tmp}/o", "--set", "source.path={tmp}/nope"], "no such folder"),
+        (["run", FOLDER, "--out", "{tmp}/o", "--set", "quality.min_scor=1"], "did you mean min_score?"),
+        (["run", "nope.yaml", "--out", "{tmp}/o"], "no such file"),
+        (["run", FOLDER], "Missing option '--out'"),
+        (["run", FOLDER, "--out", "{tmp}/o"], "source.path is missing"),
+        (["run", FOLDER, "--out", "{tmp}/p/o", "--set", "source.path={tmp}/p"], "lies inside the source"),
+        (["run", FOLDER, "--out", "{tmp}/o", "--executor", "spark"], "executor.kind"),
+        (["plan", FOLDER, "--set", "source.path={tmp}/p/ann"], "expected one sub-folder of photos per person"),
+        (["status", "{tmp}"], "not a dataset folder"),
+        (["inspect", "{tmp}", "x"], "not a dataset folder"),
+        (["failures", "{tmp}"], "not a dataset folder"),
+        (["replay", "{tmp}"], "not a dataset folder"),
+        (["report", "{tmp}"], "not a finished dataset"),
+        (["calibrate", "{tmp}"], "not a finished dataset"),
+        (["check", "{tmp}"], "not a finished dataset"),
+        (["nonsense"], "No such command"),
+    ],
+)
+def test_bad_input_exits_with_2_and_says_what_to_do(args: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "p" / "ann").mkdir(parents=True)
+    (tmp_path / "p" / "ann" / "1.jpg").write_bytes(b"x")
+    done = hifidata(*(arg.replace("{tmp}", str(tmp_path)) for arg in args))
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert hifidata("--version").stdout == f"hifidata {metadata.version('hifi-portrait')}\n"
+
+
+def test_plan_writes_nothing(twelve_people: Path, tmp_path: Path) -> None:
+    done = hifidata("plan", FOLDER, "--set", f"source.path={twelve_people}", "--json")
+    plan = json.loads(done.stdout)
+    assert (plan["identities"], plan["candidates"]) == (12, 48)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_status_json_counts_add_up(dataset: Path) -> None:
+    found = json.loads(hifidata("status", dataset, "--json").stdout)
+    assert found["finished"]
+    assert found["candidates"] == found["kept"] + found["dropped"] + found["failed"] == 8
+
+
+def test_inspect_finds_a_person_by_name_and_a_picture_by_file_id_and_key(dataset: Path) -> None:
+    person = json.loads(hifidata("inspect", dataset, "person_00", "--json").stdout)
+    assert person["identity"]["identity_name"] == "person_00"
+    kept = next(row for row in person["images"] if row["status"] == "kept")
+    for handle in (kept["image_id"], kept["key"], kept["source_uri"][-20:]):
+        found = json.loads(hifidata("inspect", dataset, handle, "--json").stdout)["images"]
+        assert kept["image_id"] in [row["image_id"] for row in found]
+    history = hifidata("inspect", dataset, kept["image_id"]).stdout
+    assert "quality_score" in history
+    assert "face_x1_px" in history
+    assert hifidata("inspect", dataset, "nobody").returncode == 2
+
+
+def test_failures_are_one_json_object_per_line(dataset: Path) -> None:
+    rows = [json.loads(line) for line in hifidata("failures", dataset, "--json").stdout.splitlines()]
+    assert len(rows) == 2
+    assert {row["status"] for row in rows} == {"failed"}
+    assert all(row["source_uri"].endswith("broken.jpg") for row in rows)
+
+
+def test_check_names_the_shards_of_a_copy_that_are_not_as_they_were_written(dataset: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    shutil.copy(dataset / "dataset.json", copy)
+    shutil.copytree(dataset / "shards", copy / "shards")
+    right = hifidata("check", copy)
+    assert (right.returncode, right.stdout.strip()) == (0, "2 of 2 shards are as they were written")
+    assert "2 of 2 shards and 3 of 3 manifests are as" in hifidata("check", dataset).stdout
+    first, second = sorted((copy / "shards").rglob("*.tar"))
+    data = bytearray(first.read_bytes())
+    data[700] ^= 1
+    first.write_bytes(data)
+    second.rename(second.with_name("stray.tar"))
+    wrong = hifidata("check", copy, "--json")
+    found = json.loads(wrong.stdout)
+    assert (wrong.returncode, found["n_shards"], found["n_right"]) == (1, 2, 0)
+    assert [problem.split(",")[0].split(":")[0] for problem in found["problems"].values()] == [
+        "altered",
+        "missing",
+        "not listed",
+    ]
+    with open(first, "ab") as file:
+        file.write(b"more")
+    assert f"{len(data) + 4} bytes instead of {len(data)}" in " ".join(hifidata("check", copy).stdout.split())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "{}",
+        '{"shards": null}',
+        '{"shards": ["a"]}',
+        '{"shards": [{"path": "../x.tar", "bytes": 1, "sha256": ""}]}',
+    ],
+)
+def test_check_refuses_a_list_that_is_none_of_ours(content: str, tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text(content)
+    done = hifidata("check", tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "does not list shards as hifidata does" in done.stderr
+
+
+def test_check_reads_what_a_glob_of_tars_would_and_goes_on_after_what_it_cannot_read(
+    dataset: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    shutil.copy(dataset / "dataset.json", copy)
+    shutil.copytree(dataset / "shards", copy / "shards")
+    first = min((copy / "shards").rglob("*.tar"))
+    first.with_name("._litter.tar").write_bytes(b"of another system")
+    assert hifidata("check", copy).returncode == 0
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(first, tmp_path / "elsewhere" / "x.tar")
+    (copy / "shards" / "linked").symlink_to(tmp_path / "elsewhere")
+    first.unlink()
+    first.mkdir()
+    found = json.loads(hifidata("check", copy, "--json").stdout)
+    assert (found["n_shards"], found["n_right"]) == (2, 1)
+    assert [problem.split(":")[0].split(",")[0] for problem in found["problems"].values()] == ["no file", "not listed"]
+
+
+def test_replay_prints_before_and_after(dataset: Path) -> None:
+    done = hifidata("replay", dataset, "--set", "quality.min_score=1.0")
+    assert done.returncode == 0, done.stderr
+    assert "quality.min_score: 0.1 -> 1.0" in done.stdout
+    assert "-> 0 of 8" in done.stdout
+
+
+def test_markup_in_names_is_printed_as_it_is(tmp_path: Path) -> None:
+    person = tmp_path / "photos" / "[bold]red"
+    person.mkdir(parents=True)
+    (person / "[link=x].jpg").write_bytes(b"no picture")
+    sets = [word for value in QUICK_RECIPE for word in ("--set", value)]
+    out = tmp_path / "out"
+    done = hifidata("run", FOLDER, "--out", out, "--set", f"source.path={tmp_path / 'photos'}", *sets)
+    assert done.returncode == 3, done.stderr
+    assert "[bold]red" in hifidata("inspect", out, "[bold]red").stdout
+    assert "[link=x].jpg" in hifidata("failures", out).stdout
+
+
+def test_names_reach_json_unchanged_and_the_terminal_without_control_characters(tmp_path: Path) -> None:
+    person = tmp_path / "photos" / ":smile: \x1b[31m"
+    person.mkdir(parents=True)
+    (person / "1.jpg").write_bytes(b"no picture")
+    sets = [word for value in QUICK_RECIPE for word in ("--set", value)]
+    hifidata("run", FOLDER, "--out", tmp_path / "out", "--set", f"source.path={tmp_path / 'photos'}", *sets)
+    found = json.loads(hifidata("inspect", tmp_path / "out", person.name, "--json").stdout)
+    assert found["identity"]["identity_name"] == ":smile: \x1b[31m"
+    shown = hifidata("inspect", tmp_path / "out", person.name).stdout
+    assert ":smile: \\x1b[31m" in shown
+    assert "\x1b" not in shown
+
+
+def test_an_error_that_quotes_a_server_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    console.error("it says: \x1b[31mred\x9b; start it\nor mend its address")
+    assert capsys.readouterr().err == "error: it says: \\x1b[31mred\\x9b; start it\nor mend its address\n"
+
+
+def test_an_unknown_reason_is_refused_with_the_nearest_one(dataset: Path) -> None:
+    done = hifidata("failures", dataset, "--reason", "low_qualty")
+    assert done.returncode == 2
+    assert "did you mean low_quality?" in done.stderr

@@ -1,0 +1,51 @@
+"""A file is there whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hifidata.core.files import atomic_file, remove, remove_temporary
+
+
+def test_an_exception_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+
+    def interrupted() -> None:
+        with atomic_file(path) as file:
+            file.write(b"new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_readers_see_the_old_file_until_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "a"
+    with atomic_file(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert not path.exists()
+    assert path.read_bytes() == b"new"
+
+
+def test_a_folder_goes_with_the_last_file_in_it(tmp_path: Path) -> None:
+    (tmp_path / "d4").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "d4" / name).write_bytes(b"")
+    remove(tmp_path / "d4" / "a")
+    assert [path.name for path in tmp_path.rglob("*")] == ["d4", "b"]
+    remove(tmp_path / "d4" / "b")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_leftovers_of_killed_processes_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / ".tmp-a.tar-77").write_bytes(b"")
+    (tmp_path / "x" / "a.tar").write_bytes(b"")
+    assert remove_temporary(tmp_path) == 1
+    assert [p.name for p in (tmp_path / "x").iterdir()] == ["a.tar"]

@@ -1,0 +1,129 @@
+"""Identity vectors: MobileFaceNet's real weights on real photos, the pixel code of the others on made graphs."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from hifidata.core.errors import ModelError, WeightsError
+from hifidata.image.align import TEMPLATE_PX
+from hifidata.models import registry
+from hifidata.models.embed.arcface import ArcFace, MobileFaceNet
+from hifidata.models.protocols import F32, FaceDetector, RgbU8
+from hifidata.weights.search_path import searching
+from tests.factories.graphs import make_graph
+
+Reader = Callable[[Path], RgbU8]
+CLEAN_SETS = ("faces/bbt", "faces/dlib-johns", "faces/face_recognition")
+
+
+@pytest.fixture(scope="module")
+def models(assets: Path) -> Iterator[tuple[FaceDetector, MobileFaceNet]]:
+    with searching(assets / "weights"):
+        yield registry.load("detect", "scrfd_500m"), registry.load("verify", "mobilefacenet")
+
+
+def test_pairs_of_labelled_photos_have_the_similarities_once_measured(
+    models: tuple[FaceDetector, MobileFaceNet], assets: Path, read_picture: Reader
+) -> None:
+    """ASSETS.md: same person 0.776 on average, different people 0.025."""
+    detector, embedder = models
+    with (assets / "index.csv").open(encoding="utf-8", newline="") as file:
+        rows = [r for r in csv.DictReader(file) if r["set"] in CLEAN_SETS and r["identity"] and r["n_faces"] == "1"]
+    pictures = [read_picture(assets / row["file"]) for row in rows]
+    kps_px = [faces.kps_px[0] for faces in detector.detect(pictures)]
+    vectors = embedder.embed(pictures, kps_px, [None] * len(pictures))
+    people = np.array([row["identity"] for row in rows])
+    first, second = np.triu_indices(len(rows), 1)
+    cosines, same = (vectors[first] * vectors[second]).sum(axis=1), people[first] == people[second]
+    assert cosines[same].mean() == pytest.approx(0.776, abs=0.02)
+    assert cosines[~same].mean() == pytest.approx(0.025, abs=0.02)
+    assert np.percentile(cosines[~same], 95) < 0.22 < np.percentile(cosines[same], 5)
+
+
+def test_vectors_have_length_one_and_do_not_depend_on_their_neighbours(
+    models: tuple[FaceDetector, MobileFaceNet], astronaut: RgbU8
+) -> None:
+    detector, embedder = models
+    pictures = [astronaut, np.ascontiguousarray(astronaut[:, ::-1]), cv2.GaussianBlur(astronaut, (0, 0), 3)]
+    kps_px = [faces.kps_px[0] for faces in detector.detect(pictures)]
+    together = embedder.embed(pictures, kps_px, [None] * 3)
+    assert together.dtype == np.float32
+    assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
+    alone = [embedder.embed([picture], [kps], [None])[0] for picture, kps in zip(pictures, kps_px, strict=True)]
+    assert np.array_equal(together, np.stack(alone))
+    assert np.array_equal(together[::-1], embedder.embed(pictures[::-1], kps_px[::-1], [None] * 3))
+
+
+def test_a_face_without_size_is_a_model_error_and_no_face_no_error(
+    models: tuple[FaceDetector, MobileFaceNet], astronaut: RgbU8
+) -> None:
+    _, embedder = models
+    with pytest.raises(ModelError, match="coincide"):
+        embedder.embed([astronaut], [np.full((5, 2), 7, np.float32)], [None])
+    assert len(embedder.embed([], [], [])) == 0
+
+
+def test_a_graph_for_other_sizes_is_refused(assets: Path) -> None:
+    with pytest.raises(WeightsError, match=r"another graph than expected.*640.*112"):
+        ArcFace(assets / "weights" / "scrfd" / "scrfd_500m_bnkps.onnx")
+
+
+def mean_colours(path: Path, sizes: int, batch: int | str = "n") -> Path:
+    """A graph of w600k_r50's input and output shape whose vector repeats the mean of each colour."""
+    return make_graph(
+        path,
+        [("ReduceMean", ["input"], "colours", {"axes": [2, 3], "keepdims": 0}), ("MatMul", ["colours", "repeat"], "output")],
+        ([batch, 3, sizes, sizes], [batch, 512]),
+        {"repeat": np.tile(np.eye(3), 171)[:, :512]},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("batch", ["n", 1])
+def test_pixels_reach_a_made_graph_as_rgb_from_minus_one_to_one_in_order_whatever_batch_it_takes(
+    tmp_path: Path, batch: int | str
+) -> None:
+    embedder = ArcFace(mean_colours(tmp_path / "w600k_r50.onnx", 112, batch))
+    colours = [(255, 0, 0), (0, 255, 0), (255, 255, 0)]
+    pictures = [np.full((112, 112, 3), colour, np.uint8) for colour in colours]
+    got = embedder.embed(pictures, [TEMPLATE_PX] * 3, [None] * 3)
+    assert got.shape == (3, 512)
+    expected = np.array(colours, np.float32) / 127.5 - 1
+    expected = np.tile(expected, 171)[:, :512]
+    assert np.allclose(got, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-5)
+
+
+def test_a_vector_without_length_from_a_made_graph_is_a_model_error(tmp_path: Path) -> None:
+    embedder = ArcFace(
+        make_graph(
+            tmp_path / "zero.onnx",
+            [("ReduceMean", ["input"], "rows", {"axes": [1, 3], "keepdims": 0}), ("Sub", ["rows", "rows"], "output")],
+            (["n", 3, 112, 112], ["n", 112]),
+        )
+    )  # fmt: skip
+    with pytest.raises(ModelError, match="without length"):
+        embedder.embed([np.zeros((112, 112, 3), np.uint8)], [TEMPLATE_PX], [None])
+
+
+def test_a_made_graph_that_gives_no_vectors_is_refused(tmp_path: Path) -> None:
+    mean = ("ReduceMean", ["input"], "output", {"axes": [2, 3], "keepdims": 0})
+    path = make_graph(tmp_path / "colours.onnx", [mean], (["n", 3, 112, 112], ["n", 3]))
+    with pytest.raises(WeightsError, match="gives 3 numbers for a face, an identity vector has 32 or more"):
+        ArcFace(path)
+
+
+def kps_at(x: float, y: float, scale: float) -> F32:
+    return np.asarray(TEMPLATE_PX * scale + [x, y], np.float32)
+
+
+def test_a_made_graph_sees_the_aligned_face_and_not_the_picture_around_it(tmp_path: Path) -> None:
+    embedder = ArcFace(mean_colours(tmp_path / "w600k_r50.onnx", 112))
+    picture = np.full((600, 600, 3), (255, 0, 0), np.uint8)
+    picture[200:424, 100:324] = (0, 0, 255)
+    got = embedder.embed([picture], [kps_at(100, 200, 2.0)], [None])[0]
+    assert np.allclose(got[:3] / got[2], [-1, -1, 1], atol=0.05)

@@ -1,0 +1,140 @@
+"""Groups that ask for a GPU get it, others do not see it, and plan, run and dataset.json say what ONNX models compute on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from hifidata.cli.main import app
+from hifidata.config.recipe import STAGE_NAMES, Recipe, load_recipe
+from hifidata.models.runtime import device
+from hifidata.run.devices import gpu_line, onnx_stages, planned
+from hifidata.run.identity_batch import task_to_bytes
+from hifidata.run.plan import open_source
+from hifidata.run.run import RunOptions, run
+from hifidata.store.fragments import read_record
+from hifidata.store.layout import DatasetFolder
+from tests.conftest import PROJECT_ROOT, QUICK_RECIPE
+
+FOLDER = PROJECT_ROOT / "pipelines" / "folder.yaml"
+PAPER = PROJECT_ROOT / "pipelines" / "paper.yaml"
+IN_VAIN = r"ONNX models of faces, identity, rest will run on the CPU: a GPU is asked for, .* has no CUDAExecutionProvider; `pip"
+
+
+def paper(**executor: Any) -> Recipe:
+    recipe = load_recipe(PAPER)
+    return Recipe.model_validate(recipe.model_dump() | {"executor": executor})
+
+
+def with_runtime(monkeypatch: pytest.MonkeyPatch, *listed: str) -> None:
+    monkeypatch.setattr(device.ort, "get_available_providers", lambda: [*listed, device.CPU])
+
+
+def test_the_papers_groups_get_cuda_where_they_ask_and_the_runtime_has_it_with_made_up_providers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with_runtime(monkeypatch, device.CUDA)
+    on_gpu = dict.fromkeys(("faces", "identity", "rest"), device.CUDA)
+    others = dict.fromkeys(("paddleocr", "blip2", "matting", "captions"))
+    assert planned(paper()) == on_gpu | others
+    assert gpu_line(paper()) == ("ONNX models of faces, identity, rest: CUDAExecutionProvider", True)
+    assert planned(paper(use_gpus=False)) == dict.fromkeys(on_gpu, device.CPU) | others
+    assert gpu_line(paper(use_gpus=False)) == ("", True)
+
+
+def test_a_runtime_without_cuda_is_named_with_the_remedy_where_a_gpu_is_asked_for_with_made_up_providers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with_runtime(monkeypatch)
+    line, as_asked = gpu_line(paper())
+    assert not as_asked
+    assert re.match(IN_VAIN, line)
+    assert "\n" not in line
+    assert set(filter(None, planned(paper()).values())) == {device.CPU}
+
+
+def test_the_stages_that_onnx_runtime_runs_are_those_with_its_models() -> None:
+    found = ["detect", "quality", "embed", "restore", "face3d", "attributes"]
+    assert onnx_stages(paper(), STAGE_NAMES) == found
+    assert onnx_stages(load_recipe(FOLDER), STAGE_NAMES) == ["watermark"]
+
+
+def grouped(photos: Path, num_gpus: float, *overrides: str) -> list[str]:
+    """The command line's words for two groups, the first of which, with the text reader, asks for that much of a GPU."""
+    groups = [
+        {"name": "faces", "stages": STAGE_NAMES[:5], "num_cpus": 0.5, "num_gpus": num_gpus},
+        {"name": "others", "stages": STAGE_NAMES[5:], "num_cpus": 0.5},
+    ]
+    sets = (
+        *QUICK_RECIPE,
+        "watermark.model=rapidocr",
+        f"source.path={photos}",
+        f"groups={json.dumps(groups)}",
+        *overrides,
+    )
+    return [str(FOLDER), *(word for value in sets for word in ("--set", value)), "--limit", "1"]
+
+
+def test_plan_and_run_say_it_once_on_stderr_and_the_dataset_records_what_was_used(
+    twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(device.VISIBLE, raising=False)
+    with_runtime(monkeypatch)
+    planned_ = CliRunner().invoke(app, ["plan", *grouped(twelve_people, 0.2), "--json"])
+    ran = CliRunner().invoke(app, ["run", *grouped(twelve_people, 0.2), "--out", str(tmp_path / "out")])
+    for done in (planned_, ran):
+        assert "will run on the CPU" not in done.stdout
+    assert ran.stderr.count("ONNX models of faces will run on the CPU: a GPU is asked for") == 1
+    plan = json.loads(planned_.stdout)
+    assert [group["onnx_provider"] for group in plan["groups"]] == [device.CPU, None]
+    assert CliRunner().invoke(app, ["plan", *grouped(twelve_people, 0.2)]).stderr.count("will run on the CPU") == 1
+    quiet = CliRunner().invoke(app, ["run", *grouped(twelve_people, 0.0), "--out", str(tmp_path / "none")])
+    assert "GPU" not in quiet.stderr
+    dataset = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    assert dataset["onnx_providers"] == {"watermark": [device.CPU]}
+    assert "onnxruntime" in dataset["packages"]
+
+
+def test_a_worker_sees_gpus_only_where_its_group_was_given_some_and_what_it_used_travels_to_the_commit(
+    twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Ray hands a share of a GPU to those that ask, and leaves all of them in sight of the others."""
+    import ray
+
+    from hifidata.run.executors.ray import COLUMN, FAILED, GroupActor
+
+    ray.init(
+        num_cpus=1, include_dashboard=False, object_store_memory=150_000_000, log_to_driver=False
+    )  # an actor asks it who it is
+    request.addfinalizer(ray.shutdown)
+    recipe = load_recipe(FOLDER, grouped(twelve_people, 0.2, "executor.kind=ray")[2:-2:2])
+    task = next(iter(open_source(recipe).identities()))
+    batch: dict[str, Any] = {COLUMN: [task_to_bytes(task)], FAILED: [False]}
+    for position, seen in ((0, "3"), (1, "")):
+        monkeypatch.setenv(device.VISIBLE, "3")
+        batch = GroupActor(recipe.model_dump_json(), position, str(tmp_path))(batch)
+        assert os.environ[device.VISIBLE] == seen
+        assert batch[FAILED] == [False]
+    record = read_record(DatasetFolder(tmp_path).fragment_path(task.identity_id))
+    assert record.providers == {"watermark": device.CPU}
+
+
+@pytest.mark.parametrize(("num_gpus", "use_gpus", "seen"), [(0.2, True, "3"), (0.2, False, ""), (0.0, True, "")])
+def test_the_local_executor_hides_gpus_unless_some_group_asks(
+    num_gpus: float, use_gpus: bool, seen: str, twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(device.VISIBLE, "3")
+    words = grouped(twelve_people, num_gpus, f"executor.use_gpus={json.dumps(use_gpus)}")
+    during: list[str] = []
+    recipe = load_recipe(FOLDER, words[2:-2:2])
+    real = device.here
+    monkeypatch.setattr(device, "here", lambda: during.append(os.environ[device.VISIBLE]) or real())
+    run(recipe, RunOptions(tmp_path / "out", limit=1), lambda progress: None)
+    assert set(during) == {seen}
+    assert os.environ[device.VISIBLE] == "3"

@@ -1,0 +1,43 @@
+"""The manifests that fragments are compacted into."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from hifidata.store import fragments as fragments_module
+from hifidata.store.fragments import CommitRecord, compact, identity_row, read_rows, write_fragment
+
+
+def fragment_of(folder: Path, number: int, n_candidates: int) -> Path:
+    """The commit record of a person all of whose pictures failed; the first has a thumbnail."""
+    facts = {"identity_id": f"person{number}", "identity_name": f"Person {number}", "source": "folder"}
+    rows = [
+        facts | {"image_id": f"{number}-{i}", "status": "failed", "stage": "intake", "reason": "corrupt_image"}
+        for i in range(n_candidates)
+    ]
+    path = folder / f"{number}.parquet"
+    thumbnails = [b"jpeg", *[None] * (n_candidates - 1)][:n_candidates]
+    write_fragment(path, rows, thumbnails, CommitRecord(identity_row(rows, facts), "fingerprint", "recipe"))
+    return path
+
+
+@pytest.mark.parametrize(("a_group", "n_groups"), [(1, 4), (3, 2), (100, 1)])
+def test_people_share_row_groups_whose_size_does_not_change_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, a_group: int, n_groups: int
+) -> None:
+    monkeypatch.setattr(fragments_module, "IMAGES_A_GROUP", a_group)
+    fragments = [fragment_of(tmp_path, number, n) for number, n in enumerate((1, 2, 0, 2, 1))]
+    compact(fragments, tmp_path / "manifests", {})
+    images = tmp_path / "manifests" / "images.parquet"
+    assert pq.ParquetFile(images).num_row_groups == n_groups
+    assert [row["image_id"] for row in read_rows(images)] == ["0-0", "1-0", "1-1", "3-0", "3-1", "4-0"]
+    thumbnails = pq.read_table(tmp_path / "manifests" / "thumbnails.parquet").to_pydict()
+    assert thumbnails == {"image_id": ["0-0", "1-0", "3-0", "4-0"], "jpeg": [b"jpeg"] * 4}
+
+
+def test_a_dataset_without_a_picture_has_empty_tables(tmp_path: Path) -> None:
+    compact([], tmp_path / "manifests", {})
+    assert read_rows(tmp_path / "manifests" / "images.parquet") == []
