@@ -17,33 +17,33 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from hifidata.config.sections import (
     SOURCE_KINDS,
-    Attributes,
-    Caption,
-    Crop,
-    Dedup,
-    Detect,
-    Executor,
-    Face3D,
-    Failures,
-    Fetch,
-    Group,
-    Intake,
-    Landmarks,
-    Matting,
-    Occlusion,
-    Output,
-    Quality,
-    Restore,
-    Source,
-    Verify,
-    Watermark,
-    Weights,
+    AttributesConfig,
+    CaptionConfig,
+    CropConfig,
+    DedupConfig,
+    DetectConfig,
+    ExecutorConfig,
+    Face3DConfig,
+    FailuresConfig,
+    FetchConfig,
+    IntakeConfig,
+    LandmarksConfig,
+    MattingConfig,
+    OcclusionConfig,
+    OutputConfig,
+    QualityConfig,
+    RestoreConfig,
+    SourceConfig,
+    VerifyConfig,
+    WatermarkConfig,
+    WeightsConfig,
+    WorkerGroupConfig,
 )
-from hifidata.core.base_config import Section
+from hifidata.core.base_config import BaseConfig
 from hifidata.core.errors import RecipeError
 from hifidata.models import registry
+from hifidata.models.config import SERVER_MANNERS, ModelFileConfig
 from hifidata.models.custom_file import noted
-from hifidata.models.settings import SERVER_MANNERS, FileSettings
 
 STAGE_NAMES = (
     "intake", "detect", "crop", "quality", "watermark", "occlusion", "embed",
@@ -56,35 +56,35 @@ WITHOUT_EFFECT = ("executor", "fetch", "failures", "groups", "description", "wei
 """Sections by which no picture, row or shard becomes another: a dataset may go on with others."""
 
 
-class Recipe(Section):
+class Recipe(BaseConfig):
     """A whole recipe. ``groups`` empty means: all stages in one group."""
 
     name: str
     description: str = ""
-    source: Source
-    fetch: Fetch = Fetch()
-    intake: Intake = Intake()
-    detect: Detect = Detect()
-    crop: Crop = Crop()
-    quality: Quality = Quality()
-    watermark: Watermark = Watermark()
-    occlusion: Occlusion = Occlusion()
-    restore: Restore = Restore()
-    matting: Matting = Matting()
-    dedup: Dedup = Dedup()
-    verify: Verify = Verify()
-    face3d: Face3D = Face3D()
-    landmarks: Landmarks = Landmarks()
-    attributes: Attributes = Attributes()
-    caption: Caption = Caption()
-    output: Output = Output()
-    failures: Failures = Failures()
-    weights: Weights = Weights()
+    source: SourceConfig
+    fetch: FetchConfig = FetchConfig()
+    intake: IntakeConfig = IntakeConfig()
+    detect: DetectConfig = DetectConfig()
+    crop: CropConfig = CropConfig()
+    quality: QualityConfig = QualityConfig()
+    watermark: WatermarkConfig = WatermarkConfig()
+    occlusion: OcclusionConfig = OcclusionConfig()
+    restore: RestoreConfig = RestoreConfig()
+    matting: MattingConfig = MattingConfig()
+    dedup: DedupConfig = DedupConfig()
+    verify: VerifyConfig = VerifyConfig()
+    face3d: Face3DConfig = Face3DConfig()
+    landmarks: LandmarksConfig = LandmarksConfig()
+    attributes: AttributesConfig = AttributesConfig()
+    caption: CaptionConfig = CaptionConfig()
+    output: OutputConfig = OutputConfig()
+    failures: FailuresConfig = FailuresConfig()
+    weights: WeightsConfig = WeightsConfig()
     licence_policy: Literal["permissive", "research"] = Field(
         "research", description="permissive refuses models whose licence does not allow commercial use, by name"
     )
-    executor: Executor = Executor()
-    groups: tuple[Group, ...] = ()
+    executor: ExecutorConfig = ExecutorConfig()
+    groups: tuple[WorkerGroupConfig, ...] = ()
 
     @model_validator(mode="after")
     def _groups_cover_the_stages(self) -> Recipe:
@@ -112,9 +112,9 @@ class Recipe(Section):
         return self
 
     @property
-    def worker_groups(self) -> tuple[Group, ...]:
+    def worker_groups(self) -> tuple[WorkerGroupConfig, ...]:
         """The groups to run: the recipe's, or one that holds every stage."""
-        groups = self.groups or (Group.model_validate({"name": "all", "stages": STAGE_NAMES}),)
+        groups = self.groups or (WorkerGroupConfig.model_validate({"name": "all", "stages": STAGE_NAMES}),)
         if self.executor.use_gpus:
             return groups
         return tuple(group.model_copy(update={"num_gpus": 0.0}) for group in groups)
@@ -207,13 +207,13 @@ def validate(data: Mapping[str, Any], where: str) -> Recipe:
 
 def _with_model_defaults(recipe: Recipe, where: str) -> Recipe:
     """Fills thresholds left null with the named model's own; raises RecipeError for a model that does not exist."""
-    filled: dict[str, Section] = {}
+    filled: dict[str, BaseConfig] = {}
     models: dict[str, str] = {}
     for stage in registry.BY_STAGE:
         section: Any = getattr(recipe, stage)
         try:
             backend = registry.chosen(stage, section)
-            file_facts = noted(stage, section) if isinstance(section, FileSettings) else {}
+            file_facts = noted(stage, section) if isinstance(section, ModelFileConfig) else {}
         except RecipeError as error:
             raise RecipeError(f"{where}: {error}") from None
         if backend is None:

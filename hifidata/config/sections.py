@@ -12,21 +12,21 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import Field
 
-from hifidata.core.base_config import Section
-from hifidata.fetch.config import FetchSettings
+from hifidata.core.base_config import BaseConfig
+from hifidata.fetch.config import FetcherConfig
 from hifidata.image.decode import Limits
-from hifidata.models.settings import (
-    CaptionSettings,
-    FileSettings,
-    ModelSettings,
-    OcclusionModelSettings,
-    RecogniserSettings,
+from hifidata.models.config import (
+    CaptionerConfig,
+    EmbedderConfig,
+    ModelFileConfig,
+    ModelFolderConfig,
+    OcclusionCheckerConfig,
 )
-from hifidata.sources.search.settings import SearchSettings
-from hifidata.sources.url_table.columns import Columns, TableFormat
+from hifidata.sources.search.config import SearchConfig
+from hifidata.sources.url_table.columns import TableColumnsConfig, TableFormat
 
 
-class FolderSource(Section):
+class FolderSourceConfig(BaseConfig):
     """A folder with one sub-folder per person; VGGFace2-HQ has the same shape."""
 
     kind: Literal["folder"]
@@ -35,7 +35,7 @@ class FolderSource(Section):
     already_restored: bool = Field(False, description="faces went through a restorer before; refuses restore.model")
 
 
-class ShardsSource(Section):
+class ShardsSourceConfig(BaseConfig):
     """WebDataset shards of jpg/png + json: our own, or any with an identity field."""
 
     kind: Literal["shards"]
@@ -45,17 +45,17 @@ class ShardsSource(Section):
     already_restored: bool = Field(False, description="faces went through a restorer before; refuses restore.model")
 
 
-class UrlTableSource(Section):
+class UrlTableSourceConfig(BaseConfig):
     """A table with one URL per row."""
 
     kind: Literal["url_table"]
     path: str = Field("", description="the table; relative paths start at the working directory")
     format: TableFormat | None = Field(None, description="null: as its name ends; all but parquet may be gzipped")
-    columns: Columns
+    columns: TableColumnsConfig
     licence: str | None = Field(None, description="recorded where a row names none")
 
 
-class ImdbFaceSource(Section):
+class ImdbFaceSourceConfig(BaseConfig):
     """The list of URLs that IMDb-Face is published as."""
 
     kind: Literal["imdb_face"]
@@ -63,23 +63,23 @@ class ImdbFaceSource(Section):
     licence: str | None = Field(None, description="recorded for every picture; the list names none")
 
 
-class NamesSource(SearchSettings):
+class NamesSourceConfig(SearchConfig):
     """People's names; search providers find pictures of each on the web."""
 
     kind: Literal["names"]
 
 
-SOURCE_KINDS: Mapping[str, type[Section]] = {
-    "folder": FolderSource, "shards": ShardsSource, "url_table": UrlTableSource, "imdb_face": ImdbFaceSource,
-    "names": NamesSource,
+SOURCE_KINDS: Mapping[str, type[BaseConfig]] = {
+    "folder": FolderSourceConfig, "shards": ShardsSourceConfig, "url_table": UrlTableSourceConfig, "imdb_face": ImdbFaceSourceConfig,
+    "names": NamesSourceConfig,
 }  # fmt: skip
-Source = Annotated[
-    Union[FolderSource, ShardsSource, UrlTableSource, ImdbFaceSource, NamesSource],  # noqa: UP007
+SourceConfig = Annotated[
+    Union[FolderSourceConfig, ShardsSourceConfig, UrlTableSourceConfig, ImdbFaceSourceConfig, NamesSourceConfig],  # noqa: UP007
     Field(discriminator="kind"),
 ]
 
 
-class Fetch(FetchSettings):
+class FetchConfig(FetcherConfig):
     """How pictures are fetched, for sources that list URLs."""
 
     keep_originals: bool = Field(
@@ -92,7 +92,7 @@ class Fetch(FetchSettings):
     )
 
 
-class Intake(Section):
+class IntakeConfig(BaseConfig):
     """Which bytes count as a picture."""
 
     max_bytes: int = Field(32 * 2**20, gt=0)
@@ -110,7 +110,7 @@ class Intake(Section):
         return Limits(**self.model_dump())
 
 
-class Detect(FileSettings):
+class DetectConfig(ModelFileConfig):
     """Exactly one face that counts."""
 
     model: str = "dlib_hog"
@@ -132,7 +132,7 @@ class Detect(FileSettings):
     )
 
 
-class Crop(Section):
+class CropConfig(BaseConfig):
     """A square around the face."""
 
     side_over_face: float = Field(2.4, gt=1, description="side of the square over the face box's longer side")
@@ -143,7 +143,7 @@ class Crop(Section):
     pad: bool = Field(False, description="let the square leave the picture instead of moving or shrinking it")
 
 
-class Quality(FileSettings):
+class QualityConfig(ModelFileConfig):
     """Face quality, 0 to 1."""
 
     model: str | None = "iso29794"
@@ -152,7 +152,7 @@ class Quality(FileSettings):
     )
 
 
-class Watermark(ModelSettings):
+class WatermarkConfig(ModelFolderConfig):
     """Text on the face."""
 
     model: str | None = "rapidocr"
@@ -163,7 +163,7 @@ class Watermark(ModelSettings):
     min_characters: int = Field(2, ge=1, description="of a line that was read; others count whatever their length")
 
 
-class Occlusion(OcclusionModelSettings):
+class OcclusionConfig(OcclusionCheckerConfig):
     """Hands, microphones and other things before the face. No embedded model."""
 
     model: str | None = None
@@ -176,7 +176,7 @@ class Occlusion(OcclusionModelSettings):
     )
 
 
-class Restore(Section):
+class RestoreConfig(BaseConfig):
     """Face restoration. No embedded model. What it does to the face is judged by ``verify.model``."""
 
     model: str | None = None
@@ -185,20 +185,20 @@ class Restore(Section):
     )
 
 
-class Matting(Section):
+class MattingConfig(BaseConfig):
     """The person's outline beside the picture, for training that removes backgrounds. No embedded model."""
 
     model: str | None = None
 
 
-class Dedup(Section):
+class DedupConfig(BaseConfig):
     """Near-duplicates inside one identity; the best one stays."""
 
     enabled: bool = True
     max_distance_bits: int = Field(6, ge=0, le=64, description="of 64 perceptual hash bits")
 
 
-class Verify(RecogniserSettings):
+class VerifyConfig(EmbedderConfig):
     """k-means per identity: the largest cluster's centre is the person."""
 
     model: str | None = "dlib_resnet"
@@ -209,13 +209,13 @@ class Verify(RecogniserSettings):
     min_images: int = Field(5, ge=1, description="paper: 1 target and 4 references")
 
 
-class Face3D(Section):
+class Face3DConfig(BaseConfig):
     """Shape, expression, pose and camera of a 3D face model. No embedded model."""
 
     model: str | None = Field(None, description="tddfa, or mesh: 468 points, no expression of their own")
 
 
-class Landmarks(Section):
+class LandmarksConfig(BaseConfig):
     """68 points in the pixels of the written picture."""
 
     model: Literal["detector", "face3d"] | None = Field(
@@ -224,7 +224,7 @@ class Landmarks(Section):
     )
 
 
-class Attributes(Section):
+class AttributesConfig(BaseConfig):
     """Gender and age."""
 
     gender_from_name: bool = Field(
@@ -233,11 +233,11 @@ class Attributes(Section):
     model: str | None = Field(None, description="gender where the name does not tell, and age: genderage")
 
 
-class Caption(CaptionSettings):
+class CaptionConfig(CaptionerConfig):
     """The sample's text."""
 
 
-class Output(Section):
+class OutputConfig(BaseConfig):
     """How the dataset is written."""
 
     layout: Literal["identity", "packed"] = Field(
@@ -248,14 +248,14 @@ class Output(Section):
     thumbnail_px: int = Field(160, ge=0, le=512, description="pictures of the report; 0: none")
 
 
-class Weights(Section):
+class WeightsConfig(BaseConfig):
     """Where model files come from; never changes what comes out."""
 
     folder: str | None = Field(None, description="used as it is, offline; null: HIFI_WEIGHTS, then the user's cache")
     download: bool = Field(False, description="fetch what is missing before the run; false: refuse to start without it")
 
 
-class Failures(Section):
+class FailuresConfig(BaseConfig):
     """The failure budget: over it, the run ends with exit code 3."""
 
     max_share: float = Field(
@@ -266,7 +266,7 @@ class Failures(Section):
     )
 
 
-class Group(Section):
+class WorkerGroupConfig(BaseConfig):
     """Worker group: a run of consecutive stages that share processes and resources."""
 
     name: str
@@ -278,7 +278,7 @@ class Group(Section):
     runtime_env: dict[str, Any] = Field(default_factory=dict, description="Ray runtime_env for packages of its own")
 
 
-class Executor(Section):
+class ExecutorConfig(BaseConfig):
     """Where the stages run; never changes what comes out."""
 
     kind: Literal["ray", "local"] = "ray"

@@ -7,7 +7,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, model_validator
 
 
-class Section(BaseModel):
+class BaseConfig(BaseModel):
     """A part of the recipe: immutable, strict about its keys, and a yes or no is no number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -1,6 +1,6 @@
 """The fetcher: one call per URL, one result per call.
 
-    async with Fetcher(FetchSettings(contact="crawl@example.org")) as fetcher:
+    async with Fetcher(FetcherConfig(contact="crawl@example.org")) as fetcher:
         result = await fetcher.fetch(FetchRequest("https://example.org/a.jpg"))
 
 Start as many calls at once as memory allows for their results; the fetcher gives out turns by itself.
@@ -20,7 +20,7 @@ import aiohttp
 from hifidata.core.schema import Reason
 from hifidata.fetch.address_guard import Guard
 from hifidata.fetch.body import check_picture, read_body
-from hifidata.fetch.config import FetchSettings
+from hifidata.fetch.config import FetcherConfig
 from hifidata.fetch.headers import check_status, conditions, opt_out, validator
 from hifidata.fetch.reasons import RETRYABLE_REASONS
 from hifidata.fetch.request import Answer, Ask, Hops
@@ -46,7 +46,7 @@ class Fetcher:
     """
 
     def __init__(
-        self, settings: FetchSettings, *, lookup: Lookup | None = None, ssl_context: ssl.SSLContext | None = None
+        self, settings: FetcherConfig, *, lookup: Lookup | None = None, ssl_context: ssl.SSLContext | None = None
     ) -> None:
         settings.require_contact()
         self._settings = settings

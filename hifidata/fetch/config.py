@@ -8,13 +8,13 @@ from ipaddress import ip_network
 
 from pydantic import Field, field_validator
 
-from hifidata.core.base_config import Section
+from hifidata.core.base_config import BaseConfig
 from hifidata.core.errors import RecipeError
 
 _CONTACT = re.compile(r"(https?://[^\s()<>]+\.[^\s()<>]+|[^\s()<>@:/]+@[^\s()<>@:/]+\.[^\s()<>@:/]+)", re.ASCII)
 
 
-class FetchSettings(Section):
+class FetcherConfig(BaseConfig):
     """How to fetch. The defaults suit the open web; tests and the demo loosen them for loopback."""
 
     contact: str = Field(

@@ -12,7 +12,7 @@ import aiohttp
 
 from hifidata.core.schema import Reason
 from hifidata.fetch.address_guard import Guard, ParsedUrl
-from hifidata.fetch.config import FetchSettings
+from hifidata.fetch.config import FetcherConfig
 from hifidata.fetch.headers import REDIRECT_STATUSES, Headers
 from hifidata.fetch.result import FetchFailure, Journey
 from hifidata.fetch.throttle import Politeness
@@ -47,7 +47,7 @@ class Ask:
 class Hops:
     """Takes URLs to their answers."""
 
-    def __init__(self, settings: FetchSettings, guard: Guard, politeness: Politeness, transport: Transport) -> None:
+    def __init__(self, settings: FetcherConfig, guard: Guard, politeness: Politeness, transport: Transport) -> None:
         self._settings = settings
         self._guard = guard
         self._politeness = politeness

@@ -98,7 +98,7 @@ class Journey:
     """What one URL has cost and met so far; filled in on its way.
 
     Attributes:
-        network_left_s: what remains of ``FetchSettings.total_timeout_s``.
+        network_left_s: what remains of ``FetcherConfig.total_timeout_s``.
         try_number: the try that is under way, from 1.
     """
 

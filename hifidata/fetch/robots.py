@@ -16,7 +16,7 @@ from protego import Protego
 from hifidata.core.schema import Reason
 from hifidata.fetch.address_guard import ParsedUrl
 from hifidata.fetch.body import read_start
-from hifidata.fetch.config import FetchSettings
+from hifidata.fetch.config import FetcherConfig
 from hifidata.fetch.headers import retry_after_s
 from hifidata.fetch.request import Ask, Hops
 from hifidata.fetch.result import FetchFailure, Journey
@@ -113,7 +113,7 @@ class Robots:
         hops: fetches the file, with the same guard, turns and tries as a picture.
     """
 
-    def __init__(self, settings: FetchSettings, hops: Hops) -> None:
+    def __init__(self, settings: FetcherConfig, hops: Hops) -> None:
         self._settings = settings
         self._hops = hops
         self._entries: OrderedDict[str, tuple[float, RobotsRules]] = OrderedDict()

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from hifidata.core.schema import Reason
-from hifidata.fetch.config import FetchSettings
+from hifidata.fetch.config import FetcherConfig
 from hifidata.fetch.reasons import HOST_FAULT_REASONS
 from hifidata.fetch.result import FetchFailure
 
@@ -50,7 +50,7 @@ class Turn:
 class Politeness:
     """Gives out turns. All times are of the monotonic clock."""
 
-    def __init__(self, settings: FetchSettings, max_connections: int | None = None) -> None:
+    def __init__(self, settings: FetcherConfig, max_connections: int | None = None) -> None:
         self._settings = settings
         self._slots = asyncio.Semaphore(max_connections or settings.max_connections)
         self._hosts: dict[str, _Host] = {}

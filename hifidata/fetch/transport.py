@@ -17,7 +17,7 @@ import aiohttp
 
 from hifidata.core.schema import Reason
 from hifidata.fetch.address_guard import BlockedAddressError, Guard, ParsedUrl
-from hifidata.fetch.config import FetchSettings
+from hifidata.fetch.config import FetcherConfig
 from hifidata.fetch.resolve import GuardedResolver, Lookup, LookupTimeout
 from hifidata.fetch.result import FetchFailure, Journey
 from hifidata.fetch.throttle import Turn
@@ -43,7 +43,7 @@ class Transport:
     """
 
     def __init__(
-        self, settings: FetchSettings, guard: Guard, lookup: Lookup, ssl_context: ssl.SSLContext | None
+        self, settings: FetcherConfig, guard: Guard, lookup: Lookup, ssl_context: ssl.SSLContext | None
     ) -> None:
         self._settings = settings
         tracing = aiohttp.TraceConfig()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hifidata.core.errors import RecipeError, WeightsError
-from hifidata.models.settings import FileSettings
+from hifidata.models.config import ModelFileConfig
 from hifidata.weights.find import sha256_of
 
 LICENCE = "yours (unknown)"
@@ -15,7 +15,7 @@ NAMED_DIGITS = 12
 """Of the hash, behind the model's name in the manifest."""
 
 
-def noted(stage: str, settings: FileSettings) -> Mapping[str, str]:
+def noted(stage: str, settings: ModelFileConfig) -> Mapping[str, str]:
     """What the recipe has to remember of a file: its hash, where it does not state one.
 
     Raises:
@@ -28,7 +28,7 @@ def noted(stage: str, settings: FileSettings) -> Mapping[str, str]:
     return {} if settings.file_sha256 else {"file_sha256": _sha256(stage, settings.file, RecipeError)}
 
 
-def checked(stage: str, settings: FileSettings) -> Path | None:
+def checked(stage: str, settings: ModelFileConfig) -> Path | None:
     """The file, held against its hash; None where the recipe names none. Raises WeightsError."""
     if settings.file is None:
         return None
@@ -41,7 +41,7 @@ def checked(stage: str, settings: FileSettings) -> Path | None:
     return Path(settings.file).expanduser()
 
 
-def name_of(model: str, settings: FileSettings) -> str:
+def name_of(model: str, settings: ModelFileConfig) -> str:
     """What the manifest calls the model: its architecture, and which file."""
     return f"{model}@{(settings.file_sha256 or _sha256(model, str(settings.file), WeightsError))[:NAMED_DIGITS]}"
 

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from hifidata.core.errors import RecipeError, WeightsError
 from hifidata.models import custom_file
+from hifidata.models.config import ModelFileConfig, ModelFolderConfig
 from hifidata.models.requirements import PADDLE, PADDLEOCR, SPANDREL, TRANSFORMERS, Extra
-from hifidata.models.settings import FileSettings, ModelSettings
 from hifidata.weights.catalogue import entry
 from hifidata.weights.find import find_weight
 from hifidata.weights.messages import right_file
@@ -265,11 +265,11 @@ def find(stage: str, model: str) -> Backend:
     return table[model]
 
 
-def load(stage: str, model: str, settings: ModelSettings | FileSettings | None = None) -> Any:
+def load(stage: str, model: str, settings: ModelFolderConfig | ModelFileConfig | None = None) -> Any:
     """Imports the backend's module and constructs it: this is where weights are read. Raises WeightsError."""
     backend = find(stage, model)
     module, _, name = backend.path.partition(":")
-    own = custom_file.checked(stage, settings) if isinstance(settings, FileSettings) else None
+    own = custom_file.checked(stage, settings) if isinstance(settings, ModelFileConfig) else None
     arguments: list[Any] = [own] if own else own_paths(backend, settings)
     arguments = arguments or [find_weight(name) for name in backend.weights]
     if backend.takes_settings:
@@ -281,7 +281,7 @@ def load(stage: str, model: str, settings: ModelSettings | FileSettings | None =
             remedy = f"name a file that fits {model}, or set {stage}.file to null"
             raise WeightsError(f"{stage}.file: {error}".replace(right_file(own), remedy)) from error
         raise
-    if own and isinstance(settings, FileSettings):
+    if own and isinstance(settings, ModelFileConfig):
         loaded.name = custom_file.name_of(model, settings)
     return loaded
 

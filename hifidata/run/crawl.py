@@ -21,7 +21,7 @@ from typing import Any
 from hifidata.config.recipe import Recipe
 from hifidata.core.schema import FAILED_REASONS, Candidate, IdentityTask, Reason, Status
 from hifidata.fetch.client import Fetcher
-from hifidata.fetch.config import FetchSettings
+from hifidata.fetch.config import FetcherConfig
 from hifidata.fetch.result import FetchRequest, FetchResult
 from hifidata.run.plan import open_remote
 from hifidata.store.layout import DatasetFolder
@@ -51,7 +51,7 @@ class Crawl:
         open_fetcher: makes what fetches; tests and measurements have their own.
     """
 
-    def __init__(self, recipe: Recipe, out: Path, open_fetcher: Callable[[FetchSettings], Fetcher] = Fetcher) -> None:
+    def __init__(self, recipe: Recipe, out: Path, open_fetcher: Callable[[FetcherConfig], Fetcher] = Fetcher) -> None:
         self._source = open_remote(recipe, out)
         self._settings = recipe.fetch
         self._open_fetcher = open_fetcher

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from hifidata.config.recipe import STAGE_NAMES, Recipe
-from hifidata.config.sections import FolderSource as FolderSettings
-from hifidata.config.sections import ImdbFaceSource as ImdbFaceSettings
-from hifidata.config.sections import NamesSource as NamesSettings
-from hifidata.config.sections import ShardsSource as ShardsSettings
-from hifidata.config.sections import UrlTableSource as UrlTableSettings
+from hifidata.config.sections import (
+    FolderSourceConfig,
+    ImdbFaceSourceConfig,
+    NamesSourceConfig,
+    ShardsSourceConfig,
+    UrlTableSourceConfig,
+)
 from hifidata.core.errors import SourceError, UsageError
 from hifidata.core.schema import IdentityTask
 from hifidata.models import registry
@@ -140,17 +142,17 @@ def _identities(recipe: Recipe, out: Path | None) -> Iterator[IdentityTask]:
 
 def is_remote(recipe: Recipe) -> bool:
     """Whether the source lists URLs."""
-    return not isinstance(recipe.source, (FolderSettings, ShardsSettings))
+    return not isinstance(recipe.source, (FolderSourceConfig, ShardsSourceConfig))
 
 
 def open_source(recipe: Recipe) -> Source:
     """The recipe's source, where the bytes are at hand."""
     settings, max_bytes = recipe.source, recipe.intake.max_bytes
-    if isinstance(settings, (FolderSettings, ShardsSettings)) and not settings.path:
+    if isinstance(settings, (FolderSourceConfig, ShardsSourceConfig)) and not settings.path:
         raise SourceError("source.path is missing; pass --set source.path=PHOTOS")
-    if isinstance(settings, FolderSettings):
+    if isinstance(settings, FolderSourceConfig):
         return FolderSource(Path(settings.path), settings.licence, max_bytes)
-    if isinstance(settings, ShardsSettings):
+    if isinstance(settings, ShardsSourceConfig):
         return ShardsSource(settings.path, settings.identity_field, settings.licence, max_bytes)
     raise SourceError(f"source.kind: {settings.kind} lists URLs; its pictures have to be fetched first")
 
@@ -162,14 +164,14 @@ def open_remote(recipe: Recipe, out: Path | None = None) -> RemoteSource:
         recipe: resolved.
         out: the dataset folder, where the source may keep its index for the next listing; None: nowhere.
     """
-    if isinstance(recipe.source, NamesSettings):
+    if isinstance(recipe.source, NamesSourceConfig):
         return NamesSource(recipe.source, recipe.fetch, os.environ)
     settings, cache = recipe.source, DatasetFolder(out).source_index if out else None
-    if isinstance(settings, (UrlTableSettings, ImdbFaceSettings)) and not settings.path:
+    if isinstance(settings, (UrlTableSourceConfig, ImdbFaceSourceConfig)) and not settings.path:
         raise SourceError("source.path is missing; pass --set source.path=TABLE")
-    if isinstance(settings, ImdbFaceSettings):
+    if isinstance(settings, ImdbFaceSourceConfig):
         return imdb_face_source(Path(settings.path), settings.licence, cache)
-    if isinstance(settings, UrlTableSettings):
+    if isinstance(settings, UrlTableSourceConfig):
         return UrlTableSource(Path(settings.path), settings.columns, settings.format, settings.licence, cache)
     raise SourceError(f"source.kind: {settings.kind} lists files, not URLs")
 

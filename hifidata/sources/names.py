@@ -10,11 +10,11 @@ from pathlib import Path
 
 from hifidata.core.errors import SourceError
 from hifidata.core.schema import Candidate, IdentityTask, Reason, Status, identity_id_of
-from hifidata.fetch.config import FetchSettings
+from hifidata.fetch.config import FetcherConfig
 from hifidata.sources.search.base import Hit, SearchFailure
+from hifidata.sources.search.config import SearchConfig
 from hifidata.sources.search.fields import one_line
 from hifidata.sources.search.providers import open_providers
-from hifidata.sources.search.settings import SearchSettings
 
 MAX_NAME_CHARS = 200
 MAX_QUERY_CHARS = 200
@@ -38,7 +38,7 @@ class NamesSource:
         RecipeError: no ``fetch.contact``, or ``licences: open`` of a provider that states none.
     """
 
-    def __init__(self, settings: SearchSettings, fetch: FetchSettings, environment: Mapping[str, str]) -> None:
+    def __init__(self, settings: SearchConfig, fetch: FetcherConfig, environment: Mapping[str, str]) -> None:
         if not settings.names:
             raise SourceError("source.names is missing; pass --set source.names=names.txt")
         self._settings = settings

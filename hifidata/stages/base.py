@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from hifidata.config.recipe import Recipe
-from hifidata.core.base_config import Section
+from hifidata.core.base_config import BaseConfig
 from hifidata.core.schema import Row, Verdict
 from hifidata.image.crop import CropWindow, cut
 from hifidata.image.decode import Limits, Picture, decode
@@ -213,9 +213,9 @@ class Stage:
         return getattr(recipe, cls.name).model is not None
 
     @classmethod
-    def settings(cls, recipe: Recipe) -> Section:
+    def settings(cls, recipe: Recipe) -> BaseConfig:
         """What ``derive`` and ``decide`` are given."""
-        section: Section = getattr(recipe, cls.name)
+        section: BaseConfig = getattr(recipe, cls.name)
         return section
 
     def measure(self, samples: Sequence[Sample]) -> Columns:

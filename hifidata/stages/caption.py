@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hifidata.config.recipe import Recipe
-from hifidata.config.sections import Caption as CaptionSettings
+from hifidata.config.sections import CaptionConfig
 from hifidata.core.schema import CaptionProblem, Reason, Row, Verdict
 from hifidata.models import registry
 from hifidata.models.caption.attributes import AttributeCaptioner
@@ -58,7 +58,7 @@ class Caption(Stage):
         return bool(earlier["caption"]) and (is_own or earlier["caption_problem"] == CaptionProblem.REFUSED)
 
     @staticmethod
-    def derive(rows: Sequence[Row], settings: CaptionSettings) -> Columns:
+    def derive(rows: Sequence[Row], settings: CaptionConfig) -> Columns:
         """What is odd about a model's text; null for nothing, and for sentences of our own."""
         return {
             "caption_flags": [
@@ -70,7 +70,7 @@ class Caption(Stage):
         }
 
     @staticmethod
-    def decide(row: Mapping[str, Any], settings: CaptionSettings) -> Verdict | None:
+    def decide(row: Mapping[str, Any], settings: CaptionConfig) -> Verdict | None:
         """No caption, in a recipe that takes no other."""
         if row["caption"] is not None or row.get("caption_problem") is None:  # the latter: a replay, nobody was asked
             return None

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from hifidata.config.recipe import Recipe
-from hifidata.config.sections import Crop as CropSettings
+from hifidata.config.sections import CropConfig
 from hifidata.core.schema import Reason, Row, Verdict
 from hifidata.image.crop import reduced, square_window
 from hifidata.image.phash import hex16, phash64
@@ -62,7 +62,7 @@ class Crop(Stage):
         return placed | {"phash": hex16(phash64(small_u8)), "is_monochrome": _is_monochrome(small_u8)}
 
     @staticmethod
-    def decide(row: Mapping[str, Any], settings: CropSettings) -> Verdict | None:
+    def decide(row: Mapping[str, Any], settings: CropConfig) -> Verdict | None:
         """The picture is too small for the square, or the face too small for the smallest square."""
         side = row["crop_x2_px"] - row["crop_x1_px"]
         if side < settings.min_side_px:

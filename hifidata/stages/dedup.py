@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hifidata.config.recipe import Recipe
-from hifidata.config.sections import Dedup as DedupSettings
+from hifidata.config.sections import DedupConfig
 from hifidata.core.schema import Reason, Row, Verdict
 from hifidata.image.phash import distance_bits
 from hifidata.stages.base import Columns, Stage
@@ -29,7 +29,7 @@ class Dedup(Stage):
         return recipe.dedup.enabled
 
     @staticmethod
-    def derive(rows: Sequence[Row], settings: DedupSettings) -> Columns:
+    def derive(rows: Sequence[Row], settings: DedupConfig) -> Columns:
         """For each row the better copy it repeats, if any, and how far apart the two hashes are.
 
         Best is what ``_rank`` says, then the first in source order. How far the nearest copy is, is recorded even above the
@@ -56,7 +56,7 @@ class Dedup(Stage):
         return {"duplicate_of": copies, "duplicate_distance_bits": distances, "duplicate_same_bytes": same_bytes}
 
     @staticmethod
-    def decide(row: Mapping[str, Any], settings: DedupSettings) -> Verdict | None:
+    def decide(row: Mapping[str, Any], settings: DedupConfig) -> Verdict | None:
         """It repeats a better picture."""
         if row["duplicate_of"] is None:
             return None

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hifidata.config.recipe import Recipe
-from hifidata.config.sections import Detect as DetectSettings
+from hifidata.config.sections import DetectConfig
 from hifidata.core.schema import Reason, Row, Verdict
 from hifidata.image.decode import Picture
 from hifidata.models import registry
@@ -51,13 +51,13 @@ class Detect(Stage):
         return {name: [row[name] for row in rows] for name in rows[0]}
 
     @staticmethod
-    def derive(rows: Sequence[Row], settings: DetectSettings) -> Columns:
+    def derive(rows: Sequence[Row], settings: DetectConfig) -> Columns:
         """How many faces count under ``other_face_min_area_ratio``."""
         floor = settings.other_face_min_area_ratio
         return {"n_faces": [sum(area >= floor for area in row["face_areas_rel"]) for row in rows]}
 
     @staticmethod
-    def decide(row: Mapping[str, Any], settings: DetectSettings) -> Verdict | None:
+    def decide(row: Mapping[str, Any], settings: DetectConfig) -> Verdict | None:
         """No face, several faces that count, or a face cut off by the picture's edge."""
         if not row["n_faces_raw"]:
             return Verdict(Reason.NO_FACE, 0, 1, "no face found")

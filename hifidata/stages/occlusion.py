@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hifidata.config.recipe import Recipe
-from hifidata.config.sections import Occlusion as OcclusionSettings
+from hifidata.config.sections import OcclusionConfig
 from hifidata.core.schema import Reason, Row, Verdict
 from hifidata.models import registry
 from hifidata.models.protocols import OcclusionChecker
@@ -63,12 +63,12 @@ class Occlusion(Stage):
         }
 
     @staticmethod
-    def derive(rows: Sequence[Row], settings: OcclusionSettings) -> Columns:
+    def derive(rows: Sequence[Row], settings: OcclusionConfig) -> Columns:
         """The terms that count against the picture; null for none."""
         return {"occlusion_terms": [SEPARATOR.join(counted_terms(row, settings)) or None for row in rows]}
 
     @staticmethod
-    def decide(row: Mapping[str, Any], settings: OcclusionSettings) -> Verdict | None:
+    def decide(row: Mapping[str, Any], settings: OcclusionConfig) -> Verdict | None:
         """Something that counts is before the face."""
         terms, score = row["occlusion_terms"], row.get("occlusion_score")
         if not terms:
@@ -77,7 +77,7 @@ class Occlusion(Stage):
         return Verdict(Reason.OCCLUDED, score, floor, f"before the face: {terms}")
 
 
-def counted_terms(row: Mapping[str, Any], settings: OcclusionSettings) -> tuple[str, ...]:
+def counted_terms(row: Mapping[str, Any], settings: OcclusionConfig) -> tuple[str, ...]:
     """What the model names, where it is certain enough; in a free description, the recipe's terms."""
     found, score = row.get("occlusion_found"), row.get("occlusion_score")
     if found is None:

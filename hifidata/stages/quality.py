@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hifidata.config.recipe import Recipe
-from hifidata.config.sections import Quality as QualitySettings
+from hifidata.config.sections import QualityConfig
 from hifidata.core.schema import Reason, Verdict
 from hifidata.models import registry
 from hifidata.models.protocols import QualityScorer
@@ -34,7 +34,7 @@ class Quality(Stage):
         return columns | {"quality_model": [self._scorer.name] * len(rows)}
 
     @staticmethod
-    def decide(row: Mapping[str, Any], settings: QualitySettings) -> Verdict | None:
+    def decide(row: Mapping[str, Any], settings: QualityConfig) -> Verdict | None:
         """Below the threshold."""
         score, floor = row["quality_score"], settings.min_score
         if floor is None or score >= floor:

@@ -15,7 +15,7 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from hifidata.config.recipe import Recipe
-from hifidata.config.sections import Verify as VerifySettings
+from hifidata.config.sections import VerifyConfig
 from hifidata.core.schema import Reason, Row, Verdict
 from hifidata.models import registry
 from hifidata.models.protocols import FaceEmbedder
@@ -40,7 +40,7 @@ class Embed(Stage):
         return recipe.verify.model is not None
 
     @classmethod
-    def settings(cls, recipe: Recipe) -> VerifySettings:
+    def settings(cls, recipe: Recipe) -> VerifyConfig:
         """The section of ``verify``."""
         return recipe.verify
 
@@ -64,7 +64,7 @@ class Verify(Stage):
     replayable = ("k", "min_similarity", "min_images")
 
     @staticmethod
-    def derive(rows: Sequence[Row], settings: VerifySettings) -> Columns:
+    def derive(rows: Sequence[Row], settings: VerifyConfig) -> Columns:
         """Cluster of each row (0 is the largest), cosine to the target, and how many rows match it."""
         if not rows:
             return {"cluster": [], "similarity": [], "n_matching": []}
@@ -81,7 +81,7 @@ class Verify(Stage):
         }
 
     @staticmethod
-    def decide(row: Mapping[str, Any], settings: VerifySettings) -> Verdict | None:
+    def decide(row: Mapping[str, Any], settings: VerifyConfig) -> Verdict | None:
         """Another person, or a person with too few pictures left."""
         similarity, floor = row["similarity"], settings.min_similarity
         if floor is not None and not similarity > floor:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from hifidata.config.recipe import Recipe
-from hifidata.config.sections import Watermark as WatermarkSettings
+from hifidata.config.sections import WatermarkConfig
 from hifidata.core.schema import Reason, Row, Verdict
 from hifidata.models import registry
 from hifidata.models.protocols import F32, RgbU8, TextRecognizer, TextRegions
@@ -56,7 +56,7 @@ class Watermark(Stage):
         }
 
     @staticmethod
-    def derive(rows: Sequence[Row], settings: WatermarkSettings) -> Columns:
+    def derive(rows: Sequence[Row], settings: WatermarkConfig) -> Columns:
         """Which regions count as text, and their share of the face."""
         counted = [
             [(text, share) for text, score, share in json.loads(row["text_regions"]) if _counts(text, score, settings)]
@@ -68,7 +68,7 @@ class Watermark(Stage):
         }
 
     @staticmethod
-    def decide(row: Mapping[str, Any], settings: WatermarkSettings) -> Verdict | None:
+    def decide(row: Mapping[str, Any], settings: WatermarkConfig) -> Verdict | None:
         """Text covers more of the face than the recipe allows."""
         overlap = row["text_overlap"]
         if overlap <= settings.max_text_overlap:
@@ -78,7 +78,7 @@ class Watermark(Stage):
         )
 
 
-def _counts(text: str, score: float, settings: WatermarkSettings) -> bool:
+def _counts(text: str, score: float, settings: WatermarkConfig) -> bool:
     if settings.min_text_score is None or score < settings.min_text_score:
         return False
     return text in STAND_INS or len("".join(text.split())) >= settings.min_characters

@@ -7,11 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hifidata.weights.find import find_weight
 from hifidata.core.errors import ModelError, WeightsError
 from hifidata.models.face3d import tddfa
 from hifidata.models.face3d.base import angles_deg
 from hifidata.models.protocols import F32, RgbU8
+from hifidata.weights.find import find_weight
 from hifimodel.errors import LandmarkError
 from hifimodel.landmarks.base import FaceShape, stored_face, swapped
 

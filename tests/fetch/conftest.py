@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hifidata.fetch.client import Fetcher
-from hifidata.fetch.config import FetchSettings
+from hifidata.fetch.config import FetcherConfig
 from hifidata.fetch.resolve import Lookup
 from hifidata.fetch.result import FetchRequest, FetchResult
 from tests.servers.hostile import HostileServer
@@ -18,18 +18,18 @@ from tests.servers.hostile import HostileServer
 LOOPBACK = ("127.0.0.0/8",)
 
 
-def quick(**changes: Any) -> FetchSettings:
-    """No spacing, short limits, many connections; ``changes`` as for FetchSettings."""
+def quick(**changes: Any) -> FetcherConfig:
+    """No spacing, short limits, many connections; ``changes`` as for FetcherConfig."""
     values: dict[str, Any] = {
         "allow_private": LOOPBACK, "delay_s": 0.0, "slowdown": 0.0, "connections_per_host": 32, "backoff_s": 0.01,
         "dns_timeout_s": 0.5, "connect_timeout_s": 0.5, "read_timeout_s": 0.6, "total_timeout_s": 1.5,
         "max_bytes": 1024 * 1024, "max_host_errors": 1000, "obey_robots": False,
     }  # fmt: skip
-    return FetchSettings(**{**values, **changes})
+    return FetcherConfig(**{**values, **changes})
 
 
 def fetch_all(
-    settings: FetchSettings,
+    settings: FetcherConfig,
     requests: Sequence[FetchRequest | str],
     lookup: Lookup | None = None,
     ssl_context: ssl.SSLContext | None = None,
@@ -44,7 +44,7 @@ def fetch_all(
     return asyncio.run(run())
 
 
-def fetch_one(settings: FetchSettings, request: FetchRequest | str, lookup: Lookup | None = None) -> FetchResult:
+def fetch_one(settings: FetcherConfig, request: FetchRequest | str, lookup: Lookup | None = None) -> FetchResult:
     return fetch_all(settings, [request], lookup)[0]
 
 

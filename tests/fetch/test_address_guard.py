@@ -16,7 +16,7 @@ from hifidata.core.errors import RecipeError
 from hifidata.core.schema import Reason
 from hifidata.fetch.address_guard import BlockedAddressError, Guard, is_public
 from hifidata.fetch.client import Fetcher
-from hifidata.fetch.config import FetchSettings
+from hifidata.fetch.config import FetcherConfig
 from hifidata.fetch.result import FetchFailure
 from tests.fetch.address_forms import FORBIDDEN, PUBLIC, REFUSED_AS_NAMES
 from tests.fetch.conftest import fetch_all, fetch_one, lookup_table, quick
@@ -202,4 +202,4 @@ def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> No
 
 def test_the_open_web_is_not_crawled_without_a_contact() -> None:
     with pytest.raises(RecipeError, match=r"fetch\.contact: missing"):
-        Fetcher(FetchSettings())
+        Fetcher(FetcherConfig())

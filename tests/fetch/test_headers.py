@@ -8,10 +8,10 @@ from email.utils import format_datetime
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from hifidata.fetch.config import FetchSettings
+from hifidata.fetch.config import FetcherConfig
 from hifidata.fetch.headers import Headers, opt_out, retry_after_s
 
-DIRECTIVES = FetchSettings(contact="me@example.org").opt_out_directives
+DIRECTIVES = FetcherConfig(contact="me@example.org").opt_out_directives
 
 
 def headers(*pairs: tuple[str, str]) -> Headers:

@@ -149,10 +149,10 @@ def test_a_photo_that_is_no_square_is_framed_like_a_training_picture(assets: Pat
 
 
 def test_the_frame_of_generated_portraits_is_the_recipes_default() -> None:
-    from hifidata.config.sections import Crop
+    from hifidata.config.sections import CropConfig
     from hifimodel.inference.conditions import CENTRE_UP, SIDE_OVER_FACE
 
-    assert (Crop().side_over_face, Crop().centre_up) == (SIDE_OVER_FACE, CENTRE_UP)
+    assert (CropConfig().side_over_face, CropConfig().centre_up) == (SIDE_OVER_FACE, CENTRE_UP)
 
 
 @pytest.mark.parametrize("mode", [["--no-landmarks"], ["--no-references"], ["--no-landmarks", "--no-references"]])

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hifidata.config.sections import Occlusion as OcclusionSection
+from hifidata.config.sections import OcclusionConfig
 from hifidata.core.errors import WeightsError
+from hifidata.models.config import OcclusionCheckerConfig
 from hifidata.models.protocols import F32, Occlusion, RgbU8
-from hifidata.models.settings import OcclusionModelSettings
 from hifidata.stages.occlusion import counted_terms, terms_in
 from tests.factories.models import tiny_blip2, tiny_llava
 
 torch = pytest.importorskip("torch", reason="BLIP-2 needs the vlm extra")
 pytest.importorskip("transformers", reason="BLIP-2 needs the vlm extra")
 
-ASKED = OcclusionModelSettings(mode="ask", question="is there a hand in front of the face ?")
+ASKED = OcclusionCheckerConfig(mode="ask", question="is there a hand in front of the face ?")
 BOX = np.array([20, 20, 60, 60], np.float32)
 
 
@@ -41,7 +41,7 @@ def pictures(n: int) -> list[RgbU8]:
     return [rng.integers(0, 255, (80, 80, 3), np.uint8) for _ in range(n)]
 
 
-def check(folder: Path, settings: OcclusionModelSettings, shown: list[RgbU8]) -> list[Occlusion]:
+def check(folder: Path, settings: OcclusionCheckerConfig, shown: list[RgbU8]) -> list[Occlusion]:
     from hifidata.models.occlusion.blip2 import Blip2Occlusion
 
     boxes: list[F32] = [BOX] * len(shown)
@@ -73,7 +73,7 @@ def test_a_tiny_random_blip2_proves_that_the_prompt_is_cut_from_what_an_opt_mode
 def test_a_tiny_random_blip2_proves_batching_a_batch_gives_each_picture_the_answer_it_gets_alone(
     checkpoint: Path,
 ) -> None:
-    settings = OcclusionModelSettings(prompt="a photo of a person")
+    settings = OcclusionCheckerConfig(prompt="a photo of a person")
     shown = pictures(3)
     together = check(checkpoint, settings, shown)
     assert [answer.terms for answer in together] == [None] * 3
@@ -102,11 +102,11 @@ def test_yes_and_no_are_understood_and_anything_else_is_a_description() -> None:
     unclear = _answered(Written("the person holds a microphone", False))
     assert unclear.terms is None
     row = {"occlusion_answer": unclear.answer, "occlusion_found": None}
-    assert counted_terms(row, OcclusionSection()) == ("microphone",)
+    assert counted_terms(row, OcclusionConfig()) == ("microphone",)
     assert _answered(Written("No, there is nothing", False)).terms == ()
     denied = _answered(Written("There is no hand", False))
     assert denied.terms is None
-    assert counted_terms({"occlusion_answer": denied.answer, "occlusion_found": None}, OcclusionSection()) == ()
+    assert counted_terms({"occlusion_answer": denied.answer, "occlusion_found": None}, OcclusionConfig()) == ()
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_yes_and_no_are_understood_and_anything_else_is_a_description() -> None:
     ],
 )
 def test_terms_are_whole_words(answer: str, terms: tuple[str, ...]) -> None:
-    assert terms_in(answer, OcclusionSection().terms) == terms
+    assert terms_in(answer, OcclusionConfig().terms) == terms
 
 
 def test_a_folder_that_holds_no_whole_blip2_is_refused_in_one_line(checkpoint: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hifidata.config.recipe import Recipe, load_recipe, resolve
-from hifidata.config.sections import Verify
+from hifidata.config.sections import VerifyConfig
 from hifidata.core.errors import DatasetError, RecipeError, WeightsError
 from hifidata.models import registry
 from hifidata.run.plan import make_plan
@@ -95,7 +95,7 @@ def test_an_own_file_gives_what_the_catalogues_gives(assets: Path, files: dict[s
 
 def test_a_file_of_the_catalogue_in_anothers_place_is_not_told_to_be_put_right_there(assets: Path) -> None:
     file = assets / "weights" / "scrfd" / "scrfd_500m_bnkps.onnx"
-    section = Verify(model="mobilefacenet", file=str(file))
+    section = VerifyConfig(model="mobilefacenet", file=str(file))
     with searching(assets / "weights"), pytest.raises(WeightsError) as caught:
         registry.load("verify", "mobilefacenet", section)
     assert str(caught.value).startswith(f"verify.file: {file}: another graph than expected")

@@ -16,8 +16,8 @@ from hifidata.core.errors import ServiceError, UsageError
 from hifidata.core.schema import CaptionProblem
 from hifidata.models.caption.chat_server import check_server
 from hifidata.models.caption.openai import OpenAiCaptioner
+from hifidata.models.config import CAPTION_PROMPTS, CaptionerConfig
 from hifidata.models.protocols import RgbU8
-from hifidata.models.settings import CAPTION_PROMPTS, CaptionSettings
 from tests.servers.blackhole import blackhole
 from tests.servers.openai_server import KEY, log_of, seen, serving
 
@@ -38,7 +38,7 @@ def server() -> Iterator[str]:
 
 def captioner(address: str, model: str = "honest", **changes: Any) -> OpenAiCaptioner:
     server = QUICK | {"base_url": f"{address}/v1", "model": model} | changes.pop("server", {})
-    settings = CaptionSettings.model_validate({"model": "openai", "image_px": 64, "server": server, **changes})
+    settings = CaptionerConfig.model_validate({"model": "openai", "image_px": 64, "server": server, **changes})
     return OpenAiCaptioner(settings, {"A_KEY": KEY})
 
 
@@ -211,7 +211,7 @@ def test_a_key_that_is_not_set_is_named() -> None:
 def test_a_server_is_checked_before_the_run(shared_server: str) -> None:
     def check(base_url: str, model: str = "honest", **more: Any) -> None:
         values = QUICK | {"base_url": base_url, "model": model} | more
-        check_server(CaptionSettings.model_validate({"server": values}).server, {"A_KEY": KEY})
+        check_server(CaptionerConfig.model_validate({"server": values}).server, {"A_KEY": KEY})
 
     check(f"{shared_server}/v1")
     check(f"{shared_server}/v1", "llava")  # Ollama's tags

@@ -10,8 +10,8 @@ import pytest
 
 from hifidata.core.errors import WeightsError
 from hifidata.core.schema import CaptionProblem
+from hifidata.models.config import CaptionerConfig
 from hifidata.models.protocols import RgbU8
-from hifidata.models.settings import CaptionSettings
 from tests.factories.models import tiny_llava
 
 torch = pytest.importorskip("torch", reason="local captions need the vlm extra")
@@ -21,7 +21,7 @@ TEMPLATE = (
     "{% for message in messages %}{{ message.role }} : {% for part in message.content %}"
     "{{ '<image>' if part.type == 'image' else part.text }} {% endfor %}{% endfor %}assistant :"
 )
-SETTINGS = CaptionSettings(model="vlm", prompt="describe this portrait please", max_tokens=12, image_px=64)
+SETTINGS = CaptionerConfig(model="vlm", prompt="describe this portrait please", max_tokens=12, image_px=64)
 
 
 @pytest.fixture(autouse=True)

@@ -26,15 +26,15 @@ from hifidata.run.plan import list_tasks, make_plan, open_remote
 from hifidata.sources.url_table import index as index_module
 from hifidata.sources.url_table import rows as rows_module
 from hifidata.sources.url_table import source as source_module
-from hifidata.sources.url_table.columns import Columns, FaceColumns
+from hifidata.sources.url_table.columns import FaceColumnsConfig, TableColumnsConfig
 from hifidata.sources.url_table.imdb_face import imdb_face_source
 from hifidata.sources.url_table.source import UrlTableSource
 from tests.conftest import PROJECT_ROOT
 
-WHO_LINK = Columns(identity="who", url="link")
-FULL = Columns(
+WHO_LINK = TableColumnsConfig(identity="who", url="link")
+FULL = TableColumnsConfig(
     identity="who", url="link", name="name", licence="lic", landing_page="page", author="by", sha256="sha",
-    face=FaceColumns(box=("box",)),
+    face=FaceColumnsConfig(box=("box",)),
 )  # fmt: skip
 SHA = hashlib.sha256(b"x").hexdigest()
 
@@ -179,11 +179,15 @@ def test_face_boxes_come_in_every_form_a_recipe_can_name(tmp_path: Path, name: s
     else:
         table(path, [tuple(content), tuple(values[0] for values in content.values())])
     for face in (
-        FaceColumns(box=("box",), layout="xywh", unit="pixels", size=("W", "H")),
-        FaceColumns(box=("x", "y", "w", "h"), layout="xywh", unit="pixels", size=("hw",), size_order="height width"),
-        FaceColumns(box=("x", "y", "w", "h"), layout="xywh", unit="pixels", size=("H", "W"), size_order="height width"),
+        FaceColumnsConfig(box=("box",), layout="xywh", unit="pixels", size=("W", "H")),
+        FaceColumnsConfig(
+            box=("x", "y", "w", "h"), layout="xywh", unit="pixels", size=("hw",), size_order="height width"
+        ),
+        FaceColumnsConfig(
+            box=("x", "y", "w", "h"), layout="xywh", unit="pixels", size=("H", "W"), size_order="height width"
+        ),
     ):
-        columns = Columns(identity="who", url="link", face=face)
+        columns = TableColumnsConfig(identity="who", url="link", face=face)
         (task,) = UrlTableSource(path, columns).identities()
         assert task.candidates[0].facts["listed_face"] == [0.1, 0.4, 0.4, 0.8]
 
@@ -193,7 +197,7 @@ def test_face_boxes_come_in_every_form_a_recipe_can_name(tmp_path: Path, name: s
 ])  # fmt: skip
 def test_face_columns_that_say_too_little_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        FaceColumns.model_validate(settings)
+        FaceColumnsConfig.model_validate(settings)
 
 
 def test_values_of_other_types_are_text_or_a_bad_row(tmp_path: Path) -> None:
@@ -241,14 +245,14 @@ def test_the_index_is_reused_until_the_table_or_its_reading_changes(
     monkeypatch.setattr(source_module, "read_table", counted)
     path, cache = table(tmp_path / "t.csv", [("who", "link"), ("a", "u")]), tmp_path / "cache"
 
-    def listing(columns: Columns = WHO_LINK) -> tuple[list[str], int]:
+    def listing(columns: TableColumnsConfig = WHO_LINK) -> tuple[list[str], int]:
         reads.clear()
         tasks = list(UrlTableSource(path, columns, cache=cache).identities())
         return [c.locator for task in tasks for c in task.candidates], len(reads)
 
     assert listing() == (["u"], 1)
     assert listing() == (["u"], 0)
-    assert listing(Columns(identity="link", url="who")) == (["a"], 1)
+    assert listing(TableColumnsConfig(identity="link", url="who")) == (["a"], 1)
     table(path, [("who", "link"), ("a", "u"), ("a", "v")])
     assert listing() == (["u", "v"], 1)
     (index,) = cache.iterdir()  # the others would only fill the disk

@@ -14,7 +14,7 @@ import aiohttp
 
 from hifidata.core.errors import ServiceError, UsageError
 from hifidata.core.schema import CaptionProblem
-from hifidata.models.settings import ServerSettings
+from hifidata.models.config import CaptionServerConfig
 
 MAX_ANSWER_BYTES = 2**20
 """An answer of the longest caption has a few kilobytes."""
@@ -47,7 +47,7 @@ class Patience:
     that is silent must not cost that time once for every picture.
     """
 
-    def __init__(self, server: ServerSettings) -> None:
+    def __init__(self, server: CaptionServerConfig) -> None:
         self._server = server
         self._in_row = 0
         self._spent_s = 0.0
@@ -96,7 +96,7 @@ def read_answer(body: bytes) -> tuple[str, str]:
     return content, finish
 
 
-def headers_of(server: ServerSettings, environ: Mapping[str, str]) -> dict[str, str]:
+def headers_of(server: CaptionServerConfig, environ: Mapping[str, str]) -> dict[str, str]:
     """What identifies us. Raises UsageError where the key's variable is not set, or cannot be sent."""
     if server.key_env is None:
         return {}
@@ -109,7 +109,7 @@ def headers_of(server: ServerSettings, environ: Mapping[str, str]) -> dict[str, 
     return {"Authorization": f"Bearer {key}"}
 
 
-def check_server(server: ServerSettings, environ: Mapping[str, str] = os.environ) -> None:
+def check_server(server: CaptionServerConfig, environ: Mapping[str, str] = os.environ) -> None:
     """Asks a server what it serves; silent where it serves our model, or does not say.
 
     Raises:
@@ -169,7 +169,7 @@ def _served(body: bytes) -> list[str]:
         return []
 
 
-def permanent(status: int, server: ServerSettings) -> str:
+def permanent(status: int, server: CaptionServerConfig) -> str:
     """What a status says that no other request will change, and what to do about it."""
     if status in (401, 403):
         return f"refuses us ({status}); is the key in {server.key_env or 'caption.server.key_env (null now)'} right?"

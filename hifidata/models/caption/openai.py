@@ -35,8 +35,8 @@ from hifidata.models.caption.chat_server import (
     read_body,
 )
 from hifidata.models.caption.cleaning import description_of
+from hifidata.models.config import CaptionerConfig
 from hifidata.models.protocols import Description, RgbU8
-from hifidata.models.settings import CaptionSettings
 
 JPEG_QUALITY = 90
 BATCHES_AHEAD = 4
@@ -54,7 +54,7 @@ class OpenAiCaptioner:
         UsageError: the key's environment variable is not set.
     """
 
-    def __init__(self, settings: CaptionSettings, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, settings: CaptionerConfig, environ: Mapping[str, str] = os.environ) -> None:
         server = settings.server
         self.name = f"openai/{server.model}"
         self.batch_size = BATCHES_AHEAD * server.concurrency

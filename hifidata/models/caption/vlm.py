@@ -16,9 +16,9 @@ from PIL import Image
 from hifidata.core.errors import ModelError, WeightsError
 from hifidata.image.crop import reduced
 from hifidata.models.caption.cleaning import description_of
+from hifidata.models.config import CaptionerConfig
 from hifidata.models.protocols import Description, RgbU8
 from hifidata.models.runtime.transformers import LookAndWrite, one_line
-from hifidata.models.settings import CaptionSettings
 
 
 class VlmCaptioner:
@@ -33,7 +33,7 @@ class VlmCaptioner:
         WeightsError: the folder holds no such model, or one without a chat template.
     """
 
-    def __init__(self, folder: Path, settings: CaptionSettings) -> None:
+    def __init__(self, folder: Path, settings: CaptionerConfig) -> None:
         self._vlm = LookAndWrite(folder, "caption")
         if not getattr(self._vlm.processor, "chat_template", None):
             raise WeightsError(

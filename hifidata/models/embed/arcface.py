@@ -12,9 +12,9 @@ import numpy as np
 
 from hifidata.core.errors import ModelError, WeightsError
 from hifidata.image.align import CHIP_PX, norm_crop
+from hifidata.models.config import EmbedderConfig, Normalisation
 from hifidata.models.protocols import F32, RgbU8
 from hifidata.models.runtime.onnx import OnnxModel
-from hifidata.models.settings import Normalisation, RecogniserSettings
 from hifidata.weights.messages import right_file
 
 MIN_DIMENSIONS = 32
@@ -43,7 +43,7 @@ class ArcFace:
     name = "arcface"
     mean, deviation = NORMALISATIONS["minus_one_to_one"]
 
-    def __init__(self, weights: Path, settings: RecogniserSettings | None = None) -> None:
+    def __init__(self, weights: Path, settings: EmbedderConfig | None = None) -> None:
         if settings is not None and settings.normalisation is not None:
             self.mean, self.deviation = NORMALISATIONS[settings.normalisation]
         self._graph = OnnxModel(weights, [(None, 3, CHIP_PX, CHIP_PX)])

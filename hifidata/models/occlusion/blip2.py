@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 
 from hifidata.core.errors import WeightsError
+from hifidata.models.config import OcclusionCheckerConfig
 from hifidata.models.protocols import F32, Occlusion, RgbU8
 from hifidata.models.runtime.transformers import LookAndWrite, Written
-from hifidata.models.settings import OcclusionModelSettings
 
 SEEN_OVER_FACE = 2.0
 """Side of the square that the model sees over the face box's longer side: hands at the chin, microphones, hats."""
@@ -40,7 +40,7 @@ class Blip2Occlusion:
         WeightsError: the folder holds no BLIP-2.
     """
 
-    def __init__(self, folder: Path, settings: OcclusionModelSettings) -> None:
+    def __init__(self, folder: Path, settings: OcclusionCheckerConfig) -> None:
         self._blip2 = LookAndWrite(folder, "occlusion")
         config = self._blip2.model.config
         if config.model_type != "blip-2" or config.image_token_index is None:

@@ -18,7 +18,7 @@ import requests
 import urllib3
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from hifidata.fetch.config import FetchSettings
+from hifidata.fetch.config import FetcherConfig
 from hifidata.fetch.headers import retry_after_s
 from hifidata.sources.search.base import Answer, SearchFailure
 from hifidata.sources.search.fields import mapping, text
@@ -57,7 +57,7 @@ class SearchClient:
         fetch: timeouts, tries, back-off and the User-Agent are those of the crawl.
     """
 
-    def __init__(self, endpoint: Endpoint, fetch: FetchSettings) -> None:
+    def __init__(self, endpoint: Endpoint, fetch: FetcherConfig) -> None:
         self._endpoint = endpoint
         self._fetch = fetch
         self._turn = threading.Lock()  # guards everything below

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from hifidata.core.errors import RecipeError, SourceError
-from hifidata.fetch.config import FetchSettings
+from hifidata.fetch.config import FetcherConfig
 from hifidata.sources.search import brave, google, openverse, serpapi, wikimedia_commons
 from hifidata.sources.search.base import Hit, Search
 from hifidata.sources.search.client import Endpoint, SearchClient
-from hifidata.sources.search.settings import KeyName, ProviderName, SearchSettings
+from hifidata.sources.search.config import KeyName, ProviderName, SearchConfig
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Provider:
 
 
 def open_providers(
-    settings: SearchSettings, fetch: FetchSettings, environment: Mapping[str, str]
+    settings: SearchConfig, fetch: FetcherConfig, environment: Mapping[str, str]
 ) -> tuple[Provider, ...]:
     """The recipe's providers in its order; sends nothing.
 
@@ -83,9 +83,7 @@ def open_providers(
     return tuple(_open(name, settings, fetch, environment) for name in settings.providers)
 
 
-def _open(
-    name: ProviderName, settings: SearchSettings, fetch: FetchSettings, environment: Mapping[str, str]
-) -> Provider:
+def _open(name: ProviderName, settings: SearchConfig, fetch: FetcherConfig, environment: Mapping[str, str]) -> Provider:
     kind = PROVIDERS[name]
     only_open = settings.licences == "open"
     if only_open and not kind.states_licences:

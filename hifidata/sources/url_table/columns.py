@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hifidata.core.base_config import Section
+from hifidata.core.base_config import BaseConfig
 
 TableFormat = Literal["csv", "tsv", "jsonl", "parquet"]
 
 
-class FaceColumns(Section):
+class FaceColumnsConfig(BaseConfig):
     """Where the list says which face is meant, and in what numbers."""
 
     box: tuple[str, ...] = Field(description="one column with four numbers, or four columns with one each")
@@ -29,7 +29,7 @@ class FaceColumns(Section):
         return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _columns_fit_the_unit(self) -> FaceColumns:
+    def _columns_fit_the_unit(self) -> FaceColumnsConfig:
         if len(self.box) not in (1, 4):
             raise ValueError("box: expected one column or four")
         if self.unit == "pixels" and len(self.size) not in (1, 2):
@@ -39,8 +39,8 @@ class FaceColumns(Section):
         return self
 
 
-class Columns(Section):
-    """The list's columns by what they hold. Columns that are not named here are not read."""
+class TableColumnsConfig(BaseConfig):
+    """The list's columns by what they hold. TableColumnsConfig that are not named here are not read."""
 
     identity: str = Field(description="who is shown; rows of one person may lie anywhere in the list")
     url: str = Field(description="the picture's address")
@@ -49,7 +49,7 @@ class Columns(Section):
     landing_page: str | None = Field(None, description="page that shows the picture")
     author: str | None = None
     sha256: str | None = Field(None, description="of the picture's bytes, in hex; a download must match it")
-    face: FaceColumns | None = None
+    face: FaceColumnsConfig | None = None
 
     def named(self) -> Iterator[tuple[str, str]]:
         """``(key in the recipe, column)`` for every column that is read, in a fixed order."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hifidata.sources.url_table.columns import Columns, FaceColumns
+from hifidata.sources.url_table.columns import FaceColumnsConfig, TableColumnsConfig
 from hifidata.sources.url_table.source import UrlTableSource
 
-COLUMNS = Columns(
+COLUMNS = TableColumnsConfig(
     identity="index",
     url="url",
     name="name",
-    face=FaceColumns(box=("rect",), unit="pixels", size=("height width",), size_order="height width"),
+    face=FaceColumnsConfig(box=("rect",), unit="pixels", size=("height width",), size_order="height width"),
 )
-"""Columns of ``IMDb-Face.csv``: ``name,index,image,rect,height width,url``.
+"""TableColumnsConfig of ``IMDb-Face.csv``: ``name,index,image,rect,height width,url``.
 
 ``index`` is the person's IMDb id; where it has two names it is still one person, called as in its first row. ``image``
 is not unique even within a person, so pictures go by their URL. ``rect`` is x1 y1 x2 y2 in the picture as the authors had

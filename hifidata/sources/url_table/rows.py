@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from hifidata.sources.url_table.columns import Columns, FaceColumns
+from hifidata.sources.url_table.columns import FaceColumnsConfig, TableColumnsConfig
 from hifidata.sources.url_table.parse import TableRow
 
 NO_IDENTITY = "(no identity)"
@@ -47,7 +47,7 @@ class _BadCell(ValueError):
     """A cell does not hold what its column is for."""
 
 
-def read_listed(rows: Iterator[TableRow], columns: Columns) -> Iterator[Listed]:
+def read_listed(rows: Iterator[TableRow], columns: TableColumnsConfig) -> Iterator[Listed]:
     """One ``Listed`` for every row, in order.
 
     Args:
@@ -65,7 +65,7 @@ def read_listed(rows: Iterator[TableRow], columns: Columns) -> Iterator[Listed]:
         yield listed
 
 
-def _listed(row: TableRow, places: Sequence[int], face: FaceColumns | None) -> Listed:
+def _listed(row: TableRow, places: Sequence[int], face: FaceColumnsConfig | None) -> Listed:
     texts = [""] * len(TEXTS)
     problem = ""
     for place, cell in zip(places, row.cells, strict=False):  # the face's cells come after them
@@ -107,7 +107,7 @@ def _text(cell: Any) -> str:
     return text
 
 
-def _face(cells: Sequence[Any], face: FaceColumns) -> list[float] | None:
+def _face(cells: Sequence[Any], face: FaceColumnsConfig) -> list[float] | None:
     """The box relative to the picture, or None where the list has none for this row. Raises _BadCell."""
     n_box = len(face.box)
     box = _numbers(cells[:n_box], 4)

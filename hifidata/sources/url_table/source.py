@@ -13,7 +13,7 @@ from typing import Any
 
 from hifidata.core.errors import SourceError
 from hifidata.core.schema import Candidate, IdentityTask, Reason, Status
-from hifidata.sources.url_table.columns import Columns, TableFormat
+from hifidata.sources.url_table.columns import TableColumnsConfig, TableFormat
 from hifidata.sources.url_table.index import Buckets, n_buckets_for, remove_others, write_buckets
 from hifidata.sources.url_table.parse import format_of, read_table
 from hifidata.sources.url_table.rows import Listed, read_listed
@@ -43,7 +43,7 @@ class UrlTableSource:
     def __init__(
         self,
         path: Path,
-        columns: Columns,
+        columns: TableColumnsConfig,
         table_format: TableFormat | None = None,
         licence: str | None = None,
         cache: Path | None = None,

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from hifidata.core.schema import Candidate
-from hifidata.fetch.config import FetchSettings
+from hifidata.fetch.config import FetcherConfig
 from hifidata.sources.names import NamesSource
-from hifidata.sources.search.settings import SearchSettings
+from hifidata.sources.search.config import SearchConfig
 from tests.servers.search import DIALECTS, KEY, SearchServer
 
 KEYS = {"BRAVE_API_KEY": KEY, "GOOGLE_API_KEY": KEY, "GOOGLE_CSE_ID": "engine", "SERPAPI_API_KEY": KEY}
@@ -44,8 +44,8 @@ def source(server: SearchServer, tmp_path: Path) -> MakeSource:
         }  # fmt: skip
         quick = {"backoff_s": 0.01, "connect_timeout_s": 1.0, "total_timeout_s": 1.0, "allow_private": ["127.0.0.1"]}
         return NamesSource(
-            SearchSettings.model_validate(values),
-            FetchSettings.model_validate(quick | (fetch or {})),
+            SearchConfig.model_validate(values),
+            FetcherConfig.model_validate(quick | (fetch or {})),
             KEYS if environment is None else environment,
         )
 

@@ -11,22 +11,22 @@ import pytest
 
 from hifidata.config.recipe import load_recipe
 from hifidata.core.errors import RecipeError, SourceError
-from hifidata.fetch.config import FetchSettings
+from hifidata.fetch.config import FetcherConfig
 from hifidata.run.plan import open_remote
 from hifidata.sources.names import NamesSource
+from hifidata.sources.search.config import SearchConfig
 from hifidata.sources.search.providers import PROVIDERS
-from hifidata.sources.search.settings import SearchSettings
 from tests.conftest import PROJECT_ROOT
 from tests.servers.search import SearchServer, as_json, picture
 from tests.sources.search.conftest import MakeSource, candidates
 
-CONTACT = FetchSettings(contact="crawl@example.org")
+CONTACT = FetcherConfig(contact="crawl@example.org")
 
 
 def listed(path: Path, data: str | bytes, **settings: Any) -> list[tuple[str, str]]:
     """Names and queries of a list."""
     path.write_bytes(data if isinstance(data, bytes) else data.encode())
-    tasks = NamesSource(SearchSettings(names=str(path), **settings), CONTACT, {}).identities()
+    tasks = NamesSource(SearchConfig(names=str(path), **settings), CONTACT, {}).identities()
     return [(task.identity_name, json.loads(task.query)["query"]) for task in tasks]
 
 
@@ -76,9 +76,9 @@ def test_a_list_that_cannot_be_meant_is_refused_in_one_line(data: bytes, problem
 def test_a_missing_list_or_a_folder_is_refused(tmp_path: Path) -> None:
     for path, problem in ((tmp_path / "none.txt", "no such file"), (tmp_path, "cannot be read")):
         with pytest.raises(SourceError, match=problem):
-            next(NamesSource(SearchSettings(names=str(path)), CONTACT, {}).identities())
+            next(NamesSource(SearchConfig(names=str(path)), CONTACT, {}).identities())
     with pytest.raises(SourceError, match=r"source\.names is missing; pass --set source\.names="):
-        NamesSource(SearchSettings(), CONTACT, {})
+        NamesSource(SearchConfig(), CONTACT, {})
 
 
 def test_the_fingerprint_follows_what_is_asked_and_where_and_nothing_else(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_the_fingerprint_follows_what_is_asked_and_where_and_nothing_else(tmp_pa
     path.write_text("Marie Curie\n")
 
     def fingerprint(**settings: Any) -> str:
-        (task,) = NamesSource(SearchSettings(names=str(path), **settings), CONTACT, {}).identities()
+        (task,) = NamesSource(SearchConfig(names=str(path), **settings), CONTACT, {}).identities()
         assert task.candidates == ()
         return task.fingerprint
 
@@ -115,28 +115,28 @@ def test_the_fingerprint_follows_what_is_asked_and_where_and_nothing_else(tmp_pa
 def test_a_missing_key_stops_everything_before_it_starts_and_is_named(
     provider: str, environment: dict[str, str], variable: str
 ) -> None:
-    settings = SearchSettings(names="n.txt", providers=("wikimedia_commons", provider))
+    settings = SearchConfig(names="n.txt", providers=("wikimedia_commons", provider))
     with pytest.raises(SourceError, match=f"{provider} needs a key; set the environment variable {variable}") as caught:
         NamesSource(settings, CONTACT, environment)
     assert caught.value.exit_code == 2
 
 
 def test_a_key_that_no_header_can_carry_is_refused_without_being_told() -> None:
-    settings = SearchSettings(names="n.txt", providers=("brave",), key_env={"BRAVE_API_KEY": "MINE"})
+    settings = SearchConfig(names="n.txt", providers=("brave",), key_env={"BRAVE_API_KEY": "MINE"})
     with pytest.raises(SourceError, match="the value of MINE is no key") as caught:
         NamesSource(settings, CONTACT, {"MINE": "s3cret\r\nX-Other: 1"})
     assert "s3cret" not in str(caught.value)
 
 
 def test_nobody_is_searched_for_anonymously() -> None:
-    for fetch in (FetchSettings(), FetchSettings(allow_private=("127.0.0.1",))):
+    for fetch in (FetcherConfig(), FetcherConfig(allow_private=("127.0.0.1",))):
         with pytest.raises(RecipeError, match=r"fetch\.contact: missing"):
-            NamesSource(SearchSettings(names="n.txt"), fetch, {})
+            NamesSource(SearchConfig(names="n.txt"), fetch, {})
 
 
 @pytest.mark.parametrize("provider", [name for name, kind in PROVIDERS.items() if not kind.states_licences])
 def test_open_licences_cannot_be_asked_of_a_provider_that_states_none(provider: str) -> None:
-    settings = SearchSettings(names="n.txt", providers=(provider,), licences="open")
+    settings = SearchConfig(names="n.txt", providers=(provider,), licences="open")
     with pytest.raises(RecipeError, match=f"open: {provider} states no licences"):
         NamesSource(settings, CONTACT, {})
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from hifidata.core.base_config import Section
+from hifidata.core.base_config import BaseConfig
 
 CAPTION_PROMPTS: Mapping[str, str] = {
     "paper": (
@@ -29,7 +29,7 @@ SERVER_PRESETS: Mapping[str, Mapping[str, str]] = {
 """Yi-Vision is the paper's. Whether it is still served could not be checked; the run asks before it begins."""
 
 
-class ModelSettings(Section):
+class ModelFolderConfig(BaseConfig):
     """Model files of the user's own."""
 
     folder: str | None = Field(
@@ -39,7 +39,7 @@ class ModelSettings(Section):
     )
 
 
-class FileSettings(Section):
+class ModelFileConfig(BaseConfig):
     """A single model file of the user's own."""
 
     file: str | None = Field(
@@ -53,7 +53,7 @@ class FileSettings(Section):
 Normalisation = Literal["minus_one_to_one", "zero_to_one", "zero_to_255", "imagenet"]
 
 
-class RecogniserSettings(FileSettings):
+class EmbedderConfig(ModelFileConfig):
     """An own recogniser, and which numbers it was trained to see."""
 
     normalisation: Normalisation | None = Field(
@@ -61,7 +61,7 @@ class RecogniserSettings(FileSettings):
     )
 
 
-class OcclusionModelSettings(ModelSettings):
+class OcclusionCheckerConfig(ModelFolderConfig):
     """How BLIP-2 is asked; other occlusion models ignore it."""
 
     mode: Literal["describe", "ask"] = Field(
@@ -71,7 +71,7 @@ class OcclusionModelSettings(ModelSettings):
     question: str = Field("is there a hand or an object in front of the face?", description="in mode ask; ours")
 
 
-class ServerSettings(Section):
+class CaptionServerConfig(BaseConfig):
     """An OpenAI-compatible server: vLLM, SGLang, llama.cpp, Ollama, or a hosted one."""
 
     base_url: str = Field("", description="such as http://127.0.0.1:8000/v1; /chat/completions is added")
@@ -120,11 +120,11 @@ class ServerSettings(Section):
         return extra
 
 
-SERVER_MANNERS = frozenset(ServerSettings.model_fields) - {"model", "temperature", "seed", "extra"}
+SERVER_MANNERS = frozenset(CaptionServerConfig.model_fields) - {"model", "temperature", "seed", "extra"}
 """Settings that do not change what a caption says: where it is asked for, and how patiently."""
 
 
-class CaptionSettings(ModelSettings):
+class CaptionerConfig(ModelFolderConfig):
     """What is asked about a portrait, and what becomes of the answer."""
 
     model: str | None = "attributes"
@@ -139,7 +139,9 @@ class CaptionSettings(ModelSettings):
         description="where the model gives no usable text. attributes: a plain sentence of what was measured stands "
         "in; fail: the picture is lost and counts against the failure budget",
     )
-    server: ServerSettings = Field(default_factory=ServerSettings, description="for openai; or a preset: yi_vision")
+    server: CaptionServerConfig = Field(
+        default_factory=CaptionServerConfig, description="for openai; or a preset: yi_vision"
+    )
 
     @field_validator("server", mode="before")
     @classmethod
@@ -151,7 +153,7 @@ class CaptionSettings(ModelSettings):
         return server
 
     @model_validator(mode="after")
-    def _server_is_named(self) -> CaptionSettings:
+    def _server_is_named(self) -> CaptionerConfig:
         if self.model == "openai" and not (self.server.base_url and self.server.model):
             raise ValueError("model openai needs server.base_url and server.model, or server: yi_vision")
         return self

@@ -7,13 +7,13 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from hifidata.core.base_config import Section
+from hifidata.core.base_config import BaseConfig
 
 ProviderName = Literal["wikimedia_commons", "openverse", "brave", "google", "serpapi"]
 KeyName = Literal["OPENVERSE_TOKEN", "BRAVE_API_KEY", "GOOGLE_API_KEY", "GOOGLE_CSE_ID", "SERPAPI_API_KEY"]
 
 
-class SearchSettings(Section):
+class SearchConfig(BaseConfig):
     """What to search for, and where."""
 
     names: str = Field(
