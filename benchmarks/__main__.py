@@ -1,7 +1,7 @@
 """Prints ratios, each measured in one run on this machine: all sections, or those that are named.
 
-pipeline, paper, reduced_decode and crawl need photos, faces/sports-raw/<person>/<photo> under $HIFI_ASSETS (or ../shared/assets
-beside the checkout); paper, reduced_decode and batching need model files, under $HIFI_WEIGHTS (or the photos' weights/); loader
+pipeline, paper and crawl need photos, faces/sports-raw/<person>/<photo> under $HIFI_ASSETS (or ../shared/assets
+beside the checkout); paper and batching need model files, under $HIFI_WEIGHTS (or the photos' weights/); loader
 and training need shards. A section that lacks something says so in one line.
 """
 
@@ -33,7 +33,6 @@ class Section(NamedTuple):
 SECTIONS = {
     "pipeline": Section("folder.yaml, all figures are ratios", "photos"),
     "paper": Section("paper-cpu-small.yaml, all figures are ratios", "photos"),
-    "reduced_decode": Section("decode and detection, all figures are ratios", "photos"),
     "batching": Section("time of a picture", "nothing"),
     "crawl": Section("all figures are ratios", "photos"),
     "loader": Section("training batches", "shards"),

@@ -145,6 +145,7 @@ def crawl(table: Path, out: Path) -> int:
     from hifidata.run.crawl import Crawl
     from hifidata.run.identity_batch import first_row
     from hifidata.run.plan import make_plan
+    from hifidata.stages.table import IMAGE_COLUMNS
     from hifidata.store.fragments import CommitRecord, identity_row, write_fragment
     from hifidata.store.layout import DatasetFolder
 
@@ -155,13 +156,13 @@ def crawl(table: Path, out: Path) -> int:
         n_fetched += sum(row["status"] == Status.KEPT for row in rows)
         facts = {"identity_id": task.identity_id, "identity_name": task.identity_name, "source": task.source}
         record = CommitRecord(identity_row(rows, facts), task.fingerprint, recipe.hash)
-        write_fragment(folder.fragment_path(task.identity_id), rows, [None] * len(rows), record)
+        write_fragment(folder.fragment_path(task.identity_id), rows, [None] * len(rows), record, IMAGE_COLUMNS)
     return n_fetched
 
 
 def memory(n_rows: int) -> int:
     """Peak resident bytes of a process that crawls so many rows with a fetcher that fetches nothing."""
-    from hifidata.core.schema import Reason
+    from hifidata.fetch.reasons import HTTP_4XX
     from hifidata.fetch.result import FetchRequest, FetchResult
     from hifidata.run.crawl import Crawl
     from hifidata.run.plan import make_plan
@@ -176,7 +177,7 @@ def memory(n_rows: int) -> int:
             return None
 
         async def fetch(self, request: FetchRequest) -> FetchResult:
-            gone = {"reason": Reason.HTTP_4XX, "message": "404", "http_status": 404, "attempts": 1, "retryable": False}
+            gone = {"reason": HTTP_4XX, "message": "404", "http_status": 404, "attempts": 1, "retryable": False}
             missing = dict.fromkeys(("final_url", "content", "content_sha256", "n_bytes", "etag", "last_modified"))
             times = dict.fromkeys(("queued_s", "connect_s", "response_s", "total_s"), 0.0)
             return FetchResult(url=request.url, ok=False, not_modified=False, fetched_at="", **gone, **missing, **times)

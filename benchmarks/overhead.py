@@ -19,7 +19,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hifidata.config.recipe import STAGE_NAMES, Recipe, load_recipe
+from hifidata.config.recipe import Recipe, load_recipe
+from hifidata.config.sections import STAGE_NAMES
 from hifidata.core.schema import IdentityTask, Row
 from hifidata.image.crop import CropWindow, cut, map_points
 from hifidata.image.decode import decode

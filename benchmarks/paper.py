@@ -12,7 +12,8 @@ from pathlib import Path
 from subprocess import CalledProcessError
 
 from benchmarks.overhead import Overhead, measured, measured_at_once, missing_weights, open_recipe, part_rows
-from hifidata.config.recipe import STAGE_NAMES, Recipe
+from hifidata.config.recipe import Recipe
+from hifidata.config.sections import STAGE_NAMES
 from hifidata.core.errors import UsageError
 from hifidata.models import registry
 from hifidata.models.runtime import device

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from hifidata.cli import console
 from hifidata.config.recipe import Recipe, load_recipe
-from hifidata.core.schema import Reason, Row, Status
+from hifidata.core.reasons import Reason
+from hifidata.core.schema import Row, Status
 from hifidata.run.replay import Replay, replay
 from hifidata.run.run import RunOptions, run
 from hifidata.store.fragments import read_rows
@@ -34,7 +35,7 @@ CELLS = {("A", True): "A raw", ("A", False): "A other", ("B", True): "B raw", ("
 """Columns of the tables: half of the people, and whether their photos are raw search results."""
 
 KEEP_KINDS = ("another person", "several people", "not usable", "text on face", "nobody's folder")
-REPEATS = (Reason.NEAR_DUPLICATE, Reason.DUPLICATE_BYTES)  # a label of one photo cannot judge them
+REPEATS = ("near_duplicate", "duplicate_bytes")  # a label of one photo cannot judge them
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def wrong_drops(judged: Sequence[Judged], recipe: Recipe) -> list[Judged]:
         is_nobodys = item.label.right_person is None and item.row["stage"] == "verify"
         if item.kept or item.label.flaw or is_nobodys or not large_enough(item.row, recipe):
             continue
-        if item.row["reason"] == Reason.IDENTITY_TOO_SMALL:
+        if item.row["reason"] == "identity_too_small":
             too_few.append(item)
         elif item.row["reason"] not in REPEATS:
             lost.append(item)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hifidata.core.schema import IDENTITY_COLUMNS, IMAGE_COLUMNS, THUMBNAIL_COLUMNS, Reason
+from hifidata.core.schema import IDENTITY_COLUMNS, THUMBNAIL_COLUMNS
 from hifidata.run.run import RunOptions, run
+from hifidata.stages.table import IMAGE_COLUMNS, REASONS
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE
 
 README = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
@@ -53,8 +54,8 @@ def test_every_python_snippet_of_the_readme_finds_rows(code: str, dataset: Path)
 
 
 def test_every_column_and_reason_is_described() -> None:
-    names = [name for columns in (IMAGE_COLUMNS, IDENTITY_COLUMNS, THUMBNAIL_COLUMNS) for name, _, _ in columns]
-    missing = [name for name in [*names, *(reason.value for reason in Reason)] if f"| `{name}` |" not in MANIFESTS]
+    names = [column.name for columns in (IMAGE_COLUMNS, IDENTITY_COLUMNS, THUMBNAIL_COLUMNS) for column in columns]
+    missing = [name for name in [*names, *REASONS] if f"| `{name}` |" not in MANIFESTS]
     assert not missing
 
 

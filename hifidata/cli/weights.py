@@ -135,17 +135,19 @@ def verify(names: OptionalNamesArg = None, json_out: JsonOption = False) -> None
 
 def _selected(names: list[str]) -> list[Weight]:
     """Entries that names, recipes or ``all`` stand for, each once. Raises WeightsError or RecipeError."""
-    from hifidata.weights.catalogue import CATALOGUE, entry
+    from hifidata.models.registry import catalogue
+    from hifidata.weights.catalogue import entry
 
     found: dict[str, Weight] = {}
+    known = catalogue()
     for name in names:
-        recipe = None if name in CATALOGUE else _recipe_path(name)
+        recipe = None if name in known else _recipe_path(name)
         if name == "all":
-            found |= CATALOGUE
+            found |= known
         elif recipe is not None:
             found |= {weight.name: weight for weight in _of_recipe(recipe)}
         else:
-            found[name] = entry(name)
+            found[name] = known.get(name) or entry(name)
     return list(found.values())
 
 

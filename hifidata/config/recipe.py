@@ -1,82 +1,57 @@
 """The recipe: one YAML file that says where photos come from, what each stage does, and where the limits are.
 
-What each section holds stands in ``recipe_sections``; here the file is read, overridden, checked and compared.
+What each section holds stands in ``sections``; how files are read and checked in ``loader``.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, SerializeAsAny, model_serializer, model_validator
 
+from hifidata.config import loader
 from hifidata.config.sections import (
-    SOURCE_KINDS,
-    AttributesConfig,
-    CaptionConfig,
-    CropConfig,
-    DedupConfig,
-    DetectConfig,
+    STAGES,
     ExecutorConfig,
-    Face3DConfig,
+    ExtensionConfig,
     FailuresConfig,
     FetchConfig,
-    IntakeConfig,
-    LandmarksConfig,
-    MattingConfig,
-    OcclusionConfig,
     OutputConfig,
-    QualityConfig,
-    RestoreConfig,
     SourceConfig,
-    VerifyConfig,
-    WatermarkConfig,
+    StageConfig,
+    StageSections,
+    StageUseConfig,
     WeightsConfig,
     WorkerGroupConfig,
 )
-from hifidata.core.base_config import BaseConfig
+from hifidata.core.base_config import validate as validate_config
 from hifidata.core.errors import RecipeError
+from hifidata.core.extensions import STAGES as STAGE_ENTRY_POINTS
+from hifidata.core.extensions import load_class
 from hifidata.models import registry
 from hifidata.models.config import SERVER_MANNERS, ModelFileConfig
 from hifidata.models.custom_file import noted
-
-STAGE_NAMES = (
-    "intake", "detect", "crop", "quality", "watermark", "occlusion", "embed",
-    "dedup", "verify", "restore", "matting", "face3d", "landmarks", "attributes", "caption",
-)  # fmt: skip
-"""Stages in the order in which they run: the paper's, except that near-duplicates are judged before the identity, and only
-verified pictures are restored (identity is judged on the unrestored face either way)."""
+from hifidata.models.spec import stage_spec
 
 WITHOUT_EFFECT = ("executor", "fetch", "failures", "groups", "description", "weights", "licence_policy")
-"""Sections by which no picture, row or shard becomes another: a dataset may go on with others."""
+"""Sections that change no picture, row or shard: a dataset may go on with others."""
+
+REMOVED_KEYS: Mapping[str, Any] = {"detect.reduced_decode": False}
+"""Keys of earlier versions, and the value with which they had no effect. Recipes and datasets that hold it are still read."""
 
 
-class Recipe(BaseConfig):
+class Recipe(StageSections):
     """A whole recipe. ``groups`` empty means: all stages in one group."""
 
     name: str
     description: str = ""
     source: SourceConfig
     fetch: FetchConfig = FetchConfig()
-    intake: IntakeConfig = IntakeConfig()
-    detect: DetectConfig = DetectConfig()
-    crop: CropConfig = CropConfig()
-    quality: QualityConfig = QualityConfig()
-    watermark: WatermarkConfig = WatermarkConfig()
-    occlusion: OcclusionConfig = OcclusionConfig()
-    restore: RestoreConfig = RestoreConfig()
-    matting: MattingConfig = MattingConfig()
-    dedup: DedupConfig = DedupConfig()
-    verify: VerifyConfig = VerifyConfig()
-    face3d: Face3DConfig = Face3DConfig()
-    landmarks: LandmarksConfig = LandmarksConfig()
-    attributes: AttributesConfig = AttributesConfig()
-    caption: CaptionConfig = CaptionConfig()
+    stages: tuple[StageUseConfig, ...] = Field((), description="stages of other packages, and where they run")
     output: OutputConfig = OutputConfig()
     failures: FailuresConfig = FailuresConfig()
     weights: WeightsConfig = WeightsConfig()
@@ -85,12 +60,47 @@ class Recipe(BaseConfig):
     )
     executor: ExecutorConfig = ExecutorConfig()
     groups: tuple[WorkerGroupConfig, ...] = ()
+    extensions: dict[str, ExtensionConfig] = Field(
+        {},
+        description="noted when the recipe is read: package, version and file hashes of stages and models of other packages",
+    )
+    extension_sections: dict[str, SerializeAsAny[StageConfig]] = Field({}, exclude=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect_extension_sections(cls, data: Any) -> Any:
+        """Sections of stages that other packages bring stand beside ours in the file."""
+        if not isinstance(data, Mapping) or not isinstance(data.get("stages"), (list, tuple)):
+            return data
+        rest, sections = dict(data), {}
+        for use in data["stages"]:
+            if not isinstance(use, Mapping) or not isinstance(use.get("use"), str):
+                return data  # the field's own check says what is wrong
+            stage = load_class(use["use"], STAGE_ENTRY_POINTS, "stages.use")
+            name, config = getattr(stage, "name", None), getattr(stage, "Config", None)
+            if not isinstance(name, str) or not (isinstance(config, type) and issubclass(config, StageConfig)):
+                raise RecipeError(
+                    f"stages.use: {use['use']} is no stage: it needs a name and a Config derived from hifidata's StageConfig; "
+                    "docs/extending.md has an example"
+                )
+            if name in cls.model_fields or name in STAGES or name in sections:
+                raise RecipeError(f"stages.use: {use['use']}: the name {name} is taken; rename the stage")
+            sections[name] = validate_config(config, rest.pop(name, None) or {}, name, RecipeError)
+        return rest | {"extension_sections": sections}
+
+    @model_serializer(mode="wrap")
+    def _with_extension_sections(self, serialize: Any) -> dict[str, Any]:
+        data: dict[str, Any] = serialize(self)
+        return data | {name: section.model_dump(mode="json") for name, section in self.extension_sections.items()}
 
     @model_validator(mode="after")
-    def _groups_cover_the_stages(self) -> Recipe:
-        listed = tuple(stage for group in self.groups for stage in group.stages)
-        if self.groups and listed != STAGE_NAMES:
-            raise ValueError(f"groups must list every stage once and in order: {', '.join(STAGE_NAMES)}; got {listed}")
+    def _groups_name_stages_in_order(self) -> Recipe:
+        names = self.stage_names
+        listed = [stage for group in self.groups for stage in group.stages]
+        unknown = [stage for stage in listed if stage not in names]
+        if unknown or listed != [stage for stage in names if stage in listed]:
+            wrong = f"unknown: {', '.join(unknown)}" if unknown else f"got {', '.join(listed)}"
+            raise ValueError(f"groups list stages at most once and in this order: {', '.join(names)}; {wrong}")
         return self
 
     @model_validator(mode="after")
@@ -112,23 +122,63 @@ class Recipe(BaseConfig):
         return self
 
     @property
+    def stage_names(self) -> tuple[str, ...]:
+        """All stages in the order in which they run, those of other packages among them."""
+        names = list(STAGES)
+        for use, name in zip(self.stages, self.extension_sections, strict=True):
+            if use.after not in names:
+                raise ValueError(f"stages.after: no stage {use.after}; stages are {', '.join(names)}")
+            at = names.index(use.after) + 1
+            while at < len(names) and names[at] in self.extension_sections:
+                at += 1  # stages behind the same one run in the order of the list
+            names.insert(at, name)
+        return tuple(names)
+
+    def section(self, name: str) -> StageConfig:
+        """A stage's section, by its name."""
+        found: StageConfig = self.extension_sections[name] if name in self.extension_sections else getattr(self, name)
+        return found
+
+    @property
     def worker_groups(self) -> tuple[WorkerGroupConfig, ...]:
-        """The groups to run: the recipe's, or one that holds every stage."""
-        groups = self.groups or (WorkerGroupConfig.model_validate({"name": "all", "stages": STAGE_NAMES}),)
-        if self.executor.use_gpus:
-            return groups
-        return tuple(group.model_copy(update={"num_gpus": 0.0}) for group in groups)
+        """The groups to run, with every stage: a stage that no group lists joins the group of the stage before it."""
+        if not self.groups:
+            return (self._group("all", self.stage_names),)
+        names = self.stage_names
+        starts = [0, *(names.index(group.stages[0]) for group in self.groups[1:]), len(names)]
+        return tuple(
+            group.model_copy(
+                update={"stages": names[starts[i] : starts[i + 1]]}
+                | ({} if self.executor.use_gpus else {"num_gpus": 0.0})
+            )
+            for i, group in enumerate(self.groups)
+        )
+
+    def _group(self, name: str, stages: Sequence[str]) -> WorkerGroupConfig:
+        return WorkerGroupConfig(name=name, stages=tuple(stages))
+
+    @property
+    def effect(self) -> dict[str, Any]:
+        """The settings that the output depends on: no sections of stages that are off, none of where and how it runs."""
+        left_out: Any = {
+            **dict.fromkeys(WITHOUT_EFFECT, True),
+            "source": {"pause_s", "key_env", "base_urls"},
+            "caption": {"server": set(SERVER_MANNERS)},
+            **{name: {"file"} for name in ("detect", "quality", "verify")},  # the hash counts, wherever the file lies
+        }
+        data = self.model_dump(mode="json", exclude=left_out)
+        off = [name for name in data if name in self._stage_sections and not self.section(name).runs]
+        empty = [name for name in ("stages", "extensions") if not data[name]]
+        return {name: value for name, value in data.items() if name not in (*off, *empty)}
+
+    @property
+    def _stage_sections(self) -> Container[str]:
+        return {*StageSections.model_fields, *self.extension_sections}
 
     @property
     def hash(self) -> str:
-        """Hex sha256 of what the output is made by; where it runs, how it is fetched and how many may fail are not."""
-        manners = {"source": {"pause_s", "key_env", "base_urls"}, "caption": {"server": set(SERVER_MANNERS)}}
-        own_files = {
-            name: {"file"} for name in ("detect", "quality", "verify")
-        }  # their hashes count, wherever they lie
-        left_out: Any = {**dict.fromkeys(WITHOUT_EFFECT, True), **manners, **own_files}
-        content = self.model_dump(mode="json", exclude=left_out)
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        """Hex sha256 of ``effect``."""
+        return hashlib.sha256(json.dumps(self.effect, sort_keys=True).encode()).hexdigest()
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -145,88 +195,102 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """What a recipe's file says, with overrides applied, unchecked; raises like ``load_recipe`` where it cannot be read."""
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), _OneOfEachKey)
-    except FileNotFoundError:
-        raise RecipeError(f"recipe {path}: no such file; recipes of the project are in pipelines/") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"recipe {path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict):
-        raise RecipeError(f"recipe {path}: expected a mapping of sections, got {type(data).__name__}")
-    return apply_overrides(data, overrides)
-
-
-class _OneOfEachKey(yaml.SafeLoader):
-    """YAML in which a key that comes twice is an error: the first of two thresholds would be lost without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping; raises ConstructorError where a key comes twice."""
-        seen = set[str]()
-        for key, _ in node.value:
-            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value} stands there twice", key.start_mark)
-            if isinstance(key.value, str):
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
+    """Reads a recipe's file and applies overrides, without checks; raises like ``load_recipe`` where it cannot be read."""
+    if not path.exists():
+        raise RecipeError(f"recipe {path}: no such file; recipes of the project are in pipelines/")
+    return apply_overrides(loader.read_yaml(path, f"recipe {path}", RecipeError), overrides)
 
 
 def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """A copy of ``data`` with every ``section.key=value`` set; raises RecipeError where one is not of that form."""
-    result: dict[str, Any] = json.loads(json.dumps(data, default=str))
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals or not key.strip():
-            raise RecipeError(f"--set {override}: expected section.key=value, for example quality.min_score=0.6")
-        *parents, last = key.strip().split(".")
-        node = result
-        for parent in parents:
-            node = node.setdefault(parent, {})
-            if not isinstance(node, dict):
-                raise RecipeError(f"--set {override}: {parent} is a value, not a section")
-        try:
-            node[last] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise RecipeError(f"--set {override}: value is not YAML: {' '.join(str(error).split())}") from error
-    return result
+    return loader.apply_overrides(data, overrides, RecipeError, example="quality.min_score=0.6")
 
 
 def resolve(data: Mapping[str, Any], where: str) -> Recipe:
     """A recipe to run; raises RecipeError with every problem on its own line."""
-    return _with_model_defaults(validate(data, where), where)
+    recipe = validate(data, where)
+    try:
+        return _with_model_defaults(recipe)
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {error}") from None
 
 
 def validate(data: Mapping[str, Any], where: str) -> Recipe:
     """Checks keys and values alone, none of the files that they name; raises like ``resolve``."""
     try:
-        return Recipe.model_validate(data)
-    except ValidationError as error:
-        problems = "\n".join(f"{where}: {_explain(item)}" for item in error.errors())
-        raise RecipeError(problems) from None
+        return validate_config(Recipe, without_removed_keys(data), where, RecipeError)
+    except RecipeError as error:
+        text = str(error)
+        raise RecipeError(text if text.startswith(where) else f"{where}: {text}") from None
 
 
-def _with_model_defaults(recipe: Recipe, where: str) -> Recipe:
-    """Fills thresholds left null with the named model's own; raises RecipeError for a model that does not exist."""
-    filled: dict[str, BaseConfig] = {}
+def without_removed_keys(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy without ``REMOVED_KEYS``. Raises RecipeError where one has a value that had an effect."""
+    result = dict(data)
+    for key, neutral in REMOVED_KEYS.items():
+        section, _, name = key.partition(".")
+        if isinstance(result.get(section), Mapping) and name in result[section]:
+            rest = dict(result[section])
+            if rest.pop(name) != neutral:
+                raise RecipeError(f"{key}: was removed; delete the key (CHANGELOG.md says why)")
+            result[section] = rest
+    return result
+
+
+def _with_model_defaults(recipe: Recipe) -> Recipe:
+    """Fills thresholds left null with the named model's own, and notes what other packages bring.
+
+    Raises:
+        RecipeError: a model does not exist or does not fit.
+    """
+    filled: dict[str, Any] = {}
     models: dict[str, str] = {}
     for stage in registry.BY_STAGE:
         section: Any = getattr(recipe, stage)
-        try:
-            backend = registry.chosen(stage, section)
-            file_facts = noted(stage, section) if isinstance(section, ModelFileConfig) else {}
-        except RecipeError as error:
-            raise RecipeError(f"{where}: {error}") from None
-        if backend is None:
+        spec = registry.chosen(stage, section)
+        file_facts = noted(stage, section) if isinstance(section, ModelFileConfig) else {}
+        if spec is None:
             continue
-        models[stage], defaults = section.model, backend.defaults or {}
+        models[stage], defaults = section.model, spec.defaults or {}
         filled[stage] = section.model_copy(
             update={**file_facts, **{key: value for key, value in defaults.items() if getattr(section, key) is None}}
         )
+    registry.check_landmarks(models, recipe.landmarks.model)
+    return recipe.model_copy(update={**filled, "extensions": _noted_extensions(recipe)})
+
+
+def _noted_extensions(recipe: Recipe) -> dict[str, ExtensionConfig]:
+    """Package, version and file hashes of what other packages bring, by recipe key."""
+    specs = {
+        f"stages.{name}": stage_spec(load_class(use.use, STAGE_ENTRY_POINTS, "stages.use"))
+        for name, use in zip(recipe.extension_sections, recipe.stages, strict=True)
+    }
+    for stage in registry.BY_STAGE:
+        spec = registry.chosen(stage, getattr(recipe, stage))
+        if spec is not None and spec.origin is not None:
+            specs[f"{stage}.model"] = spec
+    return {
+        key: ExtensionConfig(
+            path=spec.path,
+            package=spec.origin.package,
+            version=spec.origin.version,
+            files={weight.file: weight.sha256 or str(weight.url) for weight in spec.weights},
+        )
+        for key, spec in specs.items()
+        if spec.origin is not None
+    }
+
+
+def changes(old: Mapping[str, Any], new: Recipe) -> list[str]:
+    """``key: old -> new`` for every setting in which a dataset's recorded recipe and a recipe differ in effect.
+
+    Settings that the old record lacks had no effect, or the effect of today's default.
+    """
     try:
-        registry.check_landmarks(models, recipe.landmarks.model)
-    except RecipeError as error:
-        raise RecipeError(f"{where}: {error}") from None
-    return recipe.model_copy(update=filled)
+        before = Recipe.model_validate(without_removed_keys(old)).effect
+    except (ValueError, RecipeError):  # of a version that said things otherwise: compare it as it stands
+        return differences(old, new.model_dump(mode="json"), WITHOUT_EFFECT)
+    return differences(before, new.effect)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], without: Container[str] = ()) -> list[str]:
@@ -245,32 +309,3 @@ def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _explain(item: Any) -> str:
-    # A discriminated union puts its tag into the location ("source", "folder", "pth"); the YAML has no such level.
-    keys = [part for position, part in enumerate(item["loc"]) if not (position == 1 and part in SOURCE_KINDS)]
-    location = ".".join(str(part) for part in keys) or "recipe"
-    if item["type"] == "extra_forbidden":
-        known = sorted(_fields_at(item["loc"][:-1]))
-        close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
-        return f"{location}: unknown key; {hint}"
-    got = "" if isinstance(item.get("input"), dict) else f", got {item.get('input')!r}"
-    return f"{location}: {item['msg'].removeprefix('Value error, ')}{got}"
-
-
-def _fields_at(location: Sequence[int | str]) -> set[str]:
-    models: list[type[BaseModel]] = [Recipe]
-    for part in location:
-        if part in SOURCE_KINDS:
-            models = [SOURCE_KINDS[str(part)]]
-        elif isinstance(part, str):
-            models = [found for model in models for found in _models_in(model.model_fields[part].annotation)]
-    return {name for model in models for name in model.model_fields}
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [found for argument in get_args(annotation) for found in _models_in(argument)]

@@ -8,7 +8,7 @@ its origin is written beside it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import Field
 
@@ -26,9 +26,27 @@ from hifidata.sources.search.config import SearchConfig
 from hifidata.sources.url_table.columns import TableColumnsConfig, TableFormat
 
 
+class StageConfig(BaseConfig):
+    """Base of the stages' sections."""
+
+    @property
+    def runs(self) -> bool:
+        """Whether the stage runs: where a model is named, and always where the section names none."""
+        return getattr(self, "model", "") is not None
+
+
+class ModelStageConfig(StageConfig):
+    """Base of sections that name a model."""
+
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="settings of a model of another package; its class says which"
+    )
+
+
 class FolderSourceConfig(BaseConfig):
     """A folder with one sub-folder per person; VGGFace2-HQ has the same shape."""
 
+    is_remote: ClassVar[bool] = False
     kind: Literal["folder"]
     path: str = Field("", description="the folder; relative paths start at the working directory")
     licence: str | None = Field(None, description="recorded for every picture")
@@ -38,6 +56,7 @@ class FolderSourceConfig(BaseConfig):
 class ShardsSourceConfig(BaseConfig):
     """WebDataset shards of jpg/png + json: our own, or any with an identity field."""
 
+    is_remote: ClassVar[bool] = False
     kind: Literal["shards"]
     path: str = Field("", description="a tar, a folder of tars, or a glob pattern")
     identity_field: str = Field("identity_id", description="key of the sample's json that names the person")
@@ -48,6 +67,7 @@ class ShardsSourceConfig(BaseConfig):
 class UrlTableSourceConfig(BaseConfig):
     """A table with one URL per row."""
 
+    is_remote: ClassVar[bool] = True
     kind: Literal["url_table"]
     path: str = Field("", description="the table; relative paths start at the working directory")
     format: TableFormat | None = Field(None, description="null: as its name ends; all but parquet may be gzipped")
@@ -58,6 +78,7 @@ class UrlTableSourceConfig(BaseConfig):
 class ImdbFaceSourceConfig(BaseConfig):
     """The list of URLs that IMDb-Face is published as."""
 
+    is_remote: ClassVar[bool] = True
     kind: Literal["imdb_face"]
     path: str = Field("", description="IMDb-Face.csv, gzipped or not")
     licence: str | None = Field(None, description="recorded for every picture; the list names none")
@@ -66,6 +87,7 @@ class ImdbFaceSourceConfig(BaseConfig):
 class NamesSourceConfig(SearchConfig):
     """People's names; search providers find pictures of each on the web."""
 
+    is_remote: ClassVar[bool] = True
     kind: Literal["names"]
 
 
@@ -92,7 +114,7 @@ class FetchConfig(FetcherConfig):
     )
 
 
-class IntakeConfig(BaseConfig):
+class IntakeConfig(StageConfig):
     """Which bytes count as a picture."""
 
     max_bytes: int = Field(32 * 2**20, gt=0)
@@ -110,7 +132,7 @@ class IntakeConfig(BaseConfig):
         return Limits(**self.model_dump())
 
 
-class DetectConfig(ModelFileConfig):
+class DetectConfig(ModelStageConfig, ModelFileConfig):
     """Exactly one face that counts."""
 
     model: str = "dlib_hog"
@@ -124,15 +146,9 @@ class DetectConfig(ModelFileConfig):
     min_listed_iou: float = Field(
         0.3, ge=0, le=1, description="overlap with the face box of the list, where it has one (imdb_face)"
     )
-    reduced_decode: bool = Field(
-        False,
-        description="look at large JPEGs decoded at 1/2 to 1/8, and decode whole only what passes; pays from about 4000 px "
-        "on: five-point detectors where three pictures in five are dropped, dlib_hog at any share (docs/performance.md). "
-        "Where intake and detect are in different groups, intake decodes whole, and it never pays",
-    )
 
 
-class CropConfig(BaseConfig):
+class CropConfig(StageConfig):
     """A square around the face."""
 
     side_over_face: float = Field(2.4, gt=1, description="side of the square over the face box's longer side")
@@ -143,7 +159,7 @@ class CropConfig(BaseConfig):
     pad: bool = Field(False, description="let the square leave the picture instead of moving or shrinking it")
 
 
-class QualityConfig(ModelFileConfig):
+class QualityConfig(ModelStageConfig, ModelFileConfig):
     """Face quality, 0 to 1."""
 
     model: str | None = "iso29794"
@@ -152,7 +168,7 @@ class QualityConfig(ModelFileConfig):
     )
 
 
-class WatermarkConfig(ModelFolderConfig):
+class WatermarkConfig(ModelStageConfig, ModelFolderConfig):
     """Text on the face."""
 
     model: str | None = "rapidocr"
@@ -163,7 +179,7 @@ class WatermarkConfig(ModelFolderConfig):
     min_characters: int = Field(2, ge=1, description="of a line that was read; others count whatever their length")
 
 
-class OcclusionConfig(OcclusionCheckerConfig):
+class OcclusionConfig(ModelStageConfig, OcclusionCheckerConfig):
     """Hands, microphones and other things before the face. No embedded model."""
 
     model: str | None = None
@@ -176,7 +192,7 @@ class OcclusionConfig(OcclusionCheckerConfig):
     )
 
 
-class RestoreConfig(BaseConfig):
+class RestoreConfig(ModelStageConfig):
     """Face restoration. No embedded model. What it does to the face is judged by ``verify.model``."""
 
     model: str | None = None
@@ -185,20 +201,25 @@ class RestoreConfig(BaseConfig):
     )
 
 
-class MattingConfig(BaseConfig):
+class MattingConfig(ModelStageConfig):
     """The person's outline beside the picture, for training that removes backgrounds. No embedded model."""
 
     model: str | None = None
 
 
-class DedupConfig(BaseConfig):
+class DedupConfig(StageConfig):
     """Near-duplicates inside one identity; the best one stays."""
 
     enabled: bool = True
     max_distance_bits: int = Field(6, ge=0, le=64, description="of 64 perceptual hash bits")
 
+    @property
+    def runs(self) -> bool:
+        """Where it is enabled."""
+        return self.enabled
 
-class VerifyConfig(EmbedderConfig):
+
+class VerifyConfig(ModelStageConfig, EmbedderConfig):
     """k-means per identity: the largest cluster's centre is the person."""
 
     model: str | None = "dlib_resnet"
@@ -209,13 +230,13 @@ class VerifyConfig(EmbedderConfig):
     min_images: int = Field(5, ge=1, description="paper: 1 target and 4 references")
 
 
-class Face3DConfig(BaseConfig):
+class Face3DConfig(ModelStageConfig):
     """Shape, expression, pose and camera of a 3D face model. No embedded model."""
 
     model: str | None = Field(None, description="tddfa, or mesh: 468 points, no expression of their own")
 
 
-class LandmarksConfig(BaseConfig):
+class LandmarksConfig(StageConfig):
     """68 points in the pixels of the written picture."""
 
     model: Literal["detector", "face3d"] | None = Field(
@@ -224,7 +245,7 @@ class LandmarksConfig(BaseConfig):
     )
 
 
-class AttributesConfig(BaseConfig):
+class AttributesConfig(ModelStageConfig):
     """Gender and age."""
 
     gender_from_name: bool = Field(
@@ -232,9 +253,58 @@ class AttributesConfig(BaseConfig):
     )
     model: str | None = Field(None, description="gender where the name does not tell, and age: genderage")
 
+    @property
+    def runs(self) -> bool:
+        """Where names may be used, or a model is named."""
+        return self.gender_from_name or self.model is not None
 
-class CaptionConfig(CaptionerConfig):
+
+class CaptionConfig(ModelStageConfig, CaptionerConfig):
     """The sample's text."""
+
+
+STAGES: Mapping[str, str] = {
+    "intake": "hifidata.stages.intake:Intake",
+    "detect": "hifidata.stages.detect:Detect",
+    "crop": "hifidata.stages.crop:Crop",
+    "quality": "hifidata.stages.quality:Quality",
+    "watermark": "hifidata.stages.watermark:Watermark",
+    "occlusion": "hifidata.stages.occlusion:Occlusion",
+    "embed": "hifidata.stages.embed:Embed",
+    "dedup": "hifidata.stages.dedup:Dedup",
+    "verify": "hifidata.stages.verify:Verify",
+    "restore": "hifidata.stages.restore:Restore",
+    "matting": "hifidata.stages.matting:Matting",
+    "face3d": "hifidata.stages.face3d:Face3D",
+    "landmarks": "hifidata.stages.landmarks:Landmarks",
+    "attributes": "hifidata.stages.attributes:Attributes",
+    "caption": "hifidata.stages.caption:Caption",
+}
+"""Stages in the order in which they run, and their classes.
+
+The order is the paper's, except that near-duplicates are judged before the identity, and only verified pictures are restored
+(identity is judged on the unrestored face either way).
+"""
+STAGE_NAMES = tuple(STAGES)
+
+
+class StageSections(BaseConfig):
+    """The stages' sections of a recipe; a field for each stage of ``STAGES`` that has settings of its own."""
+
+    intake: IntakeConfig = IntakeConfig()
+    detect: DetectConfig = DetectConfig()
+    crop: CropConfig = CropConfig()
+    quality: QualityConfig = QualityConfig()
+    watermark: WatermarkConfig = WatermarkConfig()
+    occlusion: OcclusionConfig = OcclusionConfig()
+    dedup: DedupConfig = DedupConfig()
+    verify: VerifyConfig = VerifyConfig()
+    restore: RestoreConfig = RestoreConfig()
+    matting: MattingConfig = MattingConfig()
+    face3d: Face3DConfig = Face3DConfig()
+    landmarks: LandmarksConfig = LandmarksConfig()
+    attributes: AttributesConfig = AttributesConfig()
+    caption: CaptionConfig = CaptionConfig()
 
 
 class OutputConfig(BaseConfig):
@@ -270,12 +340,28 @@ class WorkerGroupConfig(BaseConfig):
     """Worker group: a run of consecutive stages that share processes and resources."""
 
     name: str
-    stages: tuple[str, ...]
+    stages: tuple[str, ...] = Field(min_length=1, description="in order; a stage left out joins the stage before it")
     num_cpus: float = Field(1, ge=0)
     num_gpus: float = Field(0, ge=0)
     min_workers: int = Field(1, ge=1)
     max_workers: int | None = Field(None, ge=1, description="null: as many as the machine or cluster has room for")
     runtime_env: dict[str, Any] = Field(default_factory=dict, description="Ray runtime_env for packages of its own")
+
+
+class StageUseConfig(BaseConfig):
+    """A stage of another package. Its settings stand in a section of its name, beside the other stages'."""
+
+    after: str = Field(description="the stage that it follows")
+    use: str = Field(description="package.module:Class, or an entry point of the group hifidata.stages")
+
+
+class ExtensionConfig(BaseConfig):
+    """What is noted of a stage or model of another package; it counts in the recipe's hash."""
+
+    path: str
+    package: str
+    version: str
+    files: dict[str, str] = Field(default_factory=dict, description="sha256 by name of the model files")
 
 
 class ExecutorConfig(BaseConfig):

@@ -1,36 +1,101 @@
-"""What every part of a recipe has in common, wherever it is defined."""
+"""The base of all configurations, and how they are checked: one line per problem."""
 
 from __future__ import annotations
 
-from typing import Any, get_args
+import difflib
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from hifidata.core.errors import UsageError
+
+Config = TypeVar("Config", bound=BaseModel)
+_AT_KEY = "at_key"
+"""An error of a whole section that belongs to one key; its context has the key."""
 
 
 class BaseConfig(BaseModel):
-    """A part of the recipe: immutable, strict about its keys, and a yes or no is no number."""
+    """A part of a configuration: immutable, strict about its keys, and true or false is not a number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
-    def _takes_no_truth_for_a_number(cls, values: Any) -> Any:
-        # pydantic reads true as 1: `min_score: true` would drop every picture and say nothing
+    def _bool_is_not_a_number(cls, values: Any) -> Any:
+        # pydantic reads true as 1: `min_score: true` would drop every picture silently
         for key, value in values.items() if isinstance(values, dict) else ():
             field = cls.model_fields.get(key)
-            if field is not None and _has_truth(value) and not _takes_truth(field.annotation):
-                raise ValueError(f"{key} takes no yes or no (a word that is meant as text stands in quotes)")
+            if field is not None and _has_bool(value) and not _takes_bool(field.annotation):
+                wanted = "a number" if _takes_number(field.annotation) else "text in quotes"
+                raise PydanticCustomError(_AT_KEY, "expected {wanted}", {"wanted": wanted, "key": key})
         return values
 
 
-def _has_truth(value: Any) -> bool:
+def _has_bool(value: Any) -> bool:
     if isinstance(value, dict):
-        return any(map(_has_truth, value.values()))
-    return any(map(_has_truth, value)) if isinstance(value, (list, tuple)) else isinstance(value, bool)
+        return any(map(_has_bool, value.values()))
+    return any(map(_has_bool, value)) if isinstance(value, (list, tuple)) else isinstance(value, bool)
 
 
-def _takes_truth(annotation: Any) -> bool:
-    """Whether a bool may stand there; sections within see for themselves."""
+def _takes_bool(annotation: Any) -> bool:
+    """Whether a bool may stand there; sections within check their own fields."""
     if annotation is Any or (isinstance(annotation, type) and issubclass(annotation, (bool, BaseModel))):
         return True
-    return any(map(_takes_truth, get_args(annotation)))
+    return any(map(_takes_bool, get_args(annotation)))
+
+
+def _takes_number(annotation: Any) -> bool:
+    return annotation in (int, float) or any(map(_takes_number, get_args(annotation)))
+
+
+def validate(kind: type[Config], data: Mapping[str, Any], where: str, error: type[UsageError]) -> Config:
+    """Checks keys and values.
+
+    Raises:
+        UsageError: one line per problem, with the nearest valid key for an unknown one.
+    """
+    try:
+        return kind.model_validate(data)
+    except ValidationError as problem:
+        raise error("\n".join(f"{where}: {_explain(kind, item)}" for item in problem.errors())) from None
+
+
+def _explain(kind: type[BaseModel], item: Any) -> str:
+    models, names = [kind], []
+    for part in item["loc"][:-1] if item["type"] == "extra_forbidden" else item["loc"]:
+        if len(models) > 1 and (tagged := [model for model in models if _tag(model) == part]):
+            models = tagged  # a discriminated union puts its tag into the location; the YAML has no such level
+            continue
+        fields = [model.model_fields[part] for model in models if isinstance(part, str) and part in model.model_fields]
+        models = [inner for field in fields for inner in _models_in(field.annotation)]
+        names.append(str(part))
+    if item["type"] == "extra_forbidden":
+        known = sorted({name for model in models for name in model.model_fields})
+        close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
+        return f"{'.'.join([*names, str(item['loc'][-1])])}: unknown key; {hint}"
+    if item["type"] == _AT_KEY:
+        names.append(item["ctx"]["key"])
+        item = {**item, "input": item["input"][item["ctx"]["key"]]}
+    got = "" if isinstance(item.get("input"), dict) else f", got {_as_written(item.get('input'))}"
+    return f"{'.'.join(names) or kind.__name__.lower()}: {item['msg'].removeprefix('Value error, ')}{got}"
+
+
+def _as_written(value: Any) -> str:
+    """A value as YAML has it."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+
+
+def _tag(model: type[BaseModel]) -> Any:
+    """The one value of the field ``kind`` by which a discriminated union tells its members."""
+    field = model.model_fields.get("kind")
+    return get_args(field.annotation)[0] if field and get_args(field.annotation) else None
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for argument in get_args(annotation) for found in _models_in(argument)]

@@ -19,7 +19,10 @@ bug and stops the run.
 
 from __future__ import annotations
 
-from hifidata.core.schema import Reason
+from collections.abc import Mapping
+from typing import Any
+
+from hifidata.core.reasons import MODEL_ERROR, Reason
 
 
 class HifiError(Exception):
@@ -68,17 +71,19 @@ class SampleError(HifiError):
     """One candidate cannot be processed.
 
     Args:
-        reason: the closed vocabulary of the manifest's ``reason`` column.
+        reason: for the manifest's ``reason`` column.
         message: one line for the manifest's ``message`` column.
+        columns: further manifest columns that are known of the candidate.
     """
 
-    def __init__(self, reason: Reason, message: str) -> None:
+    def __init__(self, reason: Reason, message: str, columns: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
+        self.columns = dict(columns or {})
 
-    def __reduce__(self) -> tuple[type, tuple[Reason, str]]:
-        return type(self), (self.reason, self.message)
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        return type(self), (self.reason, self.message, self.columns)
 
 
 class IntakeError(SampleError):
@@ -88,8 +93,8 @@ class IntakeError(SampleError):
 class ModelError(SampleError):
     """A model refused or broke on this candidate."""
 
-    def __init__(self, message: str, reason: Reason = Reason.MODEL_ERROR) -> None:
+    def __init__(self, message: str, reason: Reason = MODEL_ERROR) -> None:
         super().__init__(reason, message)
 
-    def __reduce__(self) -> tuple[type, tuple[str, Reason]]:  # type: ignore[override]
+    def __reduce__(self) -> tuple[type, tuple[str, Reason]]:
         return type(self), (self.message, self.reason)

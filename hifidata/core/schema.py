@@ -1,16 +1,18 @@
-"""The manifest's columns, the closed vocabulary of reasons, and the few dataclasses that everybody shares.
+"""The columns of the manifests, and the few dataclasses that all packages share.
 
-Imports nothing of ours and, until a schema is asked for, nothing heavy: ``hifidata.cli.main --help`` stays fast.
+Imports nothing heavy until a schema is asked for, so that ``hifidata --help`` stays fast.
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
+
+from hifidata.core.reasons import Reason
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,92 +36,6 @@ class Status(_Word):
     KEPT = "kept"
     DROPPED = "dropped"  # judged: a stage measured it and decided against it
     FAILED = "failed"  # not judged: it could not be read or a model broke on it
-
-
-class Reason(_Word):
-    """Why a candidate was not kept. Closed: a new cause is a new member, documented in manifests/README.md."""
-
-    # source: the list
-    BAD_ROW = "bad_row"
-    DUPLICATE_URL = "duplicate_url"
-    NO_HITS = "no_hits"
-    SEARCH_ERROR = "search_error"
-    # fetch, before anything is sent
-    BAD_URL = "bad_url"  # no host, credentials, odd port, control characters, too long
-    BAD_SCHEME = "bad_scheme"
-    BLOCKED_ADDRESS = "blocked_address"
-    # fetch: redirects
-    BAD_REDIRECT = "bad_redirect"  # without a target, or with one that is no URL
-    TOO_MANY_REDIRECTS = "too_many_redirects"
-    TLS_DOWNGRADE = "tls_downgrade"
-    # fetch: the site's wishes
-    ROBOTS_DISALLOWED = "robots_disallowed"
-    ROBOTS_UNREACHABLE = "robots_unreachable"
-    CRAWL_DELAY_TOO_LONG = "crawl_delay_too_long"
-    OPTED_OUT = "opted_out"
-    # fetch: the host
-    UNKNOWN_HOST = "unknown_host"  # the name does not exist
-    DNS_ERROR = "dns_error"  # the name could not be looked up now
-    CONNECT_ERROR = "connect_error"  # no connection, or lost before the headers came
-    TLS_ERROR = "tls_error"
-    TIMEOUT = "timeout"
-    HOST_STOPPED = "host_stopped"
-    # fetch: the answer and its body
-    HTTP_4XX = "http_4xx"
-    HTTP_5XX = "http_5xx"
-    RATE_LIMITED = "rate_limited"
-    BAD_RESPONSE = "bad_response"  # no HTTP, an over-long header, a status or an encoding that was not asked for
-    TOO_LARGE = "too_large"
-    INCOMPLETE_BODY = "incomplete_body"
-    PLACEHOLDER = "placeholder"
-    HASH_MISMATCH = "hash_mismatch"
-    # intake: the bytes
-    EMPTY_FILE = "empty_file"
-    UNREADABLE_FILE = "unreadable_file"
-    TOO_MANY_BYTES = "too_many_bytes"
-    NOT_IMAGE = "not_image"
-    FORMAT_NOT_ALLOWED = "format_not_allowed"
-    TOO_MANY_PIXELS = "too_many_pixels"
-    TOO_SMALL = "too_small"
-    BAD_ASPECT = "bad_aspect"
-    TRUNCATED = "truncated"
-    CORRUPT = "corrupt"
-    ANIMATED = "animated"
-    DUPLICATE_BYTES = "duplicate_bytes"
-    # detect
-    NO_FACE = "no_face"
-    SEVERAL_FACES = "several_faces"
-    FACE_CUT_OFF = "face_cut_off"
-    FACE_MISMATCH = "face_mismatch"
-    # crop
-    FACE_SHARE_TOO_LOW = "face_share_too_low"
-    CROP_TOO_SMALL = "crop_too_small"
-    # the cleansing stages
-    LOW_QUALITY = "low_quality"
-    TEXT_ON_FACE = "text_on_face"
-    OCCLUDED = "occluded"
-    NEAR_DUPLICATE = "near_duplicate"
-    # verify
-    OTHER_PERSON = "other_person"
-    IDENTITY_TOO_SMALL = "identity_too_small"
-    # caption
-    NO_CAPTION = "no_caption"
-    # anything
-    MODEL_ERROR = "model_error"
-
-
-FAILED_REASONS = frozenset(
-    {
-        Reason.BAD_ROW, Reason.SEARCH_ERROR,
-        Reason.BAD_URL, Reason.BAD_SCHEME, Reason.BLOCKED_ADDRESS, Reason.BAD_REDIRECT, Reason.TOO_MANY_REDIRECTS,
-        Reason.TLS_DOWNGRADE, Reason.ROBOTS_UNREACHABLE, Reason.UNKNOWN_HOST, Reason.DNS_ERROR, Reason.CONNECT_ERROR,
-        Reason.TLS_ERROR, Reason.TIMEOUT, Reason.HOST_STOPPED, Reason.HTTP_4XX, Reason.HTTP_5XX, Reason.RATE_LIMITED,
-        Reason.BAD_RESPONSE, Reason.TOO_LARGE, Reason.INCOMPLETE_BODY, Reason.HASH_MISMATCH,
-        Reason.EMPTY_FILE, Reason.UNREADABLE_FILE, Reason.NOT_IMAGE, Reason.TRUNCATED, Reason.CORRUPT, Reason.MODEL_ERROR,
-        Reason.NO_CAPTION,
-    }
-)  # fmt: skip
-"""Reasons that mean "could not be judged" (status failed, counted by the failure budget); all others mean "judged"."""
 
 
 class CaptionProblem(_Word):
@@ -225,153 +141,89 @@ def image_id_of(identity_id: str, relative_path: str) -> str:
     return hashlib.sha256(f"{identity_id}\0{relative_path}".encode()).hexdigest()[:20]
 
 
-# name, Arrow type, meaning. The one list behind the Parquet schema and manifests/README.md.
-IMAGE_COLUMNS: tuple[tuple[str, str, str], ...] = (
-    ("image_id", "string", "20 hex digits of sha256(identity_id, path inside the source)"),
-    ("identity_id", "string", "16 hex digits of sha256(identity name)"),
-    ("identity_name", "string", "the person's name as the source gives it (personal data)"),
-    ("source", "string", "kind of source: folder, shards, ..."),
-    ("source_uri", "string", "where the candidate came from; folders end in <identity>/<file>"),
-    ("landing_page_uri", "string", "page that shows the picture, where the source knows it"),
-    ("licence", "string", "licence as the source states it"),
-    ("author", "string", "author as the source states it"),
-    ("provider", "string", "search engine or collection that named the picture"),
-    ("search_query", "string", "what it was asked for (personal data)"),
-    ("fetched_at", "string", "UTC time of the download, ISO 8601"),
-    ("http_status", "int32", "status of the download's last answer"),
-    ("final_url", "string", "last URL that answered, after redirects"),
-    ("attempts", "int32", "tries that sent at least one request; 0 where the URL was refused beforehand"),
-    ("retryable", "bool", "whether a later run may have more luck; true only where the download failed"),
-    ("etag", "string", "validator of the download, for a conditional request"),
-    ("last_modified", "string", "likewise"),
-    ("queued_s", "float32", "the download waited: for robots.txt, for the host's turn, between tries"),
-    ("connect_s", "float32", "name lookup, connecting and TLS of its last request; 0 where a connection was reused"),
-    ("response_s", "float32", "from its last request to the answer's headers"),
-    ("expected_sha256", "string", "of the bytes, where the list names one"),
-    ("listed_face", "list<float32>", "face box of the list: x1, y1, x2, y2 over the picture's width and height"),
-    ("listed_face_iou", "float32", "overlap of the main face with that box, intersection over union"),
-    ("content_sha256", "string", "sha256 of the bytes as read"),
-    ("original_format", "string", "what the bytes are, whatever the file is called: jpeg, png, webp, bmp, gif, avif"),
-    ("original_bytes", "int64", "size of the file"),
-    ("width_px", "int32", "width after EXIF orientation"),
-    ("height_px", "int32", "height after EXIF orientation"),
-    ("exif_orientation", "int32", "orientation tag that was applied, 1 to 8"),
-    ("colour_mode", "string", "mode of the file before conversion to sRGB (RGB, CMYK, P, I;16, ...)"),
-    ("n_frames", "int32", "frames of an animated or multi-picture file; the first is used"),
-    ("n_faces", "int32", "faces that count: the main one and those at least other_face_min_area_ratio of its area"),
-    ("n_faces_raw", "int32", "all faces the detector reported"),
-    (
-        "face_areas_rel",
-        "list<float32>",
-        "area of every reported face over the largest, largest first (so the first is 1)",
-    ),
-    ("other_face_area_ratio", "float32", "second of face_areas_rel; 0 where there is one face"),
-    ("face_x1_px", "float32", "main face box in the oriented picture"),
-    ("face_y1_px", "float32", ""),
-    ("face_x2_px", "float32", ""),
-    ("face_y2_px", "float32", ""),
-    ("face_inside_ratio", "float32", "share of the face box that lies inside the picture"),
-    ("face_score", "float32", "detector's confidence, on the detector's own scale"),
-    (
-        "face_kps",
-        "list<float32>",
-        "10 numbers: left eye, right eye, nose, mouth left, mouth right as x, y in picture pixels",
-    ),
-    ("face_landmarks", "list<float32>", "136 numbers: 68 points as x, y in picture pixels"),
-    ("detect_model", "string", "detector"),
-    ("face_area_ratio", "float32", "face box area over crop area"),
-    ("crop_x1_px", "int32", "square crop in the oriented picture; negative where it was padded"),
-    ("crop_y1_px", "int32", ""),
-    ("crop_x2_px", "int32", ""),
-    ("crop_y2_px", "int32", ""),
-    ("crop_shift_px", "int32", "how far the crop was moved to stay inside the picture"),
-    ("is_monochrome", "bool", "the crop has no colour"),
-    ("phash", "string", "64-bit perceptual hash of the crop, 16 hex digits"),
-    ("yaw_deg", "float32", "head pose; positive: the head turns to the picture's right"),
-    ("pitch_deg", "float32", "positive: the head looks up"),
-    ("roll_deg", "float32", "positive: clockwise in the picture"),
-    ("quality_score", "float32", "0 to 1, higher is better"),
-    ("quality_model", "string", "scorer"),
-    ("quality_sharpness", "float32", "0 to 1, see backends/iso_quality.py"),
-    ("quality_illumination", "float32", "0 to 1, evenness of left and right half"),
-    ("quality_contrast", "float32", "0 to 1"),
-    ("quality_exposure", "float32", "0 to 1"),
-    ("quality_pose", "float32", "0 to 1"),
-    ("quality_inter_eye", "float32", "0 to 1"),
-    ("inter_eye_px", "float32", "distance of the eye centres in the oriented picture"),
-    ("text_regions", "string", "JSON list of [text, certainty that it is text, share of the face], largest first"),
-    ("text_overlap", "float32", "share of the face, the oval in its box, covered by the regions that count as text"),
-    ("text_found", "string", "text that counts, ' | ' between regions; [unread], [letters]: found and not read"),
-    ("watermark_model", "string", "text recogniser"),
-    ("occlusion_answer", "string", "what the occlusion model said"),
-    ("occlusion_found", "string", "what the model itself names, ' | ' between; null where it describes freely"),
-    ("occlusion_score", "float32", "the model's confidence in what it names, 0 to 1; null where it gives none"),
-    ("occlusion_model", "string", "occlusion model"),
-    ("occlusion_terms", "string", "what counts against the picture, ' | ' between"),
-    ("duplicate_of", "string", "image_id of the better copy that was kept instead"),
-    ("duplicate_distance_bits", "int32", "Hamming distance of the perceptual hashes to that copy"),
-    ("duplicate_same_bytes", "bool", "that copy is the same file to the byte"),
-    ("restored", "bool", "whether the pixels were restored"),
-    ("restore_cosine", "float32", "similarity of the face before and after restoration"),
-    ("restore_model", "string", "restorer"),
-    ("restore_message", "string", "why a restoration was not used"),
-    ("matting_model", "string", "what made the sample's .alpha.png"),
-    ("embedding", "list<float32>", "identity embedding, L2 norm 1 (biometric data)"),
-    ("embedding_model", "string", "embedder"),
-    ("cluster", "int32", "k-means cluster within the identity; 0 is the largest"),
-    ("similarity", "float32", "cosine to the centre of the largest cluster"),
-    ("n_matching", "int32", "pictures of the identity whose similarity passed, this one or not"),
-    ("portrait_landmarks", "list<float32>", "136 numbers: 68 points as x, y in pixels of the written picture"),
-    ("face3d_model", "string", "3D face model"),
-    ("face3d_shape", "list<float32>", "who it is; for mesh 468 points as x, y, z in the head's own axes"),
-    ("face3d_expression", "list<float32>", "empty for mesh"),
-    ("face3d_pose", "list<float32>", "tddfa: 3 x 4 scaled rotation and offset; mesh: 3 x 3 rotation; row by row"),
-    ("face3d_camera", "list<float32>", "scale, x, y: pixel of the written picture = x + scale * X, y - scale * Y"),
-    ("caption", "string", "text of the sample"),
-    ("caption_model", "string", "where the caption came from"),
-    ("caption_problem", "string", "why the captioner gave no text, or part of one; caption_model says what stands in"),
-    ("caption_flags", "string", "what is odd about a captioner's text, ' | ' between; null for nothing"),
-    ("age", "float32", "years"),
-    ("gender", "string", "female, male or null"),
-    ("gender_source", "string", "name or the model's name"),
-    ("status", "string", "kept, dropped or failed"),
-    ("stage", "string", "stage that decided"),
-    ("reason", "string", "closed vocabulary, see below"),
-    ("score", "float32", "the number that was compared"),
-    ("threshold", "float32", "what it was compared with"),
-    ("message", "string", "one line in words"),
-    ("shard", "string", "path of the shard inside the dataset folder"),
-    ("key", "string", "sample key inside the shard"),
+@dataclass(frozen=True)
+class Column:
+    """A column of a manifest.
+
+    Attributes:
+        name: ends in its unit where it has one: ``_px``, ``_deg``, ``_s``, ``_bytes``, ``_bits``.
+        type: one of ``ARROW_TYPES``.
+        meaning: one sentence.
+        unit: unit or range of the numbers; empty: the name says it, or the column has none.
+    """
+
+    name: str
+    type: str
+    meaning: str
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.unit:
+            suffix = self.name.rpartition("_")[2]
+            object.__setattr__(self, "unit", UNITS.get(suffix, ""))
+
+
+UNITS: Mapping[str, str] = {"px": "px", "deg": "degrees", "s": "s", "bytes": "bytes", "bits": "bits"}
+"""By the end of a column's name."""
+
+ARROW_TYPES = ("string", "binary", "bool", "int32", "int64", "float32", "list<float32>")
+
+SOURCE_COLUMNS = (
+    Column("image_id", "string", "20 hex digits of sha256(identity_id, path inside the source)"),
+    Column("identity_id", "string", "16 hex digits of sha256(identity name)"),
+    Column("identity_name", "string", "name of the person as the source gives it (personal data)"),
+    Column("source", "string", "kind of source: folder, shards, ..."),
+    Column("source_uri", "string", "where the candidate came from; for folders it ends in <identity>/<file>"),
+    Column("landing_page_uri", "string", "page that shows the picture, where the source knows it"),
+    Column("licence", "string", "licence as the source states it"),
+    Column("author", "string", "author as the source states it"),
+    Column("provider", "string", "search engine or collection that returned the picture"),
+    Column("search_query", "string", "query that was sent to it (personal data)"),
+    Column("expected_sha256", "string", "sha256 of the bytes, where the list has one"),
+    Column("listed_face", "list<float32>", "face box of the list: x1, y1, x2, y2", "share of width and height"),
+)
+"""What the source knows of a candidate."""
+
+VERDICT_COLUMNS = (
+    Column("status", "string", "kept, dropped or failed"),
+    Column("stage", "string", "stage that decided"),
+    Column("reason", "string", "code of the reason, see below"),
+    Column("score", "float32", "number that was compared"),
+    Column("threshold", "float32", "limit that it was compared with"),
+    Column("message", "string", "the decision in one line"),
+    Column("shard", "string", "path of the shard inside the dataset folder"),
+    Column("key", "string", "sample key inside the shard"),
+)
+"""How a candidate ended."""
+
+IDENTITY_COLUMNS = (
+    Column("identity_id", "string", "16 hex digits of sha256(identity name)"),
+    Column("identity_name", "string", "name of the person as the source gives it (personal data)"),
+    Column("source", "string", "kind of source"),
+    Column("n_candidates", "int32", "candidates = kept + dropped + failed"),
+    Column("n_kept", "int32", "candidates that were kept"),
+    Column("n_dropped", "int32", "candidates that a stage dropped"),
+    Column("n_failed", "int32", "candidates that could not be judged"),
+    Column("status", "string", "kept where at least one image was kept, otherwise dropped or failed"),
+    Column("reason", "string", "most frequent reason among its candidates where no image was kept"),
+    Column("target_embedding", "list<float32>", "centre of the largest cluster, L2 norm 1 (biometric data)"),
+    Column("n_clusters", "int32", "clusters that k-means made"),
+    Column("similarity_min", "float32", "lowest similarity of the kept images", "cosine"),
+    Column("similarity_mean", "float32", "mean similarity of the kept images", "cosine"),
+    Column("gender", "string", "gender of the kept images"),
+    Column("shard", "string", "path of the shard inside the dataset folder"),
+    Column("shard_sha256", "string", "sha256 of the shard"),
+    Column("shard_bytes", "int64", "size of the shard"),
 )
 
-IDENTITY_COLUMNS: tuple[tuple[str, str, str], ...] = (
-    ("identity_id", "string", "16 hex digits of sha256(identity name)"),
-    ("identity_name", "string", "the person's name as the source gives it (personal data)"),
-    ("source", "string", "kind of source"),
-    ("n_candidates", "int32", "candidates = kept + dropped + failed"),
-    ("n_kept", "int32", ""),
-    ("n_dropped", "int32", ""),
-    ("n_failed", "int32", ""),
-    ("status", "string", "kept where at least one image was kept, otherwise dropped or failed"),
-    ("reason", "string", "most frequent reason among its candidates where nothing was kept"),
-    ("target_embedding", "list<float32>", "centre of the largest cluster, L2 norm 1 (biometric data)"),
-    ("n_clusters", "int32", "clusters k-means made"),
-    ("similarity_min", "float32", "over kept images"),
-    ("similarity_mean", "float32", "over kept images"),
-    ("gender", "string", "of the kept images"),
-    ("shard", "string", "path of the shard inside the dataset folder"),
-    ("shard_sha256", "string", ""),
-    ("shard_bytes", "int64", ""),
-)
-
-THUMBNAIL_COLUMNS: tuple[tuple[str, str, str], ...] = (
-    ("image_id", "string", "as in images.parquet"),
-    ("jpeg", "binary", "small JPEG of the crop, or of the whole picture where there was no crop"),
+THUMBNAIL_COLUMNS = (
+    Column("image_id", "string", "as in images.parquet"),
+    Column("jpeg", "binary", "small JPEG of the crop, or of the whole picture where there was no crop"),
 )
 
 
-def arrow_schema(columns: tuple[tuple[str, str, str], ...]) -> pa.Schema:
-    """The Arrow schema of a column list; every field carries its meaning as metadata."""
+def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
+    """The Arrow schema of some columns; every field carries its meaning as metadata."""
     import pyarrow as pa
 
     types: dict[str, pa.DataType] = {
@@ -380,21 +232,13 @@ def arrow_schema(columns: tuple[tuple[str, str, str], ...]) -> pa.Schema:
         "list<float32>": pa.list_(pa.float32()),
     }  # fmt: skip
     return pa.schema(
-        [
-            pa.field(name, types[kind], metadata={"meaning": meaning} if meaning else None)
-            for name, kind, meaning in columns
-        ]
+        [pa.field(column.name, types[column.type], metadata={"meaning": column.meaning}) for column in columns]
     )
 
 
-_FLOAT32_COLUMNS = frozenset(name for name, kind, _ in IMAGE_COLUMNS if kind == "float32")
+def as_float32(value: float | None) -> float | None:
+    """The number as a float32 column gives it back.
 
-
-def canonical(name: str, value: Any) -> Any:
-    """The value as the manifest will give it back: float32 columns lose the digits they cannot hold.
-
-    Stages judge these values, so that a replay from the manifest judges the very same numbers.
+    Stages judge these numbers, so that a replay from the manifest judges the very same ones.
     """
-    if value is None or name not in _FLOAT32_COLUMNS:
-        return value
-    return struct.unpack("f", struct.pack("f", value))[0]
+    return None if value is None else struct.unpack("f", struct.pack("f", value))[0]

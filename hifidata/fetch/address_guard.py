@@ -15,7 +15,7 @@ from typing import Any
 
 from yarl import URL
 
-from hifidata.core.schema import Reason
+from hifidata.fetch.reasons import BAD_REDIRECT, BAD_SCHEME, BAD_URL, BLOCKED_ADDRESS, TLS_DOWNGRADE
 from hifidata.fetch.result import FetchFailure
 
 Address = IPv4Address | IPv6Address
@@ -103,9 +103,9 @@ class Guard:
         """
         url = _parse(text)
         if url.user is not None or url.password is not None:
-            raise FetchFailure(Reason.BAD_URL, "the URL carries credentials; remove them")
+            raise FetchFailure(BAD_URL, "the URL carries credentials; remove them")
         if not _is_web_port(url.port):
-            raise FetchFailure(Reason.BAD_URL, f"port {url.port}: expected 80, 443 or 1024 to 65535")
+            raise FetchFailure(BAD_URL, f"port {url.port}: expected 80, 443 or 1024 to 65535")
         host = (url.raw_host or "").lower()
         if host.endswith("."):
             host = host[:-1]
@@ -122,12 +122,12 @@ class Guard:
             target = self.check_url(str(current.url.join(_url(location))))
         except ValueError as error:
             message = f"redirect to {location[:80]!a}, which is not a URL"
-            raise FetchFailure(Reason.BAD_REDIRECT, message) from error
+            raise FetchFailure(BAD_REDIRECT, message) from error
         except FetchFailure as failure:
-            reason = Reason.BAD_REDIRECT if failure.reason is Reason.BAD_URL else failure.reason
+            reason = BAD_REDIRECT if failure.reason is BAD_URL else failure.reason
             raise FetchFailure(reason, f"redirect: {failure.message}") from failure
         if current.url.scheme == "https" and target.url.scheme == "http":
-            raise FetchFailure(Reason.TLS_DOWNGRADE, f"{current.host} redirects from https to http")
+            raise FetchFailure(TLS_DOWNGRADE, f"{current.host} redirects from https to http")
         return target
 
     def _check_host(self, host: str) -> None:
@@ -135,7 +135,7 @@ class Guard:
         if ":" in host or _NUMBER.fullmatch(labels[-1]):
             self.check_address(host)
         elif len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-            raise FetchFailure(Reason.BAD_URL, f"host {host[:80]!a} is not a valid name")
+            raise FetchFailure(BAD_URL, f"host {host[:80]!a} is not a valid name")
 
     def check_address(self, text: str) -> None:
         """Judges an address in the one canonical spelling.
@@ -147,17 +147,17 @@ class Guard:
             address = ip_address(text.partition("%")[0])
         except ValueError as error:
             message = f"host {text[:80]!a} is a number but not an address in its usual spelling"
-            raise FetchFailure(Reason.BLOCKED_ADDRESS, message) from error
+            raise FetchFailure(BLOCKED_ADDRESS, message) from error
         if "%" in text:
-            raise FetchFailure(Reason.BLOCKED_ADDRESS, f"{text[:80]!a} names a network interface of this machine")
+            raise FetchFailure(BLOCKED_ADDRESS, f"{text[:80]!a} names a network interface of this machine")
         if any(address in network for network in self._allowed):
             return
         if not is_public(address):
             message = f"{address} is not a public address; fetch.allow_private can name exceptions"
-            raise FetchFailure(Reason.BLOCKED_ADDRESS, message)
+            raise FetchFailure(BLOCKED_ADDRESS, message)
         if not self._open_web:
             message = f"{address} is public and fetch.contact is empty; set it to crawl the open web"
-            raise FetchFailure(Reason.BLOCKED_ADDRESS, message)
+            raise FetchFailure(BLOCKED_ADDRESS, message)
 
     def open_socket(self, addr_info: tuple[Any, ...]) -> socket.socket:
         """Makes the socket for one connection attempt; ``addr_info`` as ``socket.getaddrinfo`` gives it.
@@ -178,16 +178,16 @@ def _parse(text: str) -> URL:
     text = text.strip()
     scheme, colon, rest = text.partition(":")
     if not colon or len(text) > _MAX_URL_CHARS:
-        raise FetchFailure(Reason.BAD_URL, f"expected an absolute URL of at most {_MAX_URL_CHARS} characters")
+        raise FetchFailure(BAD_URL, f"expected an absolute URL of at most {_MAX_URL_CHARS} characters")
     if scheme.lower() not in ("http", "https"):
-        raise FetchFailure(Reason.BAD_SCHEME, f"scheme {scheme[:20]!a}: only http and https are fetched")
+        raise FetchFailure(BAD_SCHEME, f"scheme {scheme[:20]!a}: only http and https are fetched")
     authority = re.split(r"[/?#]", rest[2:], maxsplit=1)[0]
     if not rest.startswith("//") or _CONTROL.search(authority):
-        raise FetchFailure(Reason.BAD_URL, "expected scheme://host/path without blanks or backslashes in the host")
+        raise FetchFailure(BAD_URL, "expected scheme://host/path without blanks or backslashes in the host")
     try:
         return _url(text)
     except ValueError as error:
-        raise FetchFailure(Reason.BAD_URL, f"not a URL: {ascii(str(error))[:200]}") from error
+        raise FetchFailure(BAD_URL, f"not a URL: {ascii(str(error))[:200]}") from error
 
 
 def _url(text: str) -> URL:

@@ -6,10 +6,11 @@ import zlib
 
 import aiohttp
 
-from hifidata.core.schema import Reason
 from hifidata.fetch.headers import Headers
+from hifidata.fetch.reasons import BAD_RESPONSE, INCOMPLETE_BODY, TOO_LARGE
 from hifidata.fetch.result import FetchFailure
 from hifidata.image.headers.sniff import NO_PICTURE, sniff
+from hifidata.image.reasons import EMPTY_FILE, NOT_IMAGE
 
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 _COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress", "dcb", "dcz"})
@@ -35,14 +36,14 @@ class _Inflater:
         try:
             data = self._stream.decompress(piece, limit + 1)
         except zlib.error as error:
-            raise FetchFailure(Reason.BAD_RESPONSE, f"content-encoding: {error}") from error
+            raise FetchFailure(BAD_RESPONSE, f"content-encoding: {error}") from error
         if self._stream.unused_data:
-            raise FetchFailure(Reason.BAD_RESPONSE, "content-encoding: data behind the end of the stream")
+            raise FetchFailure(BAD_RESPONSE, "content-encoding: data behind the end of the stream")
         return data
 
     def finish(self) -> None:
         if not self._stream.eof:
-            raise FetchFailure(Reason.INCOMPLETE_BODY, "content-encoding: the stream has no end")
+            raise FetchFailure(INCOMPLETE_BODY, "content-encoding: the stream has no end")
 
 
 async def read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
@@ -54,7 +55,7 @@ async def read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     """
     announced = response.content_length
     if announced is not None and announced > max_bytes:
-        raise FetchFailure(Reason.TOO_LARGE, f"{announced} bytes announced, the limit is {max_bytes}")
+        raise FetchFailure(TOO_LARGE, f"{announced} bytes announced, the limit is {max_bytes}")
     decoder = _decoder(response.headers)
     pieces: list[bytes] = []
     n_received = n_decoded = 0
@@ -63,7 +64,7 @@ async def read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
         decoded = decoder.feed(piece, max_bytes - n_decoded)
         n_decoded += len(decoded)
         if n_received > max_bytes or n_decoded > max_bytes:
-            raise FetchFailure(Reason.TOO_LARGE, f"more than {max_bytes} bytes")
+            raise FetchFailure(TOO_LARGE, f"more than {max_bytes} bytes")
         pieces.append(decoded)
     decoder.finish()
     return b"".join(pieces)
@@ -89,7 +90,7 @@ def _decoder(headers: Headers) -> _Plain | _Inflater:
         return _Plain()
     if len(layers) > 1 or layers[0] not in _INFLATABLE:
         message = f"content-encoding {', '.join(layers)[:80]} although identity was asked for"
-        raise FetchFailure(Reason.BAD_RESPONSE, message)
+        raise FetchFailure(BAD_RESPONSE, message)
     return _Inflater()
 
 
@@ -100,7 +101,7 @@ def check_picture(content: bytes) -> None:
         FetchFailure: ``empty_file`` or ``not_image``.
     """
     if not content:
-        raise FetchFailure(Reason.EMPTY_FILE, "the body is empty")
+        raise FetchFailure(EMPTY_FILE, "the body is empty")
     kind = sniff(content)
     if kind is None or kind in NO_PICTURE:
-        raise FetchFailure(Reason.NOT_IMAGE, f"got {kind or 'unknown bytes'}, expected a picture")
+        raise FetchFailure(NOT_IMAGE, f"got {kind or 'unknown bytes'}, expected a picture")

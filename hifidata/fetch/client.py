@@ -17,12 +17,11 @@ from types import TracebackType
 
 import aiohttp
 
-from hifidata.core.schema import Reason
 from hifidata.fetch.address_guard import Guard
 from hifidata.fetch.body import check_picture, read_body
 from hifidata.fetch.config import FetcherConfig
 from hifidata.fetch.headers import check_status, conditions, opt_out, validator
-from hifidata.fetch.reasons import RETRYABLE_REASONS
+from hifidata.fetch.reasons import BAD_RESPONSE, HASH_MISMATCH, OPTED_OUT, PLACEHOLDER, RETRYABLE_REASONS
 from hifidata.fetch.request import Answer, Ask, Hops
 from hifidata.fetch.resolve import Lookup, SystemLookup
 from hifidata.fetch.result import FetchFailure, FetchRequest, FetchResult, Journey
@@ -91,24 +90,24 @@ class Fetcher:
         if self._settings.respect_opt_out:
             header = opt_out(response.headers, self._settings.user_agent_name, self._settings.opt_out_directives)
             if header is not None:
-                raise FetchFailure(Reason.OPTED_OUT, f"{host} opts out by {header}")
+                raise FetchFailure(OPTED_OUT, f"{host} opts out by {header}")
         return await read_body(response, self._settings.max_bytes) if response.status == 200 else None
 
     def _check(self, request: FetchRequest, answer: Answer, journey: Journey) -> None:
         """Whether the bytes are the picture that was asked for."""
         if answer.body is None:
             if not (request.etag or request.last_modified):
-                raise FetchFailure(Reason.BAD_RESPONSE, f"{answer.host} answered 304 to an unconditional request")
+                raise FetchFailure(BAD_RESPONSE, f"{answer.host} answered 304 to an unconditional request")
             return
         journey.n_bytes = len(answer.body)
         journey.content_sha256 = digest = hashlib.sha256(answer.body).hexdigest()
         check_picture(answer.body)
         if digest in self._settings.placeholder_sha256:
-            raise FetchFailure(Reason.PLACEHOLDER, f"{answer.host} sent a picture known to stand for a removed one")
+            raise FetchFailure(PLACEHOLDER, f"{answer.host} sent a picture known to stand for a removed one")
         expected = request.expected_sha256
         if expected and digest != expected.strip().lower():
             message = f"sha256 {digest[:12]}.., expected {expected[:12]!a}..; the picture has changed"
-            raise FetchFailure(Reason.HASH_MISMATCH, message)
+            raise FetchFailure(HASH_MISMATCH, message)
 
 
 def _result(

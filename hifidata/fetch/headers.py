@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 
 from multidict import CIMultiDictProxy
 
-from hifidata.core.schema import Reason
+from hifidata.fetch.reasons import BAD_RESPONSE, HTTP_4XX, HTTP_5XX, RATE_LIMITED
 from hifidata.fetch.result import FetchFailure
 
 Headers = CIMultiDictProxy[str]
@@ -59,12 +59,12 @@ def check_status(status: int, headers: Headers, host: str) -> None:
         return
     message = f"{host} answered {status}"
     if status == 429:
-        raise FetchFailure(Reason.RATE_LIMITED, message, retry_after_s=retry_after_s(headers))
+        raise FetchFailure(RATE_LIMITED, message, retry_after_s=retry_after_s(headers))
     if status >= 500:
-        raise FetchFailure(Reason.HTTP_5XX, message, retry_after_s=retry_after_s(headers))
+        raise FetchFailure(HTTP_5XX, message, retry_after_s=retry_after_s(headers))
     if status >= 400:
-        raise FetchFailure(Reason.HTTP_4XX, message)
-    raise FetchFailure(Reason.BAD_RESPONSE, f"{message}, expected 200")
+        raise FetchFailure(HTTP_4XX, message)
+    raise FetchFailure(BAD_RESPONSE, f"{message}, expected 200")
 
 
 def retry_after_s(headers: Headers) -> float | None:

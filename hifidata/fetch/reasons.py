@@ -1,23 +1,81 @@
-"""Which of the manifest's reasons are worth another try, and which tell something about the host."""
+"""Why a URL gave no picture, which of these reasons are worth another try, and which tell something about the host."""
 
 from __future__ import annotations
 
-from hifidata.core.schema import Reason
+from hifidata.core.reasons import Reason
 
-TRANSIENT_REASONS = frozenset(
-    {
-        Reason.DNS_ERROR,
-        Reason.CONNECT_ERROR,
-        Reason.TIMEOUT,
-        Reason.HTTP_5XX,
-        Reason.RATE_LIMITED,
-        Reason.INCOMPLETE_BODY,
-    }
+# Before anything is sent.
+BAD_URL = Reason(
+    "bad_url", "Bad URL", "The URL cannot be requested: no host, credentials in it, or an odd port.", failed=True
 )
+BAD_SCHEME = Reason("bad_scheme", "Bad scheme", "The URL is neither http nor https.", failed=True)
+BLOCKED_ADDRESS = Reason(
+    "blocked_address",
+    "Blocked address",
+    "The URL leads to an address that is not public, such as a local one.",
+    failed=True,
+)
+# Redirects.
+BAD_REDIRECT = Reason("bad_redirect", "Bad redirect", "The site sent a redirect without a valid target.", failed=True)
+TOO_MANY_REDIRECTS = Reason(
+    "too_many_redirects", "Too many redirects", "The site redirected more often than the recipe allows.", failed=True
+)
+TLS_DOWNGRADE = Reason(
+    "tls_downgrade", "TLS downgrade", "The site redirected from https to plain http, which is refused.", failed=True
+)
+# The site's rules.
+ROBOTS_DISALLOWED = Reason("robots_disallowed", "robots.txt", "The site's robots.txt disallows this picture.")
+ROBOTS_UNREACHABLE = Reason(
+    "robots_unreachable",
+    "No robots.txt",
+    "The site's robots.txt could not be read, which counts as disallow-all.",
+    failed=True,
+)
+CRAWL_DELAY_TOO_LONG = Reason(
+    "crawl_delay_too_long", "Crawl-delay", "The site asks for a longer crawl delay than the recipe allows."
+)
+OPTED_OUT = Reason("opted_out", "Opted out", "The site's headers reserve its pictures from data mining.")
+# The host.
+UNKNOWN_HOST = Reason("unknown_host", "Unknown host", "The host's name does not exist.", failed=True)
+DNS_ERROR = Reason("dns_error", "Name lookup failed", "The host's name could not be looked up.", failed=True)
+CONNECT_ERROR = Reason(
+    "connect_error", "No connection", "The connection failed, or was lost before an answer.", failed=True
+)
+TLS_ERROR = Reason("tls_error", "TLS error", "The site's certificate is not valid.", failed=True)
+TIMEOUT = Reason("timeout", "Timeout", "The site took too long.", failed=True)
+HOST_STOPPED = Reason(
+    "host_stopped",
+    "Host stopped",
+    "The host failed too often in a row, so no more requests were sent to it.",
+    failed=True,
+)
+# The answer and its body.
+HTTP_4XX = Reason("http_4xx", "HTTP 4xx", "The site refuses the picture or no longer has it.", failed=True)
+HTTP_5XX = Reason("http_5xx", "HTTP 5xx", "The site answered with a server error.", failed=True)
+RATE_LIMITED = Reason("rate_limited", "Rate limited", "The site asked for fewer requests.", failed=True)
+BAD_RESPONSE = Reason(
+    "bad_response", "Bad response", "The answer was not valid HTTP, or not what was asked for.", failed=True
+)
+TOO_LARGE = Reason(
+    "too_large", "Download too large", "The download is larger than the recipe allows and was stopped.", failed=True
+)
+INCOMPLETE_BODY = Reason(
+    "incomplete_body", "Incomplete", "The download ended before the body was complete.", failed=True
+)
+PLACEHOLDER = Reason("placeholder", "Placeholder", "The site sent the picture that stands for a removed one.")
+HASH_MISMATCH = Reason("hash_mismatch", "Other bytes", "The bytes do not have the sha256 of the list.", failed=True)
+
+FETCH_REASONS = (
+    BAD_URL, BAD_SCHEME, BLOCKED_ADDRESS, BAD_REDIRECT, TOO_MANY_REDIRECTS, TLS_DOWNGRADE, ROBOTS_DISALLOWED,
+    ROBOTS_UNREACHABLE, CRAWL_DELAY_TOO_LONG, OPTED_OUT, UNKNOWN_HOST, DNS_ERROR, CONNECT_ERROR, TLS_ERROR, TIMEOUT,
+    HOST_STOPPED, HTTP_4XX, HTTP_5XX, RATE_LIMITED, BAD_RESPONSE, TOO_LARGE, INCOMPLETE_BODY, PLACEHOLDER, HASH_MISMATCH,
+)  # fmt: skip
+
+TRANSIENT_REASONS = frozenset({DNS_ERROR, CONNECT_ERROR, TIMEOUT, HTTP_5XX, RATE_LIMITED, INCOMPLETE_BODY})
 """Worth another try within seconds."""
 
-RETRYABLE_REASONS = TRANSIENT_REASONS | {Reason.HOST_STOPPED, Reason.ROBOTS_UNREACHABLE}
+RETRYABLE_REASONS = TRANSIENT_REASONS | {HOST_STOPPED, ROBOTS_UNREACHABLE}
 """Worth another try in a later run."""
 
-HOST_FAULT_REASONS = TRANSIENT_REASONS | {Reason.UNKNOWN_HOST, Reason.TLS_ERROR}
+HOST_FAULT_REASONS = TRANSIENT_REASONS | {UNKNOWN_HOST, TLS_ERROR}
 """Count towards stopping the host; any other outcome means that the host is alive."""

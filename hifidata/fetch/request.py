@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from hifidata.core.schema import Reason
 from hifidata.fetch.address_guard import Guard, ParsedUrl
 from hifidata.fetch.config import FetcherConfig
 from hifidata.fetch.headers import REDIRECT_STATUSES, Headers
+from hifidata.fetch.reasons import BAD_REDIRECT, HOST_STOPPED, TOO_MANY_REDIRECTS
 from hifidata.fetch.result import FetchFailure, Journey
 from hifidata.fetch.throttle import Politeness
 from hifidata.fetch.transport import Transport
@@ -66,7 +66,7 @@ class Hops:
             try:
                 return await self._follow(start, ask, journey)
             except FetchFailure as failure:
-                if cause is not None and failure.reason is Reason.HOST_STOPPED:
+                if cause is not None and failure.reason is HOST_STOPPED:
                     raise cause from failure  # the URL was really asked for, and that is how it failed
                 cause = failure
                 is_last = journey.try_number >= self._settings.tries or journey.network_left_s <= 0
@@ -83,9 +83,9 @@ class Hops:
                 return answer
             location = answer.headers.get("location")
             if not location:
-                raise FetchFailure(Reason.BAD_REDIRECT, f"{url.host} answered {answer.status} without a Location")
+                raise FetchFailure(BAD_REDIRECT, f"{url.host} answered {answer.status} without a Location")
             url = self._guard.follow(url, location)
-        raise FetchFailure(Reason.TOO_MANY_REDIRECTS, f"more than {self._settings.max_redirects} redirects")
+        raise FetchFailure(TOO_MANY_REDIRECTS, f"more than {self._settings.max_redirects} redirects")
 
     async def _hop(self, url: ParsedUrl, ask: Ask, journey: Journey) -> Answer:
         began_s = time.monotonic()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hifidata.core.errors import HifiError
-from hifidata.core.schema import Reason
+from hifidata.core.reasons import Reason
 from hifidata.fetch.reasons import TRANSIENT_REASONS
 
 

@@ -13,11 +13,25 @@ from functools import partial
 import aiohttp
 from protego import Protego
 
-from hifidata.core.schema import Reason
+from hifidata.core.reasons import Reason
 from hifidata.fetch.address_guard import ParsedUrl
 from hifidata.fetch.body import read_start
 from hifidata.fetch.config import FetcherConfig
 from hifidata.fetch.headers import retry_after_s
+from hifidata.fetch.reasons import (
+    BAD_RESPONSE,
+    BLOCKED_ADDRESS,
+    CONNECT_ERROR,
+    CRAWL_DELAY_TOO_LONG,
+    DNS_ERROR,
+    HOST_STOPPED,
+    HTTP_5XX,
+    RATE_LIMITED,
+    ROBOTS_DISALLOWED,
+    ROBOTS_UNREACHABLE,
+    TLS_ERROR,
+    UNKNOWN_HOST,
+)
 from hifidata.fetch.request import Ask, Hops
 from hifidata.fetch.result import FetchFailure, Journey
 
@@ -32,12 +46,12 @@ _AGENT_LINE = re.compile(r"\s*user[\s-]?agent\s*[:\s]\s*(\*|[a-z_-]*)", re.IGNOR
 _NO_RULE = re.compile(r"\s*(#|$|site-?maps?\b|host\b)", re.IGNORECASE)
 _CONCERN_THE_HOST = frozenset(
     {
-        Reason.BLOCKED_ADDRESS,
-        Reason.UNKNOWN_HOST,
-        Reason.DNS_ERROR,
-        Reason.CONNECT_ERROR,
-        Reason.TLS_ERROR,
-        Reason.HOST_STOPPED,
+        BLOCKED_ADDRESS,
+        UNKNOWN_HOST,
+        DNS_ERROR,
+        CONNECT_ERROR,
+        TLS_ERROR,
+        HOST_STOPPED,
     }
 )
 """Failures that would have met the picture as well, so that its row names them rather than robots.txt."""
@@ -60,7 +74,7 @@ class RobotsRules:
     @property
     def is_final(self) -> bool:
         """Whether the site itself said this."""
-        return self.refusal is None or self.refusal[0] is Reason.ROBOTS_DISALLOWED
+        return self.refusal is None or self.refusal[0] is ROBOTS_DISALLOWED
 
     def check(self, url: ParsedUrl, agent_name: str, max_crawl_delay_s: float) -> float:
         """The crawl-delay in seconds, 0 where there is none.
@@ -73,14 +87,14 @@ class RobotsRules:
         if self.rules is None:
             return 0.0
         if not self.rules.can_fetch(str(url.url), agent_name):
-            raise FetchFailure(Reason.ROBOTS_DISALLOWED, f"{url.host}: its robots.txt disallows this URL")
+            raise FetchFailure(ROBOTS_DISALLOWED, f"{url.host}: its robots.txt disallows this URL")
         delay_s = self.rules.crawl_delay(agent_name) or 0.0
         rate = self.rules.request_rate(agent_name)
         if rate is not None:
             delay_s = max(delay_s, rate.seconds / rate.requests)
         if delay_s > max_crawl_delay_s:
             message = f"{url.host} asks for {delay_s:g} s between requests, the limit is {max_crawl_delay_s:g} s"
-            raise FetchFailure(Reason.CRAWL_DELAY_TOO_LONG, message)
+            raise FetchFailure(CRAWL_DELAY_TOO_LONG, message)
         return delay_s
 
 
@@ -210,17 +224,17 @@ def _check_robots_status(response: aiohttp.ClientResponse, host: str) -> None:
     status = response.status
     message = f"{host} answered {status} for robots.txt"
     if status in (401, 403):
-        raise FetchFailure(Reason.ROBOTS_DISALLOWED, message)
+        raise FetchFailure(ROBOTS_DISALLOWED, message)
     if status == 429:
-        raise FetchFailure(Reason.RATE_LIMITED, message, retry_after_s=retry_after_s(response.headers))
+        raise FetchFailure(RATE_LIMITED, message, retry_after_s=retry_after_s(response.headers))
     if status >= 500:
-        raise FetchFailure(Reason.HTTP_5XX, message, retry_after_s=retry_after_s(response.headers))
+        raise FetchFailure(HTTP_5XX, message, retry_after_s=retry_after_s(response.headers))
     if status < 400 and status != 200:
-        raise FetchFailure(Reason.BAD_RESPONSE, message)
+        raise FetchFailure(BAD_RESPONSE, message)
 
 
 def _refusal(failure: FetchFailure) -> tuple[Reason, str]:
-    if failure.reason is Reason.ROBOTS_DISALLOWED:
+    if failure.reason == ROBOTS_DISALLOWED:
         return failure.reason, failure.message
-    reason = failure.reason if failure.reason in _CONCERN_THE_HOST else Reason.ROBOTS_UNREACHABLE
-    return reason, f"robots.txt: {failure.reason.value}: {failure.message}"
+    reason = failure.reason if failure.reason in _CONCERN_THE_HOST else ROBOTS_UNREACHABLE
+    return reason, f"robots.txt: {failure.reason}: {failure.message}"

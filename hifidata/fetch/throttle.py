@@ -13,9 +13,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from hifidata.core.schema import Reason
 from hifidata.fetch.config import FetcherConfig
-from hifidata.fetch.reasons import HOST_FAULT_REASONS
+from hifidata.fetch.reasons import HOST_FAULT_REASONS, HOST_STOPPED, HTTP_5XX, RATE_LIMITED
 from hifidata.fetch.result import FetchFailure
 
 _MAX_SLOWDOWN_S = 10.0
@@ -117,7 +116,7 @@ class Politeness:
             message = (
                 f"{name} was stopped after {self._settings.max_host_errors} errors in a row; last: {host.last_error}"
             )
-            raise FetchFailure(Reason.HOST_STOPPED, message)
+            raise FetchFailure(HOST_STOPPED, message)
         slow_s = min(self._settings.slowdown * host.response_s, _MAX_SLOWDOWN_S)
         return max(host.last_start_s + max(delay_s, slow_s), host.paused_until_s) - now_s
 
@@ -127,11 +126,11 @@ class Politeness:
             return
         now_s = time.monotonic()
         host.errors_in_row += 1
-        host.last_error = failure.reason.value
+        host.last_error = str(failure.reason)
         if host.errors_in_row >= self._settings.max_host_errors:
             host.stopped_until_s = now_s + self._settings.host_stop_s
             host.errors_in_row = 0
-        if failure.reason in (Reason.RATE_LIMITED, Reason.HTTP_5XX):
+        if failure.reason in (RATE_LIMITED, HTTP_5XX):
             wait_s = failure.retry_after_s
             if wait_s is None:
                 wait_s = self._settings.backoff_s * 2**host.errors_in_row

@@ -15,9 +15,19 @@ from typing import Any
 
 import aiohttp
 
-from hifidata.core.schema import Reason
+from hifidata.core.reasons import Reason
 from hifidata.fetch.address_guard import BlockedAddressError, Guard, ParsedUrl
 from hifidata.fetch.config import FetcherConfig
+from hifidata.fetch.reasons import (
+    BAD_RESPONSE,
+    BLOCKED_ADDRESS,
+    CONNECT_ERROR,
+    DNS_ERROR,
+    INCOMPLETE_BODY,
+    TIMEOUT,
+    TLS_ERROR,
+    UNKNOWN_HOST,
+)
 from hifidata.fetch.resolve import GuardedResolver, Lookup, LookupTimeout
 from hifidata.fetch.result import FetchFailure, Journey
 from hifidata.fetch.throttle import Turn
@@ -111,36 +121,36 @@ def _translated(host: str, journey: Journey) -> Iterator[None]:
     try:
         yield
     except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError, ssl.SSLError) as error:
-        raise FetchFailure(Reason.TLS_ERROR, f"{host}: {_words(error)}") from error
+        raise FetchFailure(TLS_ERROR, f"{host}: {_words(error)}") from error
     except aiohttp.ClientConnectorError as error:
         raise FetchFailure(_reason_of(error.os_error), f"{host}: {_words(error.os_error)}") from error
     except asyncio.TimeoutError as error:
         what = "reading the body" if journey.http_status else "waiting for an answer"
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             what = "connecting"
-        raise FetchFailure(Reason.TIMEOUT, f"{host}: gave up {what}") from error
+        raise FetchFailure(TIMEOUT, f"{host}: gave up {what}") from error
     except aiohttp.ClientPayloadError as error:
-        raise FetchFailure(Reason.INCOMPLETE_BODY, f"{host}: {_words(error)}") from error
+        raise FetchFailure(INCOMPLETE_BODY, f"{host}: {_words(error)}") from error
     except (_ConnectionLost, aiohttp.ClientConnectionError, OSError) as error:
-        lost = Reason.INCOMPLETE_BODY if journey.http_status else Reason.CONNECT_ERROR
+        lost = INCOMPLETE_BODY if journey.http_status else CONNECT_ERROR
         raise FetchFailure(lost, f"{host}: {_words(error)}") from error
     except aiohttp.ClientResponseError as error:
         # Broken chunks are an error of the body, unless they come together with the headers: then aiohttp blames both.
-        reason = Reason.INCOMPLETE_BODY if "chunk" in error.message.lower() else Reason.BAD_RESPONSE
+        reason = INCOMPLETE_BODY if "chunk" in error.message.lower() else BAD_RESPONSE
         raise FetchFailure(reason, f"{host}: {_words(error)}") from error
     except aiohttp.ClientError as error:
-        raise FetchFailure(Reason.BAD_RESPONSE, f"{host}: {_words(error)}") from error
+        raise FetchFailure(BAD_RESPONSE, f"{host}: {_words(error)}") from error
 
 
 def _reason_of(error: OSError) -> Reason:
     if isinstance(error, BlockedAddressError):
-        return Reason.BLOCKED_ADDRESS
+        return BLOCKED_ADDRESS
     if isinstance(error, LookupTimeout):
-        return Reason.DNS_ERROR
+        return DNS_ERROR
     if isinstance(error, socket.gaierror):
         unknown = error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
-        return Reason.UNKNOWN_HOST if unknown else Reason.DNS_ERROR
-    return Reason.CONNECT_ERROR
+        return UNKNOWN_HOST if unknown else DNS_ERROR
+    return CONNECT_ERROR
 
 
 def _words(error: BaseException) -> str:

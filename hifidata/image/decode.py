@@ -19,15 +19,25 @@ import cv2
 import numpy as np
 import simplejpeg
 from cv2.typing import MatLike
-from numpy.typing import NDArray
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from hifidata.core.errors import IntakeError
-from hifidata.core.schema import Reason
 from hifidata.image.colour import RgbU8, is_srgb, srgb_u8
 from hifidata.image.headers.base import Header
 from hifidata.image.headers.container import open_avif, read_header
 from hifidata.image.headers.sniff import DECODABLE, NO_PICTURE, sniff
+from hifidata.image.reasons import (
+    ANIMATED,
+    BAD_ASPECT,
+    CORRUPT,
+    EMPTY_FILE,
+    FORMAT_NOT_ALLOWED,
+    NOT_IMAGE,
+    TOO_MANY_BYTES,
+    TOO_MANY_PIXELS,
+    TOO_SMALL,
+    TRUNCATED,
+)
 
 # The classes themselves, not Image.open: it warns about sizes that we have judged already.
 _OPENERS: dict[str, Callable[[bytes], ImageFile.ImageFile]] = {
@@ -66,17 +76,11 @@ _UPRIGHT: dict[int, Callable[[MatLike], MatLike]] = {
     8: lambda rgb_u8: cv2.rotate(rgb_u8, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
 
-_FACTORS = (1, 2, 4, 8)
-"""By which libjpeg reduces a side while it decodes."""
-
-_DAMAGE = re.compile(r"Corrupt JPEG data(?!.*extraneous bytes before marker 0xd9)|Premature end")
-"""Those of libjpeg's warnings that say that pixels are made up. Bytes between the last of them and the end marker cost none."""
-
 _SWAPS_SIDES = (5, 6, 7, 8)
 """Orientations whose upright picture is as wide as the stored one is high."""
 
-_FLIPS_X, _FLIPS_Y = (2, 3, 6, 7), (3, 4, 7, 8)
-"""Orientations whose upright picture begins, on that axis, where the stored one ends."""
+_DAMAGE = re.compile(r"Corrupt JPEG data(?!.*extraneous bytes before marker 0xd9)|Premature end")
+"""Those of libjpeg's warnings that say that pixels are made up. Bytes between the last of them and the end marker cost none."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +109,12 @@ class Picture:
     """A decoded picture.
 
     Attributes:
-        rgb_u8: (H, W, 3) uint8 sRGB, C-contiguous, orientation applied; the whole picture or a reduced one.
+        rgb_u8: (H, W, 3) uint8 sRGB, C-contiguous, orientation applied.
         format: what the bytes were: a name from ``sniff.DECODABLE``.
         mode: Pillow's name for the pixels as stored (``RGB``, ``CMYK``, ``P``, ``I;16``, ...).
         exif_orientation: the orientation that was undone, 1 to 8.
         n_frames: of which ``rgb_u8`` is the first.
-        width_px, height_px: of the whole picture, upright.
-        reduced_by: 1, or how many of its pixels a side went into each of ``rgb_u8``: 2, 4 or 8.
+        width_px, height_px: upright.
     """
 
     rgb_u8: RgbU8
@@ -121,111 +124,97 @@ class Picture:
     n_frames: int
     width_px: int
     height_px: int
-    reduced_by: int = 1
-
-    def to_whole(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(..., 2) places in ``rgb_u8``, 0 at the outer edge of its first pixel, as such places in the whole picture.
-
-        Blocks are reduced from the stored picture's first pixel on, so that the last pixel of a side may show less than
-        ``reduced_by`` pixels. An orientation that turns the side round brings that one to the front.
-        """
-        flipped = self.exif_orientation in _FLIPS_X, self.exif_orientation in _FLIPS_Y
-        beyond = np.array(self.rgb_u8.shape[1::-1]) * self.reduced_by - (self.width_px, self.height_px)
-        return np.asarray(xy * self.reduced_by - beyond * flipped, np.float32)
 
 
-def decode(data: bytes, limits: Limits, at_least_px: int | None = None) -> Picture:
+def decode(data: bytes, limits: Limits) -> Picture:
     """Decodes a picture file.
 
     Args:
         data: the whole file.
         limits: what to accept.
-        at_least_px: plain JPEGs may come reduced, as far as this is left of the longer side; None: whole.
 
     Raises:
         IntakeError: with the reason, for every file that is not accepted.
     """
     kind = _accepted_kind(data, limits)
     header = read_header(kind, data)
-    _check_size(kind, header.width_px, header.height_px, limits)
+    _check_size(kind, header, limits)
     if header.n_frames > 1 and limits.animated == "drop":
-        raise IntakeError(Reason.ANIMATED, f"{kind}: {header.n_frames} frames; intake is set to drop such files")
-    size_wh, by = (header.width_px, header.height_px), 1
-    if at_least_px is not None:
-        by = max((factor for factor in _FACTORS if -(-max(size_wh) // factor) >= at_least_px), default=1)
-    plain = _decode_plain_jpeg(header, by)
-    mode, rgb_u8 = plain or _decode_with_pillow(kind, header)
-    reduced_by = by if plain else 1
+        raise IntakeError(ANIMATED, f"{kind}: {header.n_frames} frames; intake is set to drop such files")
+    mode, rgb_u8 = _decode_plain_jpeg(header) or _decode_with_pillow(kind, header)
     if header.orientation in _UPRIGHT:
         rgb_u8 = np.asarray(_UPRIGHT[header.orientation](rgb_u8), np.uint8)
-    width_px, height_px = size_wh[::-1] if header.orientation in _SWAPS_SIDES else size_wh
-    return Picture(rgb_u8, kind, mode, header.orientation, header.n_frames, width_px, height_px, reduced_by)
+    height_px, width_px = rgb_u8.shape[:2]
+    return Picture(rgb_u8, kind, mode, header.orientation, header.n_frames, width_px, height_px)
 
 
 def _accepted_kind(data: bytes, limits: Limits) -> str:
     if not data:
-        raise IntakeError(Reason.EMPTY_FILE, "the file has 0 bytes")
+        raise IntakeError(EMPTY_FILE, "the file has 0 bytes")
     if len(data) > limits.max_bytes:
-        raise IntakeError(Reason.TOO_MANY_BYTES, f"{len(data)} bytes, at most {limits.max_bytes} are read")
+        raise IntakeError(TOO_MANY_BYTES, f"{len(data)} bytes, at most {limits.max_bytes} are read")
     kind = sniff(data)
     if kind is None:
-        raise IntakeError(Reason.NOT_IMAGE, f"no picture format starts with the bytes {data[:8].hex(' ')}")
+        raise IntakeError(NOT_IMAGE, f"no picture format starts with the bytes {data[:8].hex(' ')}")
     if kind in NO_PICTURE:
-        raise IntakeError(Reason.NOT_IMAGE, f"the content is {kind}, no picture")
+        raise IntakeError(NOT_IMAGE, f"the content is {kind}, no picture")
     if kind not in limits.formats:
-        raise IntakeError(Reason.FORMAT_NOT_ALLOWED, f"the content is {kind}, allowed are {', '.join(limits.formats)}")
+        raise IntakeError(FORMAT_NOT_ALLOWED, f"the content is {kind}, allowed are {', '.join(limits.formats)}")
     return kind
 
 
-def _check_size(kind: str, width_px: int, height_px: int, limits: Limits) -> None:
+def _check_size(kind: str, header: Header, limits: Limits) -> None:
+    width_px, height_px = header.width_px, header.height_px
     long_px, short_px = max(width_px, height_px), min(width_px, height_px)
     found = f"{kind}: {width_px} x {height_px} pixels"
     if short_px <= 0:
-        raise IntakeError(Reason.CORRUPT, f"{found}, the header is damaged")
+        raise IntakeError(CORRUPT, f"{found}, the header is damaged")
+    upright = (height_px, width_px) if header.orientation in _SWAPS_SIDES else (width_px, height_px)
+    size = (
+        dict(zip(("width_px", "height_px"), upright, strict=True)) if long_px < 2**31 else {}
+    )  # int32 in the manifest
     if long_px * short_px > limits.max_pixels:
-        raise IntakeError(Reason.TOO_MANY_PIXELS, f"{found}, at most {limits.max_pixels} in all are decoded")
+        raise IntakeError(TOO_MANY_PIXELS, f"{found}, at most {limits.max_pixels} in all are decoded", size)
     if short_px < limits.min_side_px:
-        raise IntakeError(Reason.TOO_SMALL, f"{found}, the shorter side must have at least {limits.min_side_px}")
+        raise IntakeError(TOO_SMALL, f"{found}, the shorter side must have at least {limits.min_side_px}", size)
     if long_px > limits.max_aspect * short_px:
-        raise IntakeError(Reason.BAD_ASPECT, f"{found}, the longer side may be {limits.max_aspect:g} times the shorter")
+        raise IntakeError(BAD_ASPECT, f"{found}, the longer side may be {limits.max_aspect:g} times the shorter", size)
 
 
-def _decode_plain_jpeg(header: Header, by: int) -> tuple[str, RgbU8] | None:
-    """Same pixels as Pillow's in less time, reduced ``by`` a factor; None hands difficult files to Pillow.
+def _decode_plain_jpeg(header: Header) -> tuple[str, RgbU8] | None:
+    """Same pixels as Pillow's in less time; None hands difficult files to Pillow.
 
     Only files whose end marker was found go in. Raises IntakeError where the data between are damaged.
     """
     if not (header.plain_mode and is_srgb(header.icc)):
         return None
-    sides = -(-header.height_px // by), -(-header.width_px // by)
     try:
-        rgb_u8 = _decode_jpeg(header.pixels, "RGB", *sides, by)
+        rgb_u8 = _decode_jpeg(header.pixels, "RGB")
     except ValueError:
         return None
-    return (header.plain_mode, rgb_u8) if rgb_u8.shape == (*sides, 3) else None
+    return (header.plain_mode, rgb_u8) if rgb_u8.shape == (header.height_px, header.width_px, 3) else None
 
 
-def _decode_jpeg(data: bytes, colours: str, min_height: int = 0, min_width: int = 0, by: int = 1) -> RgbU8:
+def _decode_jpeg(data: bytes, colours: str) -> RgbU8:
     """(H, W, C) uint8. Raises IntakeError where libjpeg warns of damage, ValueError where it cannot decode at all.
 
     Pillow and OpenCV keep such warnings to themselves, and the grey or displaced blocks that come of it.
     """
-    sizes = {"min_height": min_height, "min_width": min_width, "min_factor": by}
     try:
-        return np.asarray(simplejpeg.decode_jpeg(data, colours, **sizes), np.uint8)
+        return np.asarray(simplejpeg.decode_jpeg(data, colours), np.uint8)
     except ValueError as error:
         if _DAMAGE.search(str(error)):
-            raise IntakeError(Reason.CORRUPT, f"jpeg: {error}; fetch it again or drop it") from None
-        return np.asarray(simplejpeg.decode_jpeg(data, colours, **sizes, strict=False), np.uint8)
+            raise IntakeError(CORRUPT, f"jpeg: {error}; fetch it again or drop it") from None
+        return np.asarray(simplejpeg.decode_jpeg(data, colours, strict=False), np.uint8)
 
 
 def _decode_with_pillow(kind: str, header: Header) -> tuple[str, RgbU8]:
     if header.ends_early and ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise IntakeError(Reason.TRUNCATED, f"{kind}: the data ends early, and Pillow was told to make up the rest")
+        raise IntakeError(TRUNCATED, f"{kind}: the data ends early, and Pillow was told to make up the rest")
     try:
         picture = _OPENERS[kind](header.pixels)
         if picture.size != (header.width_px, header.height_px):
-            raise IntakeError(Reason.CORRUPT, f"{kind}: the header tells two sizes, {picture.size} is the second")
+            raise IntakeError(CORRUPT, f"{kind}: the header tells two sizes, {picture.size} is the second")
         mode = picture.mode
         if kind == "jpeg" and not header.ends_early:
             _refuse_damage(header.pixels, mode)
@@ -233,7 +222,7 @@ def _decode_with_pillow(kind: str, header: Header) -> tuple[str, RgbU8]:
         return mode, srgb_u8(picture, header.icc)
     except _DECODER_ERRORS as error:
         early = header.ends_early or "truncated" in str(error).lower()
-        reason = Reason.TRUNCATED if early else Reason.CORRUPT
+        reason = TRUNCATED if early else CORRUPT
         raise IntakeError(reason, f"{kind}: {str(error) or type(error).__name__}; fetch it again or drop it") from error
 
 

@@ -95,14 +95,9 @@ class Description:
 
 
 class FaceDetector(Protocol):
-    """Finds faces.
-
-    Attributes:
-        looks_at_px: longer side of the largest copy of a picture in which it searches for faces.
-    """
+    """Finds faces."""
 
     name: str
-    looks_at_px: int
 
     def detect(self, pictures: Sequence[RgbU8]) -> list[Faces]:
         """One ``Faces`` per picture. Raises ModelError where the model breaks."""

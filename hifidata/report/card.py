@@ -15,7 +15,7 @@ from hifidata.core.files import write_bytes
 from hifidata.core.schema import Status
 from hifidata.report import statistics as stats
 from hifidata.report.manifests import Manifests
-from hifidata.report.words import reason_words, stage_words
+from hifidata.report.words import vocabulary
 
 MAX_LICENCES = 10
 """Licences listed by name; a crawl meets thousands of wordings."""
@@ -123,15 +123,16 @@ def write_card(dataset_dir: Path, run: Mapping[str, Any]) -> Path:
     totals = stats.totals(images, manifests.identities(stats.IDENTITY_COLUMNS_READ))
     recipe = run.get("recipe") or {}
     name = str(run.get("name") or recipe.get("name") or dataset_dir.resolve().name)
-    not_run = stats.stages_not_run(run)
-    did = [stage_words(step.stage).did for step in stats.funnel(images, run) if step.ran]
+    words = vocabulary(run)
+    not_run = stats.stages_not_run(run, words)
+    did = [words.stage(step.stage).does for step in stats.funnel(images, run, words) if step.ran]
     text = _CARD.format(
         front_matter=_front_matter(name, totals.kept),
         name=_plain(name),
         summary=f"{totals.kept:,} portraits of {totals.identities_kept:,} people, from {totals.candidates:,} candidate pictures.",
         counts=_table(_counts(totals)),
-        reasons=_table((reason_words(c.reason).title, f"{c.n:,}") for c in stats.reason_counts(images)),
-        not_checked="\n".join(f"- {stage_words(stage).not_run}" for stage in not_run) or "Every stage ran.",
+        reasons=_table((words.reason(c.reason).label, f"{c.n:,}") for c in stats.reason_counts(images, words)),
+        not_checked="\n".join(f"- {words.stage(stage).not_run}" for stage in not_run) or "Every stage ran.",
         steps="\n".join(f"{i}. {sentence}" for i, sentence in enumerate(did, 1)),
         recipe=_fenced(_publishable(recipe)),
         models=_table(

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from hifidata.core.files import write_bytes
-from hifidata.core.schema import IDENTITY_COLUMNS, IMAGE_COLUMNS, THUMBNAIL_COLUMNS
+from hifidata.core.schema import IDENTITY_COLUMNS, THUMBNAIL_COLUMNS, Column
 from hifidata.report import statistics as stats
 from hifidata.report.manifests import Manifests
-from hifidata.report.words import stage_words
+from hifidata.report.words import vocabulary
+from hifidata.stages.table import IMAGE_COLUMNS
 from hifidata.store.shards import file_sha256
 
 _CONTEXT: dict[str, Any] = {
@@ -43,7 +44,7 @@ _DATA_TYPES = {
     "binary": "sc:ImageObject",
 }  # fmt: skip
 
-_MANIFESTS: dict[str, tuple[str, tuple[tuple[str, str, str], ...], str]] = {
+_MANIFESTS: dict[str, tuple[str, tuple[Column, ...], str]] = {
     "images": ("One row per candidate picture, kept or not.", IMAGE_COLUMNS, "image_id"),
     "identities": ("One row per person.", IDENTITY_COLUMNS, "identity_id"),
     "thumbnails": ("Small pictures of candidates, kept or not, for the report.", THUMBNAIL_COLUMNS, "image_id"),
@@ -100,10 +101,11 @@ def _responsible_ai(run: Mapping[str, Any], images: Any) -> dict[str, Any]:
         f"{e.get('stage')}: {e.get('model')} ({e.get('licence') or 'licence not stated'})"
         for e in run.get("models") or ()
     ]
+    words = vocabulary(run)
     return {
         "rai:dataCollection": f"Candidate pictures came from a source of the kind '{source}', one group per person; "
         "the columns source, source_uri and licence record the origin of each.",
-        "rai:dataPreprocessingProtocol": [stage_words(s.stage).did for s in stats.funnel(images, run) if s.ran],
+        "rai:dataPreprocessingProtocol": [words.stage(s.stage).does for s in stats.funnel(images, run, words) if s.ran],
         **({"rai:machineAnnotationTools": tools} if tools else {}),
         "rai:dataBiases": [
             "Whoever is photographed and published more often is represented by more pictures.",
@@ -114,7 +116,7 @@ def _responsible_ai(run: Mapping[str, Any], images: Any) -> dict[str, Any]:
         "rai:dataLimitations": [
             "Identity labels were checked by a model at most, not by people.",
             "Captions, gender and other attributes are made by machines and may be wrong; null means unknown.",
-            *(stage_words(stage).not_run for stage in stats.stages_not_run(run)),
+            *(words.stage(stage).not_run for stage in stats.stages_not_run(run, words)),
         ],
         "rai:dataReleaseMaintenancePlan": "A person is removed by taking the person's pictures out of the source and making the "
         "dataset again, or by deleting the samples and manifest rows with the person's identity_id; see README.md.",
@@ -169,15 +171,14 @@ def _record_set(path: Path, name: str) -> dict[str, Any]:
     }
 
 
-def _field(record_set: str, column: tuple[str, str, str], resource: Mapping[str, Any]) -> dict[str, Any]:
-    name, arrow_type, meaning = column
-    element = arrow_type.removeprefix("list<").split(">")[0]
+def _field(record_set: str, column: Column, resource: Mapping[str, Any]) -> dict[str, Any]:
+    element = column.type.removeprefix("list<").split(">")[0]
     return {
         "@type": "cr:Field",
-        "@id": f"{record_set}/{name}",
-        "name": name,
-        "description": meaning or name.replace("_", " "),
+        "@id": f"{record_set}/{column.name}",
+        "name": column.name,
+        "description": column.meaning + (f" ({column.unit})" if column.unit else ""),
         "dataType": _DATA_TYPES[element],
-        **({"repeated": True} if arrow_type.startswith("list<") else {}),
-        "source": {**resource, "extract": {"column": name}},
+        **({"repeated": True} if column.type.startswith("list<") else {}),
+        "source": {**resource, "extract": {"column": column.name}},
     }

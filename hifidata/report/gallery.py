@@ -10,13 +10,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hifidata.core.schema import Reason, Row, Status
+from hifidata.core.reasons import Limit, Reason
+from hifidata.core.schema import Row, Status
 from hifidata.report.manifests import Manifests
-from hifidata.report.near_threshold import NUMERIC_TESTS, NumericTest, Pick, Sides, around_threshold
+from hifidata.report.near_threshold import Pick, Sides, around_threshold
 from hifidata.report.pairs import most_typical, nearest_copies
 from hifidata.report.people import Person, people
 from hifidata.report.statistics import ReasonCount
-from hifidata.report.words import ReasonWords, reason_words, stage_words
+from hifidata.report.words import Vocabulary
+from hifidata.stages.dedup import NEAR_DUPLICATE
+from hifidata.stages.verify import OTHER_PERSON
 
 _DETAILS = (
     "image_id", "identity_id", "identity_name", "source_uri", "original_format", "status", "reason", "score", "threshold",
@@ -25,14 +28,14 @@ _DETAILS = (
 
 
 _BESIDE: dict[str, str] = {
-    str(Reason.NEAR_DUPLICATE): "the better copy; of those that passed, the nearest other picture of this person",
-    str(Reason.OTHER_PERSON): "this person's most typical picture",
+    str(NEAR_DUPLICATE): "the better copy; of those that passed, the nearest other picture of this person",
+    str(OTHER_PERSON): "this person's most typical picture",
 }
 """What stands beside each picture of a reason, so that a person can judge it."""
 
 
 @dataclass(frozen=True)
-class Limits:
+class GallerySize:
     """What keeps the report's size bounded, whatever the dataset's.
 
     Attributes:
@@ -74,9 +77,8 @@ class Sheet:
     """The contact sheet of one reason."""
 
     count: ReasonCount
-    words: ReasonWords
+    reason: Reason
     stages: str
-    test: NumericTest | None
     cut: float | None
     dropped: tuple[Tile, ...]
     passed: tuple[Tile, ...]
@@ -97,7 +99,8 @@ class Gallery:
     """Chooses pictures, then fetches texts and thumbnails of all of them in one pass over the manifest."""
 
     manifests: Manifests
-    limits: Limits
+    size: GallerySize
+    words: Vocabulary
 
     def show(
         self, images: pa.Table, reasons: Sequence[ReasonCount], recipe: Mapping[str, Any]
@@ -109,14 +112,17 @@ class Gallery:
             reasons: what occurs in them.
             recipe: resolved recipe.
         """
-        per_side = self.limits.pictures_per_side
-        sides = {count.reason: around_threshold(images, count.reason, recipe, per_side) for count in reasons}
-        persons = people(self.manifests, self.limits.people, self.limits.pictures_per_person)
+        per_side = self.size.pictures_per_side
+        sides = {
+            count.reason: around_threshold(images, self.words.reason(count.reason), recipe, per_side)
+            for count in reasons
+        }
+        persons = people(self.manifests, self.size.people, self.size.pictures_per_person, self.words)
         picks = [pick.image_id for side in sides.values() for pick in (*side.dropped, *side.passed)]
         rows = self._rows([*picks, *(image_id for person in persons for image_id in (*person.kept, *person.lost))])
         twins = self._twins(sides, rows)
         sources = self._data_uris([*rows, *twins.values()])
-        tiles = _Tiles(rows, sources, twins)
+        tiles = _Tiles(rows, sources, twins, self.words)
         return (
             tuple(tiles.sheet(count, sides[count.reason]) for count in reasons),
             tuple(tiles.person(person) for person in persons),
@@ -131,10 +137,10 @@ class Gallery:
         twins: dict[tuple[str, str], str] = {}
         for reason, side in sides.items():
             shown = [rows[pick.image_id] for pick in (*side.dropped, *side.passed)]
-            if reason == Reason.NEAR_DUPLICATE:
+            if reason == NEAR_DUPLICATE:
                 near = nearest_copies(self.manifests, [row for row in shown if not row["duplicate_of"]])
                 pairs = near | {row["image_id"]: row["duplicate_of"] for row in shown if row["duplicate_of"]}
-            elif reason == Reason.OTHER_PERSON:
+            elif reason == OTHER_PERSON:
                 typical = most_typical(self.manifests, {row["identity_id"] for row in shown})
                 pairs = {row["image_id"]: typical.get(row["identity_id"], "") for row in shown}
             else:
@@ -154,18 +160,18 @@ class _Tiles:
     rows: Mapping[str, Row]
     sources: Mapping[str, str]
     twins: Mapping[tuple[str, str], str]
+    words: Vocabulary
 
     def sheet(self, count: ReasonCount, side: Sides) -> Sheet:
         """The contact sheet of one reason."""
-        test = NUMERIC_TESTS.get(count.reason)
+        reason = self.words.reason(count.reason)
         return Sheet(
             count=count,
-            words=reason_words(count.reason),
-            stages=", ".join(stage_words(stage).title for stage in count.stages),
-            test=test,
+            reason=reason,
+            stages=", ".join(self.words.stage(stage).title for stage in count.stages),
             cut=side.cut,
-            dropped=tuple(self._around(pick, count, test) for pick in side.dropped),
-            passed=tuple(self._around(pick, count, test) for pick in side.passed),
+            dropped=tuple(self._around(pick, reason) for pick in side.dropped),
+            passed=tuple(self._around(pick, reason) for pick in side.passed),
             beside=_BESIDE.get(count.reason, ""),
         )
 
@@ -177,21 +183,24 @@ class _Tiles:
             tuple(self._of_person(self.rows[image_id]) for image_id in person.lost),
         )
 
-    def _around(self, pick: Pick, count: ReasonCount, test: NumericTest | None) -> Tile:
+    def _around(self, pick: Pick, reason: Reason) -> Tile:
         row = self.rows[pick.image_id]
-        value = _score(pick.value, test) or file_name(row)
-        outcome = _outcome(row)
-        lines = (value,) if row["reason"] == count.reason else (value, outcome)
-        beside = self.sources.get(self.twins.get((count.reason, pick.image_id), ""), "")
+        value = _score(pick.value, reason.limit) or file_name(row)
+        outcome = self._outcome(row)
+        lines = (value,) if row["reason"] == reason else (value, outcome)
+        beside = self.sources.get(self.twins.get((str(reason), pick.image_id), ""), "")
         return self._tile(row, lines, f"{row['identity_name']}: {outcome}, {value}", beside)
 
     def _of_person(self, row: Row) -> Tile:
         if row["status"] == Status.KEPT:
             lines: tuple[str, ...] = (_score(row["similarity"], None) or "kept",)
         else:
-            test = NUMERIC_TESTS.get(row["reason"])
-            lines = (_outcome(row), _score(row["score"], test) if test else "")
-        return self._tile(row, lines, f"{row['identity_name']}: {_outcome(row)}", "")
+            limit = self.words.limit(row["reason"] or "unknown")
+            lines = (self._outcome(row), _score(row["score"], limit) if limit else "")
+        return self._tile(row, lines, f"{row['identity_name']}: {self._outcome(row)}", "")
+
+    def _outcome(self, row: Row) -> str:
+        return "kept" if row["status"] == Status.KEPT else self.words.reason(row["reason"] or "unknown").label
 
     def _tile(self, row: Row, lines: tuple[str, ...], alt: str, beside: str) -> Tile:
         hover = " · ".join(filter(None, (row["source_uri"], row["message"], row["text_found"])))
@@ -204,11 +213,7 @@ def file_name(row: Row) -> str:
     return str(row["source_uri"] or row["image_id"]).rstrip("/").rsplit("/", 1)[-1]
 
 
-def _outcome(row: Row) -> str:
-    return "kept" if row["status"] == Status.KEPT else reason_words(row["reason"] or "unknown").title
-
-
-def _score(value: float | None, test: NumericTest | None) -> str:
+def _score(value: float | None, limit: Limit | None) -> str:
     if value is None:
         return ""
-    return f"{value:.0f}{test.unit}" if test and test.unit else f"{value:.3f}"
+    return f"{value:.0f}{limit.unit}" if limit and limit.unit else f"{value:.3f}"

@@ -15,18 +15,18 @@ import yaml
 
 from hifidata.core.errors import DatasetError
 from hifidata.core.files import write_bytes
-from hifidata.core.schema import Reason
 from hifidata.report import statistics as stats
 from hifidata.report.budget import budget
 from hifidata.report.calibration import Calibration, calibrate, chosen_rate, rate_words
 from hifidata.report.downloads import FETCH, losses
 from hifidata.report.escape import visible, visible_lines
-from hifidata.report.gallery import Gallery, Limits
+from hifidata.report.gallery import Gallery, GallerySize
 from hifidata.report.manifests import Manifests
-from hifidata.report.near_threshold import NUMERIC_TESTS, threshold_used, with_derived
+from hifidata.report.near_threshold import threshold_used, with_derived
 from hifidata.report.possible_reasons import possible_reasons
-from hifidata.report.sizes import with_said_sizes
-from hifidata.report.words import REASONS, caption_words, reason_words, stage_words
+from hifidata.report.words import Vocabulary, caption_words, vocabulary
+from hifidata.stages.quality import LOW_QUALITY
+from hifidata.stages.verify import OTHER_PERSON
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -65,18 +65,18 @@ def write_report(dataset_dir: Path, run: Mapping[str, Any]) -> Path:
     return path
 
 
-def render_report(dataset_dir: Path, run: Mapping[str, Any], limits: Limits | None = None) -> str:
+def render_report(dataset_dir: Path, run: Mapping[str, Any], size: GallerySize | None = None) -> str:
     """The report as text; see ``write_report``."""
-    limits = limits or Limits()
+    size, words = size or GallerySize(), vocabulary(run)
     manifests = Manifests(dataset_dir)
-    images = with_derived(with_said_sizes(manifests.images(stats.IMAGE_COLUMNS_READ), manifests))
+    images = with_derived(manifests.images(stats.columns_read(words)))
     identities = manifests.identities(stats.IDENTITY_COLUMNS_READ)
     recipe: Mapping[str, Any] = run.get("recipe") or {}
-    reasons = stats.reason_counts(images)
+    reasons = stats.reason_counts(images, words)
     # What was lost before its bytes were here has no picture to judge a limit by.
     judged = tuple(count for count in reasons if count.stages != (FETCH,))
-    sheets, people = Gallery(manifests, limits).show(images, judged, recipe)
-    not_run = stats.stages_not_run(run)
+    sheets, people = Gallery(manifests, size, words).show(images, judged, recipe)
+    not_run = stats.stages_not_run(run, words)
     totals = stats.totals(images, identities)
     return _TEMPLATES.get_template("report.html.j2").render(
         name=run.get("name") or recipe.get("name") or dataset_dir.resolve().name,
@@ -85,16 +85,15 @@ def render_report(dataset_dir: Path, run: Mapping[str, Any], limits: Limits | No
         budget=budget(totals, run),
         output_px=(recipe.get("crop") or {}).get("output_px"),
         when=_when(run),
-        funnel=stats.funnel(images, run),
-        not_run=[stage_words(stage).not_run for stage in not_run],
-        stage_words=stage_words,
-        reason_words=reason_words,
+        funnel=stats.funnel(images, run, words),
+        not_run=[words.stage(stage).not_run for stage in not_run],
+        words=words,
         reasons=reasons,
-        idle_reasons=_idle_reasons(reasons, run),
+        idle_reasons=_idle_reasons(reasons, run, words),
         losses=losses(manifests.images(("stage", "reason", "source_uri", "retryable"))),
         sheets=sheets,
         people=people,
-        limits=limits,
+        limits=size,
         sizes=stats.cluster_sizes(identities),
         face_areas=stats.face_areas(images),
         ages=stats.ages(images),
@@ -113,11 +112,12 @@ def render_report(dataset_dir: Path, run: Mapping[str, Any], limits: Limits | No
 def _scores(images: pa.Table, recipe: Mapping[str, Any]) -> list[ScoreView]:
     views = []
     for title, label, reason in (
-        ("Face quality", "quality score", Reason.LOW_QUALITY),
-        ("Same person", "similarity to the person's centre", Reason.OTHER_PERSON),
+        ("Face quality", "quality score", LOW_QUALITY),
+        ("Same person", "similarity to the person's centre", OTHER_PERSON),
     ):
-        column, cut = NUMERIC_TESTS[reason].column, threshold_used(images, reason, recipe)
-        views.append(ScoreView(title, label, stats.histogram(images, column, reason, cut)))
+        if reason.limit is not None:
+            cut = threshold_used(images, reason, recipe)
+            views.append(ScoreView(title, label, stats.histogram(images, reason.limit.column, reason, cut)))
     return views
 
 
@@ -130,9 +130,9 @@ def _calibration(dataset_dir: Path, recipe: Mapping[str, Any]) -> Calibration | 
         return None
 
 
-def _idle_reasons(reasons: tuple[stats.ReasonCount, ...], run: Mapping[str, Any]) -> list[str]:
-    idle = possible_reasons(run) - {count.reason for count in reasons}
-    return [words.title for reason, words in REASONS.items() if reason in idle]
+def _idle_reasons(reasons: tuple[stats.ReasonCount, ...], run: Mapping[str, Any], words: Vocabulary) -> list[str]:
+    idle = possible_reasons(run, words) - {count.reason for count in reasons}
+    return [reason.label for reason in words.reasons.values() if reason in idle]
 
 
 def _when(run: Mapping[str, Any]) -> str:

@@ -12,8 +12,9 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from hifidata.core.errors import DatasetError
-from hifidata.core.schema import IDENTITY_COLUMNS, IMAGE_COLUMNS, arrow_schema
-from hifidata.store.fragments import damage_named
+from hifidata.core.schema import IDENTITY_COLUMNS, Column
+from hifidata.stages.table import IMAGE_COLUMNS
+from hifidata.store.fragments import damage_named, schema_with
 
 THUMBNAILS_PER_READ = 1024
 """Thumbnails held at a time while the wanted ones are looked for; bounds memory on a manifest of millions."""
@@ -35,11 +36,11 @@ class Manifests:
 
     def images(self, columns: Sequence[str], where: pc.Expression | None = None) -> pa.Table:
         """Columns of images.parquet; a column that the file lacks is null. Raises DatasetError without the file."""
-        return self._read("images", arrow_schema(IMAGE_COLUMNS), columns, where)
+        return self._read("images", IMAGE_COLUMNS, columns, where)
 
     def identities(self, columns: Sequence[str], where: pc.Expression | None = None) -> pa.Table:
         """Columns of identities.parquet, as ``images`` does."""
-        return self._read("identities", arrow_schema(IDENTITY_COLUMNS), columns, where)
+        return self._read("identities", IDENTITY_COLUMNS, columns, where)
 
     def thumbnails(self, image_ids: Collection[str]) -> dict[str, bytes]:
         """JPEG bytes by image_id for those of ``image_ids`` that have a thumbnail."""
@@ -54,7 +55,9 @@ class Manifests:
                     found.update(zip(hits["image_id"].to_pylist(), hits["jpeg"].to_pylist(), strict=True))
         return {image_id: jpeg for image_id, jpeg in found.items() if jpeg}
 
-    def _read(self, name: str, schema: pa.Schema, columns: Sequence[str], where: pc.Expression | None) -> pa.Table:
+    def _read(
+        self, name: str, known: Sequence[Column], columns: Sequence[str], where: pc.Expression | None
+    ) -> pa.Table:
         path = self.path(name)
         if not path.exists():
             raise DatasetError(
@@ -62,6 +65,7 @@ class Manifests:
             )
         parts = [str(part) for part in _parts(path)]
         with damage_named(path):
+            schema = schema_with(parts[:1], known, columns)
             return ds.dataset(parts, schema=schema, format="parquet").to_table(columns=list(columns), filter=where)
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hifidata.config.sections import STAGES
 from hifidata.core.schema import Row, Status
 from hifidata.report.manifests import Manifests
-from hifidata.report.words import STAGES
 
 _AFTER_DEDUP = tuple(STAGES)[tuple(STAGES).index("dedup") + 1 :]
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hifidata.core.schema import Reason, Row, Status
+from hifidata.core.schema import Row, Status
 from hifidata.report.manifests import Manifests
+from hifidata.report.words import Vocabulary
 
 _IDENTITY_COLUMNS = (
     "identity_id",
@@ -40,7 +41,7 @@ class Person:
     lost: tuple[str, ...]
 
 
-def people(manifests: Manifests, max_people: int, max_pictures: int) -> tuple[Person, ...]:
+def people(manifests: Manifests, max_people: int, max_pictures: int, words: Vocabulary) -> tuple[Person, ...]:
     """At most ``max_people`` people by name, each with at most ``max_pictures`` kept and as many lost pictures.
 
     Identity ids are hashes, so the first of them in order are an even draw and the same one every time.
@@ -52,7 +53,7 @@ def people(manifests: Manifests, max_people: int, max_pictures: int) -> tuple[Pe
     shown = []
     for row in rows:
         mine = images.filter(pc.equal(images["identity_id"], row["identity_id"]))
-        shown.append(Person(row, _kept(mine, max_pictures), _lost(mine, max_pictures)))
+        shown.append(Person(row, _kept(mine, max_pictures), _lost(mine, max_pictures, words)))
     return tuple(
         sorted(shown, key=lambda person: (str(person.row["identity_name"]).casefold(), person.row["identity_id"]))
     )
@@ -74,13 +75,10 @@ def _kept(images: pa.Table, limit: int) -> tuple[str, ...]:
     return tuple(ranked["image_id"][:limit].to_pylist())
 
 
-def _lost(images: pa.Table, limit: int) -> tuple[str, ...]:
+def _lost(images: pa.Table, limit: int, words: Vocabulary) -> tuple[str, ...]:
     lost = images.filter(pc.not_equal(images["status"], Status.KEPT)).sort_by("source_uri")
     counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(lost["reason"]).to_pylist()}
-    in_order = [str(reason) for reason in Reason if reason in counts] + sorted(
-        set(filter(None, counts)) - set(map(str, Reason))
-    )
-    places = share_out({reason: counts[reason] for reason in in_order}, limit)
+    places = share_out({reason: counts[reason] for reason in words.in_order(counts)}, limit)
     chosen: list[str] = []
     for reason, n in places.items():
         chosen += lost.filter(pc.equal(lost["reason"], reason))["image_id"][:n].to_pylist()

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from hifidata.core.schema import Reason, Status
-from hifidata.report.words import STAGES
+from hifidata.core.schema import Status
+from hifidata.report.words import Vocabulary
 
 IMAGE_COLUMNS_READ = (
     "image_id", "status", "stage", "reason", "score", "threshold", "quality_score", "similarity", "text_overlap",
@@ -28,7 +28,17 @@ IMAGE_COLUMNS_READ = (
 _HISTOGRAM_STARTS = (-1.0, -0.6, -0.2, 0.0, 0.6, 0.8)
 """Where a histogram that ends at 1 may start, so that its quarters are round numbers."""
 
+DERIVED_COLUMNS = ("crop_side_px", "short_side_px", "aspect")
+"""Columns that ``near_threshold.with_derived`` adds."""
+
 IDENTITY_COLUMNS_READ = ("identity_id", "n_candidates", "n_kept", "shard", "shard_bytes")
+
+
+def columns_read(words: Vocabulary) -> tuple[str, ...]:
+    """``IMAGE_COLUMNS_READ``, and the numbers that reasons of other packages' stages compare."""
+    limits = (reason.limit for reason in words.reasons.values() if reason.limit)
+    more = (limit.column for limit in limits if limit.column not in DERIVED_COLUMNS)
+    return tuple(dict.fromkeys((*IMAGE_COLUMNS_READ, *more)))
 
 
 @dataclass(frozen=True)
@@ -146,7 +156,7 @@ def totals(images: pa.Table, identities: pa.Table) -> Totals:
     )
 
 
-def funnel(images: pa.Table, run: Mapping[str, Any]) -> tuple[StageCount, ...]:
+def funnel(images: pa.Table, run: Mapping[str, Any], words: Vocabulary) -> tuple[StageCount, ...]:
     """Stages in running order with how many pictures each took out.
 
     Args:
@@ -160,8 +170,8 @@ def funnel(images: pa.Table, run: Mapping[str, Any]) -> tuple[StageCount, ...]:
     )
     ended = {(row["stage"] or "unknown", row["status"]): row["count_all"] for row in lost.to_pylist()}
     recorded = {entry["stage"]: entry for entry in run.get("stages") or ()}
-    left_out = set(stages_not_run(run))
-    order = [stage for stage in STAGES if stage in recorded or not recorded]
+    left_out = set(stages_not_run(run, words))
+    order = [stage for stage in words.stages if stage in recorded or not recorded]
     order += sorted({*recorded, *(stage for stage, _ in ended)} - set(order))
     steps, alive = [], images.num_rows
     for stage in order:
@@ -174,24 +184,23 @@ def funnel(images: pa.Table, run: Mapping[str, Any]) -> tuple[StageCount, ...]:
     return tuple(steps)
 
 
-def stages_not_run(run: Mapping[str, Any]) -> tuple[str, ...]:
-    """Stages that nobody ran, in running order: as the run says, otherwise as its recipe implies."""
+def stages_not_run(run: Mapping[str, Any], words: Vocabulary) -> tuple[str, ...]:
+    """Stages that did not run, in running order: as the run says, otherwise as its recipe implies."""
     named = set(run.get("not_checked") or ())
     named |= {entry["stage"] for entry in run.get("stages") or () if entry.get("ran") is False}
     sections = run.get("recipe") or {}
     if "stages" not in run and "not_checked" not in run:
-        named |= {stage for stage in STAGES if _switched_off(sections.get(stage))}
-    known = [stage for stage in STAGES if stage in named]
+        named |= {stage for stage in words.stages if _switched_off(sections.get(stage))}
+    known = [stage for stage in words.stages if stage in named]
     return tuple(known + sorted(named - set(known)))
 
 
-def reason_counts(images: pa.Table) -> tuple[ReasonCount, ...]:
+def reason_counts(images: pa.Table, words: Vocabulary) -> tuple[ReasonCount, ...]:
     """Every reason that occurs, in the order of the vocabulary, which is the order of the stages."""
     lost = images.filter(pc.not_equal(images["status"], Status.KEPT))
     found: dict[str, dict[tuple[str, str], int]] = {}
     for row in lost.group_by(["reason", "status", "stage"]).aggregate([([], "count_all")]).to_pylist():
         found.setdefault(row["reason"] or "unknown", {})[row["status"], row["stage"] or "unknown"] = row["count_all"]
-    known = [str(reason) for reason in Reason if reason in found]
     return tuple(
         ReasonCount(
             reason,
@@ -199,7 +208,7 @@ def reason_counts(images: pa.Table) -> tuple[ReasonCount, ...]:
             sum(n for (status, _), n in found[reason].items() if status == Status.FAILED),
             tuple(sorted({stage for _, stage in found[reason]})),
         )
-        for reason in known + sorted(set(found) - set(known))
+        for reason in words.in_order(found)
     )
 
 
@@ -267,7 +276,7 @@ def captions(images: pa.Table) -> Captions:
     return Captions(models, problems, odd)
 
 
-def histogram(images: pa.Table, column: str, reason: Reason, cut: float | None, bins: int = 40) -> Histogram:
+def histogram(images: pa.Table, column: str, reason: str, cut: float | None, bins: int = 40) -> Histogram:
     """How a score is spread, and who fell on which side.
 
     Args:

@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from hifidata.config.recipe import Recipe
-from hifidata.core.schema import FAILED_REASONS, Candidate, IdentityTask, Reason, Status
+from hifidata.core.reasons import Reason
+from hifidata.core.schema import Candidate, IdentityTask, Status
 from hifidata.fetch.client import Fetcher
 from hifidata.fetch.config import FetcherConfig
+from hifidata.fetch.reasons import BAD_RESPONSE, BAD_SCHEME, BAD_URL, PLACEHOLDER
 from hifidata.fetch.result import FetchRequest, FetchResult
 from hifidata.run.plan import open_remote
 from hifidata.store.layout import DatasetFolder
@@ -30,7 +32,7 @@ from hifidata.store.originals import CrawlLog, Entry, Originals
 STAGE = "fetch"
 SEARCH_KEY = " search"
 """Key of the log entry that holds a person's search hits; cells of a list and URLs of hits begin with no space."""
-UNSENT_REASONS = frozenset({str(Reason.BAD_URL), str(Reason.BAD_SCHEME)})
+UNSENT_REASONS = frozenset({str(BAD_URL), str(BAD_SCHEME)})
 """Failures that lie in the URL itself: asking again changes nothing."""
 MAX_SEARCHES = 8
 MAX_PEOPLE = 1000
@@ -176,9 +178,7 @@ class Crawl:
         if path is None:
             return replace(candidate, facts=facts)
         if facts["content_sha256"] in self._settings.placeholder_sha256:  # the list of them may have grown since
-            return replace(
-                candidate, facts=facts | _judged(Reason.PLACEHOLDER, "a picture known to stand for a removed one")
-            )
+            return replace(candidate, facts=facts | _judged(PLACEHOLDER, "a picture known to stand for a removed one"))
         return replace(candidate, locator=path.as_posix(), facts=facts)
 
     def _stored(self, identity_id: str, entry: Entry | None) -> Path | None:
@@ -237,7 +237,7 @@ def _may_try_again(key: str, entry: Entry) -> bool:
 
 
 def _judged(reason: Reason, message: str | None) -> dict[str, Any]:
-    status = Status.FAILED if reason in FAILED_REASONS else Status.DROPPED
+    status = Status.FAILED if reason.failed else Status.DROPPED
     return {"status": str(status), "stage": STAGE, "reason": str(reason), "message": message}
 
 
@@ -246,6 +246,6 @@ def _entry(candidate: Candidate, result: FetchResult) -> Entry:
     facts: dict[str, Any] = {name: getattr(result, name) for name in _COLUMNS}
     facts |= {"content_sha256": result.content_sha256, "original_bytes": result.n_bytes}
     if not result.ok:
-        facts |= _judged(result.reason or Reason.BAD_RESPONSE, result.message)
+        facts |= _judged(result.reason or BAD_RESPONSE, result.message)
     is_stored = result.content is not None
     return {"key": candidate.relative_path, "version": candidate.version, "is_stored": is_stored, "facts": facts}

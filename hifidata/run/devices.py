@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from hifidata.config.recipe import STAGE_NAMES, Recipe
+from hifidata.config.recipe import Recipe
 from hifidata.models import registry
 from hifidata.models.runtime import device
 
@@ -18,8 +18,8 @@ def onnx_stages(recipe: Recipe, stages: Iterable[str]) -> list[str]:
     found = []
     for stage in stages:
         named = {"embed": "verify", "verify": ""}.get(stage, stage)  # verify's model is run by embed
-        backend = registry.chosen(named, getattr(recipe, named)) if named in registry.BY_STAGE else None
-        if backend is not None and device.is_onnx(backend.path):
+        spec = registry.chosen(named, getattr(recipe, named)) if named in registry.BY_STAGE else None
+        if spec is not None and spec.uses_onnx_runtime:
             found.append(stage)
     return found
 
@@ -38,9 +38,9 @@ def planned(recipe: Recipe) -> dict[str, str | None]:
     return found
 
 
-def may_use_gpu(recipe: Recipe, stages: Iterable[str] = STAGE_NAMES) -> bool:
+def may_use_gpu(recipe: Recipe, stages: Iterable[str] = ()) -> bool:
     """Whether a worker of these stages was given a GPU; ``local`` is one worker, for all stages."""
-    wanted = STAGE_NAMES if recipe.executor.kind == "local" else tuple(stages)
+    wanted = recipe.stage_names if recipe.executor.kind == "local" else tuple(stages)
     return any(group.num_gpus for group in recipe.worker_groups if set(group.stages) & set(wanted))
 
 
@@ -68,4 +68,4 @@ def used(noted: Iterable[Mapping[str, str]]) -> dict[str, list[str]]:
     for by_stage in noted:
         for stage, provider in by_stage.items():
             found[stage].add(provider)
-    return {stage: sorted(found[stage]) for stage in STAGE_NAMES if stage in found}
+    return {stage: sorted(providers) for stage, providers in found.items()}

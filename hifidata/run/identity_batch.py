@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
 import pyarrow as pa
 
 from hifidata.core import errors
 from hifidata.core.errors import HifiError, SampleError
-from hifidata.core.schema import IMAGE_COLUMNS, Candidate, IdentityTask, Row, arrow_schema, image_id_of
+from hifidata.core.schema import Candidate, Column, IdentityTask, Row, arrow_schema, image_id_of
 from hifidata.stages.base import Sample
 
 TASK_KEY = b"hifidata.task"
@@ -81,9 +81,9 @@ def task_from_bytes(data: bytes) -> IdentityTask:
     return IdentityTask(**{**fields, "candidates": tuple(Candidate(**candidate) for candidate in fields["candidates"])})
 
 
-def parcel_to_bytes(parcel: Parcel) -> bytes:
-    """One Arrow IPC message. Bytes of samples that have ended stay behind: nobody needs them again."""
-    table = pa.Table.from_pylist(parcel.rows, schema=arrow_schema(IMAGE_COLUMNS))
+def parcel_to_bytes(parcel: Parcel, columns: Sequence[Column]) -> bytes:
+    """One Arrow IPC message; ``columns`` are those of images.parquet. Bytes of samples that have ended stay behind: nobody needs them again."""
+    table = pa.Table.from_pylist(parcel.rows, schema=arrow_schema(columns))
     wire = {
         "encoded": [sample.held_encoded if sample.is_alive else None for sample in parcel.samples],
         "portrait": [sample.portrait_jpeg if sample.is_alive else None for sample in parcel.samples],

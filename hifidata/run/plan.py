@@ -1,7 +1,7 @@
 """The plan: what a recipe would run, where, and on what. Makes nothing, downloads nothing.
 
 Read this file to see the main flow: a source lists identities, worker groups run the stages of
-``hifidata.stages.STAGES`` over each, and an executor decides in which processes.
+``hifidata.stages.table`` over each, and an executor decides in which processes.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import importlib.metadata
 import os
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hifidata.config.recipe import STAGE_NAMES, Recipe
+from hifidata.config.recipe import Recipe
 from hifidata.config.sections import (
     FolderSourceConfig,
     ImdbFaceSourceConfig,
@@ -22,7 +22,8 @@ from hifidata.config.sections import (
     UrlTableSourceConfig,
 )
 from hifidata.core.errors import SourceError, UsageError
-from hifidata.core.schema import IdentityTask
+from hifidata.core.reasons import Reason
+from hifidata.core.schema import Column, IdentityTask
 from hifidata.models import registry
 from hifidata.run.devices import planned
 from hifidata.run.requirements import check_licences, require_packages, try_own_files, weights_of
@@ -32,7 +33,8 @@ from hifidata.sources.names import NamesSource
 from hifidata.sources.shards import ShardsSource
 from hifidata.sources.url_table.imdb_face import imdb_face_source
 from hifidata.sources.url_table.source import UrlTableSource
-from hifidata.stages import STAGES
+from hifidata.stages.fetch import Fetch
+from hifidata.stages.table import OUR_STAGES, extension_models, stages_of
 from hifidata.store.layout import DatasetFolder
 from hifidata.weights.search_path import searching
 
@@ -142,7 +144,7 @@ def _identities(recipe: Recipe, out: Path | None) -> Iterator[IdentityTask]:
 
 def is_remote(recipe: Recipe) -> bool:
     """Whether the source lists URLs."""
-    return not isinstance(recipe.source, (FolderSourceConfig, ShardsSourceConfig))
+    return recipe.source.is_remote
 
 
 def open_source(recipe: Recipe) -> Source:
@@ -177,15 +179,11 @@ def open_remote(recipe: Recipe, out: Path | None = None) -> RemoteSource:
 
 
 def stage_table(recipe: Recipe) -> Sequence[tuple[str, bool, str | None]]:
-    """Every stage of the paper in order: its name, whether it runs, and the model it runs with."""
-    stages = {stage.name: stage for stage in STAGES}
-    rows: list[tuple[str, bool, str | None]] = [("fetch", True, None)] if is_remote(recipe) else []
-    for name in STAGE_NAMES:
-        if name in stages:
-            rows.append((name, stages[name].runs(recipe), getattr(stages[name].settings(recipe), "model", None)))
-        else:  # a stage of the paper that has no model here yet
-            rows.append((name, False, None))
-    return rows
+    """Every stage of the recipe in order: its name, whether it runs, and the model it runs with."""
+    rows: list[tuple[str, bool, str | None]] = [(Fetch.name, True, None)] if Fetch.runs(recipe) else []
+    return rows + [
+        (stage.name, stage.runs(recipe), getattr(stage.config(recipe), "model", None)) for stage in stages_of(recipe)
+    ]
 
 
 def models_of(recipe: Recipe) -> list[dict[str, Any]]:
@@ -193,14 +191,39 @@ def models_of(recipe: Recipe) -> list[dict[str, Any]]:
     found = []
     for stage in registry.BY_STAGE:
         section = getattr(recipe, stage)
-        backend = registry.chosen(stage, section)
-        if backend is not None:
+        spec = registry.chosen(stage, section)
+        if spec is not None:
             facts = {
-                "stage": stage, "model": section.model, "licence": backend.licence, "thresholds_from": backend.origin
+                "stage": stage, "model": section.model, "licence": spec.licence, "thresholds_from": spec.thresholds_from
             }  # fmt: skip
             own = getattr(section, "file_sha256", None)
             found.append(facts | ({} if own is None else {"file_sha256": own}))
     return found
+
+
+def extensions_of(recipe: Recipe) -> list[dict[str, Any]]:
+    """What stages and models of other packages declare, for dataset.json: a report needs no package of theirs."""
+    found = []
+    for stage in stages_of(recipe):
+        if stage not in OUR_STAGES:
+            noted = recipe.extensions[f"stages.{stage.name}"].model_dump()
+            words = {"name": stage.name, "title": stage.title, "does": stage.does, "not_run": stage.not_run}
+            found.append({**words, "licence": stage.licence, **noted, **_declared(stage.columns, stage.reasons)})
+    for section, spec in extension_models(recipe):
+        noted = recipe.extensions[f"{section}.model"].model_dump()
+        found.append({"stage": section, "licence": spec.licence, **noted, **_declared(spec.columns, spec.reasons)})
+    return found
+
+
+def _declared(columns: Sequence[Column], reasons: Sequence[Reason]) -> dict[str, Any]:
+    return {
+        "columns": [asdict(column) for column in columns],
+        "reasons": [
+            {"code": str(reason), "label": reason.label, "sentence": reason.sentence, "failed": reason.failed,
+             "limit": asdict(reason.limit) if reason.limit else None}
+            for reason in reasons
+        ],
+    }  # fmt: skip
 
 
 def package_versions() -> dict[str, str]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hifidata.config.recipe import Recipe, apply_overrides, differences, resolve
+from hifidata.config.recipe import Recipe, apply_overrides, changes, resolve
 from hifidata.core.errors import RecipeError
 from hifidata.core.schema import Row, Status
-from hifidata.stages import STAGES
 from hifidata.stages.base import Stage
+from hifidata.stages.table import stages_of
 from hifidata.store.layout import DatasetFolder
 from hifidata.store.rows import people
 
@@ -65,15 +65,16 @@ def replay(out: Path, overrides: Sequence[str]) -> Replay:
     folder = DatasetFolder(out)
     old = folder.read_run()["recipe"]
     recipe = resolve(apply_overrides(old, overrides), where="replay")
-    result = Replay(changes=differences(old, recipe.model_dump(mode="json")))
-    _refuse_unmeasured(result.changes)
+    stages = stages_of(recipe)
+    result = Replay(changes=changes(old, recipe))
+    _refuse_unmeasured(result.changes, stages)
     for rows in people(folder):
-        _replay_identity(rows, recipe, result)
+        _replay_identity(rows, recipe, stages, result)
     return result
 
 
-def _refuse_unmeasured(changes: Sequence[str]) -> None:
-    replayable = {f"{stage.name}.{key}" for stage in STAGES for key in stage.replayable}
+def _refuse_unmeasured(changes: Sequence[str], stages: Sequence[type[Stage]]) -> None:
+    replayable = {f"{stage.name}.{key}" for stage in stages for key in stage.replayable}
     for change in changes:
         key = change.partition(":")[0]
         if key not in replayable:
@@ -83,12 +84,12 @@ def _refuse_unmeasured(changes: Sequence[str]) -> None:
             )
 
 
-def _replay_identity(stored: Sequence[Row], recipe: Recipe, result: Replay) -> None:
+def _replay_identity(stored: Sequence[Row], recipe: Recipe, stages: Sequence[type[Stage]], result: Replay) -> None:
     fresh = [{name: value for name, value in row.items() if name not in JUDGEMENT} for row in stored]
     for row, before in zip(fresh, stored, strict=True):
         if before["status"] == Status.FAILED or before["stage"] in UNJUDGED:
             row |= {"status": before["status"], "reason": before["reason"]}
-    for stage in STAGES:
+    for stage in stages:
         if stage.scope == "identity" and any(row.get("status") == UNKNOWN for row in fresh):
             for row in fresh:
                 if row.get("status") is None:
@@ -106,12 +107,12 @@ def _replay_stage(stage: type[Stage], rows: list[Row], recipe: Recipe) -> None:
             row |= {"status": UNKNOWN, "stage": stage.name}
         else:
             known.append(row)
-    settings = stage.settings(recipe)
-    for name, values in stage.derive(known, settings).items():
+    config = stage.config(recipe)
+    for name, values in stage.derive(known, config).items():
         for row, value in zip(known, values, strict=True):
             row[name] = value
     for row in known:
-        verdict = stage.decide(row, settings)
+        verdict = stage.decide(row, config)
         if verdict is not None:
             row |= {"status": str(Status.DROPPED), "reason": str(verdict.reason)}
 

@@ -9,9 +9,10 @@ from typing import Any
 from hifidata.config.recipe import Recipe
 from hifidata.core.errors import UsageError, WeightsError
 from hifidata.models import registry
-from hifidata.models.registry import Backend
+from hifidata.models.spec import ModelSpec, stage_spec
 from hifidata.run.devices import OWN_PACKAGES
-from hifidata.weights.catalogue import Made, Weight, entry
+from hifidata.stages.table import OUR_STAGES, stages_of
+from hifidata.weights.catalogue import Made, Weight
 from hifidata.weights.find import expected_files, look
 from hifidata.weights.messages import Found, can_pull, lacking, looked_in, wrong_message
 from hifidata.weights.pins import PINS_FILE, read_pins
@@ -28,15 +29,15 @@ def ignore(name: str, n_bytes: int, total: int | None) -> None:
 
 def needed_weights(recipe: Recipe) -> list[Weight]:
     """Catalogue entries of the recipe's models, each once, in the order of the stages."""
-    names = [name for _, backend in _backends(recipe) for name in backend.weights]
-    return [entry(name) for name in dict.fromkeys(names)]
+    weights = (weight for _, spec in _specs(recipe) for weight in spec.weights)
+    return list({weight.name: weight for weight in weights}.values())
 
 
 def check_licences(recipe: Recipe) -> None:
     """Raises WeightsError where ``licence_policy: permissive`` meets a model that nobody may use commercially."""
     if recipe.licence_policy != "permissive":
         return
-    refused = [problem for model, backend in _backends(recipe) for problem in _restrictions(model, backend)]
+    refused = [problem for model, spec in _specs(recipe) for problem in _restrictions(model, spec)]
     if refused:
         raise WeightsError(
             f"licence_policy permissive refuses {'; '.join(refused)}: choose other models, or set licence_policy: research"
@@ -72,7 +73,7 @@ def describe(weight: Weight, fresh: bool = False) -> dict[str, Any]:
         "licence": weight.licence,
         "commercial": weight.commercial,
         "commercial_use": {True: "yes", False: "no", None: "unknown"}[weight.commercial],
-        "needed_by": list(weight.needed_by),
+        "needed_by": registry.needed_by(weight.name),
         "state": found.state,
         "path": None if found.path is None else str(found.path),
         "problem": found.problem or None,
@@ -125,13 +126,11 @@ def explained(error: WeightsError, recipe: Recipe) -> WeightsError:
 
 def require_packages(recipe: Recipe) -> None:
     """Raises UsageError where a model takes packages that a plain install lacks; a group may have packages of its own."""
-    for stage, section, backend in _named(recipe):
-        if backend.extra is None or _has_own_packages(recipe, stage):
+    for stage, section, spec in _named(recipe):
+        if spec.extra is None or _has_own_packages(recipe, stage):
             continue
-        if absent := [name for name in backend.extra.packages if not _is_installed(name)]:
-            raise UsageError(
-                f"{stage}.model {section.model}: {', '.join(absent)} not installed; {backend.extra.remedy}"
-            )
+        if absent := [name for name in spec.extra.packages if not _is_installed(name)]:
+            raise UsageError(f"{stage}.model {section.model}: {', '.join(absent)} not installed; {spec.extra.remedy}")
 
 
 def _has_own_packages(recipe: Recipe, stage: str) -> bool:
@@ -154,8 +153,8 @@ def try_own_files(recipe: Recipe) -> None:
         WeightsError: one is missing, or fits no model that the recipe names; folders are only looked for.
     """
     _require_own_paths(recipe)
-    for stage, section, backend in _named(recipe):
-        in_folder = registry.own_paths(backend, section)
+    for stage, section, spec in _named(recipe):
+        in_folder = registry.custom_paths(spec, section)
         if getattr(section, "file", None) or (in_folder and not any(path.is_dir() for path in in_folder)):
             registry.load(stage, section.model, section)
 
@@ -164,25 +163,24 @@ def _try_unknown_files(recipe: Recipe) -> None:
     """Likewise files of the catalogue that no hash vouches for."""
     for stage in registry.BY_STAGE:
         section = getattr(recipe, stage)
-        backend = registry.chosen(stage, section)
-        unknown = backend and [entry(name) for name in backend.weights if look(entry(name)).state == "unpinned"]
+        spec = registry.chosen(stage, section)
+        unknown = spec and [weight for weight in spec.weights if look(weight).state == "unpinned"]
         if unknown and not any(weight.is_folder for weight in unknown):
             registry.load(stage, section.model, section)
 
 
 def _require_own_paths(recipe: Recipe) -> None:
     """Raises WeightsError where a folder that a recipe names is none, or lacks a file of its model."""
-    for stage, section, backend in _named(recipe):
-        for path, name in zip(registry.own_paths(backend, section), backend.weights, strict=False):
-            is_folder = entry(name).is_folder
-            if not (path.is_dir() if is_folder else path.is_file()):
-                kind, wanted = ("folder", "the model") if is_folder else ("file", path.name)
+    for stage, section, spec in _named(recipe):
+        for path, weight in zip(registry.custom_paths(spec, section), spec.weights, strict=False):
+            if not (path.is_dir() if weight.is_folder else path.is_file()):
+                kind, wanted = ("folder", "the model") if weight.is_folder else ("file", path.name)
                 raise WeightsError(
                     f"{stage}.folder: {path} is no {kind}; name a folder that holds {wanted}, or set it to null"
                 )
 
 
-def _named(recipe: Recipe) -> Iterator[tuple[str, Any, Backend]]:
+def _named(recipe: Recipe) -> Iterator[tuple[str, Any, ModelSpec]]:
     """Stage, section and table entry of every model that the recipe names, whether its files are the catalogue's or not."""
     for stage in registry.BY_STAGE:
         section = getattr(recipe, stage)
@@ -209,19 +207,22 @@ def _refusal(wrong: Sequence[tuple[Weight, Found]]) -> str:
     return f"model files {'; '.join(words)}; {'; '.join(ways)}; `hifidata plan` says more of each"
 
 
-def _backends(recipe: Recipe) -> Iterator[tuple[str, Backend]]:
-    """``stage:model`` and the table entry of every model the recipe names."""
+def _specs(recipe: Recipe) -> Iterator[tuple[str, ModelSpec]]:
+    """``stage:model`` and the spec of every model that the recipe names, stages of other packages among them."""
     for stage in registry.BY_STAGE:
         section = getattr(recipe, stage)
-        backend = registry.chosen(stage, section)
-        if backend is not None:
-            yield f"{stage}:{section.model}", backend
+        spec = registry.chosen(stage, section)
+        if spec is not None:
+            yield f"{stage}:{section.model}", spec
+    for stage_class in stages_of(recipe):
+        if stage_class not in OUR_STAGES and stage_class.runs(recipe):
+            yield stage_class.name, stage_spec(stage_class)
 
 
-def _restrictions(model: str, backend: Backend) -> Iterator[str]:
-    if backend.commercial is False or (backend.commercial is None and not backend.weights):
-        yield f"{model} ({backend.licence})"
-    for weight in map(entry, backend.weights):
+def _restrictions(model: str, spec: ModelSpec) -> Iterator[str]:
+    if spec.commercial is False or (spec.commercial is None and not spec.files):
+        yield f"{model} ({spec.licence})"
+    for weight in spec.weights:
         if weight.commercial is not True:
             unknown = "" if weight.commercial is False else "commercial use not known: "
             yield f"{model}'s {weight.file} ({unknown}{weight.licence})"

@@ -13,13 +13,22 @@ from typing import Any
 
 import pyarrow as pa
 
-from hifidata.config.recipe import WITHOUT_EFFECT, Recipe, differences
+from hifidata.config.recipe import Recipe, changes
 from hifidata.core.errors import ConservationError, DatasetError, UsageError
 from hifidata.core.files import remove
 from hifidata.core.schema import CAPTION_FAULTS, FORMAT_VERSION, IdentityTask
 from hifidata.run.devices import used
 from hifidata.run.executors.ray_cluster import require_address
-from hifidata.run.plan import Plan, is_remote, list_tasks, make_plan, models_of, package_versions, stage_table
+from hifidata.run.plan import (
+    Plan,
+    extensions_of,
+    is_remote,
+    list_tasks,
+    make_plan,
+    models_of,
+    package_versions,
+    stage_table,
+)
 from hifidata.run.requirements import (
     OnDownload,
     ignore,
@@ -29,6 +38,7 @@ from hifidata.run.requirements import (
     weights_of,
 )
 from hifidata.run.worker import Outcome
+from hifidata.stages.table import image_columns
 from hifidata.store.fragments import MANIFESTS, CommitRecord, compact, read_record
 from hifidata.store.layout import DatasetFolder, write_json
 from hifidata.store.originals import remove_logs, sweep
@@ -123,11 +133,12 @@ def run(recipe: Recipe, options: RunOptions, on_progress: Callable[[Progress], N
 def _run(folder: DatasetFolder, plan: Plan, options: RunOptions, on_progress: Callable[[Progress], None]) -> RunResult:
     recipe = plan.recipe
     started_at = _begin(folder, recipe, options.accept_recipe_change)
+    hashes = folder.recipe_hashes()
     packed = _packed(folder) if recipe.output.layout == "packed" else frozenset[str]()
     pending = frozenset(
         task.identity_id
         for task in list_tasks(recipe, plan.candidates_of, options.out)
-        if not _is_committed(folder, task, recipe, packed)
+        if not _is_committed(folder, task, hashes, packed)
     )
     if options.retry_failed:
         pending |= _reopened(folder, plan)
@@ -220,10 +231,14 @@ def _begin(folder: DatasetFolder, recipe: Recipe, accept_change: bool) -> str:
         before = folder.read_run()
         if before["recipe_hash"] == recipe.hash:
             return str(before["started_at"])
+        changed = changes(before["recipe"], recipe)
+        if not changed:  # an earlier version said the same in other words
+            earlier = [*before.get("earlier_hashes", ()), before["recipe_hash"]]
+            write_json(folder.run_json, before | {"recipe_hash": recipe.hash, "earlier_hashes": earlier})
+            return str(before["started_at"])
         if not accept_change:
-            changes = "; ".join(differences(before["recipe"], recipe.model_dump(mode="json"), WITHOUT_EFFECT))
             raise DatasetError(
-                f"--out {folder.root}: was made by another recipe ({changes}); choose another --out, or pass "
+                f"--out {folder.root}: was made by another recipe ({'; '.join(changed)}); choose another --out, or pass "
                 "--accept-recipe-change to redo everything with this one"
             )
     content = {"recipe_hash": recipe.hash, "started_at": now, "recipe": recipe.model_dump(mode="json")}
@@ -247,12 +262,12 @@ def _packed(folder: DatasetFolder) -> frozenset[str]:
         return frozenset()
 
 
-def _is_committed(folder: DatasetFolder, task: IdentityTask, recipe: Recipe, packed: Container[str]) -> bool:
+def _is_committed(folder: DatasetFolder, task: IdentityTask, hashes: Container[str], packed: Container[str]) -> bool:
     path = folder.fragment_path(task.identity_id)
     if not path.exists():
         return False
     record = read_record(path)
-    if (record.fingerprint, record.recipe_hash) != (task.fingerprint, recipe.hash):
+    if record.fingerprint != task.fingerprint or record.recipe_hash not in hashes:
         return False
     if not record.identity.get("shard") or task.identity_id in packed:
         return True
@@ -268,7 +283,7 @@ def _stale(folder: DatasetFolder, plan: Plan, pending: Container[str]) -> list[P
         if fragment.stem not in pending
         and (
             (fragment.stem not in plan.candidates_of and not plan.is_limited)
-            or read_record(fragment).recipe_hash != plan.recipe.hash
+            or read_record(fragment).recipe_hash not in folder.recipe_hashes()
         )
     ]
 
@@ -291,7 +306,7 @@ def finish(folder: DatasetFolder, recipe: Recipe, started_at: str, is_limited: b
     records = [read_record(fragment) for fragment in fragments]
     moved = pack_people(folder, records, recipe.output.max_shard_bytes) if recipe.output.layout == "packed" else {}
     _remove_orphan_shards(folder, {shard["path"] for shard in _shard_list(records, moved)})
-    compact(fragments, folder.manifests, moved)
+    compact(fragments, folder.manifests, moved, image_columns(recipe))
     dataset = describe(recipe, records, started_at)
     dataset["is_limited"] = is_limited
     dataset["shards"] = _shard_list(records, moved)
@@ -353,6 +368,7 @@ def describe(recipe: Recipe, records: Sequence[CommitRecord], started_at: str) -
         "recipe_hash": recipe.hash,
         "packages": package_versions(),
         "models": models_of(recipe),
+        "extensions": extensions_of(recipe),
         "onnx_providers": used(record.providers for record in records),
         "weights": [{"name": row["name"], "sha256": row["sha256"]} for row in weights_of(recipe)],
         "counts": {

@@ -12,9 +12,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hifidata.config.recipe import STAGE_NAMES, Recipe
-from hifidata.core.errors import IntakeError, SampleError, WeightsError
-from hifidata.core.schema import FAILED_REASONS, Candidate, IdentityTask, Reason, Row, Status, canonical
+from hifidata.config.recipe import Recipe
+from hifidata.core.errors import IntakeError, RecipeError, SampleError, WeightsError
+from hifidata.core.reasons import Reason
+from hifidata.core.schema import Candidate, IdentityTask, Row, Status, as_float32
 from hifidata.image.encode import thumbnail_jpeg
 from hifidata.models.runtime import device
 from hifidata.run.devices import onnx_stages
@@ -22,11 +23,10 @@ from hifidata.run.identity_batch import Parcel, open_parcel
 from hifidata.run.plan import is_remote
 from hifidata.run.requirements import explained
 from hifidata.sources.base import Reader
-from hifidata.stages import STAGES
 from hifidata.stages.base import Columns, Sample, Stage
 from hifidata.stages.caption import stand_ins
-from hifidata.stages.detect import Detect
 from hifidata.stages.intake import Intake
+from hifidata.stages.table import image_columns, stages_of
 from hifidata.stages.verify import target_embedding
 from hifidata.store.fragments import CommitRecord, identity_row, rows_of_recipe, write_fragment
 from hifidata.store.layout import DatasetFolder
@@ -63,20 +63,23 @@ class Worker:
         self._recipe = recipe
         self._reader = reader
         self._folder = DatasetFolder(out)
-        self._is_last = STAGE_NAMES[-1] in stage_names
+        self.columns = image_columns(recipe)
+        self._names = frozenset(column.name for column in self.columns)
+        self._float32 = frozenset(column.name for column in self.columns if column.type == "float32")
+        self._is_last = recipe.stage_names[-1] in stage_names
         with searching(recipe.weights.folder):
             try:
-                self._stages = [stage(recipe) for stage in STAGES if stage.name in stage_names and stage.runs(recipe)]
+                wanted = [stage for stage in stages_of(recipe) if stage.name in stage_names and stage.runs(recipe)]
+                self._stages = [stage(recipe) for stage in wanted]
             except WeightsError as error:
                 raise explained(error, recipe) from error
-        self._look_px = next((stage.look_px for stage in self._stages if isinstance(stage, Detect)), None)
         self._providers = dict.fromkeys(onnx_stages(recipe, stage_names), device.here())
 
     def make_sample(self, task: IdentityTask, candidate: Candidate, row: Row) -> Sample:
         """A sample that reads its bytes from the source when asked for them."""
         recipe = self._recipe
         return Sample(
-            row, lambda: self._reader.read(candidate), recipe.intake.limits, recipe.crop.output_px, self._look_px,
+            row, lambda: self._reader.read(candidate), recipe.intake.limits, recipe.crop.output_px,
             recipe.output.jpeg_quality,
         )  # fmt: skip
 
@@ -148,24 +151,25 @@ class Worker:
         for start in range(0, len(unknown), stage.batch_size):
             self._measure(stage, unknown[start : start + stage.batch_size])
         alive = [sample for sample in samples if sample.is_alive]
-        settings = stage.settings(self._recipe)
-        _fill(alive, stage.derive([sample.row for sample in alive], settings))
+        config = stage.config(self._recipe)
+        self._fill(stage, alive, stage.derive([sample.row for sample in alive], config))
         for sample in alive:
-            verdict = stage.decide(sample.row, settings)
+            verdict = stage.decide(sample.row, config)
             if verdict is not None:
                 _end(sample.row, stage.name, verdict.reason, verdict.message)
-                sample.row["score"] = canonical("score", verdict.score)
-                sample.row["threshold"] = canonical("threshold", verdict.threshold)
+                sample.row["score"] = as_float32(verdict.score)
+                sample.row["threshold"] = as_float32(verdict.threshold)
         parcel.entered[stage.name] += len(samples)
         parcel.seconds[stage.name] += time.perf_counter() - began
 
     def _unremembered(self, stage: Stage, samples: Sequence[Sample], task: IdentityTask) -> list[Sample]:
         """Fills what an earlier commit of this recipe holds of the same bytes; returns the samples it says nothing of."""
         identity_id, columns = task.identity_id, ("content_sha256", *stage.remembers)
+        hashes = self._folder.recipe_hashes() | {self._recipe.hash}
         earlier = {
             row["content_sha256"]: {name: row[name] for name in stage.remembers}
             for record in (self._folder.earlier_path(identity_id), self._folder.fragment_path(identity_id))
-            for row in rows_of_recipe(record, self._recipe.hash, columns)
+            for row in rows_of_recipe(record, hashes, columns)
             if stage.still_holds(row)
         }
         unknown = []
@@ -179,15 +183,26 @@ class Worker:
 
     def _measure(self, stage: Stage, batch: Sequence[Sample]) -> None:
         try:
-            _fill(batch, stage.measure(batch))
+            self._fill(stage, batch, stage.measure(batch))
         except SampleError as error:
             if len(batch) == 1:
-                # where detection saw a reduced picture, damage may show when a later stage asks for the whole one
+                # a picture of a later worker group is decoded again, by its first stage
                 name = Intake.name if isinstance(error, IntakeError) else stage.name
+                batch[0].row |= error.columns
                 _end(batch[0].row, name, error.reason, error.message)
                 return
             for sample in batch:  # one bad picture must not take its neighbours along
                 self._measure(stage, [sample])
+
+    def _fill(self, stage: Stage, samples: Sequence[Sample], columns: Columns) -> None:
+        """Writes columns into the rows, numbers as the manifest will give them back."""
+        for name, values in columns.items():
+            if name not in self._names:
+                raise RecipeError(
+                    f"{stage.name}: fills the column {name}, which it does not declare; add it to the class's columns"
+                )
+            for sample, value in zip(samples, values, strict=True):
+                sample.row[name] = as_float32(value) if name in self._float32 else value
 
     def commit(self, parcel: Parcel) -> Outcome:
         """Ends every row, writes the shard, then the fragment: the fragment's rename is the commit."""
@@ -213,7 +228,7 @@ class Worker:
             stand_ins([sample.row for sample in kept]), parcel.providers,
         )  # fmt: skip
         thumbnails = [sample.thumbnail for sample in parcel.samples]
-        write_fragment(fragment, parcel.rows, thumbnails, record)
+        write_fragment(fragment, parcel.rows, thumbnails, record, self.columns)
         earlier.unlink(missing_ok=True)
         if is_remote(self._recipe):
             Originals(self._folder, self._recipe.fetch.keep_originals).forget(task.identity_id)
@@ -233,12 +248,6 @@ class Worker:
         return facts
 
 
-def _fill(samples: Sequence[Sample], columns: Columns) -> None:
-    for name, values in columns.items():
-        for sample, value in zip(samples, values, strict=True):
-            sample.row[name] = canonical(name, value)
-
-
 def _end(row: Row, stage: str, reason: Reason, message: str | None) -> None:
-    status = Status.FAILED if reason in FAILED_REASONS else Status.DROPPED
+    status = Status.FAILED if reason.failed else Status.DROPPED
     row |= {"status": str(status), "stage": stage, "reason": str(reason), "message": message}

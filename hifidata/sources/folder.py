@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hifidata.core.errors import IntakeError, SourceError
-from hifidata.core.schema import Candidate, IdentityTask, Reason, identity_id_of
+from hifidata.core.schema import Candidate, IdentityTask, identity_id_of
+from hifidata.image.reasons import TOO_MANY_BYTES, UNREADABLE_FILE
 
 IGNORED_NAMES = frozenset({"Thumbs.db", "desktop.ini", "@eaDir", "__MACOSX"})
 
@@ -81,10 +82,10 @@ class FolderSource:
         try:
             size = path.stat().st_size
             if size > self._max_bytes:
-                raise IntakeError(Reason.TOO_MANY_BYTES, f"{size} bytes, the recipe allows {self._max_bytes}")
+                raise IntakeError(TOO_MANY_BYTES, f"{size} bytes, the recipe allows {self._max_bytes}")
             return path.read_bytes()
         except OSError as error:
-            raise IntakeError(Reason.UNREADABLE_FILE, f"cannot be read: {error.strerror}") from error
+            raise IntakeError(UNREADABLE_FILE, f"cannot be read: {error.strerror}") from error
 
 
 def _refuse(error: OSError) -> None:

@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from hifidata.core.errors import SourceError
-from hifidata.core.schema import Candidate, IdentityTask, Reason, Status, identity_id_of
+from hifidata.core.reasons import Reason
+from hifidata.core.schema import Candidate, IdentityTask, Status, identity_id_of
 from hifidata.fetch.config import FetcherConfig
+from hifidata.sources.reasons import NO_HITS, SEARCH_ERROR
 from hifidata.sources.search.base import Hit, SearchFailure
 from hifidata.sources.search.config import SearchConfig
 from hifidata.sources.search.fields import one_line
@@ -79,10 +81,10 @@ class NamesSource:
                     if len(found) == self._settings.per_name:
                         break
             except SearchFailure as failure:
-                failed.append(_judged(provider.name, text, Reason.SEARCH_ERROR, str(failure)))
+                failed.append(_judged(provider.name, text, SEARCH_ERROR, str(failure)))
         if not found and not failed:
             names = ", ".join(provider.name for provider in self._providers)
-            failed.append(_judged(names, text, Reason.NO_HITS, f"nothing found by {names}"))
+            failed.append(_judged(names, text, NO_HITS, f"nothing found by {names}"))
         return replace(task, candidates=(*found.values(), *failed))
 
     def _lines(self) -> Iterator[tuple[str, str]]:
@@ -129,7 +131,7 @@ def _candidate(hit: Hit, provider: str, query: str) -> Candidate:
 
 
 def _judged(provider: str, query: str, reason: Reason, message: str) -> Candidate:
-    is_failure = reason is Reason.SEARCH_ERROR
+    is_failure = reason is SEARCH_ERROR
     place = f"search:{provider}" if is_failure else "search:"
     facts = {
         "status": str(Status.FAILED if is_failure else Status.DROPPED),

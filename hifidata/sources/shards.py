@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from hifidata.core.errors import IntakeError, SourceError
-from hifidata.core.schema import Candidate, IdentityTask, Reason, identity_id_of
+from hifidata.core.schema import Candidate, IdentityTask, identity_id_of
+from hifidata.image.reasons import TOO_MANY_BYTES, UNREADABLE_FILE
 
 PICTURE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "avif"})
 CARRIED_FACTS = {"licence": str, "landing_page_uri": str, "fetched_at": str, "http_status": int}
@@ -75,15 +76,15 @@ class ShardsSource:
         place, _, span = candidate.locator.rpartition("::")
         offset, size = (int(number) for number in span.split("+"))
         if size > self._max_bytes:
-            raise IntakeError(Reason.TOO_MANY_BYTES, f"{size} bytes, the recipe allows {self._max_bytes}")
+            raise IntakeError(TOO_MANY_BYTES, f"{size} bytes, the recipe allows {self._max_bytes}")
         try:
             with open(place, "rb") as file:
                 file.seek(offset)
                 data = file.read(size)
         except OSError as error:
-            raise IntakeError(Reason.UNREADABLE_FILE, f"cannot be read: {error.strerror}") from error
+            raise IntakeError(UNREADABLE_FILE, f"cannot be read: {error.strerror}") from error
         if len(data) != size:
-            raise IntakeError(Reason.UNREADABLE_FILE, f"the shard ends after {len(data)} of {size} bytes")
+            raise IntakeError(UNREADABLE_FILE, f"the shard ends after {len(data)} of {size} bytes")
         return data
 
     def _shards(self) -> list[Path]:

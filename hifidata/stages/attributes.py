@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hifidata.config.recipe import Recipe
+from hifidata.core.schema import Column
 from hifidata.image.crop import map_points
 from hifidata.models import registry
 from hifidata.models.attributes.name_gender import NameGender
@@ -19,19 +20,22 @@ class Attributes(Stage):
     """Gender by name, then by model; age by model. Null where neither may tell."""
 
     name = "attributes"
+    title = "Attributes"
+    does = "Gender and age are recorded where a name or a model states them."
+    not_run = "Gender and age were not determined: the recipe switched it off."
+    columns = (
+        Column("age", "float32", "age that the model estimates", "years"),
+        Column("gender", "string", "female, male or null"),
+        Column("gender_source", "string", "name or the model's name"),
+    )
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        settings = recipe.attributes
-        self._names = NameGender() if settings.gender_from_name else None
+        config = recipe.attributes
+        self._names = NameGender() if config.gender_from_name else None
         self._model: AttributeEstimator | None = (
-            registry.load("attributes", settings.model) if settings.model is not None else None
+            registry.load("attributes", config.model) if config.model is not None else None
         )
-
-    @classmethod
-    def runs(cls, recipe: Recipe) -> bool:
-        """Where the recipe allows guessing from names, or names a model."""
-        return recipe.attributes.gender_from_name or recipe.attributes.model is not None
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
         """``gender`` and where it came from, and ``age``."""

@@ -3,8 +3,8 @@
 A stage has up to three parts, and only the first may touch a model or a pixel:
 
     measure(samples) -> columns       runs the model; knows no threshold
-    derive(rows, settings) -> columns pure arithmetic over the surviving rows of one identity (clusters, duplicates)
-    decide(row, settings) -> Verdict  pure; None lets the row pass
+    derive(rows, config) -> columns  pure arithmetic over the surviving rows of one identity (clusters, duplicates)
+    decide(row, config) -> Verdict   pure; None lets the row pass
 
 Because everything measured is stored, ``derive`` and ``decide`` alone can replay a finished dataset.
 """
@@ -19,13 +19,16 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from hifidata.config.recipe import Recipe
-from hifidata.core.base_config import BaseConfig
-from hifidata.core.schema import Row, Verdict
+from hifidata.config.sections import StageConfig
+from hifidata.core.reasons import Reason
+from hifidata.core.schema import Column, Row, Verdict
 from hifidata.image.crop import CropWindow, cut
 from hifidata.image.decode import Limits, Picture, decode
 from hifidata.image.encode import encode_jpeg
 from hifidata.image.headers.sniff import sniff
 from hifidata.models.protocols import F32, RgbU8
+from hifidata.weights.catalogue import Weight
+from hifidata.weights.find import find_weight
 
 Columns = dict[str, list[Any]]
 """Manifest columns by name, one value per row handed in."""
@@ -46,7 +49,6 @@ class Sample:
         read: returns the encoded bytes; called once, until the pixels are released.
         limits: what intake accepts.
         output_px: side of the portrait.
-        look_px: what detection needs of a picture's longer side; None: all of it.
         jpeg_quality: of the portrait.
     """
 
@@ -56,7 +58,6 @@ class Sample:
         read: Callable[[], bytes],
         limits: Limits,
         output_px: int,
-        look_px: int | None = None,
         jpeg_quality: int = 95,
     ) -> None:
         self.row = row
@@ -67,7 +68,6 @@ class Sample:
         self.held_encoded: bytes | None = None
         self._read = read
         self._output_px = output_px
-        self._look_px = look_px
         self._jpeg_quality = jpeg_quality
         self._picture: Picture | None = None
         self._crop_u8: RgbU8 | None = None
@@ -86,18 +86,16 @@ class Sample:
         return self.held_encoded
 
     @property
-    def look(self) -> Picture:
-        """For intake, detection and thumbnails: the picture at hand, else decoded as far as ``look_px`` asks. Raises IntakeError."""
+    def picture(self) -> Picture:
+        """The decoded picture and its facts; decoded once until released. Raises IntakeError."""
         if self._picture is None:
-            self._picture = decode(self.encoded, self.limits, self._look_px)
+            self._picture = decode(self.encoded, self.limits)
         return self._picture
 
     @property
     def rgb_u8(self) -> RgbU8:
-        """(H, W, 3) uint8 sRGB, upright; the whole picture, decoded once until released. Raises IntakeError."""
-        if self._picture is None or self._picture.reduced_by > 1:
-            self._picture = decode(self.encoded, self.limits)
-        return self._picture.rgb_u8
+        """(H, W, 3) uint8 sRGB, upright: the whole picture. Raises IntakeError."""
+        return self.picture.rgb_u8
 
     @property
     def has_pixels(self) -> bool:
@@ -138,7 +136,7 @@ class Sample:
     def shown_u8(self) -> RgbU8:
         """What a report shows: the crop, or what replaced it; the picture where there is no crop."""
         if self.row.get("crop_x1_px") is None:
-            return self.look.rgb_u8
+            return self.rgb_u8
         return self.portrait_u8 if self._is_replaced else self.crop_u8
 
     def encode_portrait(self) -> bytes:
@@ -189,7 +187,16 @@ class Stage:
     """Base of all stages; a subclass overrides the parts it has.
 
     Attributes:
-        name: the recipe section it reads.
+        name: name in manifests, reports and worker groups.
+        section: recipe section it reads; the name, unless another stage's section holds its config.
+        title: name in a table.
+        does: effect on a picture, in one sentence.
+        not_run: sentence for the report where the stage did not run.
+        columns: manifest columns that it fills.
+        reasons: reasons that it can give.
+        files: model files of a stage that loads them itself; ``self.paths`` has where they lie.
+        licence: of those files and the code, for stages of other packages.
+        commercial: whether that licence allows commercial use; None: not known.
         scope: "image" where rows are judged alone, "identity" where the rows of a person are judged together.
         needs: columns ``derive`` and ``decide`` read; a replay cannot judge a row in which they are null.
         replayable: settings that only ``derive`` and ``decide`` read, so that a replay may change them.
@@ -198,6 +205,15 @@ class Stage:
     """
 
     name: ClassVar[str]
+    section: ClassVar[str]
+    title: ClassVar[str]
+    does: ClassVar[str]
+    not_run: ClassVar[str]
+    columns: ClassVar[tuple[Column, ...]] = ()
+    reasons: ClassVar[tuple[Reason, ...]] = ()
+    files: ClassVar[tuple[str | Weight, ...]] = ()
+    licence: ClassVar[str] = ""
+    commercial: ClassVar[bool | None] = None
     scope: ClassVar[Literal["image", "identity"]] = "image"
     needs: ClassVar[tuple[str, ...]] = ()
     replayable: ClassVar[tuple[str, ...]] = ()
@@ -206,17 +222,22 @@ class Stage:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
+        self.paths = tuple(map(find_weight, self.files))
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "name" in vars(cls) and "section" not in vars(cls):
+            cls.section = cls.name
+
+    @classmethod
+    def config(cls, recipe: Recipe) -> StageConfig:
+        """The recipe section that ``derive`` and ``decide`` are given."""
+        return recipe.section(cls.section)
 
     @classmethod
     def runs(cls, recipe: Recipe) -> bool:
         """Whether the recipe asks for this stage."""
-        return getattr(recipe, cls.name).model is not None
-
-    @classmethod
-    def settings(cls, recipe: Recipe) -> BaseConfig:
-        """What ``derive`` and ``decide`` are given."""
-        section: BaseConfig = getattr(recipe, cls.name)
-        return section
+        return cls.config(recipe).runs
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
         """Runs the model. Raises SampleError where one of the samples cannot be processed."""
@@ -227,11 +248,11 @@ class Stage:
         return True
 
     @staticmethod
-    def derive(rows: Sequence[Row], settings: Any) -> Columns:
+    def derive(rows: Sequence[Row], config: Any) -> Columns:
         """Columns that follow from stored numbers of all rows of an identity that are still alive."""
         return {}
 
     @staticmethod
-    def decide(row: Mapping[str, Any], settings: Any) -> Verdict | None:
+    def decide(row: Mapping[str, Any], config: Any) -> Verdict | None:
         """None to let the row pass, otherwise why not."""
         return None

@@ -12,7 +12,8 @@ from typing import Any
 
 from hifidata.config.recipe import Recipe
 from hifidata.config.sections import CaptionConfig
-from hifidata.core.schema import CaptionProblem, Reason, Row, Verdict
+from hifidata.core.reasons import Reason
+from hifidata.core.schema import CaptionProblem, Column, Row, Verdict
 from hifidata.models import registry
 from hifidata.models.caption.attributes import AttributeCaptioner
 from hifidata.models.protocols import Captioner
@@ -22,10 +23,29 @@ from hifidata.stages.caption_checks import flags_of
 SEPARATOR = " | "
 
 
+NO_CAPTION = Reason(
+    "no_caption", "No caption", "The caption model gave no text, and the recipe takes no other.", failed=True
+)
+
+
 class Caption(Stage):
     """Fills ``caption``; runs last, on pictures that stay."""
 
     name = "caption"
+    title = "Captions"
+    does = "Every portrait gets a caption."
+    not_run = "Captions were not written: no model was set in the recipe."
+    columns = (
+        Column("caption", "string", "text of the sample"),
+        Column("caption_model", "string", "source of the caption"),
+        Column(
+            "caption_problem",
+            "string",
+            "cause where the captioner gave no text, or part of one; caption_model says what stands in",
+        ),
+        Column("caption_flags", "string", "oddities of the captioner's text, ' | ' between; null for none"),
+    )
+    reasons = (NO_CAPTION,)
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
@@ -58,11 +78,11 @@ class Caption(Stage):
         return bool(earlier["caption"]) and (is_own or earlier["caption_problem"] == CaptionProblem.REFUSED)
 
     @staticmethod
-    def derive(rows: Sequence[Row], settings: CaptionConfig) -> Columns:
+    def derive(rows: Sequence[Row], config: CaptionConfig) -> Columns:
         """What is odd about a model's text; null for nothing, and for sentences of our own."""
         return {
             "caption_flags": [
-                SEPARATOR.join(flags_of(row["caption"], settings.language)) or None
+                SEPARATOR.join(flags_of(row["caption"], config.language)) or None
                 if row["caption"] and row["caption_model"] != AttributeCaptioner.name
                 else None
                 for row in rows
@@ -70,11 +90,11 @@ class Caption(Stage):
         }
 
     @staticmethod
-    def decide(row: Mapping[str, Any], settings: CaptionConfig) -> Verdict | None:
+    def decide(row: Mapping[str, Any], config: CaptionConfig) -> Verdict | None:
         """No caption, in a recipe that takes no other."""
         if row["caption"] is not None or row.get("caption_problem") is None:  # the latter: a replay, nobody was asked
             return None
-        return Verdict(Reason.NO_CAPTION, message=f"{row['caption_model']} gave no caption: {row['caption_problem']}")
+        return Verdict(NO_CAPTION, message=f"{row['caption_model']} gave no caption: {row['caption_problem']}")
 
 
 def stand_ins(rows: Sequence[Row]) -> dict[str, int]:

@@ -12,9 +12,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hifidata.config.recipe import Recipe
 from hifidata.config.sections import CropConfig
-from hifidata.core.schema import Reason, Row, Verdict
+from hifidata.core.reasons import Limit, Reason
+from hifidata.core.schema import Column, Row, Verdict
 from hifidata.image.crop import reduced, square_window
 from hifidata.image.phash import hex16, phash64
 from hifidata.models.protocols import RgbU8
@@ -25,17 +25,40 @@ LOOK_PX = 256
 MONOCHROME_MAX_CHROMA = 4.0
 
 
+FACE_SHARE_TOO_LOW = Reason(
+    "face_share_too_low",
+    "Face share too low",
+    "The face fills too little of the square around it.",
+    limit=Limit("face_area_ratio", "below", "crop.min_face_share", "face share of the crop"),
+)
+CROP_TOO_SMALL = Reason(
+    "crop_too_small",
+    "Crop too small",
+    "The square around the face has too few pixels to be enlarged to the output size.",
+    limit=Limit("crop_side_px", "below", "crop.min_side_px", "crop side", " px"),
+)
+
+
 class Crop(Stage):
     """Places the square, and measures what only the crop shows: its hash and whether it has colour."""
 
     name = "crop"
+    title = "Crop"
+    does = "A square is cut around the face; face share and side length have minimums."
+    not_run = "Pictures were not cropped: the crop stage did not run."
+    columns = (
+        Column("face_area_ratio", "float32", "face box area over crop area", "ratio"),
+        Column("crop_x1_px", "int32", "square crop in the oriented picture: left edge; negative where it was padded"),
+        Column("crop_y1_px", "int32", "square crop: top edge"),
+        Column("crop_x2_px", "int32", "square crop: right edge"),
+        Column("crop_y2_px", "int32", "square crop: bottom edge"),
+        Column("crop_shift_px", "int32", "distance by which the crop was moved to stay inside the picture"),
+        Column("is_monochrome", "bool", "the crop has no colour"),
+        Column("phash", "string", "64-bit perceptual hash of the crop, 16 hex digits"),
+    )
+    reasons = (FACE_SHARE_TOO_LOW, CROP_TOO_SMALL)
     needs = ("face_area_ratio",)
     replayable = ("min_face_share",)
-
-    @classmethod
-    def runs(cls, recipe: Recipe) -> bool:
-        """Always."""
-        return True
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
         """Crop window in picture pixels and the face's share of it."""
@@ -43,14 +66,14 @@ class Crop(Stage):
         return {name: [row[name] for row in rows] for name in rows[0]}
 
     def _place(self, sample: Sample) -> Row:
-        settings, row = self.recipe.crop, sample.row
+        config, row = self.recipe.crop, sample.row
         box = np.array([row[f"face_{edge}_px"] for edge in ("x1", "y1", "x2", "y2")], np.float32)
         face_side = float(max(box[2] - box[0], box[3] - box[1]))
         # A small face gets a wider square rather than none: the share rule below still guards it.
-        side = max(round(face_side * settings.side_over_face), settings.min_side_px)
+        side = max(round(face_side * config.side_over_face), config.min_side_px)
         height, width = sample.rgb_u8.shape[:2]
-        raised = box - np.array([0, 1, 0, 1], np.float32) * face_side * settings.centre_up
-        window = square_window(raised.tolist(), (width, height), side, settings.pad)
+        raised = box - np.array([0, 1, 0, 1], np.float32) * face_side * config.centre_up
+        window = square_window(raised.tolist(), (width, height), side, config.pad)
         placed: Row = {
             "crop_x1_px": window.x1, "crop_y1_px": window.y1, "crop_x2_px": window.x2, "crop_y2_px": window.y2,
             "crop_shift_px": window.shift_px,
@@ -62,16 +85,16 @@ class Crop(Stage):
         return placed | {"phash": hex16(phash64(small_u8)), "is_monochrome": _is_monochrome(small_u8)}
 
     @staticmethod
-    def decide(row: Mapping[str, Any], settings: CropConfig) -> Verdict | None:
+    def decide(row: Mapping[str, Any], config: CropConfig) -> Verdict | None:
         """The picture is too small for the square, or the face too small for the smallest square."""
         side = row["crop_x2_px"] - row["crop_x1_px"]
-        if side < settings.min_side_px:
-            return Verdict(Reason.CROP_TOO_SMALL, side, settings.min_side_px, f"the largest square has {side} px")
-        if row["face_area_ratio"] <= settings.min_face_share:
+        if side < config.min_side_px:
+            return Verdict(CROP_TOO_SMALL, side, config.min_side_px, f"the largest square has {side} px")
+        if row["face_area_ratio"] <= config.min_face_share:
             return Verdict(
-                Reason.FACE_SHARE_TOO_LOW,
+                FACE_SHARE_TOO_LOW,
                 row["face_area_ratio"],
-                settings.min_face_share,
+                config.min_face_share,
                 f"the face covers {row['face_area_ratio']:.1%} of a {side} px square",
             )
         return None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hifidata.config.recipe import Recipe
 from hifidata.config.sections import DedupConfig
-from hifidata.core.schema import Reason, Row, Verdict
+from hifidata.core.reasons import Limit, Reason
+from hifidata.core.schema import Column, Row, Verdict
 from hifidata.image.phash import distance_bits
 from hifidata.stages.base import Columns, Stage
 
@@ -15,21 +15,34 @@ SCORE_STEP = 0.05
 """Of the quality score, 0 to 1."""
 
 
+DUPLICATE_BYTES = Reason("duplicate_bytes", "Same file twice", "This person already has a picture with the same bytes.")
+NEAR_DUPLICATE = Reason(
+    "near_duplicate",
+    "Near-duplicate",
+    "Almost the same picture as a better one of this person, which stayed.",
+    limit=Limit("duplicate_distance_bits", "up to", "dedup.max_distance_bits", "distance to the better copy", " bits"),
+)
+
+
 class Dedup(Stage):
     """Walks the pictures from best to worst and drops each that repeats a better one."""
 
     name = "dedup"
+    title = "Near-duplicates"
+    does = "Pictures of one person are compared by perceptual hash, and the best copy stays."
+    not_run = "Near-duplicates were not searched: the recipe switched it off."
+    columns = (
+        Column("duplicate_of", "string", "image_id of the better copy that was kept instead"),
+        Column("duplicate_distance_bits", "int32", "Hamming distance of the perceptual hashes to that copy"),
+        Column("duplicate_same_bytes", "bool", "that copy has the same bytes"),
+    )
+    reasons = (DUPLICATE_BYTES, NEAR_DUPLICATE)
     scope = "identity"
     needs = ("phash",)
     replayable = ("max_distance_bits",)
 
-    @classmethod
-    def runs(cls, recipe: Recipe) -> bool:
-        """Where the recipe has it enabled."""
-        return recipe.dedup.enabled
-
     @staticmethod
-    def derive(rows: Sequence[Row], settings: DedupConfig) -> Columns:
+    def derive(rows: Sequence[Row], config: DedupConfig) -> Columns:
         """For each row the better copy it repeats, if any, and how far apart the two hashes are.
 
         Best is what ``_rank`` says, then the first in source order. How far the nearest copy is, is recorded even above the
@@ -44,7 +57,7 @@ class Dedup(Stage):
             near = [(distance_bits(rows[i]["phash"], rows[j]["phash"]), j) for j in kept]
             distance, nearest = (0, same[0]) if same else min(near, default=(None, None))
             distances[i] = distance
-            if nearest is not None and distance is not None and distance <= settings.max_distance_bits:
+            if nearest is not None and distance is not None and distance <= config.max_distance_bits:
                 copies[i] = rows[nearest]["image_id"]
             else:
                 kept.append(i)
@@ -56,15 +69,15 @@ class Dedup(Stage):
         return {"duplicate_of": copies, "duplicate_distance_bits": distances, "duplicate_same_bytes": same_bytes}
 
     @staticmethod
-    def decide(row: Mapping[str, Any], settings: DedupConfig) -> Verdict | None:
+    def decide(row: Mapping[str, Any], config: DedupConfig) -> Verdict | None:
         """It repeats a better picture."""
         if row["duplicate_of"] is None:
             return None
         if row["duplicate_same_bytes"]:
-            return Verdict(Reason.DUPLICATE_BYTES, 0, None, f"same bytes as {row['duplicate_of']}")
+            return Verdict(DUPLICATE_BYTES, 0, None, f"same bytes as {row['duplicate_of']}")
         distance = row["duplicate_distance_bits"]
         message = f"{distance} of 64 hash bits differ from {row['duplicate_of']}"
-        return Verdict(Reason.NEAR_DUPLICATE, distance, settings.max_distance_bits, message)
+        return Verdict(NEAR_DUPLICATE, distance, config.max_distance_bits, message)
 
 
 def _rank(row: Row) -> tuple[float, ...]:

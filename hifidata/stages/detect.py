@@ -14,21 +14,68 @@ from numpy.typing import NDArray
 
 from hifidata.config.recipe import Recipe
 from hifidata.config.sections import DetectConfig
-from hifidata.core.schema import Reason, Row, Verdict
-from hifidata.image.decode import Picture
+from hifidata.core.reasons import Limit, Reason
+from hifidata.core.schema import Column, Row, Verdict
 from hifidata.models import registry
 from hifidata.models.protocols import FaceDetector, Faces
 from hifidata.stages.base import Columns, Sample, Stage
 
+NO_FACE = Reason("no_face", "No face", "The detector found no face.")
+SEVERAL_FACES = Reason(
+    "several_faces",
+    "Several faces",
+    "A second face is large enough to count, and a portrait shows exactly one person.",
+    limit=Limit("other_face_area_ratio", "above", "detect.other_face_min_area_ratio", "second face over main face"),
+)
+FACE_CUT_OFF = Reason(
+    "face_cut_off",
+    "Face cut off",
+    "Too much of the face lies outside the picture.",
+    limit=Limit("face_inside_ratio", "below", "detect.min_face_inside", "share of the face inside"),
+)
+FACE_MISMATCH = Reason(
+    "face_mismatch",
+    "Other face",
+    "The face is not at the place of the list's face box.",
+    limit=Limit("listed_face_iou", "below", "detect.min_listed_iou", "overlap with the list's box"),
+)
+
 
 class Detect(Stage):
-    """Boxes, five points and landmarks of the largest face, and how large the others are.
-
-    Attributes:
-        look_px: what it needs of a picture's longer side; None: the recipe has it look at whole pictures.
-    """
+    """Boxes, five points and landmarks of the largest face, and how large the others are."""
 
     name = "detect"
+    title = "Face detection"
+    does = "Faces are detected; a picture needs exactly one that counts."
+    not_run = "Faces were not detected: no model was set in the recipe."
+    columns = (
+        Column("listed_face_iou", "float32", "overlap of the main face with the list's box", "intersection over union"),
+        Column(
+            "n_faces",
+            "int32",
+            "faces that count: the main one and those at least other_face_min_area_ratio of its area",
+        ),
+        Column("n_faces_raw", "int32", "all faces that the detector reported"),
+        Column(
+            "face_areas_rel", "list<float32>", "area of every reported face over the largest, largest first", "ratio"
+        ),
+        Column("other_face_area_ratio", "float32", "second of face_areas_rel; 0 where there is one face", "ratio"),
+        Column("face_x1_px", "float32", "main face box in the oriented picture: left edge"),
+        Column("face_y1_px", "float32", "main face box: top edge"),
+        Column("face_x2_px", "float32", "main face box: right edge"),
+        Column("face_y2_px", "float32", "main face box: bottom edge"),
+        Column("face_inside_ratio", "float32", "share of the face box inside the picture", "ratio"),
+        Column("face_score", "float32", "confidence of the detector", "scale of the detector"),
+        Column(
+            "face_kps",
+            "list<float32>",
+            "left eye, right eye, nose, mouth left, mouth right as x, y in the picture",
+            "px",
+        ),
+        Column("face_landmarks", "list<float32>", "68 points as x, y in the picture", "px"),
+        Column("detect_model", "string", "detector"),
+    )
+    reasons = (NO_FACE, SEVERAL_FACES, FACE_CUT_OFF, FACE_MISMATCH)
     needs = ("n_faces_raw",)
     replayable = ("other_face_min_area_ratio", "min_face_inside", "min_listed_iou")
 
@@ -36,68 +83,49 @@ class Detect(Stage):
         super().__init__(recipe)
         self._min_score = recipe.detect.min_score
         self._detector: FaceDetector = registry.load("detect", recipe.detect.model, recipe.detect)
-        self.look_px = self._detector.looks_at_px if recipe.detect.reduced_decode else None
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
         """Columns of the main face, in pixels of the upright picture; null where there is no face."""
         rows = []
-        pictures = [sample.look for sample in samples]
-        found = self._detector.detect([picture.rgb_u8 for picture in pictures])
-        for sample, picture, faces in zip(samples, pictures, found, strict=True):
-            width, height = picture.width_px, picture.height_px
-            row = _face_row(_in_whole(picture, faces), self._min_score, width, height)
+        found = self._detector.detect([sample.rgb_u8 for sample in samples])
+        for sample, faces in zip(samples, found, strict=True):
+            height, width = sample.rgb_u8.shape[:2]
+            row = _face_row(faces, self._min_score, width, height)
             row["detect_model"] = self._detector.name
             rows.append(row | {"listed_face_iou": _listed_face_iou(sample.row.get("listed_face"), row, width, height)})
         return {name: [row[name] for row in rows] for name in rows[0]}
 
     @staticmethod
-    def derive(rows: Sequence[Row], settings: DetectConfig) -> Columns:
+    def derive(rows: Sequence[Row], config: DetectConfig) -> Columns:
         """How many faces count under ``other_face_min_area_ratio``."""
-        floor = settings.other_face_min_area_ratio
+        floor = config.other_face_min_area_ratio
         return {"n_faces": [sum(area >= floor for area in row["face_areas_rel"]) for row in rows]}
 
     @staticmethod
-    def decide(row: Mapping[str, Any], settings: DetectConfig) -> Verdict | None:
+    def decide(row: Mapping[str, Any], config: DetectConfig) -> Verdict | None:
         """No face, several faces that count, or a face cut off by the picture's edge."""
         if not row["n_faces_raw"]:
-            return Verdict(Reason.NO_FACE, 0, 1, "no face found")
+            return Verdict(NO_FACE, 0, 1, "no face found")
         if row["n_faces"] > 1:
             return Verdict(
-                Reason.SEVERAL_FACES,
+                SEVERAL_FACES,
                 row["other_face_area_ratio"],
-                settings.other_face_min_area_ratio,
+                config.other_face_min_area_ratio,
                 f"{row['n_faces']} faces count ({row['n_faces_raw']} found); the second has "
                 f"{row['other_face_area_ratio']:.0%} of the main face's area",
             )
-        if row["face_inside_ratio"] < settings.min_face_inside:
+        if row["face_inside_ratio"] < config.min_face_inside:
             return Verdict(
-                Reason.FACE_CUT_OFF,
+                FACE_CUT_OFF,
                 row["face_inside_ratio"],
-                settings.min_face_inside,
+                config.min_face_inside,
                 f"{row['face_inside_ratio']:.0%} of the face box lies inside the picture",
             )
         overlap = row.get("listed_face_iou")
-        if overlap is not None and overlap < settings.min_listed_iou:
+        if overlap is not None and overlap < config.min_listed_iou:
             message = f"the face found overlaps the list's by {overlap:.0%}, intersection over union"
-            return Verdict(Reason.FACE_MISMATCH, overlap, settings.min_listed_iou, message)
+            return Verdict(FACE_MISMATCH, overlap, config.min_listed_iou, message)
         return None
-
-
-def _in_whole(picture: Picture, faces: Faces) -> Faces:
-    """Faces found in ``picture.rgb_u8``, in pixels of the whole picture.
-
-    Boxes and five-point networks count from the first pixel's edge, landmarks and what is made of them from its centre.
-    """
-    if picture.reduced_by == 1:
-        return faces
-    landmarks = faces.landmarks_px
-    half = np.float32(0 if landmarks is None else 0.5)
-    return Faces(
-        picture.to_whole(faces.xyxy_px.reshape(-1, 2, 2)).reshape(-1, 4),
-        faces.scores,
-        picture.to_whole(faces.kps_px + half) - half,
-        None if landmarks is None else picture.to_whole(landmarks + half) - half,
-    )
 
 
 def _face_row(faces: Faces, min_score: float, width: int, height: int) -> Row:

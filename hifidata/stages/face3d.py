@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hifidata.config.recipe import Recipe
+from hifidata.core.schema import Column
 from hifidata.image.crop import map_points
 from hifidata.models import registry
 from hifidata.models.face3d.base import PARTS, Face3DModel
@@ -20,6 +21,23 @@ class Face3D(Stage):
     """
 
     name = "face3d"
+    title = "3D face"
+    does = "A 3D face model is fitted to every portrait: shape, expression, pose and camera are stored."
+    not_run = "No 3D face was fitted: no model was set in the recipe."
+    columns = (
+        Column("face3d_model", "string", "3D face model"),
+        Column("face3d_shape", "list<float32>", "identity; for mesh 468 points as x, y, z in the head's own axes"),
+        Column("face3d_expression", "list<float32>", "expression; empty for mesh"),
+        Column(
+            "face3d_pose", "list<float32>", "tddfa: 3 x 4 scaled rotation and offset; mesh: 3 x 3 rotation; row by row"
+        ),
+        Column(
+            "face3d_camera",
+            "list<float32>",
+            "scale, x, y: pixel of the written picture = x + scale * X, y - scale * Y",
+            "px",
+        ),
+    )
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hifidata.core.schema import Column
 from hifidata.image.crop import map_points
 from hifidata.stages.base import Columns, Sample, Stage
 
@@ -14,6 +15,10 @@ class Landmarks(Stage):
     """Carries the detector's 68 points into the crop. No threshold, nothing is dropped."""
 
     name = "landmarks"
+    title = "Landmarks"
+    does = "68 facial points are stored for every portrait."
+    not_run = "Facial landmarks were not stored, as the recipe asks (landmarks.model: null): hifimodel cannot be trained on this dataset."
+    columns = (Column("portrait_landmarks", "list<float32>", "68 points as x, y in the written picture", "px"),)
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
         """(68, 2) points flattened; null where the detector gives none."""

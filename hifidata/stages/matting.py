@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from hifidata.config.recipe import Recipe
+from hifidata.core.schema import Column
 from hifidata.models import registry
 from hifidata.models.protocols import F32, Matter
 from hifidata.stages.base import Columns, Sample, Stage
@@ -20,6 +21,10 @@ class Matting(Stage):
     """Adds the portrait's alpha, 8-bit grey at the portrait's size, to the sample. Drops nothing."""
 
     name = "matting"
+    title = "Matting"
+    does = "The outline of the person is stored beside the portrait."
+    not_run = "The person was not separated from the background: no model was set in the recipe."
+    columns = (Column("matting_model", "string", "model that made the sample's .alpha.png"),)
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)

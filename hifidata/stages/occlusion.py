@@ -9,7 +9,8 @@ from typing import Any
 
 from hifidata.config.recipe import Recipe
 from hifidata.config.sections import OcclusionConfig
-from hifidata.core.schema import Reason, Row, Verdict
+from hifidata.core.reasons import Limit, Reason
+from hifidata.core.schema import Column, Row, Verdict
 from hifidata.models import registry
 from hifidata.models.protocols import OcclusionChecker
 from hifidata.stages.base import Columns, Sample, Stage, main_face
@@ -39,10 +40,33 @@ DENIED_WORDS = 6
 """How far a denial reaches: "does not appear to be a hand" has it in the fifth word."""
 
 
+OCCLUDED = Reason(
+    "occluded",
+    "Face covered",
+    "Something in front of the face hides part of it.",
+    limit=Limit("occlusion_score", "at or above", "occlusion.min_score", "certainty that something covers the face"),
+)
+
+
 class Occlusion(Stage):
     """Keeps the model's answer; which words of it count is arithmetic, and can be replayed."""
 
     name = "occlusion"
+    title = "Occlusion"
+    does = "Pictures in which something covers the face are dropped."
+    not_run = "Occlusion was not checked: no model was set in the recipe. Hands, microphones or masks may cover faces that were kept."
+    columns = (
+        Column("occlusion_answer", "string", "answer of the occlusion model"),
+        Column(
+            "occlusion_found", "string", "objects that the model names, ' | ' between; null where it describes freely"
+        ),
+        Column(
+            "occlusion_score", "float32", "confidence of the model in these objects; null where it gives none", "0 to 1"
+        ),
+        Column("occlusion_model", "string", "occlusion model"),
+        Column("occlusion_terms", "string", "terms that count against the picture, ' | ' between"),
+    )
+    reasons = (OCCLUDED,)
     needs = ("occlusion_answer",)
     replayable = ("terms", "min_score")
     batch_size = 8
@@ -63,26 +87,26 @@ class Occlusion(Stage):
         }
 
     @staticmethod
-    def derive(rows: Sequence[Row], settings: OcclusionConfig) -> Columns:
+    def derive(rows: Sequence[Row], config: OcclusionConfig) -> Columns:
         """The terms that count against the picture; null for none."""
-        return {"occlusion_terms": [SEPARATOR.join(counted_terms(row, settings)) or None for row in rows]}
+        return {"occlusion_terms": [SEPARATOR.join(counted_terms(row, config)) or None for row in rows]}
 
     @staticmethod
-    def decide(row: Mapping[str, Any], settings: OcclusionConfig) -> Verdict | None:
+    def decide(row: Mapping[str, Any], config: OcclusionConfig) -> Verdict | None:
         """Something that counts is before the face."""
         terms, score = row["occlusion_terms"], row.get("occlusion_score")
         if not terms:
             return None
-        floor = None if score is None else settings.min_score
-        return Verdict(Reason.OCCLUDED, score, floor, f"before the face: {terms}")
+        floor = None if score is None else config.min_score
+        return Verdict(OCCLUDED, score, floor, f"before the face: {terms}")
 
 
-def counted_terms(row: Mapping[str, Any], settings: OcclusionConfig) -> tuple[str, ...]:
+def counted_terms(row: Mapping[str, Any], config: OcclusionConfig) -> tuple[str, ...]:
     """What the model names, where it is certain enough; in a free description, the recipe's terms."""
     found, score = row.get("occlusion_found"), row.get("occlusion_score")
     if found is None:
-        return terms_in(row["occlusion_answer"], settings.terms)
-    if score is not None and settings.min_score is not None and score < settings.min_score:
+        return terms_in(row["occlusion_answer"], config.terms)
+    if score is not None and config.min_score is not None and score < config.min_score:
         return ()
     return tuple(filter(None, found.split(SEPARATOR)))
 

@@ -7,16 +7,42 @@ from typing import Any
 
 from hifidata.config.recipe import Recipe
 from hifidata.config.sections import QualityConfig
-from hifidata.core.schema import Reason, Verdict
+from hifidata.core.reasons import Limit, Reason
+from hifidata.core.schema import Column, Verdict
 from hifidata.models import registry
 from hifidata.models.protocols import QualityScorer
 from hifidata.stages.base import Columns, Sample, Stage, main_face
+
+LOW_QUALITY = Reason(
+    "low_quality",
+    "Low quality",
+    "The face scored below the quality limit: blurred, badly lit, turned away or with too few pixels.",
+    limit=Limit("quality_score", "below", "quality.min_score", "quality"),
+)
 
 
 class Quality(Stage):
     """One score and, where the model has them, its components."""
 
     name = "quality"
+    title = "Quality"
+    does = "The face is scored from 0 to 1 and low scores are dropped."
+    not_run = "Face quality was not checked: no model was set in the recipe."
+    columns = (
+        Column("yaw_deg", "float32", "head pose; positive: the head turns to the picture's right"),
+        Column("pitch_deg", "float32", "head pose; positive: the head looks up"),
+        Column("roll_deg", "float32", "head pose; positive: clockwise in the picture"),
+        Column("quality_score", "float32", "face quality, higher is better", "0 to 1"),
+        Column("quality_model", "string", "quality model"),
+        Column("quality_sharpness", "float32", "component of iso29794: sharpness", "0 to 1"),
+        Column("quality_illumination", "float32", "component of iso29794: evenness of left and right half", "0 to 1"),
+        Column("quality_contrast", "float32", "component of iso29794: contrast", "0 to 1"),
+        Column("quality_exposure", "float32", "component of iso29794: exposure", "0 to 1"),
+        Column("quality_pose", "float32", "component of iso29794: frontal pose", "0 to 1"),
+        Column("quality_inter_eye", "float32", "component of iso29794: size of the face", "0 to 1"),
+        Column("inter_eye_px", "float32", "distance of the eye centres in the oriented picture"),
+    )
+    reasons = (LOW_QUALITY,)
     needs = ("quality_score",)
     replayable = ("min_score",)
 
@@ -34,9 +60,9 @@ class Quality(Stage):
         return columns | {"quality_model": [self._scorer.name] * len(rows)}
 
     @staticmethod
-    def decide(row: Mapping[str, Any], settings: QualityConfig) -> Verdict | None:
+    def decide(row: Mapping[str, Any], config: QualityConfig) -> Verdict | None:
         """Below the threshold."""
-        score, floor = row["quality_score"], settings.min_score
+        score, floor = row["quality_score"], config.min_score
         if floor is None or score >= floor:
             return None
-        return Verdict(Reason.LOW_QUALITY, score, floor, f"quality {score:.2f}, the recipe asks for {floor:.2f}")
+        return Verdict(LOW_QUALITY, score, floor, f"quality {score:.2f}, the recipe asks for {floor:.2f}")

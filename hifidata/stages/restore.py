@@ -12,7 +12,7 @@ import numpy as np
 
 from hifidata.config.recipe import Recipe
 from hifidata.core.errors import ModelError
-from hifidata.core.schema import Row, canonical
+from hifidata.core.schema import Column, Row
 from hifidata.image.crop import map_points
 from hifidata.image.ffhq_align import align_ffhq, paste_back
 from hifidata.models import registry
@@ -28,6 +28,15 @@ class Restore(Stage):
     """
 
     name = "restore"
+    title = "Restoration"
+    does = "Faces are restored by a model; pixels of the output are then partly its invention."
+    not_run = "Faces were not restored: no model was set in the recipe. The output has the sharpness of its sources."
+    columns = (
+        Column("restored", "bool", "whether the pixels were restored"),
+        Column("restore_cosine", "float32", "similarity of the face before and after restoration", "cosine"),
+        Column("restore_model", "string", "restorer"),
+        Column("restore_message", "string", "cause where a restoration was not used"),
+    )
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
@@ -62,7 +71,7 @@ class Restore(Stage):
         """Cosine of the face in both portraits, and what speaks against the restoration."""
         reference = self._embed(before, face)
         try:
-            cosine = canonical("restore_cosine", float(reference @ self._embed(after, face)))
+            cosine = float(np.float32(reference @ self._embed(after, face)))
         except ModelError as error:
             return None, f"the restored face cannot be embedded: {error}"
         floor = self.recipe.restore.min_cosine

@@ -14,65 +14,54 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
-from hifidata.config.recipe import Recipe
 from hifidata.config.sections import VerifyConfig
-from hifidata.core.schema import Reason, Row, Verdict
-from hifidata.models import registry
-from hifidata.models.protocols import FaceEmbedder
-from hifidata.stages.base import Columns, Sample, Stage, main_face
+from hifidata.core.reasons import Limit, Reason
+from hifidata.core.schema import Column, Row, Verdict
+from hifidata.stages.base import Columns, Stage
 
 N_INIT = 10  # restarts of k-means; with random_state fixed the result depends on the embeddings alone
 
 
-class Embed(Stage):
-    """The model half of verification: it needs pixels, so it runs while they are at hand."""
-
-    name = "embed"
-    needs = ("embedding",)
-
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__(recipe)
-        self._embedder: FaceEmbedder = registry.load("verify", str(recipe.verify.model), recipe.verify)
-
-    @classmethod
-    def runs(cls, recipe: Recipe) -> bool:
-        """Where the recipe names an embedder."""
-        return recipe.verify.model is not None
-
-    @classmethod
-    def settings(cls, recipe: Recipe) -> VerifyConfig:
-        """The section of ``verify``."""
-        return recipe.verify
-
-    def measure(self, samples: Sequence[Sample]) -> Columns:
-        """(d,) float32 embeddings with L2 norm 1, of the unrestored face."""
-        faces = [main_face(sample.row) for sample in samples]
-        embeddings = self._embedder.embed(
-            [sample.rgb_u8 for sample in samples],
-            [face.kps_px for face in faces],
-            [face.landmarks_px for face in faces],
-        )
-        return {"embedding": list(embeddings), "embedding_model": [self._embedder.name] * len(samples)}
+OTHER_PERSON = Reason(
+    "other_person",
+    "Other person",
+    "The face is not similar enough to the centre of this person's largest cluster of pictures.",
+    limit=Limit("similarity", "below", "verify.min_similarity", "similarity"),
+)
+IDENTITY_TOO_SMALL = Reason(
+    "identity_too_small",
+    "Too few left",
+    "The picture passed, but this person has fewer pictures left than verify.min_images.",
+)
 
 
 class Verify(Stage):
-    """The arithmetic half: k-means over all pictures of the person that are still alive."""
+    """k-means over the embeddings of all pictures of the person that are still alive."""
 
     name = "verify"
+    title = "Same person"
+    does = "Face embeddings are clustered per person; pictures far from the centre of the largest cluster are dropped."
+    not_run = "Identity was not verified: no model was set in the recipe."
+    columns = (
+        Column("cluster", "int32", "k-means cluster within the identity; 0 is the largest"),
+        Column("similarity", "float32", "similarity to the centre of the largest cluster", "cosine"),
+        Column("n_matching", "int32", "pictures of the identity whose similarity passed, this one or not"),
+    )
+    reasons = (OTHER_PERSON, IDENTITY_TOO_SMALL)
     scope = "identity"
     needs = ("embedding",)
     replayable = ("k", "min_similarity", "min_images")
 
     @staticmethod
-    def derive(rows: Sequence[Row], settings: VerifyConfig) -> Columns:
+    def derive(rows: Sequence[Row], config: VerifyConfig) -> Columns:
         """Cluster of each row (0 is the largest), cosine to the target, and how many rows match it."""
         if not rows:
             return {"cluster": [], "similarity": [], "n_matching": []}
         embeddings = np.stack([np.asarray(row["embedding"], np.float32) for row in rows])
-        labels = cluster(embeddings, settings.k or 1)
+        labels = cluster(embeddings, config.k or 1)
         target = target_embedding(embeddings[labels == 0])
         similarities = (embeddings @ target).astype(np.float32)
-        floor = -2.0 if settings.min_similarity is None else settings.min_similarity
+        floor = -2.0 if config.min_similarity is None else config.min_similarity
         n_matching = sum(similarity > floor for similarity in similarities.tolist())
         return {
             "cluster": labels.tolist(),
@@ -81,17 +70,17 @@ class Verify(Stage):
         }
 
     @staticmethod
-    def decide(row: Mapping[str, Any], settings: VerifyConfig) -> Verdict | None:
+    def decide(row: Mapping[str, Any], config: VerifyConfig) -> Verdict | None:
         """Another person, or a person with too few pictures left."""
-        similarity, floor = row["similarity"], settings.min_similarity
+        similarity, floor = row["similarity"], config.min_similarity
         if floor is not None and not similarity > floor:
             message = f"similarity {similarity:.3f} to the person, the recipe asks for more than {floor:.3f}"
-            return Verdict(Reason.OTHER_PERSON, similarity, floor, message)
-        if row["n_matching"] < settings.min_images:
+            return Verdict(OTHER_PERSON, similarity, floor, message)
+        if row["n_matching"] < config.min_images:
             message = (
-                f"pictures of this person that are left: {row['n_matching']}; the recipe asks for {settings.min_images}"
+                f"pictures of this person that are left: {row['n_matching']}; the recipe asks for {config.min_images}"
             )
-            return Verdict(Reason.IDENTITY_TOO_SMALL, row["n_matching"], settings.min_images, message)
+            return Verdict(IDENTITY_TOO_SMALL, row["n_matching"], config.min_images, message)
         return None
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from hifidata.config.recipe import Recipe
 from hifidata.config.sections import WatermarkConfig
-from hifidata.core.schema import Reason, Row, Verdict
+from hifidata.core.reasons import Limit, Reason
+from hifidata.core.schema import Column, Row, Verdict
 from hifidata.models import registry
 from hifidata.models.protocols import F32, RgbU8, TextRecognizer, TextRegions
 from hifidata.models.text.lines import STAND_INS, UNREAD, sides
@@ -30,10 +31,37 @@ LINE_ASPECT = 2.1
 _OVAL = np.asarray(cv2.ellipse2Poly((0, 0), (1000, 1000), 0, 0, 360, 10)[:-1], np.float32) / 1000
 
 
+TEXT_ON_FACE = Reason(
+    "text_on_face",
+    "Text on face",
+    "Recognised text, such as a watermark, covers part of the face.",
+    limit=Limit("text_overlap", "above", "watermark.max_text_overlap", "face covered by text"),
+)
+
+
 class Watermark(Stage):
     """Reads text in the region around the face only, and measures how much of the face it covers."""
 
     name = "watermark"
+    title = "Text on face"
+    does = "Text is recognised on the face region, and pictures with text on the face are dropped."
+    not_run = "Text on faces was not checked: no model was set in the recipe."
+    columns = (
+        Column(
+            "text_regions", "string", "JSON list of [text, certainty that it is text, share of the face], largest first"
+        ),
+        Column(
+            "text_overlap",
+            "float32",
+            "share of the face (the oval in its box) under regions that count as text",
+            "ratio",
+        ),
+        Column(
+            "text_found", "string", "text that counts, ' | ' between regions; [unread], [letters]: found and not read"
+        ),
+        Column("watermark_model", "string", "text model"),
+    )
+    reasons = (TEXT_ON_FACE,)
     needs = ("text_regions",)
     replayable = ("max_text_overlap", "min_text_score", "min_characters")
 
@@ -56,10 +84,10 @@ class Watermark(Stage):
         }
 
     @staticmethod
-    def derive(rows: Sequence[Row], settings: WatermarkConfig) -> Columns:
+    def derive(rows: Sequence[Row], config: WatermarkConfig) -> Columns:
         """Which regions count as text, and their share of the face."""
         counted = [
-            [(text, share) for text, score, share in json.loads(row["text_regions"]) if _counts(text, score, settings)]
+            [(text, share) for text, score, share in json.loads(row["text_regions"]) if _counts(text, score, config)]
             for row in rows
         ]
         return {
@@ -68,20 +96,18 @@ class Watermark(Stage):
         }
 
     @staticmethod
-    def decide(row: Mapping[str, Any], settings: WatermarkConfig) -> Verdict | None:
+    def decide(row: Mapping[str, Any], config: WatermarkConfig) -> Verdict | None:
         """Text covers more of the face than the recipe allows."""
         overlap = row["text_overlap"]
-        if overlap <= settings.max_text_overlap:
+        if overlap <= config.max_text_overlap:
             return None
-        return Verdict(
-            Reason.TEXT_ON_FACE, overlap, settings.max_text_overlap, f"text covers {overlap:.1%} of the face"
-        )
+        return Verdict(TEXT_ON_FACE, overlap, config.max_text_overlap, f"text covers {overlap:.1%} of the face")
 
 
-def _counts(text: str, score: float, settings: WatermarkConfig) -> bool:
-    if settings.min_text_score is None or score < settings.min_text_score:
+def _counts(text: str, score: float, config: WatermarkConfig) -> bool:
+    if config.min_text_score is None or score < config.min_text_score:
         return False
-    return text in STAND_INS or len("".join(text.split())) >= settings.min_characters
+    return text in STAND_INS or len("".join(text.split())) >= config.min_characters
 
 
 def face_region(rgb_u8: RgbU8, box: F32) -> tuple[RgbU8, F32]:

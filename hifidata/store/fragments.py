@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,8 +22,8 @@ from hifidata.core.errors import ConservationError, DatasetError
 from hifidata.core.files import atomic_file
 from hifidata.core.schema import (
     IDENTITY_COLUMNS,
-    IMAGE_COLUMNS,
     THUMBNAIL_COLUMNS,
+    Column,
     Row,
     Status,
     arrow_schema,
@@ -96,9 +96,15 @@ def identity_row(rows: Sequence[Row], facts: Row) -> Row:
     }
 
 
-def write_fragment(path: Path, rows: Sequence[Row], thumbnails: Sequence[bytes | None], record: CommitRecord) -> None:
-    """Writes the commit record of an identity, atomically."""
-    schema = arrow_schema(IMAGE_COLUMNS).append(pa.field(THUMBNAIL, pa.binary()))
+def write_fragment(
+    path: Path,
+    rows: Sequence[Row],
+    thumbnails: Sequence[bytes | None],
+    record: CommitRecord,
+    columns: Sequence[Column],
+) -> None:
+    """Writes the commit record of an identity, atomically; ``columns`` are those of images.parquet."""
+    schema = arrow_schema(columns).append(pa.field(THUMBNAIL, pa.binary()))
     table = pa.Table.from_pylist(
         [row | {THUMBNAIL: thumbnail} for row, thumbnail in zip(rows, thumbnails, strict=True)], schema=schema
     )
@@ -143,27 +149,31 @@ def damage_named(path: Path) -> Iterator[None]:
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
     """Image rows of a fragment or of images.parquet, all columns but thumbnails by default; raises like ``read_table``."""
-    rows: list[Row] = read_table(path, columns or [column for column, _, _ in IMAGE_COLUMNS]).to_pylist()
+    table = read_table(path, columns)
+    rows: list[Row] = table.drop_columns([THUMBNAIL] if THUMBNAIL in table.column_names else []).to_pylist()
     return rows
 
 
-def rows_of_recipe(fragment: Path, recipe_hash: str, columns: Sequence[str]) -> list[Row]:
+def rows_of_recipe(fragment: Path, recipe_hashes: Container[str], columns: Sequence[str]) -> list[Row]:
     """Columns of a commit's image rows; none where there is no commit, another recipe made it, or it is damaged."""
     try:
-        return read_rows(fragment, columns) if read_record(fragment).recipe_hash == recipe_hash else []
+        return read_rows(fragment, columns) if read_record(fragment).recipe_hash in recipe_hashes else []
     except (DatasetError, FileNotFoundError):
         return []
 
 
-def compact(fragments: Iterable[Path], folder: Path, moved: Mapping[str, Mapping[str, Any]]) -> None:
+def compact(
+    fragments: Iterable[Path], folder: Path, moved: Mapping[str, Mapping[str, Any]], columns: Sequence[Column]
+) -> None:
     """Writes images.parquet, identities.parquet and thumbnails.parquet from fragments, each atomically.
 
     Args:
         fragments: in the order of the tables; a row group of them is held in memory.
         folder: ``OUT/manifests``.
         moved: by identity id, the columns shard, shard_sha256 and shard_bytes where the shard was packed.
+        columns: of images.parquet; one that a fragment of an earlier version lacks is null.
     """
-    image_schema, identity_schema = arrow_schema(IMAGE_COLUMNS), arrow_schema(IDENTITY_COLUMNS)
+    image_schema, identity_schema = arrow_schema(columns), arrow_schema(IDENTITY_COLUMNS)
     thumbnail_schema = arrow_schema(THUMBNAIL_COLUMNS)
     identities: list[Row] = []
     with (
@@ -177,7 +187,7 @@ def compact(fragments: Iterable[Path], folder: Path, moved: Mapping[str, Mapping
             identity = read_record(fragment).identity
             placed = moved.get(identity["identity_id"], {})
             identities.append({**identity, **placed})
-            rows = table.select(image_schema.names).cast(image_schema)
+            rows = _conformed(table, image_schema)
             if placed and rows.num_rows:
                 shard = [None if key is None else placed["shard"] for key in rows["key"].to_pylist()]
                 rows = rows.set_column(rows.schema.get_field_index("shard"), image_schema.field("shard"), [shard])
@@ -186,6 +196,21 @@ def compact(fragments: Iterable[Path], folder: Path, moved: Mapping[str, Mapping
             thumbnails.add(shown.rename_columns(["image_id", "jpeg"]).cast(thumbnail_schema))
     with atomic_file(folder / "identities.parquet") as file:
         pq.write_table(pa.Table.from_pylist(identities, schema=identity_schema), file, compression="zstd")
+
+
+def schema_with(files: Sequence[str | Path], known: Sequence[Column], wanted: Sequence[str] = ()) -> pa.Schema:
+    """The schema of the first file, and the known and wanted columns that it lacks: those are read as null."""
+    schema = pq.read_schema(files[0]) if files else arrow_schema(())
+    schema = pa.schema([*schema, *(field for field in arrow_schema(known) if field.name not in schema.names)])
+    return pa.schema([*schema, *(pa.field(name, pa.null()) for name in wanted if name not in schema.names)])
+
+
+def _conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    columns = [
+        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
 
 
 class _RowGroups:

@@ -65,6 +65,13 @@ class DatasetFolder:
             return self.read_dataset()
         return self._read_json(self.run_json, "not a dataset folder; give the folder that was passed as --out")
 
+    def recipe_hashes(self) -> frozenset[str]:
+        """Hashes by which the dataset's recipe is known: today's, and those of earlier versions; none before a run."""
+        if not self.run_json.exists():
+            return frozenset()
+        run = self.read_run()
+        return frozenset((run["recipe_hash"], *run.get("earlier_hashes", ())))
+
     def require_state(self) -> None:
         """Before a run. Raises DatasetError for a finished dataset whose ``state/`` was deleted."""
         if self._is_finished_without_state():

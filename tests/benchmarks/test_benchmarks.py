@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from benchmarks import paper, reduced_decode
+from benchmarks import paper
 from benchmarks.overhead import RECIPES, Overhead, measure
 from hifidata.config.recipe import Recipe, load_recipe
 from hifidata.models.runtime import device
@@ -51,22 +51,6 @@ def test_every_model_of_the_small_paper_recipe_is_among_its_bare_calls(
     assert set(overhead.bare) == models | {"decode", "crop and encode"}
     assert all((times > 0).all() for times in overhead.bare.values())
     assert (overhead.executor > 0).all()
-
-
-def test_reduced_decodes_are_held_against_whole_ones_by_the_share_that_is_dropped(
-    assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HIFI_WEIGHTS", str(assets / "weights"))
-    photo = min((assets / "faces" / "sports-raw").glob("*/*.jpg"), key=lambda path: path.stat().st_size)
-    (tmp_path / photo.name).write_bytes(photo.read_bytes())
-    table = [(what, found) for what, found, _ in reduced_decode.rows(tmp_path)]
-    assert [what for what, found in table if found == "not measured"] == [
-        f"{model}, photos: none is large enough" for model in reduced_decode.MODELS
-    ]
-    ratios = [found.split(", ") for what, found in table if "enlarged to 4000 px (1)" in what]
-    assert len(ratios) == 2
-    for at_shares in ratios:
-        assert float(at_shares[0]) > float(at_shares[1]) > float(at_shares[2]) > 0
 
 
 @pytest.fixture

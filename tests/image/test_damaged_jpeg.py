@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from hifidata.core.errors import IntakeError
-from hifidata.core.schema import Reason
 from hifidata.image.decode import Limits, decode
 from tests.factories.images import icc_with_red_and_green_swapped, saved, scene
 
@@ -40,7 +39,7 @@ def test_noise_in_the_coded_data_is_corrupt(name: str) -> None:
     assert decode(PICTURES[name], Limits()).width_px == 320
     with pytest.raises(IntakeError, match=r"Corrupt JPEG data: .*; fetch it again or drop it") as caught:
         decode(overwritten(PICTURES[name]), Limits())
-    assert caught.value.reason is Reason.CORRUPT
+    assert caught.value.reason == "corrupt"
 
 
 @pytest.mark.parametrize("name", PICTURES)
@@ -49,8 +48,3 @@ def test_bytes_between_the_last_pixel_and_the_end_marker_do_no_harm(name: str) -
     assert jpeg.endswith(b"\xff\xd9")
     found = decode(jpeg[:-2] + bytes(40) + jpeg[-2:], Limits())
     assert np.array_equal(found.rgb_u8, decode(jpeg, Limits()).rgb_u8)
-
-
-def test_a_reduced_look_tells_damage_too() -> None:
-    with pytest.raises(IntakeError, match="Corrupt JPEG data"):
-        decode(overwritten(PICTURES["plain"]), Limits(), at_least_px=80)

@@ -120,7 +120,7 @@ def test_what_a_made_graph_gives_for_one_face_and_is_no_quality_is_a_model_error
 def test_each_scorer_brings_a_threshold_of_its_own_and_says_where_it_comes_from() -> None:
     floors = {name: (backend.defaults or {})["min_score"] for name, backend in registry.SCORERS.items()}
     assert floors["modelscope_fqa"] == 0.45  # the paper's number stays with the paper's model
-    assert all(backend.origin for backend in registry.SCORERS.values())
+    assert all(spec.thresholds_from for spec in registry.SCORERS.values())
 
 
 @pytest.fixture(scope="module")

@@ -140,7 +140,7 @@ def test_where_a_file_lies_does_not_change_the_recipe_but_what_it_holds_does(
         ({"verify": {"file": "x.onnx"}}, "verify.file: model dlib_resnet reads no model file; set verify.model to one of arcface"),
         ({"quality": {"file_sha256": "0" * 64}}, "quality.file_sha256: is of no file"),
         ({"quality": {"file": "x", "file_sha256": "short"}}, "quality.file_sha256: String should match"),
-        ({"verify": {"model": "arcface", "normalisation": "imagenet"}}, "verify.normalisation: is that of a file of your own"),
+        ({"verify": {"model": "arcface", "normalisation": "imagenet"}}, "verify.normalisation: belongs to a file of your own"),
         ({"verify": {"model": "arcface", "normalisation": "imagnet"}}, "verify.normalisation: Input should be"),
     ],
 )  # fmt: skip

@@ -22,9 +22,8 @@ from hifidata.models.runtime import device
 from hifidata.models.runtime.onnx import OnnxModel
 from hifidata.models.text import rapidocr
 from hifidata.models.text.rapidocr import RapidOcrText
+from tests.conftest import PROJECT_ROOT
 from tests.factories.graphs import make_graph
-
-PACKAGE = Path(registry.__file__).parent
 
 
 class OnGpu(ort.InferenceSession):
@@ -34,8 +33,8 @@ class OnGpu(ort.InferenceSession):
     claims = True
 
     def __init__(self, path: str, *args: Any, providers: list[Any], **options: Any) -> None:
-        type(self).asked.append(device)
-        self._on_gpu = self.claims and len(device) > 1
+        type(self).asked.append(providers)
+        self._on_gpu = self.claims and len(providers) > 1
         super().__init__(path, *args, providers=["CPUExecutionProvider"], **options)
 
     def get_providers(self) -> list[str]:
@@ -102,7 +101,7 @@ def test_a_gpu_without_room_is_not_taken_for_a_damaged_file_with_made_up_provide
     session = cuda(True)
 
     def full(path: str, options: object, providers: list[Any]) -> ort.InferenceSession:
-        if len(device) > 1:
+        if len(providers) > 1:
             raise ort.capi.onnxruntime_pybind11_state.RuntimeException("CUDA failure 2:\nout of memory")
         return session(path, options, providers=providers)
 
@@ -158,13 +157,13 @@ def test_hidden_gpus_come_back(cuda: Callable[[bool], type[OnGpu]], monkeypatch:
 
 
 def names_used(module: str) -> set[str]:
-    tree = ast.parse(PACKAGE.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8"))
+    tree = ast.parse(PROJECT_ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8"))
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
-def test_the_list_of_onnx_backends_names_every_module_that_opens_a_session() -> None:
+def test_the_registry_marks_every_model_whose_module_opens_a_session() -> None:
     """Modules that build on another's class open its session."""
     bases = {"OnnxModel", "AlignedQuality", "RapidOCR"}
-    paths = {backend.path for table in registry.BY_STAGE.values() for backend in table.values()}
-    opening = {path for path in paths if names_used(path.partition(":")[0]) & bases}
-    assert opening - {"gfpgan:GfpganTorch"} == {path for path in paths if device.is_onnx(path)}
+    specs = [spec for table in registry.BY_STAGE.values() for spec in table.values()]
+    opening = {spec.path for spec in specs if names_used(spec.path.partition(":")[0]) & bases}
+    assert opening - {"hifidata.models.restore.gfpgan:GfpganTorch"} == {s.path for s in specs if s.uses_onnx_runtime}

@@ -13,14 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hifidata.core.schema import (
-    IDENTITY_COLUMNS,
-    IMAGE_COLUMNS,
-    THUMBNAIL_COLUMNS,
-    arrow_schema,
-    identity_id_of,
-    image_id_of,
-)
+from hifidata.core.schema import IDENTITY_COLUMNS, THUMBNAIL_COLUMNS, arrow_schema, identity_id_of, image_id_of
+from hifidata.stages.table import IMAGE_COLUMNS
 
 NAMES = (
     "Ada Brightwater", "Bruno Castellan", "Chiara Dumont", "Dmitri Okafor", "Eleni Fairweather", "Farid Lindqvist",

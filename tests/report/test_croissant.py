@@ -10,8 +10,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from hifidata.core.schema import IDENTITY_COLUMNS, IMAGE_COLUMNS
+from hifidata.core.schema import IDENTITY_COLUMNS
 from hifidata.report.croissant import write_croissant
+from hifidata.stages.table import IMAGE_COLUMNS
 from tests.report.synthetic_dataset import NAMES, write_dataset
 
 
@@ -31,8 +32,8 @@ def load(path: Path) -> dict[str, Any]:
 def test_every_column_is_a_described_field(dataset: tuple[Path, dict[str, Any]]) -> None:
     document = load(write_croissant(*dataset))
     fields = {record_set["@id"]: record_set["field"] for record_set in document["recordSet"]}
-    assert [f["name"] for f in fields["images"]] == [name for name, *_ in IMAGE_COLUMNS]
-    assert [f["name"] for f in fields["identities"]] == [name for name, *_ in IDENTITY_COLUMNS]
+    assert [f["name"] for f in fields["images"]] == [column.name for column in IMAGE_COLUMNS]
+    assert [f["name"] for f in fields["identities"]] == [column.name for column in IDENTITY_COLUMNS]
     assert all(f["description"] for group in fields.values() for f in group)
     (embedding,) = (f for f in fields["images"] if f["name"] == "embedding")
     assert (embedding["dataType"], embedding["repeated"]) == ("sc:Float", True)

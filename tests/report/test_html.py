@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hifidata.core.errors import DatasetError
-from hifidata.report.gallery import Limits
+from hifidata.report.gallery import GallerySize
 from hifidata.report.html import render_report, write_report
 from tests.report.synthetic_dataset import replace_column, write_dataset
 
@@ -173,7 +173,7 @@ def test_one_portrait_of_one_person_is_spelled_in_the_singular(tmp_path: Path) -
 def test_any_key_of_the_run_record_may_be_missing(dataset: tuple[Path, dict[str, Any]], missing: str) -> None:
     folder, run = dataset
     del run[missing]
-    Page(render_report(folder, run, Limits(people=1)))
+    Page(render_report(folder, run, GallerySize(people=1)))
 
 
 def test_a_dataset_without_thumbnails_still_has_a_report(dataset: tuple[Path, dict[str, Any]]) -> None:
@@ -228,7 +228,7 @@ def test_a_report_on_200_000_candidates_is_small_and_quick(tmp_path: Path) -> No
     html = render_report(tmp_path / "large", run)
     assert time.perf_counter() - start < 20
     page = Page(html)
-    limits = Limits()
+    limits = GallerySize()
     people, reasons = 2 * limits.people * limits.pictures_per_person, 11 * 2 * 2 * limits.pictures_per_side
     assert page.tags["img"] <= people + reasons
     assert len(html) < 8_000_000

@@ -10,11 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hifidata.core.schema import IMAGE_COLUMNS, Reason, arrow_schema
+from hifidata.core.schema import arrow_schema
 from hifidata.report import statistics as stats
 from hifidata.report.manifests import Manifests
 from hifidata.report.near_threshold import around_threshold, threshold_used, with_derived
 from hifidata.report.people import people, share_out
+from hifidata.report.words import vocabulary
+from hifidata.stages.table import IMAGE_COLUMNS, REASONS
 
 
 def rows_of(*rows: dict[str, Any]) -> pa.Table:
@@ -24,38 +26,38 @@ def rows_of(*rows: dict[str, Any]) -> pa.Table:
     return with_derived(table.select(stats.IMAGE_COLUMNS_READ))
 
 
-def dropped(reason: Reason, stage: str, **columns: Any) -> dict[str, Any]:
-    return {"status": "dropped", "stage": stage, "reason": str(reason), **columns}
+def dropped(reason: str, stage: str, **columns: Any) -> dict[str, Any]:
+    return {"status": "dropped", "stage": stage, "reason": reason, **columns}
 
 
 def test_the_funnel_conserves_candidates(dataset: tuple[Path, dict[str, Any]]) -> None:
     folder, run = dataset
     manifests = Manifests(folder)
     images = manifests.images(stats.IMAGE_COLUMNS_READ)
-    steps = stats.funnel(images, run)
+    steps = stats.funnel(images, run, vocabulary(run))
     totals = stats.totals(images, manifests.identities(stats.IDENTITY_COLUMNS_READ))
     assert steps[0].n_in == totals.candidates == totals.kept + totals.dropped + totals.failed
     assert steps[-1].n_kept == totals.kept
     for before, after in itertools.pairwise(steps):
         assert before.n_kept == after.n_in
-    assert sum(count.n for count in stats.reason_counts(images)) == totals.dropped + totals.failed
+    assert sum(count.n for count in stats.reason_counts(images, vocabulary({}))) == totals.dropped + totals.failed
 
 
 def test_the_funnel_keeps_running_order_though_the_run_record_lists_idle_stages_last() -> None:
     run = {"stages": [{"stage": "detect"}, {"stage": "verify"}, {"stage": "occlusion", "ran": False}]}
-    steps = stats.funnel(rows_of({}, dropped(Reason.NO_FACE, "detect")), run)
+    steps = stats.funnel(rows_of({}, dropped("no_face", "detect")), run, vocabulary(run))
     assert [(step.stage, step.ran) for step in steps] == [("detect", True), ("occlusion", False), ("verify", True)]
 
 
 def test_the_manifest_outranks_the_run_record() -> None:
     run = {"stages": [{"stage": "detect", "in": 99, "dropped": 98, "ms_per_image": 4.0}]}
-    (step,) = stats.funnel(rows_of({}, dropped(Reason.NO_FACE, "detect")), run)
+    (step,) = stats.funnel(rows_of({}, dropped("no_face", "detect")), run, vocabulary(run))
     assert (step.n_in, step.n_dropped, step.ms_per_image) == (2, 1, 4.0)
 
 
 def test_stages_not_run_are_read_from_the_recipe_where_the_run_record_is_silent() -> None:
     recipe = {"occlusion": {"model": None}, "quality": {"model": "iso29794"}, "dedup": {"enabled": False}}
-    assert stats.stages_not_run({"recipe": recipe}) == ("occlusion", "dedup")
+    assert stats.stages_not_run({"recipe": recipe}, vocabulary({})) == ("occlusion", "dedup")
 
 
 def test_nulls_are_unknown_and_never_a_value() -> None:
@@ -67,7 +69,7 @@ def test_nulls_are_unknown_and_never_a_value() -> None:
 
 
 def test_only_kept_portraits_enter_the_distributions() -> None:
-    images = rows_of({"age": 20.0}, dropped(Reason.LOW_QUALITY, "quality", age=40.0))
+    images = rows_of({"age": 20.0}, dropped("low_quality", "quality", age=40.0))
     assert [bar.label for bar in stats.ages(images).bars if bar.n] == ["20s"]
 
 
@@ -99,80 +101,82 @@ def test_the_histogram_splits_by_fate_and_loses_nobody() -> None:
     images = rows_of(
         {"quality_score": 0.8},
         {"quality_score": None},
-        dropped(Reason.LOW_QUALITY, "quality", quality_score=0.2, threshold=0.45),
-        dropped(Reason.OTHER_PERSON, "verify", quality_score=0.9),
+        dropped("low_quality", "quality", quality_score=0.2, threshold=0.45),
+        dropped("other_person", "verify", quality_score=0.9),
         {"quality_score": 1.0},
     )
-    chart = stats.histogram(images, "quality_score", Reason.LOW_QUALITY, 0.45)
+    chart = stats.histogram(images, "quality_score", "low_quality", 0.45)
     assert (sum(chart.kept), sum(chart.dropped_here), sum(chart.ended_elsewhere)) == (2, 1, 1)
     assert chart.dropped_here[8] == 1
     assert (chart.edges[0], chart.edges[-1]) == (0.0, 1.0)
 
 
 def test_the_cut_lies_inside_the_histogram_though_all_scores_lie_above_it() -> None:
-    chart = stats.histogram(rows_of({"similarity": 0.97}), "similarity", Reason.OTHER_PERSON, 0.9)
+    chart = stats.histogram(rows_of({"similarity": 0.97}), "similarity", "other_person", 0.9)
     assert chart.edges[0] == 0.8
     assert chart.n == 1
 
 
 def test_similarities_below_zero_stay_in_the_histogram() -> None:
-    chart = stats.histogram(rows_of({"similarity": -0.23}, {"similarity": 0.7}), "similarity", Reason.OTHER_PERSON, 0.7)
+    chart = stats.histogram(rows_of({"similarity": -0.23}, {"similarity": 0.7}), "similarity", "other_person", 0.7)
     assert chart.n == 2
     assert chart.edges[0] == -0.6
 
 
 def test_the_threshold_is_the_one_that_rows_were_compared_with() -> None:
     recipe = {"quality": {"min_score": 0.6}}
-    low = dropped(Reason.LOW_QUALITY, "quality", threshold=0.45)
-    assert threshold_used(rows_of(low, low), Reason.LOW_QUALITY, recipe) == pytest.approx(0.45)
-    assert threshold_used(rows_of({}), Reason.LOW_QUALITY, recipe) == 0.6
-    assert threshold_used(rows_of({}), Reason.LOW_QUALITY, {"quality": {"min_score": None}}) is None
+    low = dropped("low_quality", "quality", threshold=0.45)
+    assert threshold_used(rows_of(low, low), REASONS["low_quality"], recipe) == pytest.approx(0.45)
+    assert threshold_used(rows_of({}), REASONS["low_quality"], recipe) == 0.6
+    assert threshold_used(rows_of({}), REASONS["low_quality"], {"quality": {"min_score": None}}) is None
 
 
 def test_picks_are_the_nearest_of_both_sides_in_order() -> None:
-    low = [dropped(Reason.LOW_QUALITY, "quality", quality_score=s, threshold=0.45) for s in (0.1, 0.44, 0.3)]
+    low = [dropped("low_quality", "quality", quality_score=s, threshold=0.45) for s in (0.1, 0.44, 0.3)]
     passed = [{"quality_score": s} for s in (0.9, 0.46, 0.5)]
-    later = dropped(Reason.OTHER_PERSON, "verify", quality_score=0.47)
-    sides = around_threshold(rows_of(*low, *passed, later, {}), Reason.LOW_QUALITY, {}, limit=2)
+    later = dropped("other_person", "verify", quality_score=0.47)
+    sides = around_threshold(rows_of(*low, *passed, later, {}), REASONS["low_quality"], {}, limit=2)
     assert np.allclose([pick.value for pick in sides.dropped], [0.44, 0.3])
     assert np.allclose([pick.value for pick in sides.passed], [0.46, 0.47])
 
 
 def test_no_text_at_all_is_no_close_call() -> None:
-    rows = [dropped(Reason.TEXT_ON_FACE, "watermark", text_overlap=0.1, threshold=0.02)]
+    rows = [dropped("text_on_face", "watermark", text_overlap=0.1, threshold=0.02)]
     rows += [{"text_overlap": overlap} for overlap in (0.0, 0.01, 0.0)]
-    sides = around_threshold(rows_of(*rows), Reason.TEXT_ON_FACE, {}, limit=5)
+    sides = around_threshold(rows_of(*rows), REASONS["text_on_face"], {}, limit=5)
     assert np.allclose([pick.value for pick in sides.passed], [0.01])
 
 
 def covered(score: float | None, **columns: Any) -> dict[str, Any]:
-    return dropped(Reason.OCCLUDED, "occlusion", occlusion_score=score, score=score, **columns)
+    return dropped("occluded", "occlusion", occlusion_score=score, score=score, **columns)
 
 
 def test_a_covered_face_has_its_score_on_both_sides_of_the_limit() -> None:
     rows = [covered(0.97, threshold=0.5), covered(0.5, threshold=0.5)]
     rows += [{"occlusion_score": score} for score in (0.0, 0.49, 0.1, None)]
-    sides = around_threshold(rows_of(*rows), Reason.OCCLUDED, {}, limit=2)
+    sides = around_threshold(rows_of(*rows), REASONS["occluded"], {}, limit=2)
     assert (sides.cut, [pick.value for pick in sides.dropped]) == (0.5, pytest.approx([0.5, 0.97]))
     assert [pick.value for pick in sides.passed] == pytest.approx([0.49, 0.1])
 
 
 def test_a_score_is_shown_though_nobody_knows_the_limit_and_none_where_the_model_gave_none() -> None:
-    sides = around_threshold(rows_of(covered(0.75), covered(None)), Reason.OCCLUDED, {}, limit=5)
+    sides = around_threshold(rows_of(covered(0.75), covered(None)), REASONS["occluded"], {}, limit=5)
     assert (sides.cut, [pick.value for pick in sides.dropped], sides.passed) == (None, [0.75, None], ())
-    sides = around_threshold(rows_of(covered(None), {}), Reason.OCCLUDED, {"occlusion": {"min_score": 0.5}}, limit=5)
+    sides = around_threshold(
+        rows_of(covered(None), {}), REASONS["occluded"], {"occlusion": {"min_score": 0.5}}, limit=5
+    )
     assert (sides.cut, [pick.value for pick in sides.dropped], sides.passed) == (None, [None], ())
 
 
 def test_the_crop_side_is_compared_though_the_manifest_holds_only_corners() -> None:
-    rows = [dropped(Reason.CROP_TOO_SMALL, "crop", crop_x1_px=-10, crop_x2_px=190, threshold=256.0)]
+    rows = [dropped("crop_too_small", "crop", crop_x1_px=-10, crop_x2_px=190, threshold=256.0)]
     rows += [{"crop_x1_px": 100, "crop_x2_px": 400}]
-    sides = around_threshold(rows_of(*rows), Reason.CROP_TOO_SMALL, {}, limit=5)
+    sides = around_threshold(rows_of(*rows), REASONS["crop_too_small"], {}, limit=5)
     assert ([p.value for p in sides.dropped], [p.value for p in sides.passed]) == ([200.0], [300.0])
 
 
 def test_a_reason_without_a_number_still_shows_its_pictures() -> None:
-    sides = around_threshold(rows_of(dropped(Reason.NO_FACE, "detect", score=0.0)), Reason.NO_FACE, {}, limit=5)
+    sides = around_threshold(rows_of(dropped("no_face", "detect", score=0.0)), REASONS["no_face"], {}, limit=5)
     assert (len(sides.dropped), sides.passed, sides.cut) == (1, (), None)
 
 
@@ -184,7 +188,7 @@ def test_places_are_shared_out_evenly() -> None:
 
 def test_people_show_their_least_similar_pictures_and_every_reason(dataset: tuple[Path, dict[str, Any]]) -> None:
     manifests = Manifests(dataset[0])
-    shown = people(manifests, max_people=4, max_pictures=6)
+    shown = people(manifests, max_people=4, max_pictures=6, words=vocabulary({}))
     assert len(shown) == 4
     rows = {
         row["image_id"]: row
@@ -203,7 +207,7 @@ def test_captions_are_counted_by_writer_by_problem_and_by_flag_over_kept_portrai
         {"caption_model": "openai/m", "caption_flags": "expression | pose"},
         {"caption_model": "openai/m", "caption_flags": "pose", "caption_problem": "truncated"},
         {"caption_model": "attributes", "caption_problem": "refused"},
-        dropped(Reason.NO_FACE, "detect", caption_model="openai/m", caption_problem="timeout", caption_flags="pose"),
+        dropped("no_face", "detect", caption_model="openai/m", caption_problem="timeout", caption_flags="pose"),
     )
     counted = stats.captions(table)
     assert [(bar.label, bar.n) for bar in counted.models] == [("openai/m", 2), ("attributes", 1)]

@@ -4,29 +4,54 @@ from __future__ import annotations
 
 import pytest
 
-from hifidata.config.recipe import STAGE_NAMES
-from hifidata.core.schema import CaptionFlag, CaptionProblem, Reason
-from hifidata.report.words import CAPTIONS, REASONS, STAGES, reason_words, stage_words
+from hifidata.config.sections import STAGE_NAMES
+from hifidata.core.reasons import MAX_LABEL, Reason
+from hifidata.core.schema import CaptionFlag, CaptionProblem
+from hifidata.report.words import CAPTIONS, vocabulary
+from hifidata.stages.table import DECLARED, IMAGE_COLUMNS, OUR_STAGES, REASONS
 
 
-@pytest.mark.parametrize("reason", list(Reason), ids=str)
+@pytest.mark.parametrize("reason", REASONS.values(), ids=str)
 def test_every_reason_has_a_human_sentence(reason: Reason) -> None:
-    words = REASONS[reason]
-    assert words.sentence.endswith(".")
-    assert len(words.sentence.split()) >= 4
-    assert str(reason) not in words.sentence
-    assert len(words.title) <= 18, "titles stand under thumbnails"
+    assert reason.sentence.endswith(".")
+    assert len(reason.sentence.split()) >= 4
+    assert str(reason) not in reason.sentence
+    assert len(reason.label) <= MAX_LABEL, "labels stand under thumbnails"
 
 
-def test_titles_tell_reasons_apart() -> None:
-    assert len({words.title for words in REASONS.values()}) == len(Reason)
+def test_labels_tell_reasons_apart_and_columns_have_one_stage() -> None:
+    assert len({reason.label for reason in REASONS.values()}) == len(REASONS)
+    assert sum(len(stage.reasons) for stage in DECLARED) == len(REASONS) - 1, "model_error belongs to every stage"
+    assert len({column.name for column in IMAGE_COLUMNS}) == len(IMAGE_COLUMNS)
+    assert all(column.meaning for column in IMAGE_COLUMNS)
+
+
+def test_limits_name_columns_and_settings_that_exist() -> None:
+    from hifidata.report.statistics import DERIVED_COLUMNS
+
+    columns = {column.name for column in IMAGE_COLUMNS} | set(DERIVED_COLUMNS)
+    for stage in OUR_STAGES:
+        for limit in (reason.limit for reason in stage.reasons if reason.limit):
+            section, _, key = limit.setting.partition(".")
+            assert limit.column in columns
+            assert section == stage.section
+            assert key in stage_config(section).model_fields
+
+
+def stage_config(section: str) -> type:
+    from hifidata.config.sections import StageSections
+
+    config = StageSections.model_fields[section].annotation
+    assert isinstance(config, type)
+    return config
 
 
 def test_every_stage_of_the_recipe_has_words_in_running_order() -> None:
-    assert tuple(STAGES) == ("fetch", *STAGE_NAMES)
-    for words in STAGES.values():
+    stages = vocabulary({}).stages
+    assert tuple(stages) == ("fetch", *STAGE_NAMES)
+    for words in stages.values():
         assert words.not_run.endswith(".")
-        assert words.did.endswith(".")
+        assert words.does.endswith(".")
 
 
 def test_everything_odd_about_captions_has_words() -> None:
@@ -34,5 +59,6 @@ def test_everything_odd_about_captions_has_words() -> None:
 
 
 def test_a_word_of_a_newer_version_stands_for_itself() -> None:
-    assert reason_words("bad_moon").title == "Bad moon"
-    assert stage_words("moon_phase").not_run == "Moon phase did not run."
+    words = vocabulary({})
+    assert words.reason("bad_moon").label == "Bad moon"
+    assert words.stage("moon_phase").not_run == "Moon phase did not run."

@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from hifidata.cli.main import app
-from hifidata.config.recipe import STAGE_NAMES, Recipe, load_recipe
+from hifidata.config.recipe import Recipe, load_recipe
+from hifidata.config.sections import STAGE_NAMES
 from hifidata.models.runtime import device
 from hifidata.run.devices import gpu_line, onnx_stages, planned
 from hifidata.run.identity_batch import task_to_bytes

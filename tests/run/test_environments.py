@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from hifidata.config.recipe import STAGE_NAMES, Recipe, resolve
+from hifidata.config.recipe import Recipe, resolve
+from hifidata.config.sections import STAGE_NAMES
 from hifidata.core.errors import UsageError
 from hifidata.run.run import RunOptions, run
 

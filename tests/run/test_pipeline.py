@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from hifidata.config.recipe import STAGE_NAMES, Recipe, load_recipe
+from hifidata.config.recipe import Recipe, load_recipe
+from hifidata.config.sections import STAGE_NAMES
 from hifidata.core.errors import DatasetError, RecipeError
 from hifidata.run.replay import replay
 from hifidata.run.run import RunOptions, RunResult, run

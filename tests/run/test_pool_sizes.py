@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from hifidata.config.recipe import STAGE_NAMES, Recipe
+from hifidata.config.recipe import Recipe
+from hifidata.config.sections import STAGE_NAMES
 from hifidata.core.errors import UsageError
 from hifidata.run.executors.ray import pool_sizes
 

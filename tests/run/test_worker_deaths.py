@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hifidata.config.recipe import STAGE_NAMES
+from hifidata.config.sections import STAGE_NAMES
 from hifidata.weights.catalogue import entry
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE, digest
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hifidata.config.recipe import STAGE_NAMES, Recipe, load_recipe
+from hifidata.config.recipe import Recipe, load_recipe
+from hifidata.config.sections import STAGE_NAMES
 from hifidata.core.errors import ModelError, RecipeError, WeightsError
 from hifidata.models.face3d.base import FaceShape, face_from_arrays
 from hifidata.models.face3d.mesh import MeshFitter
@@ -49,7 +50,7 @@ def shard_of(recipe: Recipe, out: Path, cuts: Sequence[int] = ()) -> Path:
     for first, last in pairwise(edges):
         worker = Worker(recipe, STAGE_NAMES[first:last], open_source(recipe), out)
         start = open_parcel(task, worker.make_sample) if parcel is None else None
-        parcel = worker.run(start or parcel_from_bytes(parcel_to_bytes(parcel), worker.make_sample))  # type: ignore[arg-type]
+        parcel = worker.run(start or parcel_from_bytes(parcel_to_bytes(parcel, worker.columns), worker.make_sample))  # type: ignore[arg-type]
     outcome = worker.commit(parcel)
     assert outcome.n_kept == len(PHOTOS), [row.get("message") for row in parcel.rows]
     (shard,) = out.glob("shards/*/*.tar")

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hifidata.config.recipe import STAGE_NAMES, Recipe, load_recipe
+from hifidata.config.recipe import Recipe, load_recipe
+from hifidata.config.sections import STAGE_NAMES
 from hifidata.core.errors import RecipeError
 from hifidata.image.decode import Limits, decode
 from hifidata.run.identity_batch import Parcel, open_parcel, parcel_from_bytes, parcel_to_bytes
@@ -85,7 +86,7 @@ def parcel_of(recipe: Recipe, out: Path, cuts: tuple[str, ...] = ()) -> tuple[Wo
         if parcel is None:
             parcel = worker.run(open_parcel(task, worker.make_sample))
         else:
-            parcel = worker.run(parcel_from_bytes(parcel_to_bytes(parcel), worker.make_sample))
+            parcel = worker.run(parcel_from_bytes(parcel_to_bytes(parcel, worker.columns), worker.make_sample))
     assert parcel is not None
     assert len(parcel.alive) == 2
     return worker, parcel

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from hifidata.stages.table import IMAGE_COLUMNS
 from hifidata.store import fragments as fragments_module
 from hifidata.store.fragments import CommitRecord, compact, identity_row, read_rows, write_fragment
 
@@ -20,7 +21,9 @@ def fragment_of(folder: Path, number: int, n_candidates: int) -> Path:
     ]
     path = folder / f"{number}.parquet"
     thumbnails = [b"jpeg", *[None] * (n_candidates - 1)][:n_candidates]
-    write_fragment(path, rows, thumbnails, CommitRecord(identity_row(rows, facts), "fingerprint", "recipe"))
+    write_fragment(
+        path, rows, thumbnails, CommitRecord(identity_row(rows, facts), "fingerprint", "recipe"), IMAGE_COLUMNS
+    )
     return path
 
 
@@ -30,7 +33,7 @@ def test_people_share_row_groups_whose_size_does_not_change_a_row(
 ) -> None:
     monkeypatch.setattr(fragments_module, "IMAGES_A_GROUP", a_group)
     fragments = [fragment_of(tmp_path, number, n) for number, n in enumerate((1, 2, 0, 2, 1))]
-    compact(fragments, tmp_path / "manifests", {})
+    compact(fragments, tmp_path / "manifests", {}, IMAGE_COLUMNS)
     images = tmp_path / "manifests" / "images.parquet"
     assert pq.ParquetFile(images).num_row_groups == n_groups
     assert [row["image_id"] for row in read_rows(images)] == ["0-0", "1-0", "1-1", "3-0", "3-1", "4-0"]
@@ -39,5 +42,5 @@ def test_people_share_row_groups_whose_size_does_not_change_a_row(
 
 
 def test_a_dataset_without_a_picture_has_empty_tables(tmp_path: Path) -> None:
-    compact([], tmp_path / "manifests", {})
+    compact([], tmp_path / "manifests", {}, IMAGE_COLUMNS)
     assert read_rows(tmp_path / "manifests" / "images.parquet") == []

@@ -11,7 +11,6 @@ import pytest
 
 from hifidata.models import registry
 from hifidata.weights.catalogue import CATALOGUE, TRANSFORMERS_FILES, Archive, FileState, Hub, Made, Weight
-from tests.conftest import PROJECT_ROOT
 
 
 def states(weight: Weight) -> list[FileState]:
@@ -70,25 +69,9 @@ def test_non_commercial_words_in_a_licence_are_never_marked_as_commercial() -> N
     assert not wrong
 
 
-def test_what_a_backend_loads_is_in_the_catalogue_and_the_catalogue_says_so() -> None:
+def test_every_file_of_a_model_is_in_the_catalogue_and_lists_who_needs_it() -> None:
     for stage, table in registry.BY_STAGE.items():
-        for model, backend in table.items():
-            for name in backend.weights:
-                assert f"{stage}:{model}" in CATALOGUE[name].needed_by
-
-
-def test_every_model_that_an_entry_is_for_exists() -> None:
-    models = {f"{stage}:{model}" for stage, table in registry.BY_STAGE.items() for model in table}
-    assert {
-        name: model for name, weight in CATALOGUE.items() for model in weight.needed_by if model not in models
-    } == {}
-
-
-def test_the_page_for_users_lists_every_entry_with_its_licence() -> None:
-    page = (PROJECT_ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
-    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
-    words = {True: "| yes |", False: "| no |", None: "| unknown |"}
-    assert list(rows) == list(CATALOGUE)
-    for weight in CATALOGUE.values():
-        for part in (weight.file, weight.licence, words[weight.commercial], *(weight.needed_by or ("(spare)",))):
-            assert part in rows[weight.name]
+        for model, spec in table.items():
+            for weight in spec.weights:
+                assert registry.catalogue()[weight.name] == weight
+                assert f"{stage}:{model}" in registry.needed_by(weight.name)

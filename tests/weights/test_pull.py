@@ -31,7 +31,7 @@ def sha(data: bytes) -> str:
 
 
 def entry(name: str, origin: str | Archive | Hub | Made | None, **more: object) -> Weight:
-    return Weight(name, f"{name}.bin", "CC0", True, (), origin, **more)  # type: ignore[arg-type]
+    return Weight(name, f"{name}.bin", "CC0", True, origin, **more)  # type: ignore[arg-type]
 
 
 def bring(*weights: Weight) -> list[Pulled]:
@@ -186,7 +186,7 @@ def test_a_zip_that_is_none_is_one_line(host: FileHost, cache: Path) -> None:
 
 def test_a_whole_archive_becomes_a_folder_without_its_top_and_stays_inside(host: FileHost, cache: Path) -> None:
     bundle = zipped({"top/model.pdiparams": b"m", "top/deploy.yaml": b"d", "top/../../../evil": b"e"})
-    weight = Weight("mat", "matting-net", "CC0", True, (), Archive(host.put("/m.zip", bundle)))
+    weight = Weight("mat", "matting-net", "CC0", True, Archive(host.put("/m.zip", bundle)))
     (pulled,) = bring(weight)
     assert (pulled.path / "model.pdiparams").read_bytes() == b"m"
     assert pulled.is_new_pin
@@ -217,7 +217,7 @@ def serve(host: FileHost, files: Mapping[str, bytes], commit: str = "c0ffee") ->
         host.put(f"/org/net/resolve/{commit}/{name}", data)
 
 
-REPOSITORY = Weight("net", "net-folder", "MIT", True, (), Hub("org/net", "main", ("*.json", "*.safetensors")))
+REPOSITORY = Weight("net", "net-folder", "MIT", True, Hub("org/net", "main", ("*.json", "*.safetensors")))
 
 
 def test_a_hub_repository_is_fetched_at_its_commit_and_pinned(hub: FileHost, cache: Path) -> None:
@@ -314,7 +314,7 @@ def test_one_dead_host_does_not_keep_the_others_from_coming(host: FileHost, cach
 
 
 def made_of(source: Weight, **more: object) -> Weight:
-    return Weight("made", "made.npz", "CC0", True, (), Made(source), **more)  # type: ignore[arg-type]
+    return Weight("made", "made.npz", "CC0", True, Made(source), **more)  # type: ignore[arg-type]
 
 
 def test_what_is_made_brings_what_it_is_made_from_and_is_made_again_where_it_is_altered(

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from hifidata.config.recipe import STAGE_NAMES, Recipe, load_recipe, resolve
+from hifidata.config.recipe import Recipe, load_recipe, resolve
+from hifidata.config.sections import STAGE_NAMES
 from hifidata.core.errors import UsageError, WeightsError
 from hifidata.models import registry
 from hifidata.models.requirements import Extra
@@ -29,7 +30,7 @@ from tests.servers.file_host import FileHost
 @pytest.fixture
 def scorer_needs(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def set_weights(*names: str, **changes: Any) -> None:
-        entry = dataclasses.replace(registry.SCORERS["iso29794"], weights=names, **changes)
+        entry = dataclasses.replace(registry.SCORERS["iso29794"], files=names, **changes)
         monkeypatch.setitem(registry.BY_STAGE, "quality", {"iso29794": entry})  # type: ignore[arg-type]
 
     return set_weights

@@ -26,9 +26,9 @@ from tests.factories.tddfa import authors_pickle, known_network_in_the_layout, s
 from tests.servers.file_host import FileHost
 
 NEEDY = (
-    "import dataclasses; from hifidata import backends, cli; "
+    "import dataclasses; from hifidata.cli.main import main; from hifidata.models import registry; "
     "old = registry.SCORERS['iso29794']; "
-    "backends.SCORERS['iso29794'] = dataclasses.replace(old, weights=('yunet',)); cli.main()"
+    "registry.SCORERS['iso29794'] = dataclasses.replace(old, files=('yunet',)); main()"
 )
 """The command line with a scorer that says it needs a file: no embedded model does."""
 
@@ -234,7 +234,7 @@ def test_all_that_tddfa_reads_is_pulled_or_made_by_one_command_and_fits_a_face(
     mirror: FileHost, cache: Path, assets: Path, tmp_path: Path
 ) -> None:
     """The checkpoint served here is the known network in the layout of its authors' one, which lies nowhere here."""
-    names = list(registry.FACE3D_MODELS["tddfa"].weights)
+    names = list(registry.FACE3D_MODELS["tddfa"].files)
     for name in names[2:]:
         mirror.put(path_of(name), (assets / "weights" / "3ddfa" / CATALOGUE[name].file).read_bytes())
     checkpoint = save(tmp_path / "x.pth", known_network_in_the_layout(assets))

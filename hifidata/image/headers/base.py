@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from hifidata.core.errors import IntakeError
-from hifidata.core.schema import Reason
+from hifidata.image.reasons import CORRUPT
 
 _MAX_PARTS = 2**16
 
@@ -50,5 +50,5 @@ def limited(parts: Iterable[PartT]) -> Iterator[PartT]:
     """
     for n_parts, part in enumerate(parts):
         if n_parts == _MAX_PARTS:
-            raise IntakeError(Reason.CORRUPT, f"more than {_MAX_PARTS} segments, chunks or blocks in one file")
+            raise IntakeError(CORRUPT, f"more than {_MAX_PARTS} segments, chunks or blocks in one file")
         yield part

@@ -10,11 +10,11 @@ from io import BytesIO
 from PIL import AvifImagePlugin
 
 from hifidata.core.errors import IntakeError
-from hifidata.core.schema import Reason
 from hifidata.image.headers.base import Header, limited
 from hifidata.image.headers.jpeg import read_jpeg
 from hifidata.image.headers.metadata import orientation_of
 from hifidata.image.headers.png import read_png
+from hifidata.image.reasons import CORRUPT, TRUNCATED
 
 _GIF_FRAME, _GIF_EXTENSION, _GIF_CONTROL = 0x2C, 0x21, b"\x21\xf9"
 
@@ -33,7 +33,7 @@ def read_header(kind: str, data: bytes) -> Header:
         return _READERS[kind](data)
     except (struct.error, IndexError) as error:
         message = f"{kind}: {len(data)} bytes end inside the header; fetch it again"
-        raise IntakeError(Reason.TRUNCATED, message) from error
+        raise IntakeError(TRUNCATED, message) from error
 
 
 def _read_gif(data: bytes) -> Header:
@@ -50,7 +50,7 @@ def _read_gif(data: bytes) -> Header:
         n_frames += name == _GIF_FRAME
     ends_early = name in (_GIF_FRAME, _GIF_EXTENSION)
     if n_frames == 0:
-        reason = Reason.TRUNCATED if ends_early else Reason.CORRUPT
+        reason = TRUNCATED if ends_early else CORRUPT
         raise IntakeError(reason, f"gif: no picture in {len(data)} bytes; fetch it again or drop it")
     return Header(width_px, height_px, bytes(pixels), n_frames=n_frames, ends_early=ends_early)
 
@@ -115,7 +115,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     width_px, height_px = struct.unpack_from("<HH", data, 26)
     if kind != b"VP8 " or data[23:26] != b"\x9d\x01\x2a":
-        raise IntakeError(Reason.CORRUPT, f"webp: the first chunk is {kind!r}, expected the start of VP8, VP8L or VP8X")
+        raise IntakeError(CORRUPT, f"webp: the first chunk is {kind!r}, expected the start of VP8, VP8L or VP8X")
     return width_px & 0x3FFF, height_px & 0x3FFF
 
 
@@ -129,7 +129,7 @@ def _read_avif(data: bytes) -> Header:
     try:
         picture = open_avif(data)
     except (OSError, SyntaxError, ValueError, RuntimeError) as error:
-        reason = Reason.TRUNCATED if "truncated" in str(error).lower() else Reason.CORRUPT
+        reason = TRUNCATED if "truncated" in str(error).lower() else CORRUPT
         raise IntakeError(reason, f"avif: {error}; fetch it again or drop it") from error
     return Header(
         *picture.size,

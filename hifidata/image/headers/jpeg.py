@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Literal
 
 from hifidata.core.errors import IntakeError
-from hifidata.core.schema import Reason
 from hifidata.image.headers.base import Header, limited
 from hifidata.image.headers.metadata import n_pictures, orientation_of
+from hifidata.image.reasons import CORRUPT, TRUNCATED
 
 _MAX_SCANS = 50  # progressive files have about ten; each one costs a pass over the whole picture
 
@@ -37,11 +37,11 @@ def read_jpeg(data: bytes) -> Header:
 
     frame = next(((name, start) for name, start, _ in segments if name in _FRAMES), None)
     if frame is None:
-        raise IntakeError(Reason.TRUNCATED, f"jpeg: no frame header in {len(data)} bytes; fetch it again")
+        raise IntakeError(TRUNCATED, f"jpeg: no frame header in {len(data)} bytes; fetch it again")
     precision, height_px, width_px, n_components = struct.unpack_from(">BHHB", data, frame[1] + 4)
     n_scans = sum(name == _SOS for name, _, _ in segments)
     if n_scans > _MAX_SCANS:
-        raise IntakeError(Reason.CORRUPT, f"jpeg: {n_scans} scans, at most {_MAX_SCANS} are decoded")
+        raise IntakeError(CORRUPT, f"jpeg: {n_scans} scans, at most {_MAX_SCANS} are decoded")
     complete = n_scans > 0 and segments[-1][0] == _EOI
     plain = complete and frame[0] in _HUFFMAN_DCT_FRAMES
     exif = b"".join(payloads(_APP1, b"Exif\x00\x00"))

@@ -7,9 +7,9 @@ import zlib
 from collections.abc import Iterator
 
 from hifidata.core.errors import IntakeError
-from hifidata.core.schema import Reason
 from hifidata.image.headers.base import Header, limited
 from hifidata.image.headers.metadata import orientation_of
+from hifidata.image.reasons import CORRUPT
 
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _MAX_INFLATED_BYTES = 4 * 2**20  # the largest printer profiles take about 2 MB
@@ -19,7 +19,7 @@ def read_png(data: bytes) -> Header:
     """Reads a PNG; of an animated one, ``pixels`` holds the still picture. See ``container.read_header``."""
     width_px, height_px = struct.unpack_from(">II", data, 16)
     if data[12:16] != b"IHDR":
-        raise IntakeError(Reason.CORRUPT, f"png: the first chunk is {data[12:16]!r}, expected IHDR")
+        raise IntakeError(CORRUPT, f"png: the first chunk is {data[12:16]!r}, expected IHDR")
     pixels, facts = bytearray(data[:8]), {b"exif": b"", b"xmp": b"", b"icc": b""}
     n_frame_controls, still_is_extra, name = 0, False, b""
     for name, start, stop in limited(_chunks(data)):

@@ -80,7 +80,6 @@ class DlibDetector:
 
     def __init__(self, name: str = "dlib_hog", long_sides_px: Sequence[int] = HOG_LONG_SIDES_PX) -> None:
         self.name = name
-        self.looks_at_px = max(long_sides_px)
         self._long_sides_px = tuple(long_sides_px)
         self._hog = dlib.get_frontal_face_detector()
         self._landmarks = LandmarkPredictor()
@@ -108,7 +107,7 @@ class DlibMmodDetector:
 
     def __init__(self, name: str = "dlib_mmod", long_side_px: int = MMOD_LONG_SIDE_PX) -> None:
         self.name = name
-        self.looks_at_px = long_side_px
+        self._long_side_px = long_side_px
         self._mmod = dlib.cnn_face_detection_model_v1(model_file(MMOD_FILE))
         self._landmarks = LandmarkPredictor()
 
@@ -117,7 +116,7 @@ class DlibMmodDetector:
         return [self._detect_one(picture) for picture in pictures]
 
     def _detect_one(self, picture: RgbU8) -> Faces:
-        scale = min(self.looks_at_px / max(picture.shape[:2]), 1.0)
+        scale = min(self._long_side_px / max(picture.shape[:2]), 1.0)
         try:
             found = self._mmod(_resized(picture, scale), 0)
             boxes = [(face.rect, face.confidence) for face in found]

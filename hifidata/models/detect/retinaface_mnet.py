@@ -37,7 +37,6 @@ class RetinaFaceMnet:
     """
 
     name = "retinaface_mnet"
-    looks_at_px = CANVAS_PX
 
     def __init__(self, weights: Path) -> None:
         self._graph = OnnxModel(weights, [(1, 3, CANVAS_PX, CANVAS_PX)])

@@ -36,7 +36,6 @@ class Scrfd:
     """
 
     name = "scrfd"
-    looks_at_px = CANVAS_PX
     min_score = 0.5
     """insightface's own cut."""
 

@@ -33,7 +33,6 @@ class YuNet:
     """
 
     name = "yunet"
-    looks_at_px = CANVAS_PX
 
     def __init__(self, weights: Path) -> None:
         size_px = (CANVAS_PX, CANVAS_PX)

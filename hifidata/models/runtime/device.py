@@ -25,18 +25,6 @@ CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 """Full float32, and no timing of algorithms: the same numbers in every worker."""
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-ONNX_MODELS = frozenset(
-    {
-        "quality.aligned", "embed.arcface", "text.craft", "quality.ediffiqa", "quality.fqa", "attributes.genderage", "restore.gfpgan:Gfpgan",
-        "occlusion.hands", "face3d.mesh", "matting.modnet", "text.rapidocr", "detect.retinaface_mnet", "detect.scrfd", "face3d.tddfa",
-    }
-)  # fmt: skip
-"""Modules of ``hifidata.models``, or ``module:Class``, whose networks follow this file."""
-
-
-def is_onnx(path: str) -> bool:
-    """Whether a backend, by its ``module:Class`` of the table, computes where this file says."""
-    return path in ONNX_MODELS or path.partition(":")[0] in ONNX_MODELS
 
 
 def has_cuda() -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Container, Generator
 from contextlib import closing, nullcontext
 from pathlib import Path
 
-from hifidata.config.recipe import STAGE_NAMES, Recipe
+from hifidata.config.recipe import Recipe
 from hifidata.models.runtime.device import gpus_hidden
 from hifidata.run.devices import may_use_gpu
 from hifidata.run.executors.input import feed, open_reader
@@ -17,7 +17,7 @@ def run_local(recipe: Recipe, pending: Container[str], out: Path) -> Generator[O
     """Commits the pending identities one after the other and yields what became of each."""
     without_gpus = nullcontext if may_use_gpu(recipe) else gpus_hidden
     with without_gpus():
-        worker = Worker(recipe, STAGE_NAMES, open_reader(recipe, out), out)
+        worker = Worker(recipe, recipe.stage_names, open_reader(recipe, out), out)
     with closing(feed(recipe, pending, out)) as tasks:
         for task in tasks:
             with without_gpus():

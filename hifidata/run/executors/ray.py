@@ -128,7 +128,11 @@ class GroupActor:
         task = parcel.task
         with self._deaths.at(task.identity_id, f"at work on {task.identity_name!r}"):
             done = self._worker.run(parcel)
-            return json.dumps(asdict(self._worker.commit(done))).encode() if self._is_last else parcel_to_bytes(done)
+            return (
+                json.dumps(asdict(self._worker.commit(done))).encode()
+                if self._is_last
+                else parcel_to_bytes(done, self._worker.columns)
+            )
 
 
 def _name_with_models(recipe: Recipe, position: int) -> str:

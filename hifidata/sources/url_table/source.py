@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from hifidata.core.errors import SourceError
-from hifidata.core.schema import Candidate, IdentityTask, Reason, Status
+from hifidata.core.reasons import Reason
+from hifidata.core.schema import Candidate, IdentityTask, Status
+from hifidata.sources.reasons import BAD_ROW, DUPLICATE_URL
 from hifidata.sources.url_table.columns import TableColumnsConfig, TableFormat
 from hifidata.sources.url_table.index import Buckets, n_buckets_for, remove_others, write_buckets
 from hifidata.sources.url_table.parse import format_of, read_table
@@ -120,14 +122,14 @@ class UrlTableSource:
         n_same: dict[str, int] = {}
         for row in rows:
             if row.problem:
-                path, judged = f"{self._word} {row.number}", _judged(Status.FAILED, Reason.BAD_ROW, row.problem)
+                path, judged = f"{self._word} {row.number}", _judged(Status.FAILED, BAD_ROW, row.problem)
             elif first_with[row.url] == row.number:
                 yield self._candidate(row, row.url, {})
                 continue
             else:
                 n_same[row.url] = n_same.get(row.url, 1) + 1
                 path = f"{row.url}#{n_same[row.url]}"
-                judged = _judged(Status.DROPPED, Reason.DUPLICATE_URL, f"as in {self._word} {first_with[row.url]}")
+                judged = _judged(Status.DROPPED, DUPLICATE_URL, f"as in {self._word} {first_with[row.url]}")
             while path in taken:  # whatever the list calls a URL, a made-up name is another one
                 path += "'"
             taken.add(path)

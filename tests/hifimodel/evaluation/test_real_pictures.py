@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageOps
 from typer.testing import CliRunner
 
-from hifidata import weights
+from hifidata.weights.search_path import searching
 from hifimodel.errors import ConfigError, DataError, WeightsError
 from hifimodel.evaluate import app
 from hifimodel.evaluation.clip import load_clip
@@ -71,7 +71,7 @@ def evalset(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> EvalSet:
 
 @pytest.fixture(scope="module")
 def instruments(assets: Path) -> Instruments:
-    with weights.searching(assets / "weights"):
+    with searching(assets / "weights"):
         return load_instruments(SETTINGS)
 
 
@@ -142,7 +142,7 @@ def test_what_has_no_weights_is_said_in_words(report: Report) -> None:
 
 
 def test_without_weights_the_embedded_models_still_measure(evalset: EvalSet, tmp_path: Path) -> None:
-    with weights.searching(tmp_path):
+    with searching(tmp_path):
         bare = load_instruments(InstrumentSettings())
         points = load_instruments(InstrumentSettings(("dlib_resnet",), face3d="points"))
     assert set(bare.missing) == {"Sim_f arcface", "Exp", "Pose", "CLIP_f", "FID"}

@@ -1,0 +1,169 @@
+"""What the registry knows of a model before it is loaded, for our models and for those of other packages."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hifidata.core.base_config import BaseConfig
+from hifidata.core.errors import RecipeError
+from hifidata.core.extensions import Origin, origin_of
+from hifidata.core.reasons import Reason
+from hifidata.core.schema import ARROW_TYPES, Column
+from hifidata.models.requirements import Extra
+from hifidata.weights.catalogue import Weight, entry
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model that a recipe can name.
+
+    Attributes:
+        path: ``module:Class``; modules of our models are named inside ``hifidata.models``.
+        licence: of the weights.
+        defaults: recipe values that belong to this model, for keys that the recipe leaves null.
+        thresholds_from: origin of those numbers; for a model without, of the numbers in its code or the recipe's defaults.
+        files: the model's files: entries of the weights catalogue by name, or entries of its own. The class is constructed with
+            their paths, in this order.
+        commercial: whether the licence of what the package brings allows commercial use; catalogue entries state it
+            themselves. None: not known.
+        landmarks: whether a detector ``gives`` 68 landmarks, or a later model ``needs`` them of it.
+        takes_config: whether the class is given the recipe's section after the paths.
+        max_score: the highest score that a detector can give; None: no limit is known.
+        extra: packages that it takes and a plain install lacks.
+        columns: manifest columns that it fills besides those of its stage.
+        reasons: reasons that its ModelError may carry.
+        options: keys of the section's ``options``, for models of other packages; the class is given them after the paths.
+        uses_onnx_runtime: whether ONNX Runtime runs it, on the device that ``runtime.device`` chooses.
+        origin: the package it comes from; None for ours.
+    """
+
+    path: str
+    licence: str
+    defaults: Mapping[str, float | int] | None = None
+    thresholds_from: str = ""
+    files: tuple[str | Weight, ...] = ()
+    commercial: bool | None = None
+    landmarks: Literal["gives", "needs"] | None = None
+    takes_config: bool = False
+    max_score: float | None = None
+    extra: Extra | None = None
+    columns: tuple[Column, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    options: type[BaseConfig] | None = None
+    uses_onnx_runtime: bool = False
+    origin: Origin | None = None
+
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        """Catalogue entries of its files."""
+        return tuple(entry(file) if isinstance(file, str) else file for file in self.files)
+
+
+METHODS: Mapping[str, tuple[str, int]] = {
+    "detect": ("detect", 1),
+    "quality": ("score", 4),
+    "watermark": ("find", 1),
+    "occlusion": ("check", 2),
+    "restore": ("restore", 1),
+    "matting": ("matte", 1),
+    "verify": ("embed", 3),
+    "caption": ("describe", 1),
+    "face3d": ("fit", 3),
+    "attributes": ("estimate", 2),
+}
+"""By stage: the method of ``models.protocols`` that a model has, and how many arguments it takes."""
+
+
+def spec_of(kind: type[Any], stage: str, key: str) -> ModelSpec:
+    """The spec of a class of another package, from what the class declares.
+
+    Args:
+        kind: the class; ``docs/extending.md`` lists its attributes.
+        stage: recipe section that names it.
+        key: recipe key, for messages.
+
+    Raises:
+        RecipeError: the class does not fit the stage, or its declarations are incomplete.
+    """
+    where = f"{key}: {kind.__module__}:{kind.__qualname__}"
+    method, n_arguments = METHODS[stage]
+    require_method(kind, method, n_arguments, where)
+    for name, wanted in (("name", str), ("licence", str)):
+        if not isinstance(getattr(kind, name, None), wanted):
+            raise RecipeError(f'{where}: declares no {name}; add `{name} = "..."` to the class')
+    options = getattr(kind, "Config", None)
+    if options is not None and not (isinstance(options, type) and issubclass(options, BaseConfig)):
+        raise RecipeError(f"{where}: Config must derive from hifidata.core.base_config.BaseConfig")
+    origin = origin_of(kind)
+    return ModelSpec(
+        origin.path,
+        kind.licence,
+        defaults=dict(getattr(kind, "defaults", {})),
+        thresholds_from=getattr(kind, "thresholds_from", ""),
+        files=declared_files(kind, where),
+        commercial=getattr(kind, "commercial", None),
+        landmarks=getattr(kind, "landmarks", None),
+        max_score=getattr(kind, "max_score", None),
+        columns=declared_columns(kind, where),
+        reasons=declared_reasons(kind, where),
+        options=options,
+        uses_onnx_runtime=bool(getattr(kind, "uses_onnx_runtime", False)),
+        origin=origin,
+    )
+
+
+def stage_spec(kind: type[Any]) -> ModelSpec:
+    """The licence, files and package of a stage of another package; ``stages.table`` checks its declarations."""
+    origin = origin_of(kind)
+    return ModelSpec(
+        origin.path, getattr(kind, "licence", ""), files=tuple(getattr(kind, "files", ())),
+        commercial=getattr(kind, "commercial", None), columns=tuple(getattr(kind, "columns", ())),
+        reasons=tuple(getattr(kind, "reasons", ())), origin=origin,
+    )  # fmt: skip
+
+
+def require_method(kind: type[Any], name: str, n_arguments: int, where: str) -> None:
+    """Raises RecipeError unless a class has a method that can be called with so many arguments."""
+    method = getattr(kind, name, None)
+    if not callable(method):
+        raise RecipeError(f"{where}: has no method {name}; see hifidata.models.protocols")
+    try:
+        inspect.signature(method).bind(None, *[None] * n_arguments)
+    except TypeError:
+        raise RecipeError(
+            f"{where}: {name} cannot be called with {n_arguments} argument{'s' * (n_arguments > 1)}; see hifidata.models.protocols"
+        ) from None
+
+
+def declared_columns(kind: type[Any], where: str) -> tuple[Column, ...]:
+    """A class's manifest columns. Raises RecipeError where one is not valid."""
+    columns = tuple(getattr(kind, "columns", ()))
+    for column in columns:
+        if not isinstance(column, Column) or column.type not in ARROW_TYPES or not column.name.isidentifier():
+            raise RecipeError(f"{where}: {column!r} is no Column with a type of {', '.join(ARROW_TYPES)}")
+    return columns
+
+
+def declared_reasons(kind: type[Any], where: str) -> tuple[Reason, ...]:
+    """A class's reasons. Raises RecipeError where one is not valid."""
+    reasons = tuple(getattr(kind, "reasons", ()))
+    for reason in reasons:
+        if not isinstance(reason, Reason) or not reason.isidentifier() or not reason.sentence:
+            raise RecipeError(f"{where}: {reason!r} is no Reason with a code, a label and a sentence")
+    return reasons
+
+
+def declared_files(kind: type[Any], where: str) -> tuple[str | Weight, ...]:
+    """A class's model files. Raises RecipeError where one has no hash or licence."""
+    files = tuple(getattr(kind, "files", ()))
+    for file in files:
+        if not isinstance(file, (str, Weight)):
+            raise RecipeError(f"{where}: {file!r} in files is no Weight; see hifidata.weights.catalogue")
+        if isinstance(file, Weight) and not file.is_folder and not file.sha256:
+            raise RecipeError(
+                f"{where}: the file {file.file} has no sha256; add it, so that every machine runs the same model"
+            )
+    return files

@@ -1,0 +1,99 @@
+"""The one table of stages: their order, and the columns, reasons and words that each declares.
+
+Schema, report, ``hifidata plan`` and manifests/README.md read it from here. Stages and models of other packages add theirs to
+the tables of the recipe that names them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator
+from functools import cache
+
+from hifidata.config.recipe import Recipe
+from hifidata.config.sections import STAGES
+from hifidata.core.errors import RecipeError
+from hifidata.core.extensions import STAGES as STAGE_ENTRY_POINTS
+from hifidata.core.extensions import load_class
+from hifidata.core.reasons import MODEL_ERROR, by_code
+from hifidata.core.schema import SOURCE_COLUMNS, VERDICT_COLUMNS, Column
+from hifidata.models import registry
+from hifidata.models.spec import ModelSpec, declared_columns, declared_files, declared_reasons, require_method
+from hifidata.stages.base import Stage
+from hifidata.stages.fetch import Fetch
+
+
+def _imported(path: str) -> type[Stage]:
+    module, _, name = path.partition(":")
+    stage: type[Stage] = getattr(importlib.import_module(module), name)
+    return stage
+
+
+OUR_STAGES: tuple[type[Stage], ...] = tuple(map(_imported, STAGES.values()))
+"""In the order in which they run."""
+
+DECLARED: tuple[type[Stage], ...] = (Fetch, *OUR_STAGES)
+"""Also the crawl, which no worker runs."""
+
+
+def columns_of(stages: Iterable[type[Stage]]) -> tuple[Column, ...]:
+    """Columns of images.parquet, where these stages fill it."""
+    return (*SOURCE_COLUMNS, *(column for stage in stages for column in stage.columns), *VERDICT_COLUMNS)
+
+
+IMAGE_COLUMNS = columns_of(DECLARED)
+"""Columns that every images.parquet has; a stage that did not run leaves null."""
+
+REASONS = by_code([*(reason for stage in DECLARED for reason in stage.reasons), MODEL_ERROR])
+"""Every reason of ours by its code, in the order of the stages."""
+
+
+def stages_of(recipe: Recipe) -> tuple[type[Stage], ...]:
+    """All stages of a recipe in order, whether they run or not. Raises RecipeError where one of another package does not fit."""
+    ours = {stage.name: stage for stage in OUR_STAGES}
+    theirs = {name: _extension(use.use) for name, use in zip(recipe.extension_sections, recipe.stages, strict=True)}
+    return tuple((ours | theirs)[name] for name in recipe.stage_names)
+
+
+@cache
+def _extension(path: str) -> type[Stage]:
+    stage = load_class(path, STAGE_ENTRY_POINTS, "stages.use")
+    where = f"stages.use: {path}"
+    if not issubclass(stage, Stage):
+        raise RecipeError(f"{where}: must derive from hifidata.stages.base.Stage")
+    for name in ("title", "does", "not_run"):
+        if not isinstance(getattr(stage, name, None), str):
+            raise RecipeError(f"{where}: declares no {name}; the report needs it")
+    for method, n_arguments in (("measure", 1), ("derive", 1), ("decide", 1)):
+        require_method(stage, method, n_arguments, where)
+    declared_files(stage, where)
+    declared_reasons(stage, where)
+    for column in declared_columns(stage, where):
+        if column.name in {ours.name for ours in IMAGE_COLUMNS}:
+            raise RecipeError(f"{where}: the column {column.name} is taken; start its name with {stage.name}_")
+    for reason in stage.reasons:
+        if str(reason) in REASONS:
+            raise RecipeError(f"{where}: the reason {reason} is taken; rename it")
+    found: type[Stage] = stage
+    return found
+
+
+def image_columns(recipe: Recipe) -> tuple[Column, ...]:
+    """Columns of images.parquet under a recipe: ours, and those of other packages' stages and models."""
+    extra = [column for stage in stages_of(recipe) if stage not in OUR_STAGES for column in stage.columns]
+    for section, spec in extension_models(recipe):
+        for column in spec.columns:
+            if column.name in {known.name for known in (*IMAGE_COLUMNS, *extra)}:
+                raise RecipeError(
+                    f"{section}.model: the column {column.name} is taken; start its name with the model's"
+                )
+            extra.append(column)
+    return (*IMAGE_COLUMNS[: -len(VERDICT_COLUMNS)], *extra, *VERDICT_COLUMNS)
+
+
+def extension_models(recipe: Recipe) -> Iterator[tuple[str, ModelSpec]]:
+    """Section and spec of every model of another package that a recipe names."""
+    for section in registry.BY_STAGE:
+        spec = registry.chosen(section, getattr(recipe, section))
+        if spec is not None and spec.origin is not None:
+            yield section, spec
