@@ -55,7 +55,7 @@ def test_every_recipe_of_the_project_plans(path: Path, tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_key_that_comes_twice_is_refused(tmp_path: Path, text: str, key: str) -> None:
     (tmp_path / "twice.yaml").write_text(text)
-    with pytest.raises(RecipeError, match=rf"cannot be read as YAML: {key} is repeated .* line \d"):
+    with pytest.raises(RecipeError, match=rf"cannot be read as YAML: key {key} is repeated .* line \d"):
         load_recipe(tmp_path / "twice.yaml")
 
 
