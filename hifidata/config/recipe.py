@@ -85,7 +85,7 @@ class Recipe(StageSections):
                 )
             if name in cls.model_fields or name in STAGES or name in sections:
                 raise RecipeError(f"stages.use: {use['use']}: the name {name} is taken; rename the stage")
-            sections[name] = validate_config(config, rest.pop(name, None) or {}, name, RecipeError)
+            sections[name] = validate_config(config, rest.pop(name, None) or {}, "", RecipeError, section=name)
         return rest | {"extension_sections": sections}
 
     @model_serializer(mode="wrap")
@@ -194,7 +194,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Reads a recipe's file and applies overrides, without checks; raises like ``load_recipe`` where it cannot be read."""
     if not path.exists():
-        raise RecipeError(f"recipe {path}: no such file; recipes of the project are in pipelines/")
+        raise RecipeError(f"recipe {path}: no such file; `hifidata recipes list` has the recipes of the package")
     return apply_overrides(loader.read_yaml(path, f"recipe {path}", RecipeError), overrides)
 
 

@@ -133,7 +133,7 @@ def test_what_is_no_recipe_is_refused_in_one_line(tmp_path: Path, text: str) -> 
 
 
 def test_a_missing_recipe_says_where_recipes_are(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="recipes of the project are in pipelines/"):
+    with pytest.raises(RecipeError, match="no such file; `hifidata recipes list` has the recipes of the package"):
         load_recipe(tmp_path / "nope.yaml")
 
 

@@ -27,7 +27,9 @@ def write_picture(path: Path) -> None:
     """The one-coloured BMP, with its time of change, that the dataset was made from."""
     side, rgb = 64, (200, 150, 120)
     pixels = bytes(rgb[::-1]) * side * side
-    head = struct.pack("<2sIIIIiiHHIIIIII", b"BM", 54 + len(pixels), 0, 54, 40, side, side, 1, 24, 0, len(pixels), 0, 0, 0, 0)
+    head = struct.pack(
+        "<2sIIIIiiHHIIIIII", b"BM", 54 + len(pixels), 0, 54, 40, side, side, 1, 24, 0, len(pixels), 0, 0, 0, 0
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(head + pixels)
     os.utime(path, ns=(10**18, 10**18))
