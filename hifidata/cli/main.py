@@ -134,8 +134,8 @@ def _print_plan(planned: dict[str, Any]) -> None:
     )
     console.table(
         "stages",
-        ("stage", "runs", "model"),
-        [(s["stage"], "yes" if s["runs"] else "no", s["model"]) for s in planned["stages"]],
+        ("stage", "runs", "model", "drops"),
+        [(s["stage"], "yes" if s["runs"] else "no", s["model"], "; ".join(s["drops"])) for s in planned["stages"]],
     )
     console.table(
         "worker groups", ("group", "cpus", "gpus", "onnx models on", "stages"),

@@ -84,7 +84,8 @@ class Plan:
             "identities": len(self.candidates_of),
             "candidates": self.n_candidates,
             "stages": [
-                {"stage": stage, "runs": runs, "model": model} for stage, runs, model in stage_table(self.recipe)
+                {"stage": stage, "runs": runs, "model": model, "drops": limits_of(self.recipe, stage) if runs else []}
+                for stage, runs, model in stage_table(self.recipe)
             ],
             "groups": [
                 group.model_dump() | {"onnx_provider": providers[group.name]} for group in self.recipe.worker_groups
@@ -186,6 +187,17 @@ def stage_table(recipe: Recipe) -> Sequence[tuple[str, bool, str | None]]:
     return rows + [
         (stage.name, stage.runs(recipe), getattr(stage.config(recipe), "model", None)) for stage in stages_of(recipe)
     ]
+
+
+def limits_of(recipe: Recipe, stage_name: str) -> list[str]:
+    """The numbers for which a stage drops a picture, and their limits: ``quality below 0.6 (quality.min_score)``."""
+    found = []
+    for stage in stages_of(recipe):
+        for limit in (reason.limit for reason in stage.reasons if stage.name == stage_name and reason.limit):
+            value = getattr(stage.config(recipe), limit.setting.partition(".")[2])
+            if value is not None:
+                found.append(f"{limit.label} {limit.drops} {value:g}{limit.unit} ({limit.setting})")
+    return found
 
 
 def models_of(recipe: Recipe) -> list[dict[str, Any]]:
