@@ -49,7 +49,7 @@ test-all: $(MODEL_STAMP)  ## run every test, the long kill tests included
 	$(PYTEST)
 
 docs: $(STAMP)  ## write the generated pages: docs/recipes.md and the tables of manifests/README.md
-	$(BIN)/python -m docs.generate
+	$(BIN)/python -m docs.reference
 
 lint: $(STAMP)  ## check style
 	$(BIN)/ruff check .

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from docs import generate
+from docs import reference
 from hifidata.run.run import RunOptions, run
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE
 
@@ -54,8 +54,8 @@ def test_every_python_snippet_of_the_readme_finds_rows(code: str, dataset: Path)
 
 def test_generated_pages_are_those_of_the_code() -> None:
     remedy = "run `make docs`"
-    assert generate.RECIPES.read_text(encoding="utf-8") == generate.recipes_page(), remedy
-    assert generate.MANIFESTS.read_text(encoding="utf-8") == generate.manifests_page(), remedy
+    assert reference.RECIPES.read_text(encoding="utf-8") == reference.recipes_page(), remedy
+    assert reference.MANIFESTS.read_text(encoding="utf-8") == reference.manifests_page(), remedy
 
 
 def test_the_readme_lists_every_package_of_the_plan() -> None:

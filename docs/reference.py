@@ -1,4 +1,4 @@
-"""Generate the reference pages from the code: ``python -m docs.generate`` (or ``make docs``).
+"""Generate the reference pages from the code: ``python -m docs.reference`` (or ``make docs``).
 
 docs/recipes.md comes from the recipe's pydantic models; the tables of manifests/README.md come from what the stages declare.
 """
@@ -27,7 +27,7 @@ RECIPES, MANIFESTS = ROOT / "docs" / "recipes.md", ROOT / "manifests" / "README.
 _HEAD = """\
 # Recipe reference
 
-A recipe is one YAML file. This page lists every key with its type, default and meaning. `python -m docs.generate` writes it
+A recipe is one YAML file. This page lists every key with its type, default and meaning. `python -m docs.reference` writes it
 from the code. `hifidata recipes list` names the recipes of the package; `hifidata recipes copy folder` copies one, to change it.
 `--set section.key=value` overrides a key for one run.
 
