@@ -1,6 +1,7 @@
 """Generate the reference pages from the code: ``python -m docs.reference`` (or ``make docs``).
 
-docs/recipes.md comes from the recipe's pydantic models; the tables of manifests/README.md come from what the stages declare.
+docs/recipes.md comes from the recipe's pydantic models, the tables of manifests/README.md from what the stages declare, and the
+files in docs/extending.md from the package that the tests install.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from hifidata.stages.table import DECLARED
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES, MANIFESTS = ROOT / "docs" / "recipes.md", ROOT / "manifests" / "README.md"
+EXTENDING = ROOT / "docs" / "extending.md"
 
 _HEAD = """\
 # Recipe reference
@@ -58,6 +60,17 @@ def manifests_page() -> str:
         block = "\n".join([begin, *lines, end])
         text = re.sub(f"{begin}.*?{end}", lambda _, block=block: block, text, flags=re.DOTALL)
     return text
+
+
+def extending_page() -> str:
+    """The text of docs/extending.md with its files written anew."""
+
+    def with_file(found: re.Match[str]) -> str:
+        text = (ROOT / found["path"]).read_text(encoding="utf-8").rstrip()
+        return f"{found['mark']}{found['fence']}\n{text}\n```"
+
+    pattern = r"(?P<mark><!-- file: (?P<path>\S+) -->\n)(?P<fence>```\w+)\n.*?```"
+    return re.sub(pattern, with_file, EXTENDING.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 def _image_columns() -> Iterator[str]:
@@ -157,9 +170,10 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def main() -> None:
-    """Write both pages."""
+    """Write the pages."""
     RECIPES.write_text(recipes_page(), encoding="utf-8")
     MANIFESTS.write_text(manifests_page(), encoding="utf-8")
+    EXTENDING.write_text(extending_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

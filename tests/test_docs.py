@@ -56,6 +56,7 @@ def test_generated_pages_are_those_of_the_code() -> None:
     remedy = "run `make docs`"
     assert reference.RECIPES.read_text(encoding="utf-8") == reference.recipes_page(), remedy
     assert reference.MANIFESTS.read_text(encoding="utf-8") == reference.manifests_page(), remedy
+    assert reference.EXTENDING.read_text(encoding="utf-8") == reference.extending_page(), remedy
 
 
 def test_the_readme_lists_every_package_of_the_plan() -> None:
