@@ -7,24 +7,22 @@ bytes. Sizes are judged from the header, before memory is spent on pixels.
 from __future__ import annotations
 
 import re
-import struct
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Literal
 
 import cv2
 import numpy as np
 import simplejpeg
 from cv2.typing import MatLike
-from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import ImageFile
 
 from hifidata.core.errors import IntakeError
 from hifidata.image.colour import RgbU8, is_srgb, srgb_u8
-from hifidata.image.headers.base import Header
-from hifidata.image.headers.container import open_avif, read_header
+from hifidata.image.headers.base import PILLOW_ERRORS, Header, open_image, pillow_error
+from hifidata.image.headers.jpeg import read_jpeg
+from hifidata.image.headers.others import read_other
 from hifidata.image.headers.sniff import DECODABLE, NO_PICTURE, sniff
 from hifidata.image.reasons import (
     ANIMATED,
@@ -37,33 +35,6 @@ from hifidata.image.reasons import (
     TOO_MANY_PIXELS,
     TOO_SMALL,
     TRUNCATED,
-)
-
-# The classes themselves, not Image.open: it warns about sizes that we have judged already.
-_OPENERS: dict[str, Callable[[bytes], ImageFile.ImageFile]] = {
-    "jpeg": lambda data: JpegImagePlugin.JpegImageFile(BytesIO(data)),
-    "png": lambda data: PngImagePlugin.PngImageFile(BytesIO(data)),
-    "gif": lambda data: GifImagePlugin.GifImageFile(BytesIO(data)),
-    "webp": lambda data: WebPImagePlugin.WebPImageFile(BytesIO(data)),
-    "bmp": lambda data: BmpImagePlugin.BmpImageFile(BytesIO(data)),
-    "avif": open_avif,
-}
-
-# What Pillow's plugins and their C libraries raise on damaged files.
-_DECODER_ERRORS = (
-    OSError,
-    EOFError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,  # an AVIF whose clock runs at zero ticks per second
-    MemoryError,
-    RuntimeError,
-    SystemError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
 )
 
 _UPRIGHT: dict[int, Callable[[MatLike], MatLike]] = {
@@ -137,7 +108,7 @@ def decode(data: bytes, limits: Limits) -> Picture:
         IntakeError: with the reason, for every file that is not accepted.
     """
     kind = _accepted_kind(data, limits)
-    header = read_header(kind, data)
+    header = read_jpeg(data) if kind == "jpeg" else read_other(kind, data)
     _check_size(kind, header, limits)
     if header.n_frames > 1 and limits.animated == "drop":
         raise IntakeError(ANIMATED, f"{kind}: {header.n_frames} frames; intake is set to drop such files")
@@ -212,18 +183,16 @@ def _decode_with_pillow(kind: str, header: Header) -> tuple[str, RgbU8]:
     if header.ends_early and ImageFile.LOAD_TRUNCATED_IMAGES:
         raise IntakeError(TRUNCATED, f"{kind}: the data ends early, and Pillow was told to make up the rest")
     try:
-        picture = _OPENERS[kind](header.pixels)
-        if picture.size != (header.width_px, header.height_px):
-            raise IntakeError(CORRUPT, f"{kind}: the header tells two sizes, {picture.size} is the second")
-        mode = picture.mode
+        image = header.image or open_image(kind, header.pixels)
+        if image.size != (header.width_px, header.height_px):
+            raise IntakeError(CORRUPT, f"{kind}: the header tells two sizes, {image.size} is the second")
+        mode = image.mode
         if kind == "jpeg" and not header.ends_early:
             _refuse_damage(header.pixels, mode)
-        picture.load()
-        return mode, srgb_u8(picture, header.icc)
-    except _DECODER_ERRORS as error:
-        early = header.ends_early or "truncated" in str(error).lower()
-        reason = TRUNCATED if early else CORRUPT
-        raise IntakeError(reason, f"{kind}: {str(error) or type(error).__name__}; fetch it again or drop it") from error
+        image.load()
+        return mode, srgb_u8(image, header.icc)
+    except PILLOW_ERRORS as error:
+        raise pillow_error(kind, error, header.ends_early) from error
 
 
 def _refuse_damage(jpeg: bytes, mode: str) -> None:

@@ -198,16 +198,22 @@ def test_bombs_raise_memory_by_less_than_100_mb(assets: Path, tmp_path: Path) ->
     gif_frame = b"," + struct.pack("<4HB", 0, 0, 100, 100, 0) + b"\x02\x02\x4c\x01\x00;"
     gif = saved(Image.fromarray(scene()).convert("P"), "GIF")
     blocks_start = 13 + (6 << (gif[10] & 7))
-    webp_canvas = b"VP8X" + struct.pack("<IB3x3s3s", 10, 0, b"\xfe\x3f\x00", b"\xfe\x3f\x00")
+    disposed_frame = b"!\xf9\x04\x08\x00\x00\x00\x00" + gif_frame.replace(struct.pack("<HH", 100, 100), b"\xc8\x32" * 2)
+    frames = [Image.fromarray(np.roll(scene(), 30 * at, axis=0)) for at in range(2)]
+    webp = saved(frames[0], "WEBP", save_all=True, append_images=frames[1:])
+    chunks = webp + b"abcd\x00\x00\x00\x00" * 2**21
     bombs = {
         "header.png": png_header(65500, 65500)
         + png_chunk(b"IDAT", zlib.compress(bytes(2**21)))
         + png_chunk(b"IEND", b""),
         "canvas.gif": gif_canvas + gif_frame,
-        "canvas.webp": b"RIFF" + struct.pack("<I", 4 + len(webp_canvas)) + b"WEBP" + webp_canvas,
+        "disposal.gif": b"GIF89a" + struct.pack("<HHBBB", 13000, 13000, 0, 0, 0) + disposed_frame,
+        "canvas.webp": webp[:24] + (13000).to_bytes(3, "little") * 2 + webp[30:],
+        "chunks.webp": chunks[:4] + struct.pack("<I", len(chunks) - 8) + chunks[8:],
         "header.bmp": saved(scene(), "BMP")[:18] + struct.pack("<ii", 65500, 65500) + saved(scene(), "BMP")[26:],
         "texts.png": png_with(b"".join(png_chunk(b"zTXt", b"k\x00\x00" + text) for _ in range(300)), scene()),
         "comment.gif": gif[:blocks_start] + b"!\xfe" + b"\x01a" * 2**22 + b"\x00" + gif[blocks_start:],
+        "lines.png": png_with(png_chunk(b"tEXt", b"Raw profile type exif\x00" + b"\n" * 2**23), scene()),
         "profile.png": png_with(png_chunk(b"iCCP", b"x\x00\x00" + zlib.compress(bytes(2**28))), scene()),
     }
     jpeg = saved(scene(), "JPEG")
@@ -222,9 +228,8 @@ def test_bombs_raise_memory_by_less_than_100_mb(assets: Path, tmp_path: Path) ->
         [sys.executable, "-c", BOMBS, *map(str, paths)], capture_output=True, text=True, cwd=PROJECT_ROOT, check=True
     )
     *outcomes, growth_kib = done.stdout.split()
-    expected = dict.fromkeys(bombs, "too_many_pixels") | dict.fromkeys(
-        ["texts.png", "comment.gif", "profile.png"], "picture"
-    )
+    expected = dict.fromkeys(bombs, "too_many_pixels") | {"chunks.webp": "corrupt"}
+    expected |= dict.fromkeys(["texts.png", "comment.gif", "lines.png", "profile.png"], "picture")
     assert outcomes == [*(expected[name] for name in sorted(bombs)), "too_many_pixels", "picture"]
     assert int(growth_kib) < 100 * 1024
     assert not done.stderr

@@ -35,7 +35,8 @@ def read_jpeg(data: bytes) -> Header:
             if name == marker and data.startswith(prefix, start + 4)
         ]
 
-    frame = next(((name, start) for name, start, _ in segments if name in _FRAMES), None)
+    frames = ((name, start) for name, start, _ in segments if name in _FRAMES and start + 10 <= len(data))
+    frame = next(frames, None)
     if frame is None:
         raise IntakeError(TRUNCATED, f"jpeg: no frame header in {len(data)} bytes; fetch it again")
     precision, height_px, width_px, n_components = struct.unpack_from(">BHHB", data, frame[1] + 4)
