@@ -1,7 +1,7 @@
-"""Bytes to an upright sRGB picture, or to the reason why not.
+"""Decode the bytes of an image file into upright sRGB pixels, or raise the reason for a refusal.
 
-What a file is called plays no part: the content picks one decoder from an allow-list, and that decoder alone gets the
-bytes. Sizes are judged from the header, before memory is spent on pixels.
+The content selects one decoder from an allow-list; the file's name plays no part. Limits are checked on the header,
+before any pixel takes memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from cv2.typing import MatLike
 from PIL import ImageFile
 
 from hifidata.core.errors import IntakeError
-from hifidata.image.colour import RgbU8, is_srgb, srgb_u8
+from hifidata.image.arrays import RgbU8
+from hifidata.image.colour import is_srgb, srgb_u8
 from hifidata.image.headers.base import PILLOW_ERRORS, Header, open_image, pillow_error
 from hifidata.image.headers.jpeg import read_jpeg
 from hifidata.image.headers.others import read_other
@@ -48,15 +49,15 @@ _UPRIGHT: dict[int, Callable[[MatLike], MatLike]] = {
 }
 
 _SWAPS_SIDES = (5, 6, 7, 8)
-"""Orientations whose upright picture is as wide as the stored one is high."""
+"""Orientations that exchange width and height."""
 
 _DAMAGE = re.compile(r"Corrupt JPEG data(?!.*extraneous bytes before marker 0xd9)|Premature end")
-"""Those of libjpeg's warnings that say that pixels are made up. Bytes between the last of them and the end marker cost none."""
+"""Warnings of libjpeg about invented pixels. Extra bytes between the last pixel and the end marker do no harm."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What ``decode`` accepts.
+    """Limits on the files that ``decode`` accepts.
 
     Attributes:
         max_bytes: size of the file.
@@ -64,7 +65,7 @@ class Limits:
         min_side_px: the shorter side.
         max_aspect: the longer side over the shorter one.
         formats: a selection of ``sniff.DECODABLE``.
-        animated: use the ``first`` frame of animated and multi-picture files, or ``drop`` them.
+        animated: use the ``first`` frame of animated and multi-picture files, or ``drop`` such files.
     """
 
     max_bytes: int = 32 * 2**20
@@ -77,15 +78,15 @@ class Limits:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A decoded picture.
+    """A decoded image.
 
     Attributes:
         rgb_u8: (H, W, 3) uint8 sRGB, C-contiguous, orientation applied.
-        format: what the bytes were: a name from ``sniff.DECODABLE``.
-        mode: Pillow's name for the pixels as stored (``RGB``, ``CMYK``, ``P``, ``I;16``, ...).
-        exif_orientation: the orientation that was undone, 1 to 8.
-        n_frames: of which ``rgb_u8`` is the first.
-        width_px, height_px: upright.
+        format: of the file, a name from ``sniff.DECODABLE``.
+        mode: Pillow's colour mode of the stored pixels (``RGB``, ``CMYK``, ``P``, ``I;16``, ...).
+        exif_orientation: as stored, 1 to 8.
+        n_frames: number of frames in the file; ``rgb_u8`` is the first one.
+        width_px, height_px: of ``rgb_u8``.
     """
 
     rgb_u8: RgbU8
@@ -98,64 +99,67 @@ class Picture:
 
 
 def decode(data: bytes, limits: Limits) -> Picture:
-    """Decodes a picture file.
+    """Decode an image file.
 
     Args:
         data: the whole file.
-        limits: what to accept.
+        limits: on the file.
 
     Raises:
-        IntakeError: with the reason, for every file that is not accepted.
+        IntakeError: the file is not accepted; the error carries the reason.
     """
-    kind = _accepted_kind(data, limits)
-    header = read_jpeg(data) if kind == "jpeg" else read_other(kind, data)
-    _check_size(kind, header, limits)
+    image_format = _accepted_format(data, limits)
+    header = read_jpeg(data) if image_format == "jpeg" else read_other(image_format, data)
+    _check_size(image_format, header, limits)
     if header.n_frames > 1 and limits.animated == "drop":
-        raise IntakeError(ANIMATED, f"{kind}: {header.n_frames} frames; intake is set to drop such files")
-    mode, rgb_u8 = _decode_plain_jpeg(header) or _decode_with_pillow(kind, header)
+        raise IntakeError(ANIMATED, f"{image_format}: {header.n_frames} frames; the recipe drops such files")
+    mode, rgb_u8 = _decode_plain_jpeg(header) or _decode_with_pillow(image_format, header)
     if header.orientation in _UPRIGHT:
         rgb_u8 = np.asarray(_UPRIGHT[header.orientation](rgb_u8), np.uint8)
     height_px, width_px = rgb_u8.shape[:2]
-    return Picture(rgb_u8, kind, mode, header.orientation, header.n_frames, width_px, height_px)
+    return Picture(rgb_u8, image_format, mode, header.orientation, header.n_frames, width_px, height_px)
 
 
-def _accepted_kind(data: bytes, limits: Limits) -> str:
+def _accepted_format(data: bytes, limits: Limits) -> str:
     if not data:
         raise IntakeError(EMPTY_FILE, "the file has 0 bytes")
     if len(data) > limits.max_bytes:
         raise IntakeError(TOO_MANY_BYTES, f"{len(data)} bytes, at most {limits.max_bytes} are read")
-    kind = sniff(data)
-    if kind is None:
-        raise IntakeError(NOT_IMAGE, f"no picture format starts with the bytes {data[:8].hex(' ')}")
-    if kind in NO_PICTURE:
-        raise IntakeError(NOT_IMAGE, f"the content is {kind}, no picture")
-    if kind not in limits.formats:
-        raise IntakeError(FORMAT_NOT_ALLOWED, f"the content is {kind}, allowed are {', '.join(limits.formats)}")
-    return kind
+    image_format = sniff(data)
+    if image_format is None:
+        raise IntakeError(NOT_IMAGE, f"no known image format starts with the bytes {data[:8].hex(' ')}")
+    if image_format in NO_PICTURE:
+        raise IntakeError(NOT_IMAGE, f"the content is {image_format}, not an image")
+    if image_format not in limits.formats:
+        allowed = ", ".join(limits.formats)
+        raise IntakeError(FORMAT_NOT_ALLOWED, f"the content is {image_format}; allowed formats are {allowed}")
+    return image_format
 
 
-def _check_size(kind: str, header: Header, limits: Limits) -> None:
+def _check_size(image_format: str, header: Header, limits: Limits) -> None:
     width_px, height_px = header.width_px, header.height_px
     long_px, short_px = max(width_px, height_px), min(width_px, height_px)
-    found = f"{kind}: {width_px} x {height_px} pixels"
+    found = f"{image_format}: {width_px} x {height_px} pixels"
     if short_px <= 0:
-        raise IntakeError(CORRUPT, f"{found}, the header is damaged")
+        raise IntakeError(CORRUPT, f"{found}; the header is damaged")
     upright = (height_px, width_px) if header.orientation in _SWAPS_SIDES else (width_px, height_px)
-    size = (
-        dict(zip(("width_px", "height_px"), upright, strict=True)) if long_px < 2**31 else {}
-    )  # int32 in the manifest
+    size = dict(zip(("width_px", "height_px"), upright, strict=True))
+    if long_px >= 2**31:
+        size = {}  # the manifest's columns are int32
     if long_px * short_px > limits.max_pixels:
-        raise IntakeError(TOO_MANY_PIXELS, f"{found}, at most {limits.max_pixels} in all are decoded", size)
+        raise IntakeError(TOO_MANY_PIXELS, f"{found}; at most {limits.max_pixels} pixels in total are allowed", size)
     if short_px < limits.min_side_px:
-        raise IntakeError(TOO_SMALL, f"{found}, the shorter side must have at least {limits.min_side_px}", size)
+        raise IntakeError(TOO_SMALL, f"{found}; the shorter side must have at least {limits.min_side_px} pixels", size)
     if long_px > limits.max_aspect * short_px:
-        raise IntakeError(BAD_ASPECT, f"{found}, the longer side may be {limits.max_aspect:g} times the shorter", size)
+        message = f"{found}; the longer side may have at most {limits.max_aspect:g} times the length of the shorter one"
+        raise IntakeError(BAD_ASPECT, message, size)
 
 
 def _decode_plain_jpeg(header: Header) -> tuple[str, RgbU8] | None:
-    """Same pixels as Pillow's in less time; None hands difficult files to Pillow.
+    """Decode to the same pixels as Pillow in less time. Return None for a file that needs Pillow.
 
-    Only files whose end marker was found go in. Raises IntakeError where the data between are damaged.
+    Raises:
+        IntakeError: libjpeg warns of damaged data.
     """
     if not (header.plain_mode and is_srgb(header.icc)):
         return None
@@ -167,9 +171,11 @@ def _decode_plain_jpeg(header: Header) -> tuple[str, RgbU8] | None:
 
 
 def _decode_jpeg(data: bytes, colours: str) -> RgbU8:
-    """(H, W, C) uint8. Raises IntakeError where libjpeg warns of damage, ValueError where it cannot decode at all.
+    """Decode to (H, W, C) uint8. Pillow and OpenCV would hide libjpeg's warnings of grey or displaced blocks.
 
-    Pillow and OpenCV keep such warnings to themselves, and the grey or displaced blocks that come of it.
+    Raises:
+        IntakeError: libjpeg warns of damaged data.
+        ValueError: libjpeg cannot decode the file.
     """
     try:
         return np.asarray(simplejpeg.decode_jpeg(data, colours), np.uint8)
@@ -179,23 +185,23 @@ def _decode_jpeg(data: bytes, colours: str) -> RgbU8:
         return np.asarray(simplejpeg.decode_jpeg(data, colours, strict=False), np.uint8)
 
 
-def _decode_with_pillow(kind: str, header: Header) -> tuple[str, RgbU8]:
-    if header.ends_early and ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise IntakeError(TRUNCATED, f"{kind}: the data ends early, and Pillow was told to make up the rest")
+def _decode_with_pillow(image_format: str, header: Header) -> tuple[str, RgbU8]:
+    if header.ends_early and ImageFile.LOAD_TRUNCATED_IMAGES:  # another package may have switched it on
+        raise IntakeError(TRUNCATED, f"{image_format}: the data end early; fetch it again")
     try:
-        image = header.image or open_image(kind, header.pixels)
+        image = header.image or open_image(image_format, header.pixels)
         if image.size != (header.width_px, header.height_px):
-            raise IntakeError(CORRUPT, f"{kind}: the header tells two sizes, {image.size} is the second")
+            raise IntakeError(CORRUPT, f"{image_format}: the file has a second header with another size, {image.size}")
         mode = image.mode
-        if kind == "jpeg" and not header.ends_early:
+        if image_format == "jpeg" and not header.ends_early:
             _refuse_damage(header.pixels, mode)
         image.load()
         return mode, srgb_u8(image, header.icc)
     except PILLOW_ERRORS as error:
-        raise pillow_error(kind, error, header.ends_early) from error
+        raise pillow_error(image_format, error, header.ends_early) from error
 
 
 def _refuse_damage(jpeg: bytes, mode: str) -> None:
-    """Raises IntakeError where libjpeg warns of damage, which Pillow does not say."""
-    with suppress(ValueError):  # Pillow says better what it cannot decode
+    """Raise IntakeError where libjpeg warns of damaged data, which Pillow would hide."""
+    with suppress(ValueError):  # for a file that cannot be decoded at all, Pillow gives the better message
         _decode_jpeg(jpeg, "CMYK" if mode == "CMYK" else "GRAY")

@@ -52,8 +52,8 @@ class Header:
 
     Attributes:
         width_px, height_px: as stored, before orientation.
-        pixels: the file without metadata and further images.
-        image: the file as opened by Pillow; None where ``pixels`` must not be opened before the limits are checked.
+        pixels: a JPEG, PNG or GIF without metadata and further images, to be opened after the limits are checked.
+        image: any other file as opened by Pillow.
         n_frames: counted in the file.
         orientation: EXIF orientation, 1 to 8.
         icc: embedded colour profile.
@@ -63,7 +63,7 @@ class Header:
 
     width_px: int
     height_px: int
-    pixels: bytes
+    pixels: bytes = b""
     image: ImageFile.ImageFile | None = None
     n_frames: int = 1
     orientation: int = 1
@@ -73,7 +73,7 @@ class Header:
 
 
 def limited(parts: Iterable[PartT]) -> Iterator[PartT]:
-    """Pass on the parts of a file. Real files have at most a few thousand, hostile files have millions of empty ones.
+    """Pass on the parts of a file. Real files have a few thousand parts, hostile files have millions of empty ones.
 
     Raises:
         IntakeError: more than 65536 parts.
@@ -87,7 +87,7 @@ def limited(parts: Iterable[PartT]) -> Iterator[PartT]:
 def open_image(image_format: str, data: bytes) -> ImageFile.ImageFile:
     """Open a file with the plugin of its format; no pixel is decoded. Raises one of ``PILLOW_ERRORS``."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of damaged EXIF in an AVIF, and of sizes, which the limits judge
+        warnings.simplefilter("ignore")  # about damaged EXIF in an AVIF, and about sizes, which have their own limits
         return _PLUGINS[image_format](BytesIO(data))
 
 
@@ -102,7 +102,6 @@ def pillow_error(image_format: str, error: Exception, ends_early: bool) -> Intak
     said = str(error) or f"Pillow raised {type(error).__name__}"
     if isinstance(error, Image.DecompressionBombError):
         return IntakeError(TOO_MANY_PIXELS, f"{image_format}: {said}")
-    ends_in_header = isinstance(error.__cause__, (struct.error, IndexError))
-    if ends_early or ends_in_header or "truncated" in said.lower():
+    if ends_early or "truncated" in said.lower():
         return IntakeError(TRUNCATED, f"{image_format}: the data end early ({said}); fetch it again")
     return IntakeError(CORRUPT, f"{image_format}: {said}; fetch it again or drop it")

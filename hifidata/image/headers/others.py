@@ -1,7 +1,8 @@
-"""PNG, GIF, WebP, BMP and AVIF. Pillow opens the last three, which decodes no pixel yet.
+"""Headers of PNG, GIF, WebP, BMP and AVIF files.
 
-A PNG or GIF is first reduced to one still image without metadata. Pillow would inflate every text of a PNG, refuse the
-image for a damaged text, keep every comment of a GIF, and fill memory for a GIF's first frame.
+Pillow opens a WebP, BMP or AVIF, which decodes no pixel yet. A PNG or GIF is first reduced to one still image without
+metadata; Pillow opens it after the limits are checked. Pillow would inflate every text of a PNG and refuse the image for
+a damaged text. In a GIF, it would keep every comment and fill memory as large as the first frame.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from hifidata.image.reasons import CORRUPT, TRUNCATED
 
 _PNG_PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _PNG_TEXTS = {b"XML:com.adobe.xmp": "xmp", b"Raw profile type exif": "exif"}
-_MAX_PNG_METADATA = 16  # real files have at most EXIF, XMP and a profile
-_MAX_TEXT_BYTES = 4 * 2**20  # of each; the largest printer profiles take about 2 MB
+_MAX_METADATA_CHUNKS = 16  # real files have one of EXIF, of XMP and of a profile
+_MAX_METADATA_BYTES = 4 * 2**20  # of each chunk, inflated; the largest printer profiles take about 2 MB
 
 _GIF_FRAME, _GIF_EXTENSION, _GIF_CONTROL = 0x2C, 0x21, b"\x21\xf9"
 
@@ -48,18 +49,18 @@ def _read_with_pillow(image_format: str, data: bytes) -> Header:
     ends_early = False
     if image_format == "webp":
         ends_early = int.from_bytes(data[4:8], "little") + 8 > len(data)
-        for _ in limited(_webp_chunks(data)):  # libwebp takes memory for each of them
+        for _ in limited(_webp_chunks(data)):  # libwebp allocates memory for each chunk
             pass
     try:
         image = open_image(image_format, data)
     except PILLOW_ERRORS as error:
-        raise pillow_error(image_format, error, ends_early) from error
-    xmp = None if image_format == "avif" else image.info.get("xmp")  # an AVIF is turned by its own properties alone
+        ends_in_header = isinstance(error.__cause__, struct.error)
+        raise pillow_error(image_format, error, ends_early or ends_in_header) from error
+    xmp = None if image_format == "avif" else image.info.get("xmp")  # only the properties of an AVIF orient it
     return Header(
         *image.size,
-        pixels=data,
         image=image,
-        n_frames=max(1, getattr(image, "n_frames", 1)),
+        n_frames=getattr(image, "n_frames", 1),
         orientation=orientation_of(image.info.get("exif"), xmp),
         icc=image.info.get("icc_profile"),
         ends_early=ends_early,
@@ -76,20 +77,20 @@ def _webp_chunks(data: bytes) -> Iterator[int]:
 
 
 def _read_png(data: bytes) -> Header:
-    """Keep the chunks of the still image; take orientation and colour profile from the others."""
+    """Keep the chunks of the still image; read orientation, colour profile and number of frames from the others."""
     width_px, height_px = struct.unpack_from(">II", data, 16)
     if data[12:16] != b"IHDR":
         raise IntakeError(CORRUPT, f"png: the first chunk is {data[12:16]!r}, expected IHDR")
     pixels, metadata = [data[:8]], dict[str, bytes]()
     n_metadata, n_frames, name = 0, 0, b""
     for name, start, stop in limited(_png_chunks(data)):
-        if name in _PNG_PIXEL_CHUNKS or not name.isalpha():  # Pillow reports a damaged name
+        if name in _PNG_PIXEL_CHUNKS or not name.isalpha():  # Pillow refuses a damaged name
             pixels.append(data[start:stop])
         elif found := _png_metadata(name, data[start + 8 : stop - 4]):
             metadata |= found
             n_metadata += 1
-            if n_metadata > _MAX_PNG_METADATA:
-                raise IntakeError(CORRUPT, f"png: more than {_MAX_PNG_METADATA} EXIF, XMP and profile chunks; drop it")
+            if n_metadata > _MAX_METADATA_CHUNKS:
+                raise IntakeError(CORRUPT, f"png: more than {_MAX_METADATA_CHUNKS} chunks of metadata; drop it")
         n_frames += name == b"fcTL" or (name == b"IDAT" and n_frames == 0)
     return Header(
         width_px,
@@ -112,7 +113,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _png_metadata(name: bytes, body: bytes) -> dict[str, bytes]:
-    """Return EXIF, XMP or the colour profile where the chunk holds it. Other texts stay compressed."""
+    """Return EXIF, XMP or the colour profile where the chunk holds it. Other texts are not inflated."""
     if name == b"eXIf":
         return {"exif": body}
     keyword, _, rest = body.partition(b"\x00")
@@ -131,7 +132,7 @@ def _png_metadata(name: bytes, body: bytes) -> dict[str, bytes]:
 
 def _inflated(compressed: bytes) -> bytes:
     try:
-        return zlib.decompressobj().decompress(compressed, _MAX_TEXT_BYTES)
+        return zlib.decompressobj().decompress(compressed, _MAX_METADATA_BYTES)
     except zlib.error:
         return b""
 
@@ -139,13 +140,13 @@ def _inflated(compressed: bytes) -> bytes:
 def _bytes_of_hex(text: bytes) -> bytes:
     """Decode ImageMagick's form: an empty line, the profile's name, its length, hex digits."""
     try:
-        return bytes.fromhex(b"".join(text[:_MAX_TEXT_BYTES].split(b"\n", 3)[3:]).decode("ascii"))
+        return bytes.fromhex(b"".join(text[:_MAX_METADATA_BYTES].split(b"\n", 3)[3:]).decode("ascii"))
     except ValueError:
         return b""
 
 
 def _read_gif(data: bytes) -> Header:
-    """Keep the first frame. It may be larger than the canvas; the canvas then grows with it."""
+    """Keep the first frame. Where it exceeds the canvas, the canvas grows, as in Pillow."""
     width_px, height_px, flags = struct.unpack_from("<HHB", data, 6)
     blocks_start = 13 + _gif_palette_bytes(flags)
     pixels, n_frames, name = [data[:blocks_start]], 0, _GIF_EXTENSION
@@ -161,7 +162,7 @@ def _read_gif(data: bytes) -> Header:
 
 
 def _gif_blocks(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
-    """Yield (introducer, start, stop) of each frame and extension, and of the byte that ends them."""
+    """Yield (introducer, start, stop) of each frame and extension, and of the byte that ends the file."""
     while at < len(data):
         start, name = at, data[at]
         if name == _GIF_FRAME:
