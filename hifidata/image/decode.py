@@ -175,14 +175,14 @@ def _decode_jpeg(data: bytes, colours: str) -> RgbU8:
 
     Raises:
         IntakeError: libjpeg warns of damaged data.
-        ValueError: libjpeg cannot decode the file.
+        ValueError: libjpeg has another complaint.
     """
     try:
         return np.asarray(simplejpeg.decode_jpeg(data, colours), np.uint8)
     except ValueError as error:
         if _DAMAGE.search(str(error)):
             raise IntakeError(CORRUPT, f"jpeg: {error}; fetch it again or drop it") from None
-        return np.asarray(simplejpeg.decode_jpeg(data, colours, strict=False), np.uint8)
+        raise  # not with strict=False, which returns uninitialised memory for some files
 
 
 def _decode_with_pillow(image_format: str, header: Header) -> tuple[str, RgbU8]:

@@ -42,6 +42,17 @@ def test_noise_in_the_coded_data_is_corrupt(name: str) -> None:
     assert caught.value.reason == "corrupt"
 
 
+def test_a_broken_table_after_damaged_data_is_corrupt_and_shows_no_uninitialised_memory() -> None:
+    jpeg = PICTURES["progressive"]
+    first_scan, last_table = jpeg.index(b"\xff\xda") + 40, jpeg.rindex(b"\xff\xc4") + 5
+    broken = (
+        jpeg[:first_scan] + b"\xfe" * 200 + jpeg[first_scan + 200 : last_table] + b"\xff" * 16 + jpeg[last_table + 16 :]
+    )
+    with pytest.raises(IntakeError) as caught:
+        decode(broken, Limits())
+    assert caught.value.reason == "corrupt"
+
+
 @pytest.mark.parametrize("name", PICTURES)
 def test_bytes_between_the_last_pixel_and_the_end_marker_do_no_harm(name: str) -> None:
     jpeg = PICTURES[name]
