@@ -1,4 +1,4 @@
-"""JPEGs whose coded data are damaged in the middle: every decoder shows something, libjpeg alone says that it made it up."""
+"""JPEGs with damaged coded data are refused, because decoders invent pixels for them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PICTURES = {
 
 
 def scan_of(jpeg: bytes) -> int:
-    """Where the coded data of the last scan begin."""
+    """Offset of the coded data of the last scan."""
     start = jpeg.rindex(b"\xff\xda")
     return start + 2 + int.from_bytes(jpeg[start + 2 : start + 4], "big")
 
 
 def overwritten(jpeg: bytes) -> bytes:
-    """Noise in place of the middle tenth of the last scan, without a byte that could be a marker."""
+    """Replace a tenth of the last scan by noise without marker bytes."""
     start = scan_of(jpeg)
     length = (len(jpeg) - start) // 10
     middle = start + 4 * length

@@ -1,4 +1,4 @@
-"""Any bytes at all end in a picture or in a typed reason, soon and without taking memory."""
+"""Any bytes give an image or a declared reason, within limits of time and memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ INTAKE_REASONS = {
     "too_small", "bad_aspect", "truncated", "corrupt", "animated",
 }  # fmt: skip
 
-# What the awkward files are and must become: (format, mode, orientation, frames) or the reason.
+# Expected outcome of each awkward file: (format, mode, orientation, frames) or the reason.
 AWKWARD: dict[str, tuple[str, str, int, int] | Reason] = {
     "formats-compreface/corrupted.png": "corrupt",
     "formats-compreface/empty.png": "not_image",
@@ -78,7 +78,7 @@ AWKWARD: dict[str, tuple[str, str, int, int] | Reason] = {
 
 
 def outcome(data: bytes, limits: Limits = ANY_SIZE) -> tuple[str, str, int, int] | Reason:
-    """Decodes; any exception but IntakeError, and any warning, fails the test."""
+    """Decode. A warning, or an exception other than IntakeError, fails the test."""
     started_s = time.process_time()
     try:
         picture = decode(data, limits)
@@ -93,11 +93,11 @@ def outcome(data: bytes, limits: Limits = ANY_SIZE) -> tuple[str, str, int, int]
     return result
 
 
-def test_awkward_files_become_what_they_must(assets: Path) -> None:
+def test_awkward_files_have_their_expected_outcome(assets: Path) -> None:
     assert {name: outcome((assets / "edge" / name).read_bytes(), Limits()) for name in AWKWARD} == AWKWARD
 
 
-def test_every_real_file_is_a_picture_or_on_the_list_of_awkward_ones(assets: Path) -> None:
+def test_every_real_file_decodes_or_is_listed_as_awkward(assets: Path) -> None:
     paths = [path for folder in ("edge", "faces") for path in sorted((assets / folder).rglob("*")) if path.is_file()]
     assert len(paths) > 450
     for path in paths:
@@ -109,7 +109,7 @@ def test_every_real_file_is_a_picture_or_on_the_list_of_awkward_ones(assets: Pat
 
 
 def damaged(originals: list[bytes]) -> Iterator[bytes]:
-    """Cuts, flipped bits, holes and insertions, the same ones every time."""
+    """Yield cut, flipped, shortened and lengthened copies, the same ones in every run."""
     chance = random.Random(2024)
     for original in originals:
         for share in (0.001, 0.01, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 0.99):
@@ -144,7 +144,7 @@ def test_three_hundred_damaged_files_end_in_declared_outcomes(assets: Path) -> N
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"])
-def test_no_cut_of_a_picture_passes_as_the_whole(kind: str) -> None:
+def test_no_truncated_file_decodes(kind: str) -> None:
     data = saved(scene(), kind)
     for share in np.linspace(0.05, 0.95, 19):
         assert isinstance(outcome(data[: int(len(data) * share)]), Reason)
@@ -168,7 +168,7 @@ def test_files_of_countless_empty_parts_are_refused_quickly() -> None:
     assert [outcome(data) for data in hostile] == ["corrupt"] * 4
 
 
-def test_jpeg_of_endless_scans_is_refused_before_decoding() -> None:
+def test_jpeg_with_too_many_scans_is_refused_before_decoding() -> None:
     progressive = saved(scene(), "JPEG", progressive=True)
     scan = progressive[progressive.rindex(b"\xff\xda") : -2]
     assert outcome(progressive[:-2] + scan * 60 + b"\xff\xd9") == "corrupt"
