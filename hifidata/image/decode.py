@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -113,7 +112,8 @@ def decode(data: bytes, limits: Limits) -> Picture:
     _check_size(image_format, header, limits)
     if header.n_frames > 1 and limits.animated == "drop":
         raise IntakeError(ANIMATED, f"{image_format}: {header.n_frames} frames; the recipe drops such files")
-    mode, rgb_u8 = _decode_plain_jpeg(header) or _decode_with_pillow(image_format, header)
+    decoded = _decode_jpeg(header) if image_format == "jpeg" and not header.ends_early else None
+    mode, rgb_u8 = decoded or _decode_with_pillow(image_format, header)
     if header.orientation in _UPRIGHT:
         rgb_u8 = np.asarray(_UPRIGHT[header.orientation](rgb_u8), np.uint8)
     height_px, width_px = rgb_u8.shape[:2]
@@ -155,34 +155,22 @@ def _check_size(image_format: str, header: Header, limits: Limits) -> None:
         raise IntakeError(BAD_ASPECT, message, size)
 
 
-def _decode_plain_jpeg(header: Header) -> tuple[str, RgbU8] | None:
-    """Decode to the same pixels as Pillow in less time. Return None for a file that needs Pillow.
+def _decode_jpeg(header: Header) -> tuple[str, RgbU8] | None:
+    """Decode a complete JPEG to the same pixels as Pillow in less time. Return None for a file that needs Pillow.
 
     Raises:
-        IntakeError: libjpeg warns of damaged data.
+        IntakeError: libjpeg warns of damaged data. Pillow and OpenCV would hide grey or displaced blocks.
     """
-    if not (header.plain_mode and is_srgb(header.icc)):
-        return None
-    try:
-        rgb_u8 = _decode_jpeg(header.pixels, "RGB")
-    except ValueError:
-        return None
-    return (header.plain_mode, rgb_u8) if rgb_u8.shape == (header.height_px, header.width_px, 3) else None
-
-
-def _decode_jpeg(data: bytes, colours: str) -> RgbU8:
-    """Decode to (H, W, C) uint8. Pillow and OpenCV would hide libjpeg's warnings of grey or displaced blocks.
-
-    Raises:
-        IntakeError: libjpeg warns of damaged data.
-        ValueError: libjpeg has another complaint.
-    """
-    try:
-        return np.asarray(simplejpeg.decode_jpeg(data, colours), np.uint8)
+    is_plain = header.plain_mode is not None and is_srgb(header.icc)
+    try:  # not with strict=False, which returns uninitialised memory for some files
+        pixels_u8 = simplejpeg.decode_jpeg(header.pixels, "RGB" if is_plain else "GRAY")
     except ValueError as error:
         if _DAMAGE.search(str(error)):
-            raise IntakeError(CORRUPT, f"jpeg: {error}; fetch it again or drop it") from None
-        raise  # not with strict=False, which returns uninitialised memory for some files
+            raise IntakeError(CORRUPT, f"jpeg: {error}; fetch it again or drop it") from error
+        return None
+    if not (header.plain_mode and is_plain and pixels_u8.shape == (header.height_px, header.width_px, 3)):
+        return None
+    return header.plain_mode, np.asarray(pixels_u8, np.uint8)
 
 
 def _decode_with_pillow(image_format: str, header: Header) -> tuple[str, RgbU8]:
@@ -193,15 +181,7 @@ def _decode_with_pillow(image_format: str, header: Header) -> tuple[str, RgbU8]:
         if image.size != (header.width_px, header.height_px):
             raise IntakeError(CORRUPT, f"{image_format}: the file has a second header with another size, {image.size}")
         mode = image.mode
-        if image_format == "jpeg" and not header.ends_early:
-            _refuse_damage(header.pixels, mode)
         image.load()
         return mode, srgb_u8(image, header.icc)
     except PILLOW_ERRORS as error:
         raise pillow_error(image_format, error, header.ends_early) from error
-
-
-def _refuse_damage(jpeg: bytes, mode: str) -> None:
-    """Raise IntakeError where libjpeg warns of damaged data, which Pillow would hide."""
-    with suppress(ValueError):  # for a file that cannot be decoded at all, Pillow gives the better message
-        _decode_jpeg(jpeg, "CMYK" if mode == "CMYK" else "GRAY")
