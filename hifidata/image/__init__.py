@@ -1,1 +1,1 @@
-"""Bytes to pixels and back: sniff, decode, crop, encode, perceptual hash."""
+"""Recognise, decode, align, crop, encode and hash images."""

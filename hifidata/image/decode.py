@@ -1,30 +1,28 @@
-"""Bytes to an upright sRGB picture, or to the reason why not.
+"""Decode the bytes of an image file into upright sRGB pixels, or raise the reason for a refusal.
 
-What a file is called plays no part: the content picks one decoder from an allow-list, and that decoder alone gets the
-bytes. Sizes are judged from the header, before memory is spent on pixels.
+The content selects one decoder from an allow-list; the file's name plays no part. Limits are checked on the header,
+before any pixel takes memory.
 """
 
 from __future__ import annotations
 
 import re
-import struct
-import zlib
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Literal
 
 import cv2
 import numpy as np
 import simplejpeg
 from cv2.typing import MatLike
-from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import ImageFile
 
 from hifidata.core.errors import IntakeError
-from hifidata.image.colour import RgbU8, is_srgb, srgb_u8
-from hifidata.image.headers.base import Header
-from hifidata.image.headers.container import open_avif, read_header
+from hifidata.image.arrays import RgbU8
+from hifidata.image.colour import is_srgb, srgb_u8
+from hifidata.image.headers.base import PILLOW_ERRORS, Header, open_image, pillow_error
+from hifidata.image.headers.jpeg import read_jpeg
+from hifidata.image.headers.others import read_other
 from hifidata.image.headers.sniff import DECODABLE, NO_PICTURE, sniff
 from hifidata.image.reasons import (
     ANIMATED,
@@ -39,33 +37,6 @@ from hifidata.image.reasons import (
     TRUNCATED,
 )
 
-# The classes themselves, not Image.open: it warns about sizes that we have judged already.
-_OPENERS: dict[str, Callable[[bytes], ImageFile.ImageFile]] = {
-    "jpeg": lambda data: JpegImagePlugin.JpegImageFile(BytesIO(data)),
-    "png": lambda data: PngImagePlugin.PngImageFile(BytesIO(data)),
-    "gif": lambda data: GifImagePlugin.GifImageFile(BytesIO(data)),
-    "webp": lambda data: WebPImagePlugin.WebPImageFile(BytesIO(data)),
-    "bmp": lambda data: BmpImagePlugin.BmpImageFile(BytesIO(data)),
-    "avif": open_avif,
-}
-
-# What Pillow's plugins and their C libraries raise on damaged files.
-_DECODER_ERRORS = (
-    OSError,
-    EOFError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,  # an AVIF whose clock runs at zero ticks per second
-    MemoryError,
-    RuntimeError,
-    SystemError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-
 _UPRIGHT: dict[int, Callable[[MatLike], MatLike]] = {
     2: lambda rgb_u8: cv2.flip(rgb_u8, 1),
     3: lambda rgb_u8: cv2.rotate(rgb_u8, cv2.ROTATE_180),
@@ -77,15 +48,15 @@ _UPRIGHT: dict[int, Callable[[MatLike], MatLike]] = {
 }
 
 _SWAPS_SIDES = (5, 6, 7, 8)
-"""Orientations whose upright picture is as wide as the stored one is high."""
+"""Orientations that exchange width and height."""
 
 _DAMAGE = re.compile(r"Corrupt JPEG data(?!.*extraneous bytes before marker 0xd9)|Premature end")
-"""Those of libjpeg's warnings that say that pixels are made up. Bytes between the last of them and the end marker cost none."""
+"""Warnings of libjpeg about invented pixels. Extra bytes between the last pixel and the end marker do no harm."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What ``decode`` accepts.
+    """Limits on the files that ``decode`` accepts.
 
     Attributes:
         max_bytes: size of the file.
@@ -93,7 +64,7 @@ class Limits:
         min_side_px: the shorter side.
         max_aspect: the longer side over the shorter one.
         formats: a selection of ``sniff.DECODABLE``.
-        animated: use the ``first`` frame of animated and multi-picture files, or ``drop`` them.
+        animated: use the ``first`` frame of animated and multi-picture files, or ``drop`` such files.
     """
 
     max_bytes: int = 32 * 2**20
@@ -106,15 +77,15 @@ class Limits:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A decoded picture.
+    """A decoded image.
 
     Attributes:
         rgb_u8: (H, W, 3) uint8 sRGB, C-contiguous, orientation applied.
-        format: what the bytes were: a name from ``sniff.DECODABLE``.
-        mode: Pillow's name for the pixels as stored (``RGB``, ``CMYK``, ``P``, ``I;16``, ...).
-        exif_orientation: the orientation that was undone, 1 to 8.
-        n_frames: of which ``rgb_u8`` is the first.
-        width_px, height_px: upright.
+        format: of the file, a name from ``sniff.DECODABLE``.
+        mode: Pillow's colour mode of the stored pixels (``RGB``, ``CMYK``, ``P``, ``I;16``, ...).
+        exif_orientation: as stored, 1 to 8.
+        n_frames: number of frames in the file; ``rgb_u8`` is the first one.
+        width_px, height_px: of ``rgb_u8``.
     """
 
     rgb_u8: RgbU8
@@ -127,106 +98,90 @@ class Picture:
 
 
 def decode(data: bytes, limits: Limits) -> Picture:
-    """Decodes a picture file.
+    """Decode an image file.
 
     Args:
         data: the whole file.
-        limits: what to accept.
+        limits: on the file.
 
     Raises:
-        IntakeError: with the reason, for every file that is not accepted.
+        IntakeError: the file is not accepted; the error carries the reason.
     """
-    kind = _accepted_kind(data, limits)
-    header = read_header(kind, data)
-    _check_size(kind, header, limits)
+    image_format = _accepted_format(data, limits)
+    header = read_jpeg(data) if image_format == "jpeg" else read_other(image_format, data)
+    _check_size(image_format, header, limits)
     if header.n_frames > 1 and limits.animated == "drop":
-        raise IntakeError(ANIMATED, f"{kind}: {header.n_frames} frames; intake is set to drop such files")
-    mode, rgb_u8 = _decode_plain_jpeg(header) or _decode_with_pillow(kind, header)
+        raise IntakeError(ANIMATED, f"{image_format}: {header.n_frames} frames; the recipe drops such files")
+    decoded = _decode_jpeg(header) if image_format == "jpeg" and not header.ends_early else None
+    mode, rgb_u8 = decoded or _decode_with_pillow(image_format, header)
     if header.orientation in _UPRIGHT:
         rgb_u8 = np.asarray(_UPRIGHT[header.orientation](rgb_u8), np.uint8)
     height_px, width_px = rgb_u8.shape[:2]
-    return Picture(rgb_u8, kind, mode, header.orientation, header.n_frames, width_px, height_px)
+    return Picture(rgb_u8, image_format, mode, header.orientation, header.n_frames, width_px, height_px)
 
 
-def _accepted_kind(data: bytes, limits: Limits) -> str:
+def _accepted_format(data: bytes, limits: Limits) -> str:
     if not data:
         raise IntakeError(EMPTY_FILE, "the file has 0 bytes")
     if len(data) > limits.max_bytes:
         raise IntakeError(TOO_MANY_BYTES, f"{len(data)} bytes, at most {limits.max_bytes} are read")
-    kind = sniff(data)
-    if kind is None:
-        raise IntakeError(NOT_IMAGE, f"no picture format starts with the bytes {data[:8].hex(' ')}")
-    if kind in NO_PICTURE:
-        raise IntakeError(NOT_IMAGE, f"the content is {kind}, no picture")
-    if kind not in limits.formats:
-        raise IntakeError(FORMAT_NOT_ALLOWED, f"the content is {kind}, allowed are {', '.join(limits.formats)}")
-    return kind
+    image_format = sniff(data)
+    if image_format is None:
+        raise IntakeError(NOT_IMAGE, f"no known image format starts with the bytes {data[:8].hex(' ')}")
+    if image_format in NO_PICTURE:
+        raise IntakeError(NOT_IMAGE, f"the content is {image_format}, not an image")
+    if image_format not in limits.formats:
+        allowed = ", ".join(limits.formats)
+        raise IntakeError(FORMAT_NOT_ALLOWED, f"the content is {image_format}; allowed formats are {allowed}")
+    return image_format
 
 
-def _check_size(kind: str, header: Header, limits: Limits) -> None:
+def _check_size(image_format: str, header: Header, limits: Limits) -> None:
     width_px, height_px = header.width_px, header.height_px
     long_px, short_px = max(width_px, height_px), min(width_px, height_px)
-    found = f"{kind}: {width_px} x {height_px} pixels"
+    found = f"{image_format}: {width_px} x {height_px} pixels"
     if short_px <= 0:
-        raise IntakeError(CORRUPT, f"{found}, the header is damaged")
+        raise IntakeError(CORRUPT, f"{found}; the header is damaged")
     upright = (height_px, width_px) if header.orientation in _SWAPS_SIDES else (width_px, height_px)
-    size = (
-        dict(zip(("width_px", "height_px"), upright, strict=True)) if long_px < 2**31 else {}
-    )  # int32 in the manifest
+    size = dict(zip(("width_px", "height_px"), upright, strict=True))
+    if long_px >= 2**31:
+        size = {}  # the manifest's columns are int32
     if long_px * short_px > limits.max_pixels:
-        raise IntakeError(TOO_MANY_PIXELS, f"{found}, at most {limits.max_pixels} in all are decoded", size)
+        raise IntakeError(TOO_MANY_PIXELS, f"{found}; at most {limits.max_pixels} pixels in total are allowed", size)
     if short_px < limits.min_side_px:
-        raise IntakeError(TOO_SMALL, f"{found}, the shorter side must have at least {limits.min_side_px}", size)
+        raise IntakeError(TOO_SMALL, f"{found}; the shorter side must have at least {limits.min_side_px} pixels", size)
     if long_px > limits.max_aspect * short_px:
-        raise IntakeError(BAD_ASPECT, f"{found}, the longer side may be {limits.max_aspect:g} times the shorter", size)
+        message = f"{found}; the longer side may have at most {limits.max_aspect:g} times the length of the shorter one"
+        raise IntakeError(BAD_ASPECT, message, size)
 
 
-def _decode_plain_jpeg(header: Header) -> tuple[str, RgbU8] | None:
-    """Same pixels as Pillow's in less time; None hands difficult files to Pillow.
+def _decode_jpeg(header: Header) -> tuple[str, RgbU8] | None:
+    """Decode a complete JPEG to the same pixels as Pillow in less time. Return None for a file that needs Pillow.
 
-    Only files whose end marker was found go in. Raises IntakeError where the data between are damaged.
+    Raises:
+        IntakeError: libjpeg warns of damaged data. Pillow and OpenCV would hide grey or displaced blocks.
     """
-    if not (header.plain_mode and is_srgb(header.icc)):
-        return None
-    try:
-        rgb_u8 = _decode_jpeg(header.pixels, "RGB")
-    except ValueError:
-        return None
-    return (header.plain_mode, rgb_u8) if rgb_u8.shape == (header.height_px, header.width_px, 3) else None
-
-
-def _decode_jpeg(data: bytes, colours: str) -> RgbU8:
-    """(H, W, C) uint8. Raises IntakeError where libjpeg warns of damage, ValueError where it cannot decode at all.
-
-    Pillow and OpenCV keep such warnings to themselves, and the grey or displaced blocks that come of it.
-    """
-    try:
-        return np.asarray(simplejpeg.decode_jpeg(data, colours), np.uint8)
+    is_plain = header.plain_mode is not None and is_srgb(header.icc)
+    try:  # not with strict=False, which returns uninitialised memory for some files
+        pixels_u8 = simplejpeg.decode_jpeg(header.pixels, "RGB" if is_plain else "GRAY")
     except ValueError as error:
         if _DAMAGE.search(str(error)):
-            raise IntakeError(CORRUPT, f"jpeg: {error}; fetch it again or drop it") from None
-        return np.asarray(simplejpeg.decode_jpeg(data, colours, strict=False), np.uint8)
+            raise IntakeError(CORRUPT, f"jpeg: {error}; fetch it again or drop it") from error
+        return None
+    if not (header.plain_mode and is_plain and pixels_u8.shape == (header.height_px, header.width_px, 3)):
+        return None
+    return header.plain_mode, np.asarray(pixels_u8, np.uint8)
 
 
-def _decode_with_pillow(kind: str, header: Header) -> tuple[str, RgbU8]:
-    if header.ends_early and ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise IntakeError(TRUNCATED, f"{kind}: the data ends early, and Pillow was told to make up the rest")
+def _decode_with_pillow(image_format: str, header: Header) -> tuple[str, RgbU8]:
+    if header.ends_early and ImageFile.LOAD_TRUNCATED_IMAGES:  # another package may have switched it on
+        raise IntakeError(TRUNCATED, f"{image_format}: the data end early; fetch it again")
     try:
-        picture = _OPENERS[kind](header.pixels)
-        if picture.size != (header.width_px, header.height_px):
-            raise IntakeError(CORRUPT, f"{kind}: the header tells two sizes, {picture.size} is the second")
-        mode = picture.mode
-        if kind == "jpeg" and not header.ends_early:
-            _refuse_damage(header.pixels, mode)
-        picture.load()
-        return mode, srgb_u8(picture, header.icc)
-    except _DECODER_ERRORS as error:
-        early = header.ends_early or "truncated" in str(error).lower()
-        reason = TRUNCATED if early else CORRUPT
-        raise IntakeError(reason, f"{kind}: {str(error) or type(error).__name__}; fetch it again or drop it") from error
-
-
-def _refuse_damage(jpeg: bytes, mode: str) -> None:
-    """Raises IntakeError where libjpeg warns of damage, which Pillow does not say."""
-    with suppress(ValueError):  # Pillow says better what it cannot decode
-        _decode_jpeg(jpeg, "CMYK" if mode == "CMYK" else "GRAY")
+        image = header.image or open_image(image_format, header.pixels)
+        if image.size != (header.width_px, header.height_px):
+            raise IntakeError(CORRUPT, f"{image_format}: the file has a second header with another size, {image.size}")
+        mode = image.mode
+        image.load()
+        return mode, srgb_u8(image, header.icc)
+    except PILLOW_ERRORS as error:
+        raise pillow_error(image_format, error, header.ends_early) from error

@@ -1,4 +1,4 @@
-"""A face brought to the place and size that FFHQ-trained restorers expect, and the way back into the picture."""
+"""Align a face to the template of FFHQ-trained restorers, and paste the restored face back."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from hifidata.image.align import similarity
-
-F32 = NDArray[np.float32]
-RgbU8 = NDArray[np.uint8]
+from hifidata.image.arrays import F32, RgbU8
 
 SIDE_PX = 512
 
@@ -22,34 +19,41 @@ TEMPLATE_PX = np.array(
 """(5, 2) eyes, nose tip and mouth corners. Source: facexlib's mean of FFHQ faces at 512 px."""
 
 BEYOND_RGB = (132, 133, 135)
-"""What the restorers saw in training where a picture ended."""
+"""Colour outside the image, as in the restorers' training."""
 
 RIM_PX, RAMP_PX = 24.0, 52.0
-"""Of the square: nothing is pasted in the rim, and over the ramp inside it the pasted face fades in."""
+"""Widths along each side of the square: no pixel of the rim is pasted; the face fades in across the ramp."""
 
 
 @dataclass(frozen=True)
 class AlignedFace:
-    """A face in the template.
+    """A face aligned to the template.
 
     Attributes:
         rgb_u8: (512, 512, 3) uint8.
-        matrix: (2, 3) float32, from picture pixels into the square.
+        matrix: (2, 3) float32, from image pixels to pixels of the square.
     """
 
     rgb_u8: RgbU8
     matrix: F32
 
 
-def align_ffhq(picture: RgbU8, kps_px: F32) -> AlignedFace:
-    """Cuts a face out of a picture (H, W, 3) by its five points (5, 2). Raises ModelError where the points coincide.
+def align_ffhq(image: RgbU8, kps_px: F32) -> AlignedFace:
+    """Align a face.
 
-    Source: GFPGAN, CVPR 2021, which estimates the same transform by least median of squares; with five points of one
-    face, least squares differs by a fraction of a pixel.
+    Args:
+        image: (H, W, 3) uint8; not modified.
+        kps_px: (5, 2) eyes, nose tip and mouth corners.
+
+    Raises:
+        ModelError: the points coincide or are not finite.
+
+    Source: GFPGAN, CVPR 2021. It estimates the same transform by least median of squares; for five points of one face,
+    least squares differs by a fraction of a pixel.
     """
     matrix = similarity(kps_px, TEMPLATE_PX)
     square = cv2.warpAffine(
-        picture,
+        image,
         matrix,
         (SIDE_PX, SIDE_PX),
         flags=cv2.INTER_LINEAR,
@@ -59,24 +63,24 @@ def align_ffhq(picture: RgbU8, kps_px: F32) -> AlignedFace:
     return AlignedFace(np.asarray(square, np.uint8), matrix)
 
 
-def paste_back(picture: RgbU8, face: F32, matrix: F32) -> RgbU8:
-    """The picture with a face from the template faded into it.
+def paste_back(image: RgbU8, face: F32, matrix: F32) -> RgbU8:
+    """Blend an aligned face into the image.
 
     Args:
-        picture: (H, W, 3) uint8; not modified.
+        image: (H, W, 3) uint8; not modified.
         face: (512, 512, 3) float32, 0 to 255.
-        matrix: (2, 3), as ``align_ffhq`` gave it.
+        matrix: (2, 3), from ``align_ffhq``.
 
     Returns:
-        (H, W, 3) uint8, equal to the picture wherever ``paste_mask`` is 0.
+        (H, W, 3) uint8, equal to the image where ``paste_mask`` is 0.
     """
-    alpha = paste_mask(picture.shape[:2], matrix)[..., None]  # (H, W, 1)
-    moved = _moved_back(face, picture.shape[:2], matrix, cv2.INTER_CUBIC)  # (H, W, 3)
-    return np.clip(np.rint(picture + alpha * (moved - picture)), 0, 255).astype(np.uint8)
+    alpha = paste_mask(image.shape[:2], matrix)[..., None]  # (H, W, 1)
+    moved = _moved_back(face, image.shape[:2], matrix, cv2.INTER_CUBIC)  # (H, W, 3)
+    return np.clip(np.rint(image + alpha * (moved - image)), 0, 255).astype(np.uint8)
 
 
 def paste_mask(shape: tuple[int, ...], matrix: F32) -> F32:
-    """(H, W) float32: how much of the pasted face shows, 0 outside the square and in its rim, 1 in its middle."""
+    """Return the opacity of the pasted face, (H, W) float32: 0 outside the square and in its rim, 1 in its middle."""
     to_edge_px = np.minimum(np.arange(SIDE_PX), np.arange(SIDE_PX)[::-1])
     rise = np.clip((to_edge_px - RIM_PX) / RAMP_PX, 0, 1)
     smooth = (rise * rise * (3 - 2 * rise)).astype(np.float32)
@@ -84,7 +88,7 @@ def paste_mask(shape: tuple[int, ...], matrix: F32) -> F32:
 
 
 def _moved_back(square: F32, shape: tuple[int, ...], matrix: F32, interpolation: int) -> F32:
-    """The square under the inverse of ``matrix`` in a picture of height and width ``shape``, 0 around it."""
+    """Warp the square by the inverse of ``matrix`` to an image of height and width ``shape``, 0 outside the square."""
     inverse = cv2.invertAffineTransform(matrix)
     moved = cv2.warpAffine(np.ascontiguousarray(square), inverse, (shape[1], shape[0]), flags=interpolation)
     return np.asarray(moved, np.float32)

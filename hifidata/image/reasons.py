@@ -1,4 +1,4 @@
-"""Why bytes are not accepted as a picture."""
+"""Reasons to refuse the bytes of an image file. The texts use the report's word, picture."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ TOO_MANY_BYTES = Reason(
     "too_many_bytes", "File too large", "The file is larger than the recipe allows, so it was not opened."
 )
 NOT_IMAGE = Reason(
-    "not_image", "Not a picture", "The bytes are not a picture, whatever the file name says.", failed=True
+    "not_image", "Not a picture", "The content is not a picture. The file name plays no part.", failed=True
 )
 FORMAT_NOT_ALLOWED = Reason(
-    "format_not_allowed", "Format not allowed", "A picture, but in a format that the recipe does not list."
+    "format_not_allowed", "Format not allowed", "The picture has a format that the recipe does not list."
 )
 TOO_MANY_PIXELS = Reason(
     "too_many_pixels",
@@ -29,12 +29,12 @@ TOO_SMALL = Reason(
 BAD_ASPECT = Reason(
     "bad_aspect",
     "Extreme shape",
-    "The picture is far too long or too tall for its width.",
+    "The longer side of the picture is far too long for its shorter side.",
     limit=Limit("aspect", "above", "intake.max_aspect", "long over short side"),
 )
-TRUNCATED = Reason("truncated", "Truncated", "The file ends before the picture does.", failed=True)
+TRUNCATED = Reason("truncated", "Truncated", "The file ends before the picture is complete.", failed=True)
 CORRUPT = Reason("corrupt", "Corrupt", "The file starts like a picture but cannot be decoded.", failed=True)
-ANIMATED = Reason("animated", "Animated", "The file has several frames and the recipe wants still pictures only.")
+ANIMATED = Reason("animated", "Animated", "The file has several frames, and the recipe accepts still pictures only.")
 
 INTAKE_REASONS = (
     EMPTY_FILE, UNREADABLE_FILE, TOO_MANY_BYTES, NOT_IMAGE, FORMAT_NOT_ALLOWED, TOO_MANY_PIXELS, TOO_SMALL, BAD_ASPECT,

@@ -1,4 +1,4 @@
-"""Pictures, profiles and awkward files made by code."""
+"""Synthetic images, colour profiles and parts of files."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Rgb = NDArray[np.uint8]
 
 
 def scene(height_px: int = 96, width_px: int = 128) -> Rgb:
-    """Smooth and without any symmetry, so that every wrong turn and every lossy codec's error can be told apart."""
+    """Return a smooth image without symmetry: a wrong orientation differs from it more than a lossy codec does."""
     y, x = np.mgrid[0:height_px, 0:width_px] / max(height_px, width_px)
     channels = 40 + 200 * x, 220 - 180 * y, 128 + 100 * np.sin(5 * x + 2 * y)
     return np.stack(channels, axis=-1).clip(0, 255).astype(np.uint8)
 
 
 def saved(picture: Image.Image | Rgb, kind: str, **options: Any) -> bytes:
-    """A file's bytes, as Pillow writes them."""
+    """Return the bytes of a file as Pillow writes it."""
     picture = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     file = BytesIO()
     picture.save(file, kind, **options)
@@ -34,7 +34,7 @@ def saved(picture: Image.Image | Rgb, kind: str, **options: Any) -> bytes:
 
 
 def exif_with(orientation: int) -> bytes:
-    """An EXIF block with this orientation and a GPS position."""
+    """Return an EXIF block with this orientation and a GPS position."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
@@ -42,7 +42,7 @@ def exif_with(orientation: int) -> bytes:
 
 
 def stored_for(orientation: int, upright: Image.Image) -> Image.Image:
-    """The picture as a camera stores it for an orientation tag: the inverse of what the tag asks for."""
+    """Return the image as a camera stores it for an orientation tag: the inverse of the tag's operation."""
     turn = Image.Transpose
     inverse = {
         2: turn.FLIP_LEFT_RIGHT, 3: turn.ROTATE_180, 4: turn.FLIP_TOP_BOTTOM,
@@ -52,23 +52,23 @@ def stored_for(orientation: int, upright: Image.Image) -> Image.Image:
 
 
 def png_chunk(name: bytes, body: bytes) -> bytes:
-    """One PNG chunk with its length and checksum."""
+    """Return a PNG chunk with its length and checksum."""
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
 def png_header(width_px: int, height_px: int) -> bytes:
-    """Signature and IHDR of an 8-bit greyscale PNG."""
+    """Return the signature and IHDR of an 8-bit greyscale PNG."""
     return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", width_px, height_px, 8, 0, 0, 0, 0))
 
 
 def png_with(chunks: bytes, picture: Image.Image | Rgb) -> bytes:
-    """A PNG with further chunks after its IHDR."""
+    """Return a PNG with further chunks after its IHDR."""
     plain = saved(picture, "PNG")
     return plain[:33] + chunks + plain[33:]
 
 
 def icc_profile(space: bytes, tags: dict[bytes, bytes]) -> bytes:
-    """An ICC 2.4 profile; ``space`` is ``RGB ``, ``GRAY`` or ``CMYK``."""
+    """Return an ICC 2.4 profile; ``space`` is ``RGB ``, ``GRAY`` or ``CMYK``."""
     pcs, kind = (b"Lab ", b"prtr") if space == b"CMYK" else (b"XYZ ", b"mntr")
     tags = {b"wtpt": icc_xyz(0.9642, 1.0, 0.8249), b"desc": _icc_description(), **tags}
     table, body = struct.pack(">I", len(tags)), b""
@@ -82,17 +82,17 @@ def icc_profile(space: bytes, tags: dict[bytes, bytes]) -> bytes:
 
 
 def icc_xyz(x: float, y: float, z: float) -> bytes:
-    """An XYZ tag."""
+    """Return an XYZ tag."""
     return struct.pack(">4s4xiii", b"XYZ ", *(round(value * 65536) for value in (x, y, z)))
 
 
 def icc_gamma(gamma: float) -> bytes:
-    """A tone curve tag."""
+    """Return a tone curve tag."""
     return struct.pack(">4s4xIH", b"curv", 1, round(gamma * 256))
 
 
 def icc_with_red_and_green_swapped() -> bytes:
-    """A profile whose red is sRGB's green and the other way round, with gamma 2.2."""
+    """Return a profile with exchanged red and green primaries of sRGB and gamma 2.2."""
     primaries = {
         b"gXYZ": (0.4361, 0.2225, 0.0139),
         b"rXYZ": (0.3851, 0.7169, 0.0971),
@@ -103,7 +103,7 @@ def icc_with_red_and_green_swapped() -> bytes:
 
 
 def icc_of_a_grey_press() -> bytes:
-    """A CMYK profile whose inks only darken: L* = 100 times the product of (1 - ink), no colour."""
+    """Return a CMYK profile with colourless inks: L* is 100 times the product of (1 - ink)."""
     levels = np.arange(256, dtype=np.uint8).tobytes()
     c, m, y, k = np.mgrid[0:2, 0:2, 0:2, 0:2]
     lightness = (255 * (1 - c) * (1 - m) * (1 - y) * (1 - k)).astype(np.uint8)

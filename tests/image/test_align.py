@@ -1,4 +1,4 @@
-"""Five points come to lie where the template has them, by rotation, scale and shift alone."""
+"""Alignment maps the keypoints to the template by rotation, scale and shift only."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_no_other_similarity_is_nearer_to_the_template() -> None:
 
 
 @pytest.mark.parametrize("side_px", [112, 224])
-def test_marked_points_lie_on_the_template_in_the_cut(side_px: int) -> None:
+def test_marked_points_lie_on_the_template_in_the_aligned_face(side_px: int) -> None:
     points = TEMPLATE_PX * 2.5 + np.float32([120, 80])
     picture = np.zeros((500, 600, 3), np.uint8)
     for x, y in points:
@@ -53,6 +53,6 @@ def test_marked_points_lie_on_the_template_in_the_cut(side_px: int) -> None:
 
 
 @pytest.mark.parametrize("points", [np.full((5, 2), 40.0), np.full((5, 2), np.nan)], ids=["one place", "not numbers"])
-def test_points_that_show_no_size_are_a_model_error(points: np.ndarray) -> None:
+def test_coinciding_points_are_a_model_error(points: np.ndarray) -> None:
     with pytest.raises(ModelError, match="coincide or are not finite"):
         norm_crop(np.zeros((100, 100, 3), np.uint8), points.astype(np.float32))

@@ -1,4 +1,4 @@
-"""The square lies where it must, and points follow the pixels."""
+"""Crop windows stay inside the image, and points follow the pixels."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_square_is_centred_then_moved_no_further_than_needed(
     assert square_window(box_around(*centre), (640, 400), side_px, pad) == expected
 
 
-def test_without_padding_no_window_leaves_the_picture() -> None:
+def test_without_padding_no_window_leaves_the_image() -> None:
     chance = np.random.default_rng(7)
     for _ in range(500):
         width_px, height_px, side_px = (int(value) for value in chance.integers(1, 300, 3))
@@ -46,7 +46,7 @@ def test_without_padding_no_window_leaves_the_picture() -> None:
 
 
 @pytest.mark.parametrize(("side_px", "edge"), [(0, 1.0), (10, float("nan")), (10, float("inf"))])
-def test_senseless_request_is_named(side_px: int, edge: float) -> None:
+def test_invalid_side_or_box_is_refused_by_name(side_px: int, edge: float) -> None:
     with pytest.raises(ValueError, match="square_window"):
         square_window((0, 0, edge, 10), (640, 400), side_px, pad=False)
 
@@ -68,7 +68,7 @@ def test_padding_repeats_the_edge() -> None:
     np.testing.assert_array_equal(result[30:130, 0], picture[:, 0])
 
 
-def test_window_beside_the_picture_is_refused() -> None:
+def test_window_beside_the_image_is_refused() -> None:
     with pytest.raises(ValueError, match="does not touch"):
         cut(scene(), CropWindow(500, 500, 600, 600, 0), 100)
 

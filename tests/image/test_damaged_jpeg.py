@@ -1,4 +1,4 @@
-"""JPEGs whose coded data are damaged in the middle: every decoder shows something, libjpeg alone says that it made it up."""
+"""JPEGs with damaged coded data are refused, because decoders invent pixels for them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PICTURES = {
 
 
 def scan_of(jpeg: bytes) -> int:
-    """Where the coded data of the last scan begin."""
+    """Offset of the coded data of the last scan."""
     start = jpeg.rindex(b"\xff\xda")
     return start + 2 + int.from_bytes(jpeg[start + 2 : start + 4], "big")
 
 
 def overwritten(jpeg: bytes) -> bytes:
-    """Noise in place of the middle tenth of the last scan, without a byte that could be a marker."""
+    """Replace a tenth of the last scan by noise without marker bytes."""
     start = scan_of(jpeg)
     length = (len(jpeg) - start) // 10
     middle = start + 4 * length
@@ -39,6 +39,17 @@ def test_noise_in_the_coded_data_is_corrupt(name: str) -> None:
     assert decode(PICTURES[name], Limits()).width_px == 320
     with pytest.raises(IntakeError, match=r"Corrupt JPEG data: .*; fetch it again or drop it") as caught:
         decode(overwritten(PICTURES[name]), Limits())
+    assert caught.value.reason == "corrupt"
+
+
+def test_a_broken_table_after_damaged_data_is_corrupt_and_shows_no_uninitialised_memory() -> None:
+    jpeg = PICTURES["progressive"]
+    first_scan, last_table = jpeg.index(b"\xff\xda") + 40, jpeg.rindex(b"\xff\xc4") + 5
+    broken = (
+        jpeg[:first_scan] + b"\xfe" * 200 + jpeg[first_scan + 200 : last_table] + b"\xff" * 16 + jpeg[last_table + 16 :]
+    )
+    with pytest.raises(IntakeError) as caught:
+        decode(broken, Limits())
     assert caught.value.reason == "corrupt"
 
 

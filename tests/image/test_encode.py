@@ -1,4 +1,4 @@
-"""Written pictures hold pixels and nothing else."""
+"""Written JPEGs hold pixels without metadata."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copies hash alike, other pictures don't, and the reference package agrees."""
+"""Copies have near hashes, other images have far ones, and the bits equal those of the reference package."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_rescaled_and_recompressed_copies_stay_near_and_other_photos_far(assets:
     assert np.median(others) > 24
 
 
-def test_flat_pictures_hash_alike_whatever_their_size_and_shade() -> None:
+def test_flat_images_of_any_size_and_shade_have_one_hash() -> None:
     flat = {phash64(np.full((side_px, side_px, 3), grey, np.uint8)) for side_px in (40, 333) for grey in (3, 128, 250)}
     assert len(flat) == 1
 

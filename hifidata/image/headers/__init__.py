@@ -1,1 +1,1 @@
-"""Image headers, read before any pixel is decoded."""
+"""Readers of image headers, used before any pixel is decoded."""

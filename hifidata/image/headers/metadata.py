@@ -1,6 +1,6 @@
-"""The three facts taken from EXIF, XMP and multi-picture blocks: orientation, and how many pictures a JPEG holds.
+"""Orientation from EXIF and XMP, and the number of images from the multi-picture block of a JPEG.
 
-Parsed here, not by Pillow: its TIFF reader reports damaged blocks as Python warnings and decompresses every PNG text.
+Pillow's TIFF reader is not used: it reports damaged blocks as Python warnings.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 
 _ORIENTATION_TAG = 0x0112
-_LONG = 4  # TIFF type
+_LONG = 4  # type in a TIFF entry
 _MP_ENTRIES_TAG = 0xB002
 _MP_ENTRY_BYTES = 16
 _MP_THUMBNAIL_CLASS = 0x01
@@ -18,26 +18,26 @@ _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 
 
 def orientation_of(exif: bytes | None, xmp: bytes | None) -> int:
-    """The orientation to undo, 1 to 8; EXIF first, XMP where EXIF has no such tag (Pillow's precedence).
+    """Return the stored orientation, 1 to 8. XMP counts where EXIF has no such tag, as in Pillow.
 
     Args:
         exif: EXIF block with or without its ``Exif\\0\\0`` prefix.
         xmp: XMP packet.
 
     Returns:
-        1 for upright, also where a tag holds a value outside 1 to 8 or the block is damaged.
+        The orientation; 1 (upright) for a damaged block or a value outside 1 to 8.
     """
     for tag, order, value in _first_ifd((exif or b"").removeprefix(b"Exif\x00\x00")):
         if tag == _ORIENTATION_TAG:
-            (kind,) = struct.unpack_from(f"{order}H", value)
-            orientation: int = struct.unpack_from(f"{order}I" if kind == _LONG else f"{order}H", value, 6)[0]
+            (value_type,) = struct.unpack_from(f"{order}H", value)
+            orientation: int = struct.unpack_from(f"{order}I" if value_type == _LONG else f"{order}H", value, 6)[0]
             return orientation if 1 <= orientation <= 8 else 1
     found = _XMP_ORIENTATION.search(xmp or b"")
     return int(found[1]) if found else 1
 
 
-def n_pictures(mpf: bytes) -> int:
-    """Pictures in a multi-picture JPEG, not counting the preview copies that cameras add.
+def n_images(mpf: bytes) -> int:
+    """Count the images in a multi-picture JPEG without the preview copies that cameras add.
 
     Args:
         mpf: APP2 payload after ``MPF\\0``.
@@ -55,7 +55,7 @@ def n_pictures(mpf: bytes) -> int:
 
 
 def _first_ifd(tiff: bytes) -> Iterator[tuple[int, str, bytes]]:
-    """(tag, byte order, type + count + value: 10 bytes) of each entry of a TIFF block's first directory."""
+    """Yield (tag, byte order, type + count + value: 10 bytes) of each entry in the first directory of a TIFF block."""
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
     if order is None or len(tiff) < 10:
         return

@@ -1,14 +1,14 @@
-"""What a file is, by its first bytes; names and extensions lie."""
+"""Recognise the format of a file by its first bytes. Names and extensions are not used."""
 
 from __future__ import annotations
 
 DECODABLE = ("jpeg", "png", "webp", "bmp", "gif", "avif")
 
 NO_PICTURE = ("html", "pdf")
-"""Kinds that are recognised only to say what was found in a picture's place."""
+"""Formats of documents, recognised only for the message."""
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
-    (b"\xff\xd8\xff", "jpeg"),  # MPO too: a JPEG followed by further JPEGs
+    (b"\xff\xd8\xff", "jpeg"),  # also MPO: a JPEG followed by further JPEGs
     (b"\x89PNG\r\n\x1a\n", "png"),
     (b"GIF87a", "gif"),
     (b"GIF89a", "gif"),
@@ -31,29 +31,29 @@ _HTML_OPENINGS = (b"<!doctype html", b"<html", b"<head", b"<body")
 
 
 def sniff(data: bytes) -> str | None:
-    """Names the format of a file's content.
+    """Name the format of a file's content.
 
     Args:
         data: the file, or at least its first 4 KiB.
 
     Returns:
-        ``jpeg, png, webp, bmp, gif, avif`` (what ``decode`` reads), ``tiff, heic, jp2, ico, icns, svg, eps, pdf, html, psd``
-        (recognised so that the message can say what came instead), or None.
+        One of ``DECODABLE``, or None. ``tiff, heic, jp2, ico, icns, svg, eps, pdf, html, psd`` are recognised only for
+        the message.
     """
-    for signature, kind in _SIGNATURES:
+    for signature, image_format in _SIGNATURES:
         if data.startswith(signature):
-            return kind
+            return image_format
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
     if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BMP_HEADER_BYTES:
         return "bmp"
     if data[4:8] == b"ftyp":
-        return _kind_of_brands(data)
-    return _kind_of_markup(data)
+        return _format_of_brands(data)
+    return _format_of_markup(data)
 
 
-def _kind_of_brands(data: bytes) -> str | None:
-    """ISO media file: the major brand alone does not tell AVIF from HEIC, both may call themselves ``mif1``."""
+def _format_of_brands(data: bytes) -> str | None:
+    """Name an ISO media file by all its brands, because the major brand of AVIF and HEIC may be ``mif1`` in both."""
     end = min(int.from_bytes(data[:4], "big"), 256)
     brands = {data[8:12], *(data[at : at + 4] for at in range(16, end, 4))}
     if brands & {b"avif", b"avis"}:
@@ -61,7 +61,7 @@ def _kind_of_brands(data: bytes) -> str | None:
     return "heic" if brands & _HEIC_BRANDS else None
 
 
-def _kind_of_markup(data: bytes) -> str | None:
+def _format_of_markup(data: bytes) -> str | None:
     text = data[:4096].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if not text.startswith(b"<"):
         return None

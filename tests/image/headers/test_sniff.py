@@ -1,4 +1,4 @@
-"""A file is what its bytes say."""
+"""Formats are recognised by content."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.factories.images import saved, scene
 
 
 @pytest.mark.parametrize("kind", DECODABLE)
-def test_every_format_we_decode_is_recognised_from_its_content(kind: str) -> None:
+def test_every_decodable_format_is_recognised_from_its_content(kind: str) -> None:
     assert sniff(saved(scene(), kind.upper())) == kind
 
 
@@ -38,7 +38,7 @@ def test_every_format_we_decode_is_recognised_from_its_content(kind: str) -> Non
         (b"", None),
     ],
 )
-def test_what_comes_instead_of_a_picture_is_named(data: bytes, kind: str | None) -> None:
+def test_other_content_is_named(data: bytes, kind: str | None) -> None:
     assert sniff(data) == kind
 
 
