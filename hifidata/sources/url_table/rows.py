@@ -17,14 +17,14 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 _AROUND_NUMBERS = str.maketrans(",;[]()", "      ")
 
 
-class Listed(NamedTuple):
+class UrlRow(NamedTuple):
     """A row's contents; texts are empty where the list says nothing.
 
     Attributes:
         number: as ``TableRow.number``.
         identity: who; ``NO_IDENTITY`` where the row does not say or cannot be read.
-        listed_face: x1, y1, x2, y2 over the picture's width and height, within 0..1.
         problem: why the row cannot be used, otherwise empty.
+        listed_face: x1, y1, x2, y2 over the picture's width and height, within 0..1.
     """
 
     number: int
@@ -35,20 +35,20 @@ class Listed(NamedTuple):
     landing_page: str = ""
     author: str = ""
     sha256: str = ""
-    listed_face: list[float] | None = None
     problem: str = ""
+    listed_face: list[float] | None = None
 
 
 TEXTS = ("identity", "url", "name", "licence", "landing_page", "author", "sha256")
-"""Keys of ``Columns`` that hold texts, in the order of ``Columns.named()`` and of ``Listed``."""
+"""Keys of ``Columns`` that hold texts, in the order of ``Columns.named()`` and of ``UrlRow``."""
 
 
 class _BadCell(ValueError):
     """A cell does not hold what its column is for."""
 
 
-def read_listed(rows: Iterator[TableRow], columns: TableColumnsConfig) -> Iterator[Listed]:
-    """One ``Listed`` for every row, in order.
+def read_rows(rows: Iterator[TableRow], columns: TableColumnsConfig) -> Iterator[UrlRow]:
+    """One ``UrlRow`` for every row, in order.
 
     Args:
         rows: cells in the order of ``columns.named()``.
@@ -57,15 +57,15 @@ def read_listed(rows: Iterator[TableRow], columns: TableColumnsConfig) -> Iterat
     places = [TEXTS.index(key) for key, _ in columns.named() if key in TEXTS]
     n_nobody = 0
     for row in rows:
-        listed = Listed(row.number, "", problem=row.problem) if row.problem else _listed(row, places, columns.face)
-        if not listed.identity:
+        url_row = UrlRow(row.number, "", problem=row.problem) if row.problem else _url_row(row, places, columns.face)
+        if not url_row.identity:
             part, n_nobody = n_nobody // MAX_WITHOUT_IDENTITY, n_nobody + 1
             nobody = f"{NO_IDENTITY} {part + 1}" if part else NO_IDENTITY
-            listed = listed._replace(identity=nobody, problem=listed.problem or "no identity")
-        yield listed
+            url_row = url_row._replace(identity=nobody, problem=url_row.problem or "no identity")
+        yield url_row
 
 
-def _listed(row: TableRow, places: Sequence[int], face: FaceColumnsConfig | None) -> Listed:
+def _url_row(row: TableRow, places: Sequence[int], face: FaceColumnsConfig | None) -> UrlRow:
     texts = [""] * len(TEXTS)
     problem = ""
     for place, cell in zip(places, row.cells, strict=False):  # the face's cells come after them
@@ -85,7 +85,7 @@ def _listed(row: TableRow, places: Sequence[int], face: FaceColumnsConfig | None
             listed_face = _face(row.cells[len(places) :], face)
         except _BadCell as error:
             problem = problem or f"face: {error}"
-    return Listed._make((row.number, *texts, listed_face, problem))
+    return UrlRow(row.number, *texts, problem, listed_face)
 
 
 def _text(cell: Any) -> str:

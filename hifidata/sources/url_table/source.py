@@ -16,14 +16,12 @@ from hifidata.core.reasons import Reason
 from hifidata.core.schema import Candidate, IdentityTask, Status
 from hifidata.sources.reasons import BAD_ROW, DUPLICATE_URL
 from hifidata.sources.url_table.columns import TableColumnsConfig, TableFormat
-from hifidata.sources.url_table.index import Buckets, n_buckets_for, remove_others, write_buckets
+from hifidata.sources.url_table.index import UrlIndex, find_index, write_index
 from hifidata.sources.url_table.parse import format_of, read_table
-from hifidata.sources.url_table.rows import Listed, read_listed
+from hifidata.sources.url_table.rows import UrlRow, read_rows
 
 INDEX_VERSION = 1
 """Part of an index's name: another reading of the same table makes another index."""
-TEXT_PER_BYTE = {".gz": 6, ".parquet": 4}
-"""Guess of how much larger a table is than its compressed file; only the size of buckets depends on it."""
 
 
 class UrlTableSource:
@@ -60,7 +58,7 @@ class UrlTableSource:
 
     def identities(self) -> Iterator[IdentityTask]:
         """One task per person, ordered by id. Raises SourceError for a table that cannot be listed, or lists nothing."""
-        for identity_id, rows in self._index().people():
+        for identity_id, rows in self._index().identities():
             name = next((row.name for row in rows if row.name and not row.problem), rows[0].identity)
             yield IdentityTask(identity_id, name, self._kind, tuple(self._candidates(rows)))
 
@@ -68,24 +66,22 @@ class UrlTableSource:
         """The task as it is: the table names every candidate."""
         return task
 
-    def _index(self) -> Buckets:
+    def _index(self) -> UrlIndex:
         kind = format_of(self._path, self._format)
         key = self._key(kind)
-        folder = self._cache_folder() / f"list-{key}"
-        index = Buckets(folder)
-        summary = index.summary
-        if summary is None:
-            rows = read_listed(read_table(self._path, kind, list(self._columns.named())), self._columns)
-            summary = write_buckets(folder, rows, n_buckets_for(self._text_bytes(kind)))
+        folder = self._cache_folder()
+        index = find_index(folder, key)
+        if index is None:
+            rows = read_rows(read_table(self._path, kind, list(self._columns.named())), self._columns)
+            index = write_index(folder, key, rows)
             if self._key(kind) != key:
                 raise SourceError(f"source.path: {self._path}: changed while it was read; run again")
-            remove_others(folder)
-        if not summary["rows"]:
-            raise SourceError(f"source.path: {self._path}: holds no rows; expected one per picture")
-        if not summary["usable"]:
+        if (unusable := index.unusable()) is not None:
+            n_rows, first = unusable
+            if not n_rows:
+                raise SourceError(f"source.path: {self._path}: holds no rows; expected one per picture")
             raise SourceError(
-                f"source.path: {self._path}: none of its {summary['rows']} rows can be used; the first, "
-                f"{self._word} {summary['first_problem']}"
+                f"source.path: {self._path}: none of its {n_rows} rows can be used; the first, {self._word} {first}"
             )
         return index
 
@@ -108,15 +104,11 @@ class UrlTableSource:
             weakref.finalize(self, shutil.rmtree, self._cache, ignore_errors=True)
         return self._cache
 
-    def _text_bytes(self, kind: TableFormat) -> int:
-        suffix = ".parquet" if kind == "parquet" else self._path.suffix.lower()
-        return self._path.stat().st_size * TEXT_PER_BYTE.get(suffix, 1)
-
     @property
     def _word(self) -> str:
         return "row" if format_of(self._path, self._format) == "parquet" else "line"
 
-    def _candidates(self, rows: Sequence[Listed]) -> Iterator[Candidate]:
+    def _candidates(self, rows: Sequence[UrlRow]) -> Iterator[Candidate]:
         first_with = {row.url: row.number for row in reversed(rows) if not row.problem}
         taken = set(first_with)
         n_same: dict[str, int] = {}
@@ -136,7 +128,7 @@ class UrlTableSource:
             judged["message"] = f"{self._word} {row.number}: {judged['message']}"
             yield self._candidate(row, path, judged)
 
-    def _candidate(self, row: Listed, relative_path: str, judged: dict[str, Any]) -> Candidate:
+    def _candidate(self, row: UrlRow, relative_path: str, judged: dict[str, Any]) -> Candidate:
         facts = {
             "licence": row.licence or self._licence,
             "landing_page_uri": row.landing_page,
