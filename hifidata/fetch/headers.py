@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 
 from multidict import CIMultiDictProxy
 
+from hifidata.core.retry import retry_after_s
 from hifidata.fetch.reasons import BAD_RESPONSE, HTTP_4XX, HTTP_5XX, RATE_LIMITED
 from hifidata.fetch.result import FetchFailure
 
@@ -65,20 +64,6 @@ def check_status(status: int, headers: Headers, host: str) -> None:
     if status >= 400:
         raise FetchFailure(HTTP_4XX, message)
     raise FetchFailure(BAD_RESPONSE, f"{message}, expected 200")
-
-
-def retry_after_s(headers: Headers) -> float | None:
-    """Seconds from a Retry-After header in either of its forms, at least 0; None where it is absent or makes no sense."""
-    text = headers.get("retry-after", "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):  # no date, or one in a year or a zone that there is not
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    return max(0.0, (moment - datetime.now(timezone.utc)).total_seconds())
 
 
 def validator(headers: Headers, name: str) -> str | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import aiohttp
 
+from hifidata.core.retry import backoff_s, full_jitter_s
 from hifidata.fetch.address_guard import Guard, ParsedUrl
 from hifidata.fetch.config import FetcherConfig
 from hifidata.fetch.headers import REDIRECT_STATUSES, Headers
@@ -72,7 +72,7 @@ class Hops:
                 is_last = journey.try_number >= self._settings.tries or journey.network_left_s <= 0
                 if is_last or not failure.transient:
                     raise
-            pause_s = random.uniform(0, self._settings.backoff_s * 2 ** (journey.try_number - 1))
+            pause_s = full_jitter_s(backoff_s(self._settings.backoff_s, journey.try_number))
             journey.queued_s += pause_s
             await asyncio.sleep(pause_s)
 

@@ -14,10 +14,10 @@ import aiohttp
 from protego import Protego
 
 from hifidata.core.reasons import Reason
+from hifidata.core.retry import retry_after_s
 from hifidata.fetch.address_guard import ParsedUrl
 from hifidata.fetch.body import read_start
 from hifidata.fetch.config import FetcherConfig
-from hifidata.fetch.headers import retry_after_s
 from hifidata.fetch.reasons import (
     BAD_RESPONSE,
     BLOCKED_ADDRESS,

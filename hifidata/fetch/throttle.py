@@ -7,12 +7,12 @@ paused or dead host holds back nobody but its own URLs.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from hifidata.core.retry import backoff_s, spread_s
 from hifidata.fetch.config import FetcherConfig
 from hifidata.fetch.reasons import HOST_FAULT_REASONS, HOST_STOPPED, HTTP_5XX, RATE_LIMITED
 from hifidata.fetch.result import FetchFailure
@@ -133,9 +133,9 @@ class Politeness:
         if failure.reason in (RATE_LIMITED, HTTP_5XX):
             wait_s = failure.retry_after_s
             if wait_s is None:
-                wait_s = self._settings.backoff_s * 2**host.errors_in_row
-            wait_s = min(wait_s, self._settings.max_retry_after_s)
-            host.paused_until_s = max(host.paused_until_s, now_s + wait_s * random.uniform(1.0, 1.1))
+                wait_s = backoff_s(self._settings.backoff_s, host.errors_in_row + 1)
+            wait_s = spread_s(min(wait_s, self._settings.max_retry_after_s))
+            host.paused_until_s = max(host.paused_until_s, now_s + wait_s)
 
     def _remembered(self, name: str) -> _Host:
         host = self._hosts.get(name)

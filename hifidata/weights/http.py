@@ -19,6 +19,7 @@ import urllib3
 
 from hifidata.core.errors import WeightsError
 from hifidata.core.files import write_bytes
+from hifidata.core.retry import backoff_s, retry_after_s
 from hifidata.weights.catalogue import FileState
 from hifidata.weights.find import sha256_of
 from hifidata.weights.sanity import problem_of
@@ -152,7 +153,7 @@ def _download(address: str, part: Path, expected: FileState | None, patience: Pa
                     f"; {after} bytes are kept, the same command goes on from there" if after else "; try again later"
                 )
                 raise WeightsError(f"{address}: {error}, {failures} times in a row{kept}") from None
-            time.sleep(min(max(patience.pause_s * 2 ** (failures - 1), error.pause_s), patience.max_pause_s))
+            time.sleep(min(max(backoff_s(patience.pause_s, failures), error.pause_s), patience.max_pause_s))
         else:
             return was_resumed or resumed
 
@@ -216,8 +217,7 @@ def _refuse(answer: requests.Response, address: str, part: Path) -> None:
         _discard(part)
         raise _TryAgainError("the server refused to resume")
     if status in RETRIED_STATUSES:
-        wait = answer.headers.get("Retry-After", "")
-        raise _TryAgainError(f"the server answered {status} {answer.reason}", float(wait) if wait.isdigit() else 0.0)
+        raise _TryAgainError(f"the server answered {status} {answer.reason}", retry_after_s(answer.headers) or 0.0)
     raise WeightsError(f"{address}: the server answered {status} {answer.reason}; {ELSEWHERE}")
 
 

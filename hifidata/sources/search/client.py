@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -16,10 +15,9 @@ from urllib.parse import quote, quote_plus
 
 import requests
 import urllib3
-from multidict import CIMultiDict, CIMultiDictProxy
 
+from hifidata.core.retry import backoff_s, full_jitter_s, retry_after_s, spread_s
 from hifidata.fetch.config import FetcherConfig
-from hifidata.fetch.headers import retry_after_s
 from hifidata.sources.search.base import Answer, SearchFailure
 from hifidata.sources.search.fields import mapping, text
 
@@ -99,8 +97,8 @@ class SearchClient:
             except SearchFailure as failure:
                 wait_s = failure.retry_after_s
                 if wait_s is None:
-                    wait_s = random.uniform(0, self._fetch.backoff_s * 2 ** (attempt - 1))
-                self._next_s = max(self._next_s, time.monotonic() + wait_s * random.uniform(1.0, 1.1))
+                    wait_s = full_jitter_s(backoff_s(self._fetch.backoff_s, attempt))
+                self._next_s = max(self._next_s, time.monotonic() + spread_s(wait_s))
                 if not failure.transient or wait_s > self._fetch.max_retry_after_s or attempt == self._fetch.tries:
                     raise
 
@@ -135,7 +133,7 @@ class SearchClient:
             raise SearchFailure(f"{name}: no answer within {fetch.total_timeout_s:g} s", transient=True) from None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise SearchFailure(f"{name}: connection failed ({type(error).__name__})", transient=True) from None
-        pause_s = retry_after_s(CIMultiDictProxy(CIMultiDict(response.headers)))
+        pause_s = retry_after_s(response.headers)
         if response.status_code != 200:
             raise _refusal(name, response.status_code, body, pause_s)
         try:
