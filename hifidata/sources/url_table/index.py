@@ -5,7 +5,6 @@ The sha256 of the file is part of its name. A file with other content is damaged
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -21,7 +20,9 @@ from hifidata.core.schema import identity_id_of
 from hifidata.sources.url_table.rows import UrlRow
 from hifidata.weights.find import sha256_of
 
-COLUMNS = ("number INTEGER PRIMARY KEY", *UrlRow._fields[1:], "identity_id")
+COLUMNS = ("number INTEGER PRIMARY KEY", *UrlRow._fields[1:-1], "x1", "y1", "x2", "y2", "identity_id")
+"""The fields of ``UrlRow``, its face as four numbers or nulls, and the identity id."""
+_NO_FACE = (None, None, None, None)
 
 
 class UrlIndex:
@@ -117,9 +118,9 @@ def _fill(path: Path, rows: Iterator[UrlRow]) -> None:
 
 
 def _values(row: UrlRow) -> tuple[Any, ...]:
-    return (*row[:-1], json.dumps(row.listed_face), identity_id_of(row.identity))
+    return (*row[:-1], *(row.listed_face or _NO_FACE), identity_id_of(row.identity))
 
 
 def _row(values: tuple[Any, ...]) -> UrlRow:
-    *cells, listed_face, _ = values
-    return UrlRow(*cells, listed_face=json.loads(listed_face))
+    *cells, x1, y1, x2, y2, _ = values
+    return UrlRow(*cells, listed_face=None if x1 is None else [x1, y1, x2, y2])
