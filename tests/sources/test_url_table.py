@@ -111,8 +111,8 @@ def test_rows_that_cannot_be_used_are_failed_candidates_with_their_line(tmp_path
         "line 3'": ("bad_row", "line 3: no URL"),
         "line 4": ("bad_row", "line 4: sha256: not 64 hex digits"),
         "line 5": ("bad_row", "line 5: face: expected 4 numbers"),
-        "line 8": ("bad_row", "line 8: face: a box of no area"),
-        "line 9": ("bad_row", "line 9: face: a box outside the picture"),
+        "line 8": ("bad_row", "line 8: face: a box without area"),
+        "line 9": ("bad_row", "line 9: face: a box outside the image"),
         "line 10": ("bad_row", "line 10: face: expected 4 numbers"),
         "line 3": ("to fetch", ""),  # not much of a URL, but the fetcher's to judge
     }
@@ -207,14 +207,14 @@ def test_values_of_other_types_are_text_or_a_bad_row(tmp_path: Path) -> None:
     assert found == {
         "7": [""], "7.5": [""], "a": ["line 4: url: expected a text, got dict"],
         "(no identity)": [
-            "line 3: identity: expected a text, got list", "line 5: identity: half a surrogate pair", "line 6: no identity",
+            "line 3: identity: expected a text, got list", "line 5: identity: a lone surrogate", "line 6: no identity",
         ],
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(("rows", "message"), [
-    ([("who", "link")], "holds no rows"),
-    ([("who", "link"), ("", "u"), ("", "v")], "none of its 2 rows can be used; the first, line 2: no identity"),
+    ([("who", "link")], "contains no rows"),
+    ([("who", "link"), ("", "u"), ("", "v")], "none of its 2 rows can be used; the first is line 2: no identity"),
     ([("who", "lnk"), ("a", "u")], "did you mean 'lnk'"),
 ])  # fmt: skip
 def test_a_table_that_lists_nothing_says_so_and_leaves_no_index(
@@ -349,7 +349,7 @@ def test_a_recipe_plans_a_table_and_lists_it_again_the_same(tmp_path: Path) -> N
 @pytest.mark.parametrize(("source", "message"), [
     ({"columns": {"identity": "a"}}, "source.columns.url: Field required"),
     ({"columns": {"identity": "a", "url": "b", "licens": "c"}}, "did you mean licence?"),
-    ({"columns": {"identity": "a", "url": "b", "face": {"box": "c", "unit": "pixels"}}}, "pixels mean nothing without"),
+    ({"columns": {"identity": "a", "url": "b", "face": {"box": "c", "unit": "pixels"}}}, "boxes in pixels need the size"),
     ({"columns": {"identity": "a", "url": "b"}, "format": "xlsx"}, "source.format"),
 ])  # fmt: skip
 def test_a_recipe_that_names_columns_wrongly_says_which(source: dict[str, Any], message: str) -> None:
@@ -380,7 +380,7 @@ def test_imdb_face_takes_height_first_and_one_person_per_index(tmp_path: Path) -
     assert [outcome(c)[0] for c in hines.candidates] == ["to fetch", "duplicate_url"]
     assert kanchan.candidates[1].facts["listed_face"] == [0.75, 0.0, 1.0, 0.5]  # what hangs over is cut off
     assert [outcome(c)[1] for c in kanchan.candidates[2:]] == [
-        "line 6: face: a box outside the picture", "line 7: face: no size of the picture it belongs to",
+        "line 6: face: a box outside the image", "line 7: face: the size of its image is missing",
     ]  # fmt: skip
 
 
