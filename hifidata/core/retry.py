@@ -23,7 +23,7 @@ def full_jitter_s(wait_s: float) -> float:
 
 
 def spread_s(wait_s: float) -> float:
-    """Return a random wait from ``wait_s`` to 10 % more: never earlier than the server asked for, and not all at once."""
+    """Return a random wait from ``wait_s`` to 10 % more: not before the time the server gave, and not all at once."""
     return wait_s * random.uniform(1.0, 1.1)
 
 

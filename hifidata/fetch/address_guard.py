@@ -1,8 +1,8 @@
 """Check which URLs may be requested and which addresses may be connected to.
 
-There are three checks: the text of a URL, the addresses of every DNS answer, and the address of every socket before it
-connects. The last one always holds. It catches redirects, names that resolve differently the second time, and spellings
-that only the C library reads as an address.
+It checks the text of a URL, the addresses of every DNS answer, and the address of every socket before it connects. The
+last check always holds. It catches redirects, and names that resolve differently the second time. It also catches
+spellings that only the C library reads as an address.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Limit requests: spacing, backoff and stopping per host, and a limit on all connections together.
 
-A request first waits in the queue of its host. Only then it takes one of the common connections, so a slow, paused or
-dead host delays only its own URLs.
+A request first waits in the queue of its host. Only then it takes one of the common connections. A slow, paused or dead
+host therefore delays only its own URLs.
 """
 
 from __future__ import annotations

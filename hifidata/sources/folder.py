@@ -17,8 +17,8 @@ IGNORED_NAMES = frozenset({"Thumbs.db", "desktop.ini", "@eaDir", "__MACOSX"})
 class FolderSource:
     """List ``root/<identity>/**/<file>``.
 
-    Every regular file is a candidate, with any extension: its content decides. Hidden files and the files of file
-    managers (``IGNORED_NAMES``) are ignored, and so are files directly in ``root`` and links that lead out of it.
+    Every regular file is a candidate, with any extension: its content decides. Hidden files and ``IGNORED_NAMES`` are
+    ignored. So are files directly in ``root`` and links that lead out of it.
 
     Args:
         root: the folder.

@@ -1,7 +1,7 @@
 """Openverse: openly licensed images of Flickr, museums and others; works without a key, at a low rate.
 
-Without a token the limit is 20 requests a minute and 200 a day, with 20 hits each: 40 names a day at 100 images. A token
-(``OPENVERSE_TOKEN``, OAuth2 client credentials, valid for some hours) raises both; then reduce ``source.pause_s``.
+Without a token the limit is 20 requests a minute and 200 a day, with 20 hits each. That is 40 names a day at 100 images.
+A token (``OPENVERSE_TOKEN``, OAuth2 client credentials, valid for some hours) raises both; then reduce ``source.pause_s``.
 """
 
 from __future__ import annotations

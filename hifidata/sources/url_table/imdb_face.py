@@ -15,10 +15,10 @@ COLUMNS = TableColumnsConfig(
 )
 """Columns of ``IMDb-Face.csv``: ``name,index,image,rect,height width,url``.
 
-``index`` is the IMDb id of a person; an id with two names is one identity with the name of its first row. ``image`` is
+``index`` is the IMDb id of a person. An id with two names is one identity with the name of its first row. ``image`` is
 not unique even within an identity, so the URL identifies an image. ``rect`` is x1 y1 x2 y2 in the authors' copy of the
-image, and ``height width`` is the size of that copy. The image at the URL may have another size now, so the box is stored
-relative to the size.
+image; ``height width`` is its size. The image at the URL may have another size now, so the box is stored relative to
+this size.
 """
 
 
@@ -30,7 +30,7 @@ def imdb_face_source(path: Path, licence: str | None = None, cache: Path | None 
         licence: recorded for every image; the table has none.
         cache: as for ``UrlTableSource``.
 
-    Source: F. Wang et al., The Devil of Face Recognition is in the Noise, ECCV 2018; the paper (section 3.4) starts from
+    Source: F. Wang et al., The Devil of Face Recognition is in the Noise, ECCV 2018. The paper (section 3.4) starts from
     this table. Its repeated rows, boxes outside their image and dead URLs each become one row of the manifest.
     """
     return UrlTableSource(path, COLUMNS, "csv", licence, cache, "imdb_face")

@@ -1,7 +1,6 @@
 """Read the rows of a table file one at a time: CSV, TSV, JSON lines, Parquet; the first three also gzipped.
 
-The csv module is used because pyarrow's reader is too strict. A bad row must become one bad row with its line number,
-and must not affect the rest of the table.
+The csv module is used because pyarrow's reader is too strict: a bad row must become one bad row with its line number.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ INDEX_VERSION = 1
 class UrlTableSource:
     """List the identities of a table of URLs, sorted by id; every row is exactly one candidate.
 
-    The table is read once, into an index on disk that is sorted by identity; memory holds a small part of it. An unusable
+    The table is read once, into an index on disk that is sorted by identity. Memory holds a small part of it. An unusable
     row becomes a failed candidate, and a repeated URL of an identity becomes a dropped candidate.
 
     Args:
