@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 
 def backoff_s(first_s: float, n_failures: int, max_s: float = math.inf) -> float:
     """Return the wait in seconds after ``n_failures`` failures in a row: ``first_s`` doubled after each, at most ``max_s``."""
-    return min(first_s * 2 ** (n_failures - 1), max_s)
+    return min(first_s * 2.0 ** (n_failures - 1), max_s)
 
 
 def full_jitter_s(wait_s: float) -> float:

@@ -107,7 +107,7 @@ def _name(key: str, path: Path) -> str:
 
 
 def _fill(path: Path, rows: Iterator[UrlRow]) -> None:
-    # Nothing else opens this file, and the digest tells a torn write: no locks, no journal, no fsync.
+    # Nothing else opens this file, and the digest reveals a torn write: no locks, no journal, no fsync.
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?nolock=1", uri=True)) as database:
         database.execute("PRAGMA journal_mode = OFF")
         database.execute("PRAGMA synchronous = OFF")
@@ -123,4 +123,4 @@ def _values(row: UrlRow) -> tuple[Any, ...]:
 
 def _row(values: tuple[Any, ...]) -> UrlRow:
     *cells, x1, y1, x2, y2, _ = values
-    return UrlRow(*cells, listed_face=None if x1 is None else [x1, y1, x2, y2])
+    return UrlRow._make((*cells, None if x1 is None else [x1, y1, x2, y2]))

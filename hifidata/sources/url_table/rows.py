@@ -86,7 +86,7 @@ def _url_row(row: TableRow, positions: Sequence[int], face: FaceColumnsConfig | 
             listed_face = _face(row.cells[len(positions) :], face)
         except _BadCell as error:
             problem = problem or f"face: {error}"
-    return UrlRow(row.number, *texts, problem, listed_face)
+    return UrlRow._make((row.number, *texts, problem, listed_face))
 
 
 def _text(cell: Any) -> str:
