@@ -1,1 +1,1 @@
-"""From a URL to verified bytes: address guard, robots, politeness, client. Knows nothing of stages or manifests."""
+"""Fetch verified bytes from URLs: address guard, robots.txt, throttle, client. Independent of stages and manifests."""

@@ -1,8 +1,8 @@
-"""The address guard: which URLs may be asked for, and which addresses may be connected to.
+"""Check which URLs may be requested and which addresses may be connected to.
 
-A URL is judged by its text, every answer of the DNS by its addresses, and once more every socket by the address that it
-is about to connect to. The last check is the one that holds whatever happened before it: redirects, names that resolve
-differently the second time, and spellings that only the C library takes for an address all end there.
+It checks the text of a URL, the addresses of every DNS answer, and the address of every socket before it connects. The
+last check always holds. It catches redirects, and names that resolve differently the second time. It also catches
+spellings that only the C library reads as an address.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _V4_NOT_PUBLIC = tuple(
         "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
         "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
         "224.0.0.0/4", "240.0.0.0/4",
-        "168.63.129.16/32",  # a cloud's host agent behind an address that is formally public
+        "168.63.129.16/32",  # the host agent of a cloud, although formally public
     )
 )  # fmt: skip
-"""Source: IANA IPv4 special-purpose registry. A table of our own: ``is_global`` changed between Python versions."""
+"""Source: IANA IPv4 special-purpose registry. ``is_global`` is not used: it changed between Python versions."""
 
 _V6_PUBLIC = IPv6Network("2000::/3")
 _V6_NOT_PUBLIC = tuple(
@@ -53,8 +53,8 @@ class ParsedUrl:
     """A URL whose text passed the guard.
 
     Attributes:
-        url: normalised; exactly what the client requests.
-        host: lower case ASCII, without a trailing dot: the key of politeness.
+        url: normalised; the client requests exactly this.
+        host: lower case ASCII, without a trailing dot; the throttle counts by it.
     """
 
     url: URL
@@ -62,19 +62,19 @@ class ParsedUrl:
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port: the key of robots.txt."""
+        """Scheme, host and port; one robots.txt holds for them."""
         return f"{self.url.scheme}://{self.url.host_port_subcomponent}"
 
 
 class BlockedAddressError(OSError):
-    """An address that must not be connected to; an OSError so that connecting code treats it as a failed connection."""
+    """An address is not allowed. It is an OSError, so connecting code treats it as a failed connection."""
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address belongs to the open internet.
+    """Return whether an address belongs to the public internet.
 
-    IPv6 forms that carry an IPv4 address are refused, except NAT64's well-known prefix (networks without IPv4 reach
-    everything through it): there the carried address is judged.
+    IPv6 forms that contain an IPv4 address are refused. The exception is the well-known prefix of NAT64, because
+    networks without IPv4 need it; there the IPv4 address decides.
     """
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _V4_NOT_PUBLIC)
@@ -84,11 +84,11 @@ def is_public(address: Address) -> bool:
 
 
 class Guard:
-    """Judges URLs and addresses.
+    """Check URLs and addresses.
 
     Args:
-        allow_private: addresses and networks that may be reached although they are not public.
-        open_web: whether public addresses may be reached.
+        allow_private: addresses and networks that are allowed although they are not public.
+        open_web: whether public addresses are allowed.
     """
 
     def __init__(self, allow_private: tuple[str, ...] = (), *, open_web: bool = True) -> None:
@@ -96,14 +96,14 @@ class Guard:
         self._open_web = open_web
 
     def check_url(self, text: str) -> ParsedUrl:
-        """Parses and judges a URL without any lookup.
+        """Parse and check a URL without any lookup.
 
         Raises:
-            FetchFailure: ``bad_scheme``, ``bad_url``, or ``blocked_address`` where the host is an address.
+            FetchFailure: ``bad_scheme``, ``bad_url``, or ``blocked_address`` if the host is an address.
         """
         url = _parse(text)
         if url.user is not None or url.password is not None:
-            raise FetchFailure(BAD_URL, "the URL carries credentials; remove them")
+            raise FetchFailure(BAD_URL, "the URL contains credentials; remove them")
         if not _is_web_port(url.port):
             raise FetchFailure(BAD_URL, f"port {url.port}: expected 80, 443 or 1024 to 65535")
         host = (url.raw_host or "").lower()
@@ -113,10 +113,10 @@ class Guard:
         return ParsedUrl(url.with_fragment(None), host)
 
     def follow(self, current: ParsedUrl, location: str) -> ParsedUrl:
-        """Judges a redirect's target.
+        """Check the target of a redirect.
 
         Raises:
-            FetchFailure: as ``check_url``, ``bad_redirect`` in place of ``bad_url``; ``tls_downgrade``.
+            FetchFailure: as ``check_url``, with ``bad_redirect`` instead of ``bad_url``; also ``tls_downgrade``.
         """
         try:
             target = self.check_url(str(current.url.join(_url(location))))
@@ -138,7 +138,7 @@ class Guard:
             raise FetchFailure(BAD_URL, f"host {host[:80]!a} is not a valid name")
 
     def check_address(self, text: str) -> None:
-        """Judges an address in the one canonical spelling.
+        """Check an address in its canonical spelling.
 
         Raises:
             FetchFailure: ``blocked_address``.
@@ -146,24 +146,24 @@ class Guard:
         try:
             address = ip_address(text.partition("%")[0])
         except ValueError as error:
-            message = f"host {text[:80]!a} is a number but not an address in its usual spelling"
+            message = f"host {text[:80]!a} is a number but not an address in canonical spelling"
             raise FetchFailure(BLOCKED_ADDRESS, message) from error
         if "%" in text:
             raise FetchFailure(BLOCKED_ADDRESS, f"{text[:80]!a} names a network interface of this machine")
         if any(address in network for network in self._allowed):
             return
         if not is_public(address):
-            message = f"{address} is not a public address; fetch.allow_private can name exceptions"
+            message = f"{address} is not a public address; fetch.allow_private can allow it"
             raise FetchFailure(BLOCKED_ADDRESS, message)
         if not self._open_web:
             message = f"{address} is public and fetch.contact is empty; set it to crawl the open web"
             raise FetchFailure(BLOCKED_ADDRESS, message)
 
     def open_socket(self, addr_info: tuple[Any, ...]) -> socket.socket:
-        """Makes the socket for one connection attempt; ``addr_info`` as ``socket.getaddrinfo`` gives it.
+        """Create the socket of one connection attempt; ``addr_info`` is an item of ``socket.getaddrinfo``.
 
         Raises:
-            BlockedAddressError: the address must not be connected to.
+            BlockedAddressError: the address is not allowed.
         """
         family, kind, protocol, _, sockaddr = addr_info
         try:
@@ -174,7 +174,7 @@ class Guard:
 
 
 def _parse(text: str) -> URL:
-    """Strips the blanks around a URL; anything below a blank inside its authority is a trick, not a typing error."""
+    """Strip blanks around a URL. Blanks, control characters or backslashes in its authority are refused: an attack."""
     text = text.strip()
     scheme, colon, rest = text.partition(":")
     if not colon or len(text) > _MAX_URL_CHARS:
@@ -191,15 +191,15 @@ def _parse(text: str) -> URL:
 
 
 def _url(text: str) -> URL:
-    """Raises ValueError, and nothing else, where the text is no URL."""
+    """Parse a URL. Raises only ValueError."""
     try:
         url = URL(text)
-        _ = url.host  # decoded only now: a broken xn-- label would otherwise go off inside the client
+        _ = url.host  # yarl decodes it here; a broken xn-- label must not raise inside the client
     except IndexError as error:  # yarl 1.25 on "http://@]"
         raise ValueError("misplaced brackets") from error
     return url
 
 
 def _is_web_port(port: int | None) -> bool:
-    """Other ports below 1024 belong to other services: mail, shells, name servers."""
+    """Refuse the other ports below 1024: they belong to mail, shells, name servers."""
     return port in (80, 443) or (port is not None and port >= 1024)

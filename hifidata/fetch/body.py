@@ -1,4 +1,4 @@
-"""Reading a body within its limit, and judging what it is."""
+"""Read a response body within its size limit and check that it is an image."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ class _Plain:
         return piece
 
     def finish(self) -> None:
-        """Nothing to check."""
+        """Check nothing."""
 
 
 class _Inflater:
-    """One gzip or zlib stream. A stream that goes on behind its end is refused: no server of pictures sends one."""
+    """Decode one gzip or zlib stream. Data after its end is refused: image servers send none."""
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)
 
     def feed(self, piece: bytes, limit: int) -> bytes:
-        """At most ``limit`` + 1 bytes: enough to see that there are too many."""
+        """Return at most ``limit`` + 1 bytes: enough to detect that the limit is exceeded."""
         try:
             data = self._stream.decompress(piece, limit + 1)
         except zlib.error as error:
             raise FetchFailure(BAD_RESPONSE, f"content-encoding: {error}") from error
         if self._stream.unused_data:
-            raise FetchFailure(BAD_RESPONSE, "content-encoding: data behind the end of the stream")
+            raise FetchFailure(BAD_RESPONSE, "content-encoding: data after the end of the stream")
         return data
 
     def finish(self) -> None:
@@ -47,11 +47,11 @@ class _Inflater:
 
 
 async def read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
-    """The whole decoded body.
+    """Return the whole decoded body.
 
     Raises:
-        FetchFailure: ``too_large`` as soon as that is certain, from Content-Length before any byte is read;
-            ``incomplete_body``; ``bad_response`` for an encoding that was not asked for and that is not gzip.
+        FetchFailure: ``too_large``, before any byte is read if Content-Length says so; ``incomplete_body``;
+            ``bad_response`` for a content encoding other than gzip and deflate.
     """
     announced = response.content_length
     if announced is not None and announced > max_bytes:
@@ -71,7 +71,7 @@ async def read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
 
 
 async def read_start(response: aiohttp.ClientResponse, max_bytes: int) -> tuple[bytes, bool]:
-    """The first ``max_bytes`` of the decoded body, and whether there was more."""
+    """Return the first ``max_bytes`` of the decoded body, and whether there were more."""
     decoder = _decoder(response.headers)
     data = bytearray()
     async for piece in response.content.iter_any():
@@ -83,19 +83,19 @@ async def read_start(response: aiohttp.ClientResponse, max_bytes: int) -> tuple[
 
 
 def _decoder(headers: Headers) -> _Plain | _Inflater:
-    """Labels that name no compression (``binary``, ``utf-8``) are junk and mean nothing."""
+    """Ignore labels that are not a compression, such as ``binary`` and ``utf-8``."""
     labels = ",".join(headers.getall("content-encoding", ())).lower().split(",")
     layers = [label.strip() for label in labels if label.strip() in _COMPRESSIONS]
     if not layers:
         return _Plain()
     if len(layers) > 1 or layers[0] not in _INFLATABLE:
-        message = f"content-encoding {', '.join(layers)[:80]} although identity was asked for"
+        message = f"content-encoding {', '.join(layers)[:80]}, requested was identity"
         raise FetchFailure(BAD_RESPONSE, message)
     return _Inflater()
 
 
-def check_picture(content: bytes) -> None:
-    """Looks at the first bytes; what the server calls it does not matter.
+def check_image(content: bytes) -> None:
+    """Check the first bytes; the server's Content-Type is ignored.
 
     Raises:
         FetchFailure: ``empty_file`` or ``not_image``.
@@ -104,4 +104,4 @@ def check_picture(content: bytes) -> None:
         raise FetchFailure(EMPTY_FILE, "the body is empty")
     kind = sniff(content)
     if kind is None or kind in NO_PICTURE:
-        raise FetchFailure(NOT_IMAGE, f"got {kind or 'unknown bytes'}, expected a picture")
+        raise FetchFailure(NOT_IMAGE, f"got {kind or 'unknown bytes'}, expected an image")

@@ -1,13 +1,12 @@
-"""What an answer's headers say before its body is read: wishes of the site, status, when to come back."""
+"""Evaluate response headers before the body is read: opt-out, status, validators."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 
 from multidict import CIMultiDictProxy
 
+from hifidata.core.retry import retry_after_s
 from hifidata.fetch.reasons import BAD_RESPONSE, HTTP_4XX, HTTP_5XX, RATE_LIMITED
 from hifidata.fetch.result import FetchFailure
 
@@ -18,12 +17,12 @@ _VALUED_DIRECTIVES = frozenset({"max-snippet", "max-image-preview", "max-video-p
 
 
 def opt_out(headers: Headers, agent_name: str, directives: Collection[str]) -> str | None:
-    """The header by which a site keeps its picture out of datasets, or None.
+    """Return the header that opts an image out of datasets, or None.
 
     Args:
-        headers: of the answer.
-        agent_name: our product token; directives scoped to other agents are not about us.
-        directives: of X-Robots-Tag, lower case, that count.
+        headers: of the response.
+        agent_name: our product token; directives for other agents are ignored.
+        directives: the X-Robots-Tag directives that opt out, lower case.
 
     Source: X-Robots-Tag as search engines document it; TDM Reservation Protocol for ``tdm-reservation``.
     """
@@ -38,19 +37,19 @@ def opt_out(headers: Headers, agent_name: str, directives: Collection[str]) -> s
 
 
 def _directives_for(value: str, agent_name: str) -> Iterator[str]:
-    """A scope, ``agent:``, holds until the next one in the same header line."""
-    about_us = True
+    """Yield the directives for this agent. A scope, ``agent:``, holds until the next one in the same header line."""
+    applies = True
     for part in value.lower().split(","):
         name, colon, rest = part.partition(":")
         if colon and name.strip() not in _VALUED_DIRECTIVES:
-            about_us = name.strip() in (agent_name, "*")
+            applies = name.strip() in (agent_name, "*")
             part = rest
-        if about_us:
+        if applies:
             yield part.strip()
 
 
 def check_status(status: int, headers: Headers, host: str) -> None:
-    """Lets 200, 304 and redirects pass.
+    """Accept 200, 304 and redirects.
 
     Raises:
         FetchFailure: ``rate_limited, http_4xx, http_5xx, bad_response``.
@@ -67,28 +66,14 @@ def check_status(status: int, headers: Headers, host: str) -> None:
     raise FetchFailure(BAD_RESPONSE, f"{message}, expected 200")
 
 
-def retry_after_s(headers: Headers) -> float | None:
-    """Seconds from a Retry-After header in either of its forms, at least 0; None where it is absent or makes no sense."""
-    text = headers.get("retry-after", "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):  # no date, or one in a year or a zone that there is not
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    return max(0.0, (moment - datetime.now(timezone.utc)).total_seconds())
-
-
 def validator(headers: Headers, name: str) -> str | None:
-    """ETag or Last-Modified, where it is fit to be stored and sent again."""
+    """Return ETag or Last-Modified if it is safe to store and to send again, else None."""
     text = headers.get(name, "")
     return text if 0 < len(text) <= 512 and text.isascii() and text.isprintable() else None
 
 
 def conditions(etag: str | None, last_modified: str | None) -> Iterable[tuple[str, str]]:
-    """Request headers that ask for the body only if it changed. The date alone is weaker, so the ETag replaces it."""
+    """Yield the request header that asks for the body only if it changed; the ETag is stronger than the date."""
     for name, text in (("If-None-Match", etag), ("If-Modified-Since", last_modified)):
         if text and text.isascii() and text.isprintable():
             yield name, text

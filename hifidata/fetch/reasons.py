@@ -1,4 +1,4 @@
-"""Why a URL gave no picture, which of these reasons are worth another try, and which tell something about the host."""
+"""Reasons why a URL gave no image, with those that are retried and those that count against the host."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TLS_DOWNGRADE = Reason(
     "tls_downgrade", "TLS downgrade", "The site redirected from https to plain http, which is refused.", failed=True
 )
 # The site's rules.
-ROBOTS_DISALLOWED = Reason("robots_disallowed", "robots.txt", "The site's robots.txt disallows this picture.")
+ROBOTS_DISALLOWED = Reason("robots_disallowed", "robots.txt", "The site's robots.txt disallows this image.")
 ROBOTS_UNREACHABLE = Reason(
     "robots_unreachable",
     "No robots.txt",
@@ -32,14 +32,14 @@ ROBOTS_UNREACHABLE = Reason(
     failed=True,
 )
 CRAWL_DELAY_TOO_LONG = Reason(
-    "crawl_delay_too_long", "Crawl-delay", "The site asks for a longer crawl delay than the recipe allows."
+    "crawl_delay_too_long", "Crawl delay", "The site asks for a longer crawl delay than the recipe allows."
 )
-OPTED_OUT = Reason("opted_out", "Opted out", "The site's headers reserve its pictures from data mining.")
+OPTED_OUT = Reason("opted_out", "Opted out", "The site's headers reserve its images from data mining.")
 # The host.
 UNKNOWN_HOST = Reason("unknown_host", "Unknown host", "The host's name does not exist.", failed=True)
 DNS_ERROR = Reason("dns_error", "Name lookup failed", "The host's name could not be looked up.", failed=True)
 CONNECT_ERROR = Reason(
-    "connect_error", "No connection", "The connection failed, or was lost before an answer.", failed=True
+    "connect_error", "No connection", "The connection failed, or was lost before a response.", failed=True
 )
 TLS_ERROR = Reason("tls_error", "TLS error", "The site's certificate is not valid.", failed=True)
 TIMEOUT = Reason("timeout", "Timeout", "The site took too long.", failed=True)
@@ -49,12 +49,12 @@ HOST_STOPPED = Reason(
     "The host failed too often in a row, so no more requests were sent to it.",
     failed=True,
 )
-# The answer and its body.
-HTTP_4XX = Reason("http_4xx", "HTTP 4xx", "The site refuses the picture or no longer has it.", failed=True)
+# The response and its body.
+HTTP_4XX = Reason("http_4xx", "HTTP 4xx", "The site refuses the image or no longer has it.", failed=True)
 HTTP_5XX = Reason("http_5xx", "HTTP 5xx", "The site answered with a server error.", failed=True)
 RATE_LIMITED = Reason("rate_limited", "Rate limited", "The site asked for fewer requests.", failed=True)
 BAD_RESPONSE = Reason(
-    "bad_response", "Bad response", "The answer was not valid HTTP, or not what was asked for.", failed=True
+    "bad_response", "Bad response", "The response was not valid HTTP, or not the requested content.", failed=True
 )
 TOO_LARGE = Reason(
     "too_large", "Download too large", "The download is larger than the recipe allows and was stopped.", failed=True
@@ -62,8 +62,8 @@ TOO_LARGE = Reason(
 INCOMPLETE_BODY = Reason(
     "incomplete_body", "Incomplete", "The download ended before the body was complete.", failed=True
 )
-PLACEHOLDER = Reason("placeholder", "Placeholder", "The site sent the picture that stands for a removed one.")
-HASH_MISMATCH = Reason("hash_mismatch", "Other bytes", "The bytes do not have the sha256 of the list.", failed=True)
+PLACEHOLDER = Reason("placeholder", "Placeholder", "The site sent its placeholder of a removed image.")
+HASH_MISMATCH = Reason("hash_mismatch", "Other bytes", "The bytes do not have the sha256 of the table.", failed=True)
 
 FETCH_REASONS = (
     BAD_URL, BAD_SCHEME, BLOCKED_ADDRESS, BAD_REDIRECT, TOO_MANY_REDIRECTS, TLS_DOWNGRADE, ROBOTS_DISALLOWED,
@@ -72,10 +72,10 @@ FETCH_REASONS = (
 )  # fmt: skip
 
 TRANSIENT_REASONS = frozenset({DNS_ERROR, CONNECT_ERROR, TIMEOUT, HTTP_5XX, RATE_LIMITED, INCOMPLETE_BODY})
-"""Worth another try within seconds."""
+"""Retried within seconds."""
 
 RETRYABLE_REASONS = TRANSIENT_REASONS | {HOST_STOPPED, ROBOTS_UNREACHABLE}
-"""Worth another try in a later run."""
+"""Retried in a later run."""
 
 HOST_FAULT_REASONS = TRANSIENT_REASONS | {UNKNOWN_HOST, TLS_ERROR}
-"""Count towards stopping the host; any other outcome means that the host is alive."""
+"""Count towards stopping the host; any other outcome shows that the host works."""

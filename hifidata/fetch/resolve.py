@@ -1,4 +1,4 @@
-"""Names to addresses: bounded in time, off the event loop, and every answer judged."""
+"""Resolve host names: with a time limit, in threads, and with a check of every answer."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from hifidata.fetch.address_guard import BlockedAddressError, Guard
 from hifidata.fetch.result import FetchFailure
 
 Lookup = Callable[[str], Awaitable[Sequence[str]]]
-"""Addresses of a name, as text. Raises ``socket.gaierror`` where there are none."""
+"""Returns the addresses of a name, as text. Raises ``socket.gaierror`` if there are none."""
 
-_THREADS = 64  # a lookup that hangs holds one until the C library gives up, which may take half a minute
+_THREADS = 64  # a hanging lookup blocks one until the C library gives up, up to half a minute
 
 
 class LookupTimeout(OSError):
-    """The name servers did not answer in time."""
+    """The name servers did not answer within the time limit."""
 
 
 class SystemLookup:
-    """``getaddrinfo`` in threads of its own, so that hanging name servers starve nobody else's work."""
+    """Call ``getaddrinfo`` in separate threads, so hanging name servers do not block other work."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="hifidata-dns")
 
     async def __call__(self, host: str) -> Sequence[str]:
-        """IPv4 and IPv6 addresses in the order that the system prefers."""
+        """Return IPv4 and IPv6 addresses in the system's order of preference."""
         found = await asyncio.get_running_loop().run_in_executor(self._threads, _addresses, host)
         return list(dict.fromkeys(found))
 
     def close(self) -> None:
-        """Waits for nobody."""
+        """Stop the threads without waiting for pending lookups."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
@@ -44,9 +44,9 @@ def _addresses(host: str) -> list[str]:
 
 
 class GuardedResolver(AbstractResolver):
-    """The connector's resolver. The addresses it returns are the ones connected to; nothing is looked up twice.
+    """Resolve names for the connector, which connects to exactly these addresses.
 
-    One address that is not allowed condemns the whole answer: an honest name has no reason to mix.
+    One address that is not allowed blocks the whole answer: a legitimate name does not mix both kinds.
     """
 
     def __init__(self, lookup: Lookup, guard: Guard, timeout_s: float) -> None:
@@ -57,7 +57,7 @@ class GuardedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """Raises OSError: ``BlockedAddressError``, ``LookupTimeout`` or ``socket.gaierror``."""
+        """Return the addresses of a name. Raises ``BlockedAddressError``, ``LookupTimeout`` or ``socket.gaierror``."""
         try:
             addresses = await asyncio.wait_for(self._lookup(host), self._timeout_s)
         except asyncio.TimeoutError as error:
@@ -82,4 +82,4 @@ class GuardedResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing to close; whoever made the lookup closes it."""
+        """Do nothing: the lookup belongs to its creator."""

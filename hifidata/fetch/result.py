@@ -1,4 +1,4 @@
-"""What goes into a fetch and what comes out."""
+"""Request and result of a fetch."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class FetchRequest:
     """One URL to fetch.
 
     Attributes:
-        url: as the list gives it.
-        expected_sha256: hex; other bytes end as ``hash_mismatch``.
-        etag: of the copy that is already held; the server may then answer that it still holds.
-        last_modified: likewise, used where there is no ETag.
+        url: as in the table or the search result.
+        expected_sha256: hex; other bytes fail as ``hash_mismatch``.
+        etag: of the local copy; the server may then answer that the copy is current.
+        last_modified: likewise, used if there is no ETag.
     """
 
     url: str
@@ -28,27 +28,27 @@ class FetchRequest:
 
 @dataclass(frozen=True)
 class FetchResult:
-    """How one URL ended; exactly one per request.
+    """The outcome of one URL; exactly one per request.
 
     Attributes:
         url: as requested.
-        final_url: the last URL that answered; None where none did.
-        ok: the bytes are here, or the server said that the copy already held is still good.
-        reason: why not, where not ok.
-        message: one line in words, where not ok.
-        http_status: of the last answer.
-        attempts: tries that sent at least one request; 0 where the URL was refused beforehand.
-        content: the picture's bytes, decoded from any transfer or content encoding.
-        content_sha256: hex; also there for bytes that were refused (``not_image, placeholder, hash_mismatch``).
+        final_url: the last URL that answered, or None.
+        ok: the bytes are here, or the server confirmed the local copy.
+        reason: the cause of a failure.
+        message: one line for the manifest about a failure.
+        http_status: of the last response.
+        attempts: tries that sent at least one request; 0 if the URL was refused before.
+        content: the bytes of the image, decoded from any transfer or content encoding.
+        content_sha256: hex; also set for refused bytes (``not_image, placeholder, hash_mismatch``).
         n_bytes: size of those bytes.
-        etag: for a conditional request next time.
+        etag: for the next conditional request.
         last_modified: likewise.
         not_modified: the server answered 304; ``content`` is None although ok.
-        retryable: a later run may have more luck.
+        retryable: a later run may succeed.
         fetched_at: UTC, ISO 8601, when the fetch ended.
-        queued_s: waiting for robots.txt, for the host's turn and between tries.
-        connect_s: name lookup, connecting and TLS of the last request; 0 where a connection was reused.
-        response_s: from the last request's start to its headers.
+        queued_s: waiting for robots.txt, for the throttle and between tries.
+        connect_s: name lookup, connecting and TLS of the last request; 0 for a reused connection.
+        response_s: from the start of the last request to its headers.
         total_s: from the call to the result.
     """
 
@@ -74,13 +74,13 @@ class FetchResult:
 
 
 class FetchFailure(HifiError):
-    """A URL cannot be fetched; never leaves the package, ``Fetcher.fetch`` turns it into a result.
+    """A URL cannot be fetched. ``Fetcher.fetch`` turns this exception into a result.
 
     Args:
         reason: the cause.
         message: one line for the manifest.
-        retry_after_s: how long the server wants to be left alone.
-        transient: worth another try now; by default the reason tells.
+        retry_after_s: the wait that the server asks for.
+        transient: retry now; by default the reason decides.
     """
 
     def __init__(
@@ -94,12 +94,12 @@ class FetchFailure(HifiError):
 
 
 @dataclass
-class Journey:
-    """What one URL has cost and met so far; filled in on its way.
+class FetchTrace:
+    """Times, counters and results of one URL, filled in during the fetch.
 
     Attributes:
-        network_left_s: what remains of ``FetcherConfig.total_timeout_s``.
-        try_number: the try that is under way, from 1.
+        network_left_s: the rest of ``FetcherConfig.total_timeout_s``.
+        try_number: the current try, from 1.
     """
 
     network_left_s: float

@@ -1,4 +1,4 @@
-"""robots.txt per RFC 9309: asked once per origin and day, and whoever cannot be asked has said no."""
+"""Apply robots.txt per RFC 9309: one request per origin and day. An unreachable robots.txt counts as disallow-all."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import aiohttp
 from protego import Protego
 
 from hifidata.core.reasons import Reason
+from hifidata.core.retry import retry_after_s
 from hifidata.fetch.address_guard import ParsedUrl
 from hifidata.fetch.body import read_start
 from hifidata.fetch.config import FetcherConfig
-from hifidata.fetch.headers import retry_after_s
 from hifidata.fetch.reasons import (
     BAD_RESPONSE,
     BLOCKED_ADDRESS,
@@ -32,19 +32,19 @@ from hifidata.fetch.reasons import (
     TLS_ERROR,
     UNKNOWN_HOST,
 )
-from hifidata.fetch.request import Ask, Hops
-from hifidata.fetch.result import FetchFailure, Journey
+from hifidata.fetch.request import RequestChain, RequestSpec
+from hifidata.fetch.result import FetchFailure, FetchTrace
 
 MAX_ROBOTS_BYTES = 500 * 1024  # RFC 9309 2.5
 _CACHE_S = 24 * 3600.0  # RFC 9309 2.4
-_CLOSED_CACHE_S = 300.0  # Nutch's delay before it asks a failing host again
+_FAILURE_CACHE_S = 300.0  # as Nutch waits before it retries a failing host
 _MAX_CACHED_CHARS = 8 * 1024 * 1024  # the parser needs up to 40 times as many bytes
-_CHARS_PER_ENTRY = 1024  # what an origin costs beside its text
+_CHARS_PER_ENTRY = 1024  # memory of an origin besides its text
 _INLINE_BYTES = 16 * 1024  # longer files are parsed off the event loop
 _AGENT_LINE = re.compile(r"\s*user[\s-]?agent\s*[:\s]\s*(\*|[a-z_-]*)", re.IGNORECASE)
-# these lines neither end the agents of a group nor bind them
+# These lines neither end the agent lines of a group nor are rules.
 _NO_RULE = re.compile(r"\s*(#|$|site-?maps?\b|host\b)", re.IGNORECASE)
-_CONCERN_THE_HOST = frozenset(
+_HOST_REASONS = frozenset(
     {
         BLOCKED_ADDRESS,
         UNKNOWN_HOST,
@@ -54,17 +54,17 @@ _CONCERN_THE_HOST = frozenset(
         HOST_STOPPED,
     }
 )
-"""Failures that would have met the picture as well, so that its row names them rather than robots.txt."""
+"""Failures that the image's own request would have, too; its row keeps this reason instead of robots_unreachable."""
 
 
 @dataclass(frozen=True)
 class RobotsRules:
-    """What one origin's robots.txt means for us.
+    """The rules of one origin's robots.txt.
 
     Attributes:
         rules: the parsed file; None allows everything.
-        refusal: reason and message that hold for every URL of the origin.
-        n_chars: what keeping this costs, roughly.
+        refusal: reason and message for every URL of the origin.
+        n_chars: approximate memory use.
     """
 
     rules: Protego | None = None
@@ -73,11 +73,11 @@ class RobotsRules:
 
     @property
     def is_final(self) -> bool:
-        """Whether the site itself said this."""
+        """Whether these rules come from the site and not from a failed request."""
         return self.refusal is None or self.refusal[0] is ROBOTS_DISALLOWED
 
     def check(self, url: ParsedUrl, agent_name: str, max_crawl_delay_s: float) -> float:
-        """The crawl-delay in seconds, 0 where there is none.
+        """Return the crawl delay in seconds; 0 if there is none.
 
         Raises:
             FetchFailure: the URL must not be fetched.
@@ -99,10 +99,10 @@ class RobotsRules:
 
 
 def lines_for(text: str, agent_name: str) -> Iterator[str]:
-    """The lines of the groups for ``*`` and for us.
+    """Yield the lines of the groups for ``*`` and for our agent.
 
-    The parser copies every rule to every agent of its group: 2,000 agents before 2,000 rules, a file of 65 KB, took it
-    8 s and 200 MB. What concerns other agents is therefore kept from it.
+    The parser copies every rule to every agent of its group. A file of 65 KB with 2,000 agents and 2,000 rules took 8 s
+    and 200 MB. It therefore gets no lines for other agents.
     """
     is_ours = among_agents = False
     for line in text.removeprefix("\ufeff").splitlines():
@@ -112,7 +112,7 @@ def lines_for(text: str, agent_name: str) -> Iterator[str]:
             is_ours = named or (is_ours and among_agents)
             among_agents = True
             if named:
-                yield f"User-agent: {found[1]}"  # without a version behind the name, which the parser would compare
+                yield f"User-agent: {found[1]}"  # without the version after the name, which the parser would compare
         elif not _NO_RULE.match(line):
             among_agents = False
             if is_ours:
@@ -120,25 +120,25 @@ def lines_for(text: str, agent_name: str) -> Iterator[str]:
 
 
 class Robots:
-    """The robots.txt of every origin met lately.
+    """Fetch, cache and apply the robots.txt of every origin.
 
     Args:
-        settings: the product token, the longest crawl-delay, the time limit.
-        hops: fetches the file, with the same guard, turns and tries as a picture.
+        settings: the product token, the longest crawl delay, the time limit.
+        chain: fetches the file with the same guard, throttle and retries as an image.
     """
 
-    def __init__(self, settings: FetcherConfig, hops: Hops) -> None:
+    def __init__(self, settings: FetcherConfig, chain: RequestChain) -> None:
         self._settings = settings
-        self._hops = hops
+        self._chain = chain
         self._entries: OrderedDict[str, tuple[float, RobotsRules]] = OrderedDict()
         self._loading: dict[str, asyncio.Task[RobotsRules]] = {}
         self._n_chars = 0
 
     async def admit(self, url: ParsedUrl) -> float:
-        """The crawl-delay in seconds, 0 where there is none.
+        """Return the crawl delay in seconds; 0 if there is none.
 
         Raises:
-            FetchFailure: the site does not want this URL fetched, or could not be asked.
+            FetchFailure: the site disallows this URL, or its robots.txt could not be fetched.
         """
         if not self._settings.obey_robots:
             return 0.0
@@ -148,7 +148,7 @@ class Robots:
         return rules.check(url, self._settings.user_agent_name, self._settings.max_crawl_delay_s)
 
     async def aclose(self) -> None:
-        """Gives up on files that are still on their way."""
+        """Cancel pending requests."""
         tasks = list(self._loading.values())
         for task in tasks:
             task.cancel()
@@ -162,7 +162,7 @@ class Robots:
         return rules
 
     async def _load_once(self, origin: str) -> RobotsRules:
-        """Whoever comes while the file is on its way waits for the same one; none of them can cancel it for the others."""
+        """Load the file once for all concurrent callers; a cancelled caller does not cancel the others."""
         task = self._loading.get(origin)
         if task is None:
             task = self._loading[origin] = asyncio.create_task(self._load(origin))
@@ -170,11 +170,11 @@ class Robots:
         return await asyncio.shield(task)
 
     async def _load(self, origin: str) -> RobotsRules:
-        journey = Journey(self._settings.total_timeout_s)
+        trace = FetchTrace(self._settings.total_timeout_s)
         truncated = False
 
         async def read(response: aiohttp.ClientResponse, host: str) -> bytes | None:
-            """The body up to the limit, noting whether it was cut."""
+            """Return the body up to the limit and note whether it was truncated."""
             nonlocal truncated
             _check_robots_status(response, host)
             if response.status != 200:
@@ -183,24 +183,24 @@ class Robots:
             return body
 
         try:
-            answer = await self._hops.travel(f"{origin}/robots.txt", Ask({}, _anyone, read), journey)
+            response = await self._chain.send(f"{origin}/robots.txt", RequestSpec({}, _allow_all, read), trace)
         except FetchFailure as failure:
             rules = RobotsRules(refusal=_refusal(failure))
         else:
-            rules = await self._rules_of(answer.body, truncated)
-        self._remember(origin, rules)
+            rules = await self._rules_of(response.body, truncated)
+        self._store(origin, rules)
         return rules
 
     async def _rules_of(self, body: bytes | None, truncated: bool) -> RobotsRules:
         if body is None:
             return RobotsRules()
-        if truncated:  # half a line may allow more than the whole
+        if truncated:  # a truncated line may allow more than the complete one
             body = body[: body.rfind(b"\n") + 1]
         parse = partial(_parsed, body, self._settings.user_agent_name)
         return parse() if len(body) <= _INLINE_BYTES else await asyncio.to_thread(parse)
 
-    def _remember(self, origin: str, rules: RobotsRules) -> None:
-        expires_s = time.monotonic() + (_CACHE_S if rules.is_final else _CLOSED_CACHE_S)
+    def _store(self, origin: str, rules: RobotsRules) -> None:
+        expires_s = time.monotonic() + (_CACHE_S if rules.is_final else _FAILURE_CACHE_S)
         _, before = self._entries.pop(origin, (0.0, None))
         self._n_chars += rules.n_chars - (before.n_chars if before else 0)
         self._entries[origin] = expires_s, rules
@@ -214,13 +214,13 @@ def _parsed(body: bytes, agent_name: str) -> RobotsRules:
     return RobotsRules(Protego.parse(text), n_chars=_CHARS_PER_ENTRY + len(text))
 
 
-async def _anyone(_: ParsedUrl) -> float:
-    """robots.txt itself needs no permission (RFC 9309 2.2.2)."""
+async def _allow_all(_: ParsedUrl) -> float:
+    """Allow robots.txt itself, which needs no permission (RFC 9309 2.2.2)."""
     return 0.0
 
 
 def _check_robots_status(response: aiohttp.ClientResponse, host: str) -> None:
-    """2xx with a file and most of 4xx are answers; 401 and 403 are read as no, which RFC 9309 leaves to us."""
+    """Accept 200 and most of 4xx. 401 and 403 count as disallow-all, which RFC 9309 permits."""
     status = response.status
     message = f"{host} answered {status} for robots.txt"
     if status in (401, 403):
@@ -236,5 +236,5 @@ def _check_robots_status(response: aiohttp.ClientResponse, host: str) -> None:
 def _refusal(failure: FetchFailure) -> tuple[Reason, str]:
     if failure.reason == ROBOTS_DISALLOWED:
         return failure.reason, failure.message
-    reason = failure.reason if failure.reason in _CONCERN_THE_HOST else ROBOTS_UNREACHABLE
+    reason = failure.reason if failure.reason in _HOST_REASONS else ROBOTS_UNREACHABLE
     return reason, f"robots.txt: {failure.reason}: {failure.message}"

@@ -1,4 +1,4 @@
-"""One request and its answer over aiohttp: no redirects, no cookies, no proxies, no silent second tries."""
+"""Send one request over aiohttp: no redirects, cookies, proxies or hidden retries."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ from hifidata.fetch.reasons import (
     UNKNOWN_HOST,
 )
 from hifidata.fetch.resolve import GuardedResolver, Lookup, LookupTimeout
-from hifidata.fetch.result import FetchFailure, Journey
-from hifidata.fetch.throttle import Turn
+from hifidata.fetch.result import FetchFailure, FetchTrace
+from hifidata.fetch.throttle import Slot
 
 _log = logging.getLogger(__name__)
 
 _READ_BUFFER_BYTES = 256 * 1024
-_FILES_PER_CONNECTION = 4  # besides those in use: idle ones, lookups, the process's own
+_FILES_PER_CONNECTION = 4  # open files per connection in use: idle connections, lookups, other files of the process
 
 
 class _ConnectionLost(aiohttp.ClientError):
-    """Stands in for errors after which aiohttp would ask again by itself, past all politeness."""
+    """Replaces errors after which aiohttp would retry by itself and bypass the throttle."""
 
 
 class Transport:
-    """The pool of connections.
+    """The connection pool.
 
     Args:
         settings: time limits, User-Agent.
-        guard: judges every address that is connected to.
-        lookup: names to addresses.
-        ssl_context: other trust anchors than the system's; its checks are used as they are.
+        guard: checks every address before connecting.
+        lookup: DNS lookup.
+        ssl_context: other trust anchors than the system's; its checks apply unchanged.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Transport:
         tracing.on_connection_create_end.append(_note_connect_end)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=0,  # politeness has counted already
+                limit=0,  # the throttle limits connections
                 resolver=GuardedResolver(lookup, guard, settings.dns_timeout_s),
                 socket_factory=guard.open_socket,
                 ssl=ssl_context or True,
@@ -73,7 +73,7 @@ class Transport:
             auto_decompress=False,
             trust_env=False,
             read_bufsize=_READ_BUFFER_BYTES,
-            middlewares=(_never_ask_twice,),
+            middlewares=(_prevent_retries,),
             trace_configs=[tracing],
         )
 
@@ -87,59 +87,59 @@ class Transport:
 
     @asynccontextmanager
     async def get(
-        self, url: ParsedUrl, headers: Mapping[str, str], journey: Journey, turn: Turn
+        self, url: ParsedUrl, headers: Mapping[str, str], trace: FetchTrace, slot: Slot
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Asks for one URL; the body is still to be read. Times and status go into ``journey`` and ``turn``.
+        """Request one URL and yield the response before its body is read. Fills in ``trace`` and ``slot``.
 
         Raises:
-            FetchFailure: whatever goes wrong on the network, here and while the body is read.
+            FetchFailure: any network error, here or while the body is read.
         """
         limits = self._settings
         timeout = aiohttp.ClientTimeout(
-            total=max(journey.network_left_s, 0.001),
+            total=max(trace.network_left_s, 0.001),
             connect=limits.dns_timeout_s + limits.connect_timeout_s,
             sock_connect=limits.connect_timeout_s,
             sock_read=limits.read_timeout_s,
         )
         began_s = time.monotonic()
-        journey.http_status, journey.connect_s = None, 0.0
+        trace.http_status, trace.connect_s = None, 0.0
         try:
-            with _translated(url.host, journey):
+            with _translated(url.host, trace):
                 async with self._session.get(
-                    url.url, headers=headers, allow_redirects=False, timeout=timeout, trace_request_ctx=(journey, turn)
+                    url.url, headers=headers, allow_redirects=False, timeout=timeout, trace_request_ctx=(trace, slot)
                 ) as response:
-                    journey.response_s = turn.response_s = time.monotonic() - began_s
-                    journey.http_status, journey.final_url = response.status, str(url.url)
+                    trace.response_s = slot.response_s = time.monotonic() - began_s
+                    trace.http_status, trace.final_url = response.status, str(url.url)
                     yield response
         finally:
-            journey.network_left_s -= time.monotonic() - began_s
+            trace.network_left_s -= time.monotonic() - began_s
 
 
 @contextmanager
-def _translated(host: str, journey: Journey) -> Iterator[None]:
-    """aiohttp's errors as ours. Their order matters: most of them are related."""
+def _translated(host: str, trace: FetchTrace) -> Iterator[None]:
+    """Translate aiohttp's errors into FetchFailure. The order matters: most are subclasses of each other."""
     try:
         yield
     except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError, ssl.SSLError) as error:
-        raise FetchFailure(TLS_ERROR, f"{host}: {_words(error)}") from error
+        raise FetchFailure(TLS_ERROR, f"{host}: {_one_line(error)}") from error
     except aiohttp.ClientConnectorError as error:
-        raise FetchFailure(_reason_of(error.os_error), f"{host}: {_words(error.os_error)}") from error
+        raise FetchFailure(_reason_of(error.os_error), f"{host}: {_one_line(error.os_error)}") from error
     except asyncio.TimeoutError as error:
-        what = "reading the body" if journey.http_status else "waiting for an answer"
+        what = "reading the body" if trace.http_status else "waiting for an answer"
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             what = "connecting"
         raise FetchFailure(TIMEOUT, f"{host}: gave up {what}") from error
     except aiohttp.ClientPayloadError as error:
-        raise FetchFailure(INCOMPLETE_BODY, f"{host}: {_words(error)}") from error
+        raise FetchFailure(INCOMPLETE_BODY, f"{host}: {_one_line(error)}") from error
     except (_ConnectionLost, aiohttp.ClientConnectionError, OSError) as error:
-        lost = INCOMPLETE_BODY if journey.http_status else CONNECT_ERROR
-        raise FetchFailure(lost, f"{host}: {_words(error)}") from error
+        lost = INCOMPLETE_BODY if trace.http_status else CONNECT_ERROR
+        raise FetchFailure(lost, f"{host}: {_one_line(error)}") from error
     except aiohttp.ClientResponseError as error:
-        # Broken chunks are an error of the body, unless they come together with the headers: then aiohttp blames both.
+        # aiohttp reports broken chunks as a bad response if they arrive together with the headers.
         reason = INCOMPLETE_BODY if "chunk" in error.message.lower() else BAD_RESPONSE
-        raise FetchFailure(reason, f"{host}: {_words(error)}") from error
+        raise FetchFailure(reason, f"{host}: {_one_line(error)}") from error
     except aiohttp.ClientError as error:
-        raise FetchFailure(BAD_RESPONSE, f"{host}: {_words(error)}") from error
+        raise FetchFailure(BAD_RESPONSE, f"{host}: {_one_line(error)}") from error
 
 
 def _reason_of(error: OSError) -> Reason:
@@ -153,14 +153,14 @@ def _reason_of(error: OSError) -> Reason:
     return CONNECT_ERROR
 
 
-def _words(error: BaseException) -> str:
-    """A short line of plain ASCII without the URL: servers have a say in some of these texts."""
+def _one_line(error: BaseException) -> str:
+    """Return an error as a short line of ASCII without the URL; servers control parts of these texts."""
     text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
     text = " ".join(text.split()) or type(error).__name__
     return text.encode("ascii", "backslashreplace").decode()[:200]
 
 
-async def _never_ask_twice(
+async def _prevent_retries(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
     try:
@@ -176,15 +176,15 @@ async def _note_connect_start(_: aiohttp.ClientSession, context: SimpleNamespace
 
 
 async def _note_connect_end(_: aiohttp.ClientSession, context: SimpleNamespace, params: Any) -> None:
-    journey, turn = context.trace_request_ctx
-    journey.connect_s = time.monotonic() - context.began_s
-    turn.sent()
+    trace, slot = context.trace_request_ctx
+    trace.connect_s = time.monotonic() - context.began_s
+    slot.note_sent()
 
 
-def affordable_connections(wanted: int) -> int:
-    """As many as the process's limit on open files bears; a crawl must not starve the rest of the process."""
+def allowed_connections(wanted: int) -> int:
+    """Return ``wanted`` or fewer, so that the process keeps enough open files for other uses."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    affordable = max(1, soft // _FILES_PER_CONNECTION) if soft != resource.RLIM_INFINITY else wanted
-    if affordable < wanted:
-        _log.warning("open files are limited to %d: using %d connections instead of %d", soft, affordable, wanted)
-    return min(wanted, affordable)
+    allowed = max(1, soft // _FILES_PER_CONNECTION) if soft != resource.RLIM_INFINITY else wanted
+    if allowed < wanted:
+        _log.warning("open files are limited to %d: using %d connections instead of %d", soft, allowed, wanted)
+    return min(wanted, allowed)

@@ -1,1 +1,1 @@
-"""Where candidates come from: folders, shards, tables of URLs, people's names."""
+"""Sources of candidates: folders, shards, tables of URLs, names to search for."""

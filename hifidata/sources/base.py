@@ -1,4 +1,4 @@
-"""What a source is: it lists people with their candidates, and reads a candidate's bytes."""
+"""Interfaces of sources: list identities with their candidates, read the bytes of a candidate."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from hifidata.core.schema import Candidate, IdentityTask
 
 
 class Reader(Protocol):
-    """Hands out a candidate's bytes; every worker has one."""
+    """Reads the bytes of candidates; every worker has one."""
 
     def read(self, candidate: Candidate) -> bytes:
-        """The bytes as they lie there. Raises IntakeError where they cannot be read."""
+        """Return the bytes unchanged. Raises IntakeError if they cannot be read."""
 
 
 class Source(Reader, Protocol):
-    """Where candidates come from. Listing is cheap and reads no picture; reading happens in the workers."""
+    """A source of local candidates. Listing is cheap and reads no image; the workers read them."""
 
     def identities(self) -> Iterator[IdentityTask]:
-        """People in a stable order, candidates in a stable order. Raises SourceError where nothing can be listed."""
+        """Yield identities and their candidates in a stable order. Raises SourceError if nothing can be listed."""
 
 
 class RemoteSource(Protocol):
-    """A source whose candidates lie on the web; their locators are URLs. The crawl fetches them before any stage runs."""
+    """A source of candidates on the web; their locators are URLs. The crawl fetches them before any stage runs."""
 
     def identities(self) -> Iterator[IdentityTask]:
-        """As ``Source.identities``; a person still to be searched for has a ``query`` and no candidates."""
+        """As ``Source.identities``; an identity that needs a search has a ``query`` and no candidates."""
 
     def expand(self, task: IdentityTask) -> IdentityTask:
-        """The task with its candidates: as it is, or after a search. May block; called from several threads at once.
+        """Return the task with its candidates, after a search if it needs one. May block; must be thread-safe.
 
-        A search that fails or finds nothing becomes a candidate that is judged already, never an error.
+        A search that fails or finds nothing adds a candidate with a final status and raises no error.
         """

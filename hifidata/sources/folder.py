@@ -1,4 +1,4 @@
-"""A folder with one sub-folder per person."""
+"""A source for a folder with one sub-folder per identity."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ IGNORED_NAMES = frozenset({"Thumbs.db", "desktop.ini", "@eaDir", "__MACOSX"})
 
 
 class FolderSource:
-    """Lists ``root/<person>/**/<file>``.
+    """List ``root/<identity>/**/<file>``.
 
-    Every regular file is a candidate whatever its extension (its content decides), except hidden files and the litter
-    that file managers leave. Links that lead out of ``root`` are not followed. Files directly in ``root`` belong to
-    nobody and are an error when there is no sub-folder at all.
+    Every regular file is a candidate, with any extension: its content decides. Hidden files and ``IGNORED_NAMES`` are
+    ignored. So are files directly in ``root`` and links that lead out of it.
 
     Args:
         root: the folder.
@@ -33,34 +32,34 @@ class FolderSource:
         self._max_bytes = max_bytes
 
     def identities(self) -> Iterator[IdentityTask]:
-        """One task per sub-folder, sorted by name. Raises SourceError for a missing, unreadable or empty folder."""
+        """Yield one task per sub-folder, sorted by name. Raises SourceError for a missing, unreadable or empty folder."""
         if not self._root.is_dir():
-            what = "is no folder" if self._root.exists() else "no such folder"
-            raise SourceError(f"source.path: {self._root}: {what}; pass --set source.path=PHOTOS")
+            problem = "is not a folder" if self._root.exists() else "no such folder"
+            raise SourceError(f"source.path: {self._root}: {problem}; pass --set source.path=PHOTOS")
         root = self._root.resolve()
         try:
-            people = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not _ignored(entry.name))
+            names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not _ignored(entry.name))
         except OSError as error:
             raise SourceError(
                 f"source.path: {root}: cannot be listed: {error.strerror}; check its permissions"
             ) from error
-        if not people:
+        if not names:
             raise SourceError(
-                f"source.path: {root}: no sub-folder in it; expected one sub-folder of photos per person "
+                f"source.path: {root}: has no sub-folder; expected one sub-folder of photos per person "
                 "(to remove the last one, delete the dataset)"
             )
-        found = 0
-        for person in people:
-            candidates = tuple(self._candidates(root, person))
-            found += len(candidates)
-            name = _printable(person)
+        n_candidates = 0
+        for folder_name in names:
+            candidates = tuple(self._candidates(root, folder_name))
+            n_candidates += len(candidates)
+            name = _printable(folder_name)
             yield IdentityTask(identity_id_of(name), name, "folder", candidates)
-        if not found:
-            raise SourceError(f"source.path: {root}: the sub-folders hold no files; expected photos in them")
+        if not n_candidates:
+            raise SourceError(f"source.path: {root}: the sub-folders contain no files; expected photos in them")
 
-    def _candidates(self, root: Path, person: str) -> Iterator[Candidate]:
+    def _candidates(self, root: Path, folder_name: str) -> Iterator[Candidate]:
         facts = {"licence": self._licence} if self._licence else {}
-        for folder, subfolders, names in os.walk(root / person, onerror=_refuse):
+        for folder, subfolders, names in os.walk(root / folder_name, onerror=_raise_source_error):
             subfolders[:] = sorted(name for name in subfolders if not _ignored(name))
             for name in sorted(names):
                 path = Path(folder, name)
@@ -77,7 +76,7 @@ class FolderSource:
                 )
 
     def read(self, candidate: Candidate) -> bytes:
-        """The file's bytes. Raises IntakeError where the file is gone, unreadable or too large."""
+        """Return the bytes of the file. Raises IntakeError if the file is missing, unreadable or too large."""
         path = Path(candidate.locator)
         try:
             size = path.stat().st_size
@@ -88,8 +87,8 @@ class FolderSource:
             raise IntakeError(UNREADABLE_FILE, f"cannot be read: {error.strerror}") from error
 
 
-def _refuse(error: OSError) -> None:
-    # Listed as empty, a folder that cannot be read for a moment would lose its person.
+def _raise_source_error(error: OSError) -> None:
+    # os.walk would list a temporarily unreadable folder as empty, and the identity would be lost.
     raise SourceError(f"source.path: {error.filename}: cannot be listed: {error.strerror}; check it and run again")
 
 
@@ -105,8 +104,8 @@ def _regular_inside(path: Path, root: Path) -> bool:
 
 
 def _printable(text: str) -> str:
-    # File names are bytes, the manifest is UTF-8. Other bytes are written as \xNN there, with a hash, so that no other
-    # name can become the same; the locator keeps the bytes.
+    # File names are bytes, the manifest is UTF-8. Other bytes become \xNN, and a hash keeps the names different. The
+    # locator keeps the original bytes.
     name = os.fsencode(text)
     shown = name.decode("utf-8", errors="backslashreplace")
     return shown if shown.encode() == name else f"{shown}~{hashlib.sha256(name).hexdigest()[:8]}"

@@ -1,4 +1,4 @@
-"""People's names as a source: image search providers are asked for each, the crawl fetches what they name."""
+"""A source for names: search providers return URLs for each name, and the crawl fetches them."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from hifidata.sources.search.providers import open_providers
 
 MAX_NAME_CHARS = 200
 MAX_QUERY_CHARS = 200
-"""Openverse cuts a longer query, others refuse it."""
+"""Openverse truncates a longer query, others refuse it."""
 
 
 class NamesSource:
-    """Lists the names of a text file, and searches for one person's pictures at a time.
+    """List the names of a text file and search for the images of one name at a time.
 
-    A line is a name, or a name, a tab and the query to use for it in place of the recipe's. Blank lines and lines that
-    start with ``#`` mean nothing. Names are brought to Unicode's NFC with single spaces; a name that comes again is the
-    same person, and its first line holds.
+    A line is a name, or a name, a tab and its own query that replaces the recipe's. Blank lines and lines that start
+    with ``#`` are ignored. Names are normalised to Unicode NFC with single spaces. A repeated name is the same identity,
+    and its first line counts.
 
     Args:
-        settings: names, providers and what to ask for.
+        settings: names, providers and query.
         fetch: User-Agent, timeouts and tries are those of the crawl.
-        environment: holds the keys.
+        environment: contains the keys.
 
     Raises:
-        SourceError: no file named, or a key is missing.
-        RecipeError: no ``fetch.contact``, or ``licences: open`` of a provider that states none.
+        SourceError: ``source.names`` is not set, or a key is missing.
+        RecipeError: ``fetch.contact`` is missing, or a provider without licences is used with ``licences: open``.
     """
 
     def __init__(self, settings: SearchConfig, fetch: FetcherConfig, environment: Mapping[str, str]) -> None:
@@ -47,8 +47,8 @@ class NamesSource:
         self._providers = open_providers(settings, fetch, environment)
 
     def identities(self) -> Iterator[IdentityTask]:
-        """One task per name, in the file's order, with a query and no candidates. Raises SourceError, with the line."""
-        asked = {
+        """Yield one task per name in file order, with a query and no candidates. Raises SourceError with the line."""
+        search = {
             "licences": self._settings.licences,
             "per_name": self._settings.per_name,
             "providers": list(self._settings.providers),
@@ -58,16 +58,16 @@ class NamesSource:
             identity_id = identity_id_of(name)
             if identity_id not in seen:
                 seen.add(identity_id)
-                query = json.dumps({**asked, "query": text}, ensure_ascii=False, sort_keys=True)
+                query = json.dumps({**search, "query": text}, ensure_ascii=False, sort_keys=True)
                 yield IdentityTask(identity_id, name, "names", (), query)
         if not seen:
-            raise SourceError(f"source.names: {self._settings.names}: no name in it; expected one per line")
+            raise SourceError(f"source.names: {self._settings.names}: contains no name; expected one per line")
 
     def expand(self, task: IdentityTask) -> IdentityTask:
-        """The task with what the providers name for it, at most ``per_name`` pictures; each URL once.
+        """Return the task with at most ``per_name`` candidates from the providers, each URL once. Blocks.
 
-        Blocks for as long as the providers take. A provider that fails leaves a candidate that is judged already, and the
-        next one fills up; so does a search without any hit.
+        A provider that fails adds a candidate with status failed, and the next provider is used. A search without hits
+        adds a candidate with status dropped.
         """
         text = json.loads(task.query)["query"]
         found: dict[str, Candidate] = {}
@@ -81,14 +81,14 @@ class NamesSource:
                     if len(found) == self._settings.per_name:
                         break
             except SearchFailure as failure:
-                failed.append(_judged(provider.name, text, SEARCH_ERROR, str(failure)))
+                failed.append(_without_image(provider.name, text, SEARCH_ERROR, str(failure)))
         if not found and not failed:
             names = ", ".join(provider.name for provider in self._providers)
-            failed.append(_judged(names, text, NO_HITS, f"nothing found by {names}"))
+            failed.append(_without_image(names, text, NO_HITS, f"nothing found by {names}"))
         return replace(task, candidates=(*found.values(), *failed))
 
     def _lines(self) -> Iterator[tuple[str, str]]:
-        """Names and their queries."""
+        """Yield names and their queries."""
         path = Path(self._settings.names)
         try:
             with path.open(encoding="utf-8-sig") as file:
@@ -104,7 +104,7 @@ class NamesSource:
 
     def _parsed(self, line: str, where: str) -> tuple[str, str]:
         first, _, rest = line.partition("\t")
-        name, query = _normal(first), _normal(rest)
+        name, query = _normalised(first), _normalised(rest)
         if not name:
             raise SourceError(f"{where}: a query without a name; expected name, tab, query")
         if len(name) > MAX_NAME_CHARS:
@@ -115,7 +115,7 @@ class NamesSource:
         return name, query
 
 
-def _normal(text: str) -> str:
+def _normalised(text: str) -> str:
     return one_line(unicodedata.normalize("NFC", text))
 
 
@@ -130,7 +130,7 @@ def _candidate(hit: Hit, provider: str, query: str) -> Candidate:
     return Candidate(hit.url, hit.url, "", hit.url, {name: fact for name, fact in facts.items() if fact is not None})
 
 
-def _judged(provider: str, query: str, reason: Reason, message: str) -> Candidate:
+def _without_image(provider: str, query: str, reason: Reason, message: str) -> Candidate:
     is_failure = reason is SEARCH_ERROR
     place = f"search:{provider}" if is_failure else "search:"
     facts = {

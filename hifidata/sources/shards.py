@@ -1,4 +1,4 @@
-"""WebDataset shards as a source: our own datasets, or any tar of jpg/png + json with an identity field."""
+"""A source for WebDataset shards: our own datasets, or any tar of jpg/png + json with an identity field."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from hifidata.core.errors import IntakeError, SourceError
 from hifidata.core.schema import Candidate, IdentityTask, identity_id_of
 from hifidata.image.reasons import TOO_MANY_BYTES, UNREADABLE_FILE
 
-PICTURE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "avif"})
+IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "avif"})
 CARRIED_FACTS = {"licence": str, "landing_page_uri": str, "fetched_at": str, "http_status": int}
-"""Columns taken over from a sample's json where they have the manifest's type."""
+"""Columns copied from a sample's json if they have the manifest's type."""
 MAX_JSON_BYTES = 2**20
 OWN_ID = re.compile("[0-9a-f]{16}")
 
@@ -27,21 +27,21 @@ OWN_ID = re.compile("[0-9a-f]{16}")
 class _Sample:
     shard: Path
     key: str
-    picture: tarfile.TarInfo | None = None
+    image: tarfile.TarInfo | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
 
 class ShardsSource:
-    """Lists the samples of tars and groups them by a field of their json.
+    """List the samples of tars and group them by a field of their json.
 
-    Only tar headers and json members are read while listing; a picture is read later by its offset. Samples of one
-    person may lie in several shards.
+    Listing reads only tar headers and json members; an image is read later by its offset. Samples of one identity may be
+    in several shards.
 
     Args:
         path: a tar, a folder that is searched for ``*.tar``, or a glob pattern.
         identity_field: key of the sample's json.
-        licence: recorded where the json has none.
-        max_bytes: a larger picture is refused before it is read.
+        licence: recorded if the json has none.
+        max_bytes: a larger image is refused before it is read.
     """
 
     def __init__(self, path: str, identity_field: str, licence: str | None = None, max_bytes: int = 32 * 2**20) -> None:
@@ -51,34 +51,34 @@ class ShardsSource:
         self._max_bytes = max_bytes
 
     def identities(self) -> Iterator[IdentityTask]:
-        """One task per person, sorted by identity id. Raises SourceError for no tars, a broken tar, a missing field."""
-        people: dict[str, list[Candidate]] = {}
+        """Yield one task per identity, sorted by id. Raises SourceError for no tars, a broken tar, a missing field."""
+        candidates_of: dict[str, list[Candidate]] = {}
         shards = self._shards()
         base = Path(os.path.commonpath([shard.parent for shard in shards]))
         for shard in shards:
             for sample in _samples(shard):
-                if sample.picture is not None:
+                if sample.image is not None:
                     name = self._identity_of(sample)
-                    people.setdefault(name, []).append(self._candidate(sample, sample.picture, base))
-        if not people:
+                    candidates_of.setdefault(name, []).append(self._candidate(sample, sample.image, base))
+        if not candidates_of:
             raise SourceError(
-                f"source.path: {self._path}: the shards hold no picture ({', '.join(sorted(PICTURE_SUFFIXES))})"
+                f"source.path: {self._path}: the shards contain no image ({', '.join(sorted(IMAGE_SUFFIXES))})"
             )
         tasks = [
-            # A dataset of ours names people by their id already; it stays.
+            # Our own datasets already use identity ids; they stay the same.
             IdentityTask(name if OWN_ID.fullmatch(name) else identity_id_of(name), name, "shards", tuple(found))
-            for name, found in people.items()
+            for name, found in candidates_of.items()
         ]
         yield from sorted(tasks, key=lambda task: task.identity_id)
 
     def read(self, candidate: Candidate) -> bytes:
-        """The picture member's bytes. Raises IntakeError where the shard is gone, shorter, or the picture too large."""
-        place, _, span = candidate.locator.rpartition("::")
+        """Return the bytes of the image member. Raises IntakeError for a missing or truncated shard or a large image."""
+        path, _, span = candidate.locator.rpartition("::")
         offset, size = (int(number) for number in span.split("+"))
         if size > self._max_bytes:
             raise IntakeError(TOO_MANY_BYTES, f"{size} bytes, the recipe allows {self._max_bytes}")
         try:
-            with open(place, "rb") as file:
+            with open(path, "rb") as file:
                 file.seek(offset)
                 data = file.read(size)
         except OSError as error:
@@ -97,7 +97,7 @@ class ShardsSource:
         found = [path for path in found if path.is_file()]
         if not found:
             raise SourceError(
-                f"source.path: {self._path}: no tar there; expected a tar, a folder of tars or a glob pattern"
+                f"source.path: {self._path}: no tar found; expected a tar, a folder of tars or a glob pattern"
             )
         return [shard.absolute() for shard in found]
 
@@ -113,23 +113,23 @@ class ShardsSource:
             raise SourceError(f"source.identity_field: sample {sample.key} of {sample.shard}: {name!r} is not text")
         return name
 
-    def _candidate(self, sample: _Sample, picture: tarfile.TarInfo, base: Path) -> Candidate:
+    def _candidate(self, sample: _Sample, image: tarfile.TarInfo, base: Path) -> Candidate:
         facts = {
             name: sample.facts[name] for name, kind in CARRIED_FACTS.items() if type(sample.facts.get(name)) is kind
         }
         if self._licence:
             facts.setdefault("licence", self._licence)
         return Candidate(
-            source_uri=f"{sample.shard.as_posix()}::{picture.name}",
-            relative_path=f"{sample.shard.relative_to(base).as_posix()}::{picture.name}",
-            version=f"{picture.size}:{sample.shard.stat().st_mtime_ns}",
-            locator=f"{sample.shard.as_posix()}::{picture.offset_data}+{picture.size}",
+            source_uri=f"{sample.shard.as_posix()}::{image.name}",
+            relative_path=f"{sample.shard.relative_to(base).as_posix()}::{image.name}",
+            version=f"{image.size}:{sample.shard.stat().st_mtime_ns}",
+            locator=f"{sample.shard.as_posix()}::{image.offset_data}+{image.size}",
             facts=facts,
         )
 
 
 def _samples(shard: Path) -> Iterator[_Sample]:
-    """Neighbouring members with the same name up to the first dot are one sample, as webdataset reads them."""
+    """Yield samples: adjacent members with the same name up to the first dot, as webdataset reads them."""
     current: _Sample | None = None
     try:
         with tarfile.open(shard, "r:") as tar:
@@ -143,8 +143,8 @@ def _samples(shard: Path) -> Iterator[_Sample]:
                     if current is not None:
                         yield current
                     current = _Sample(shard, key)
-                if suffix.lower() in PICTURE_SUFFIXES and current.picture is None:
-                    current.picture = member
+                if suffix.lower() in IMAGE_SUFFIXES and current.image is None:
+                    current.image = member
                 elif suffix.lower() == "json" and member.size <= MAX_JSON_BYTES:
                     current.facts = _json_object(tar, member)
     except (tarfile.TarError, EOFError, OSError) as error:

@@ -19,7 +19,7 @@ from hifidata.core.errors import WeightsError
 from hifidata.core.files import write_bytes
 from hifidata.weights.catalogue import HUB, Archive, FileState, Hub, Made, Weight
 from hifidata.weights.find import check, expected_files, look, sha256_of, unreadable
-from hifidata.weights.http import Patience, fetch
+from hifidata.weights.http import DownloadLimits, fetch
 from hifidata.weights.messages import Found, can_pull, wrong_kind, wrong_message
 from hifidata.weights.pins import PINS_FILE, Pin, read_pins, write_pin
 from hifidata.weights.search_path import cache_folder
@@ -54,7 +54,7 @@ class Pulled:
 def pull(
     weights: Sequence[Weight],
     on_progress: OnProgress,
-    patience: Patience = Patience(),  # noqa: B008
+    limits: DownloadLimits = DownloadLimits(),  # noqa: B008
     replace: bool = False,
     make: Make = make_nothing,
 ) -> list[Pulled]:
@@ -67,7 +67,7 @@ def pull(
     looked = ((weight, look(weight)) for weight in weights if not can_pull(weight))
     if by_hand := [wrong_message(weight, found) for weight, found in looked if found.is_wrong]:
         raise WeightsError("; ".join(by_hand))
-    pulled, failed = pull_each(weights, on_progress, patience, replace, make)
+    pulled, failed = pull_each(weights, on_progress, limits, replace, make)
     if failed:
         raise WeightsError("; ".join(dict.fromkeys(failed.values())))
     return pulled
@@ -76,7 +76,7 @@ def pull(
 def pull_each(
     weights: Sequence[Weight],
     on_progress: OnProgress,
-    patience: Patience = Patience(),  # noqa: B008
+    limits: DownloadLimits = DownloadLimits(),  # noqa: B008
     replace: bool = False,
     make: Make = make_nothing,
 ) -> tuple[list[Pulled], Mapping[str, str]]:
@@ -85,7 +85,7 @@ def pull_each(
     Args:
         weights: entries; those from one archive share its download, and what one is made from comes before it.
         on_progress: progress.
-        patience: time-outs and attempts.
+        limits: timeouts and tries.
         replace: download also what is there, and pin it anew; a file keeps its place until the new one is right.
         make: makes what its authors publish in another form.
 
@@ -98,7 +98,7 @@ def pull_each(
     pulled: list[Pulled] = []
     failed: dict[str, str] = {}
     with _cache_lock() as cache:
-        puller = _Puller(cache, on_progress, patience, make)
+        puller = _Puller(cache, on_progress, limits, make)
         try:
             for weight in _with_sources(weights, replace):
                 try:
@@ -141,10 +141,10 @@ def _cache_lock() -> Iterator[Path]:
 class _Puller:
     """One ``pull``: holds the archives that are open for the entries to come."""
 
-    def __init__(self, cache: Path, on_progress: OnProgress, patience: Patience, make: Make) -> None:
+    def __init__(self, cache: Path, on_progress: OnProgress, limits: DownloadLimits, make: Make) -> None:
         self._cache = cache
         self._on_progress = on_progress
-        self._patience = patience
+        self._limits = limits
         self._make = make
         self._archives: dict[str, Path | WeightsError] = {}
 
@@ -213,7 +213,7 @@ class _Puller:
             target = self._cache / f".archive-{name}"
             expected = FileState(archive.n_bytes, archive.sha256) if archive.sha256 else None
             try:
-                fetch(archive.url, target, expected, self._patience, self._progress_of(name))
+                fetch(archive.url, target, expected, self._limits, self._progress_of(name))
                 self._archives[archive.url] = target
             except WeightsError as error:  # asked for once, also where several entries lie in it
                 self._archives[archive.url] = error
@@ -241,7 +241,7 @@ class _Puller:
     def _fetch(self, weight: Weight, url: str, target: Path, expected: FileState | None) -> None:
         name = weight.file if target.name == weight.file else f"{weight.file}/{target.name}"
         try:
-            fetch(url, target, expected, self._patience, self._progress_of(name))
+            fetch(url, target, expected, self._limits, self._progress_of(name))
         except WeightsError as error:
             if weight.name in read_pins(self._cache) and "expected" in str(error):
                 raise WeightsError(
@@ -272,7 +272,7 @@ class _Puller:
 
     def _json(self, url: str) -> Any:
         listing = self._cache / ".listing.json"
-        fetch(url, listing, None, self._patience, lambda done, total: None)
+        fetch(url, listing, None, self._limits, lambda done, total: None)
         try:
             return json.loads(listing.read_bytes())
         except ValueError as error:

@@ -1,7 +1,7 @@
-"""One file from one address: resumed where it broke off, checked before it gets its name.
+"""Download one file: resume broken downloads, and check the file before it gets its name.
 
-What has arrived lies beside the target as ``.<name>.part``, with ``.<name>.part.json`` saying which version of the file it
-is (the server's ETag or Last-Modified), so that a later attempt, or a later command, goes on from there.
+The received bytes are in ``.<name>.part`` beside the target. ``.<name>.part.json`` holds the version of the file (the
+server's ETag or Last-Modified). A later try or command resumes from both.
 """
 
 from __future__ import annotations
@@ -19,56 +19,58 @@ import urllib3
 
 from hifidata.core.errors import WeightsError
 from hifidata.core.files import write_bytes
+from hifidata.core.retry import backoff_s, retry_after_s
 from hifidata.weights.catalogue import FileState
 from hifidata.weights.find import sha256_of
 from hifidata.weights.sanity import problem_of
 
 MIRROR_VARIABLE = "HIFI_WEIGHTS_MIRROR"
-NO_ADDRESS = (
+INVALID_URL_ERRORS = (
     requests.exceptions.InvalidURL,
     requests.exceptions.MissingSchema,
     requests.exceptions.InvalidSchema,
-    urllib3.exceptions.LocationParseError,  # which requests lets through where it opens the connection
+    urllib3.exceptions.LocationParseError,  # requests does not translate it when it opens the connection
 )
-ELSEWHERE = f"try a mirror ({MIRROR_VARIABLE}), or bring the file by hand into a folder that HIFI_WEIGHTS names"
+ALTERNATIVES = f"try a mirror ({MIRROR_VARIABLE}), or download the file manually into the HIFI_WEIGHTS folder"
 DECODED = ("gzip", "x-gzip", "deflate")
-"""Content encodings that requests undoes, though we ask for none."""
+"""Content encodings that requests decodes; none is requested."""
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 OnBytes = Callable[[int, "int | None"], None]
-"""Called with the bytes that have arrived and the total, None where the server does not say."""
+"""Called with the number of received bytes and the total, None if the server does not send it."""
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long to try.
+class DownloadLimits:
+    """Timeouts and tries of a download.
 
     Attributes:
-        timeout_s: for connecting, and between two pieces of a body.
-        attempts: in a row that brought nothing new.
-        pause_s: before the second attempt; doubled before each further one, at most ``max_pause_s``.
-        chunk_bytes: written at once; what is less than that when a connection breaks has to come again.
+        timeout_s: for connecting, and between two reads of a body.
+        tries: failures in a row without new bytes that end the download.
+        backoff_s: wait after the first failure; doubled after each further one.
+        max_wait_s: limit of every wait, also of one from Retry-After.
+        chunk_bytes: written at once; a broken connection loses less than this.
     """
 
     timeout_s: float = 30.0
-    attempts: int = 5
-    pause_s: float = 1.0
-    max_pause_s: float = 60.0
+    tries: int = 5
+    backoff_s: float = 1.0
+    max_wait_s: float = 60.0
     chunk_bytes: int = 1 << 14
 
 
-class _TryAgainError(Exception):
-    """The attempt failed in a way that another one may mend."""
+class _TransientError(Exception):
+    """A try failed, and the next one may succeed."""
 
-    def __init__(self, why: str, pause_s: float = 0.0) -> None:
-        super().__init__(why)
-        self.pause_s = pause_s
+    def __init__(self, problem: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(problem)
+        self.retry_after_s = retry_after_s
 
 
 def mirrored(url: str) -> str:
-    """The address to ask instead: ``HIFI_WEIGHTS_MIRROR`` is a comma-separated list, the first item that fits counts.
+    """Return the address of a file on the mirror. The first matching item of the list ``HIFI_WEIGHTS_MIRROR`` counts.
 
-    ``https://mirror/prefix`` takes every file as ``https://mirror/prefix/<host>/<path>``;
+    Items are separated by commas. ``https://mirror/prefix`` serves every file at ``https://mirror/prefix/<host>/<path>``.
     ``https://huggingface.co=https://mirror`` replaces one prefix by another.
     """
     for item in filter(None, (part.strip() for part in os.environ.get(MIRROR_VARIABLE, "").split(","))):
@@ -81,40 +83,40 @@ def mirrored(url: str) -> str:
     return url
 
 
-def fetch(url: str, target: Path, expected: FileState | None, patience: Patience, on_bytes: OnBytes) -> FileState:
-    """Downloads a file that appears under its name only when it is whole and right.
+def fetch(url: str, target: Path, expected: FileState | None, limits: DownloadLimits, on_bytes: OnBytes) -> FileState:
+    """Download a file, which appears under its name only when it is complete and correct.
 
     Args:
-        url: its published address; ``HIFI_WEIGHTS_MIRROR`` may send the request elsewhere.
-        target: where it shall lie.
-        expected: what it must be; None where nobody knows.
-        patience: time-outs and attempts.
+        url: its published address; ``HIFI_WEIGHTS_MIRROR`` may redirect the request.
+        target: path of the file.
+        expected: its size and hash, or None if unknown. Without a hash, the content must fit the suffix.
+        limits: timeouts and tries.
         on_bytes: progress.
 
     Returns:
-        What it is.
+        Its actual size and hash.
 
     Raises:
-        WeightsError: it cannot be had, or is not what it must be: its suffix says what, where nobody knows its hash. One line.
+        WeightsError: the download failed, or the file is not the expected one. One line.
     """
     part = target.with_name(f".{target.name}.part")
-    _require_places(target, part)
+    _require_paths(target, part)
     address = mirrored(url)
-    was_resumed = _download(address, part, expected, patience, on_bytes)
+    was_resumed = _download(address, part, expected, limits, on_bytes)
     state = FileState(part.stat().st_size, sha256_of(part))
     if expected and was_resumed and state.sha256 != expected.sha256:
-        _discard(part)  # pieces of two versions, perhaps: once more, from the start
-        _download(address, part, expected, patience, on_bytes)
+        _discard(part)  # perhaps parts of two versions: start again
+        _download(address, part, expected, limits, on_bytes)
         state = FileState(part.stat().st_size, sha256_of(part))
     if expected and state.sha256 != expected.sha256:
         _discard(part)
         raise WeightsError(
-            f"{address}: has sha256 {state.sha256}, expected {expected.sha256}; the file there was changed or is damaged, "
-            f"nothing was kept: try another mirror ({MIRROR_VARIABLE}) or bring the right file by hand"
+            f"{address}: has sha256 {state.sha256}, expected {expected.sha256}; the file was changed or is damaged, nothing "
+            f"was kept: try another mirror ({MIRROR_VARIABLE}) or download the right file manually"
         )
     if expected is None and (problem := problem_of(part, target.suffix)):
         _discard(part)
-        raise WeightsError(f"{address}: what came {problem}; nothing was kept: {ELSEWHERE}")
+        raise WeightsError(f"{address}: the download {problem}; nothing was kept: {ALTERNATIVES}")
     with open(part, "rb") as file:
         os.fsync(file.fileno())
     os.replace(part, target)
@@ -122,129 +124,126 @@ def fetch(url: str, target: Path, expected: FileState | None, patience: Patience
     return state
 
 
-def _require_places(target: Path, part: Path) -> None:
-    """Raises WeightsError where something else lies where the file, or what precedes it, is to be written."""
+def _require_paths(target: Path, part: Path) -> None:
+    """Raise WeightsError if a file or folder is in the way of the target or its partial file."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise WeightsError(
             f"{target.parent}: is a file, expected a folder; remove it, then run the same command"
         ) from None
-    for path in (target, part, _note(part)):
+    for path in (target, part, _version_file(part)):
         if path.is_dir():
             raise WeightsError(f"{path}: is a folder, expected a file; remove it, then run the same command")
 
 
-def _download(address: str, part: Path, expected: FileState | None, patience: Patience, on_bytes: OnBytes) -> bool:
-    """Fills ``part``; returns whether it was put together from several answers."""
-    was_resumed, failures = False, 0
+def _download(address: str, part: Path, expected: FileState | None, limits: DownloadLimits, on_bytes: OnBytes) -> bool:
+    """Fill ``part``; return whether it comes from several responses."""
+    was_resumed, n_failures = False, 0
     most = part.stat().st_size if part.exists() else 0
     while True:
         try:
-            resumed = _attempt(address, part, expected, patience, on_bytes)
-        except _TryAgainError as error:
-            after = part.stat().st_size if part.exists() else 0
-            was_resumed = was_resumed or after > 0
-            failures = 1 if after > most else failures + 1
-            most = max(most, after)
-            if failures >= patience.attempts:
-                kept = (
-                    f"; {after} bytes are kept, the same command goes on from there" if after else "; try again later"
-                )
-                raise WeightsError(f"{address}: {error}, {failures} times in a row{kept}") from None
-            time.sleep(min(max(patience.pause_s * 2 ** (failures - 1), error.pause_s), patience.max_pause_s))
+            resumed = _try_once(address, part, expected, limits, on_bytes)
+        except _TransientError as error:
+            n_bytes = part.stat().st_size if part.exists() else 0
+            was_resumed = was_resumed or n_bytes > 0
+            n_failures = 1 if n_bytes > most else n_failures + 1
+            most = max(most, n_bytes)
+            if n_failures >= limits.tries:
+                remedy = f"{n_bytes} bytes are kept, run the same command to resume" if n_bytes else "try again later"
+                raise WeightsError(f"{address}: {error}, {n_failures} times in a row; {remedy}") from None
+            time.sleep(min(max(backoff_s(limits.backoff_s, n_failures), error.retry_after_s), limits.max_wait_s))
         else:
             return was_resumed or resumed
 
 
-def _attempt(address: str, part: Path, expected: FileState | None, patience: Patience, on_bytes: OnBytes) -> bool:
-    """One request; returns whether it continued an earlier one. Raises _TryAgainError or WeightsError."""
+def _try_once(address: str, part: Path, expected: FileState | None, limits: DownloadLimits, on_bytes: OnBytes) -> bool:
+    """Send one request; return whether it continued an earlier one. Raises _TransientError or WeightsError."""
     offset, validator = _resume_point(part, address)
     headers = {"Accept-Encoding": "identity", "User-Agent": "hifidata"}
     if offset:
         headers |= {"Range": f"bytes={offset}-", "If-Range": validator}
     try:
-        with requests.get(address, headers=headers, stream=True, timeout=patience.timeout_s) as answer:
-            _refuse(answer, address, part)
+        with requests.get(address, headers=headers, stream=True, timeout=limits.timeout_s) as response:
+            _check_status(response, address, part)
             if expected is None:
-                _refuse_page(answer, address)
-            is_plain = _is_plain(answer, address, part)
-            resumes = answer.status_code == 206 and _starts_at(answer, offset)
+                _refuse_web_page(response, address)
+            is_plain = _is_plain(response, address, part)
+            resumes = response.status_code == 206 and _starts_at(response, offset)
             offset = offset if resumes else 0
-            total = _total(answer, offset) if is_plain else None
+            total = _total(response, offset) if is_plain else None
             if expected and total and expected.n_bytes not in (None, total):
                 _discard(part)
                 raise WeightsError(
-                    f"{address}: has {total} bytes, expected {expected.n_bytes}; the file there is another one: try another "
-                    f"mirror ({MIRROR_VARIABLE}) or bring the right file by hand"
+                    f"{address}: has {total} bytes, expected {expected.n_bytes}; it is another file: try another mirror "
+                    f"({MIRROR_VARIABLE}) or download the right file manually"
                 )
             _require_room(part, (total or 0) - offset)
-            _note_version(part, address, answer if is_plain else None)
-            _write_body(answer, part, offset, total, patience, on_bytes)
-    except NO_ADDRESS as error:
-        raise WeightsError(f"{address}: not an address ({error}); check {MIRROR_VARIABLE}") from error
+            _save_version(part, address, response if is_plain else None)
+            _write_body(response, part, offset, total, limits, on_bytes)
+    except INVALID_URL_ERRORS as error:
+        raise WeightsError(f"{address}: not a valid URL ({error}); check {MIRROR_VARIABLE}") from error
     except requests.exceptions.TooManyRedirects as error:
-        raise WeightsError(f"{address}: redirects without end ({error}); {ELSEWHERE}") from error
+        raise WeightsError(f"{address}: redirects without end ({error}); {ALTERNATIVES}") from error
     except requests.exceptions.RequestException as error:
-        raise _TryAgainError(_why(error)) from error
+        raise _TransientError(_description(error)) from error
     return resumes
 
 
 def _write_body(
-    answer: requests.Response, part: Path, offset: int, total: int | None, patience: Patience, on_bytes: OnBytes
+    response: requests.Response, part: Path, offset: int, total: int | None, limits: DownloadLimits, on_bytes: OnBytes
 ) -> None:
     with open(part, "r+b" if offset else "wb") as file:
         file.seek(offset)
         file.truncate()
         n_bytes = offset
         on_bytes(n_bytes, total)
-        for chunk in answer.iter_content(patience.chunk_bytes):
+        for chunk in response.iter_content(limits.chunk_bytes):
             file.write(chunk)
             n_bytes += len(chunk)
             on_bytes(n_bytes, total)
         file.flush()
     if total is not None and n_bytes != total:
-        raise _TryAgainError(f"the connection ended after {n_bytes} of {total} bytes")
+        raise _TransientError(f"the connection ended after {n_bytes} of {total} bytes")
 
 
-def _refuse(answer: requests.Response, address: str, part: Path) -> None:
-    """Raises where the answer is not (a part of) the file."""
-    status = answer.status_code
+def _check_status(response: requests.Response, address: str, part: Path) -> None:
+    """Raise if the response is not the file or a part of it."""
+    status = response.status_code
     if status in (200, 206):
         return
-    if status == 416:  # what we hold is not a beginning of what lies there
+    if status == 416:  # the partial file does not fit the server's file
         _discard(part)
-        raise _TryAgainError("the server refused to resume")
+        raise _TransientError("the server refused to resume")
     if status in RETRIED_STATUSES:
-        wait = answer.headers.get("Retry-After", "")
-        raise _TryAgainError(f"the server answered {status} {answer.reason}", float(wait) if wait.isdigit() else 0.0)
-    raise WeightsError(f"{address}: the server answered {status} {answer.reason}; {ELSEWHERE}")
+        raise _TransientError(f"the server answered {status} {response.reason}", retry_after_s(response.headers) or 0.0)
+    raise WeightsError(f"{address}: the server answered {status} {response.reason}; {ALTERNATIVES}")
 
 
-def _refuse_page(answer: requests.Response, address: str) -> None:
-    """Raises where a page for people comes instead of a file; where the hash is known, that decides."""
-    kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+def _refuse_web_page(response: requests.Response, address: str) -> None:
+    """Raise if the response is a web page. Used only without a known hash, which would decide."""
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind == "text/html":
-        raise WeightsError(f"{address}: the server sent a web page (text/html), perhaps to log in; {ELSEWHERE}")
+        raise WeightsError(f"{address}: the server sent a web page (text/html), perhaps a login page; {ALTERNATIVES}")
 
 
-def _is_plain(answer: requests.Response, address: str, part: Path) -> bool:
-    """Whether the body is the file as it is; encoded, its length is not the file's, and it cannot be resumed.
+def _is_plain(response: requests.Response, address: str, part: Path) -> bool:
+    """Return whether the body is not encoded. An encoded body has another length and cannot be resumed.
 
     Raises:
-        WeightsError: in an encoding that nobody here undoes.
-        _TryAgainError: a piece from the middle of an encoded body.
+        WeightsError: the encoding is not supported.
+        _TransientError: the response is a part from the middle of an encoded body.
     """
-    encoding = answer.headers.get("Content-Encoding", "identity").strip().lower()
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding in ("", "identity"):
         return True
     if encoding not in DECODED:
         raise WeightsError(
-            f"{address}: the server sent it with Content-Encoding {encoding}, though asked for none; {ELSEWHERE}"
+            f"{address}: the server sent Content-Encoding {encoding}, requested was identity; {ALTERNATIVES}"
         )
-    if answer.status_code == 206:
+    if response.status_code == 206:
         _discard(part)
-        raise _TryAgainError(f"the server resumed in Content-Encoding {encoding}")
+        raise _TransientError(f"the server resumed in Content-Encoding {encoding}")
     return False
 
 
@@ -252,61 +251,61 @@ def _require_room(part: Path, n_bytes: int) -> None:
     free = shutil.disk_usage(part.parent).free
     if n_bytes > free:
         raise WeightsError(
-            f"{part.parent}: {n_bytes} bytes are to come, {free} are free; make room, or set HIFI_WEIGHTS_CACHE to a folder "
-            "on a larger disk"
+            f"{part.parent}: {n_bytes} bytes are needed, {free} are free; make room, or set HIFI_WEIGHTS_CACHE to a folder on "
+            "a larger disk"
         )
 
 
-def _starts_at(answer: requests.Response, offset: int) -> bool:
-    """Whether a 206 continues at the asked byte; else what it brings cannot be put anywhere."""
-    if not answer.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
-        raise _TryAgainError("the server resumed at another byte than asked")
+def _starts_at(response: requests.Response, offset: int) -> bool:
+    """Return True if a 206 response starts at the requested byte, else raise _TransientError."""
+    if not response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
+        raise _TransientError("the server resumed at another byte than requested")
     return True
 
 
-def _total(answer: requests.Response, offset: int) -> int | None:
-    """Size of the whole file, where the server says it."""
-    whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
-    if answer.status_code == 206 and whole.isdigit():
+def _total(response: requests.Response, offset: int) -> int | None:
+    """Return the size of the whole file, if the server sends it."""
+    whole = response.headers.get("Content-Range", "").rpartition("/")[2]
+    if response.status_code == 206 and whole.isdigit():
         return int(whole)
-    length = answer.headers.get("Content-Length", "")
+    length = response.headers.get("Content-Length", "")
     return offset + int(length) if length.isdigit() else None
 
 
 def _resume_point(part: Path, address: str) -> tuple[int, str]:
-    """From which byte on to ask, and for which version; (0, "") where nothing can be resumed safely."""
+    """Return the first missing byte and the file's version; (0, "") if resuming is not safe."""
     try:
-        note = json.loads(_note(part).read_text(encoding="utf-8"))
+        saved = json.loads(_version_file(part).read_text(encoding="utf-8"))
         size = part.stat().st_size
     except (OSError, ValueError):
         return 0, ""
-    resumable = isinstance(note, dict) and note.get("url") == address and note.get("version")
-    return (size, str(note["version"])) if resumable and size else (0, "")
+    resumable = isinstance(saved, dict) and saved.get("url") == address and saved.get("version")
+    return (size, str(saved["version"])) if resumable and size else (0, "")
 
 
-def _note_version(part: Path, address: str, answer: requests.Response | None) -> None:
-    """Which version ``part`` is a beginning of; None where what comes cannot be resumed."""
-    headers = {} if answer is None else answer.headers
+def _save_version(part: Path, address: str, response: requests.Response | None) -> None:
+    """Save the version of the file that ``part`` belongs to; None for a response that cannot be resumed."""
+    headers = {} if response is None else response.headers
     version = headers.get("ETag", "")
-    if version.startswith("W/") or not version:  # a weak tag does not promise the same bytes
+    if version.startswith("W/") or not version:  # a weak ETag does not guarantee the same bytes
         version = headers.get("Last-Modified", "")
-    write_bytes(_note(part), json.dumps({"url": address, "version": version}).encode())
+    write_bytes(_version_file(part), json.dumps({"url": address, "version": version}).encode())
 
 
-def _note(part: Path) -> Path:
+def _version_file(part: Path) -> Path:
     return part.with_name(f"{part.name}.json")
 
 
 def _discard(part: Path) -> None:
     part.unlink(missing_ok=True)
-    _note(part).unlink(missing_ok=True)
+    _version_file(part).unlink(missing_ok=True)
 
 
-def _why(error: requests.exceptions.RequestException) -> str:
-    if isinstance(error, requests.exceptions.Timeout) or "timed out" in str(error):  # in a body, requests wraps it
+def _description(error: requests.exceptions.RequestException) -> str:
+    if isinstance(error, requests.exceptions.Timeout) or "timed out" in str(error):  # requests wraps it inside a body
         return "the server did not answer in time"
     if isinstance(error, requests.exceptions.ContentDecodingError):
-        return "the body is not what its Content-Encoding says"
+        return "the body does not match its Content-Encoding"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the connection broke off"
+        return "the connection was lost"
     return f"no connection ({type(error).__name__})"

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from hifidata.fetch.result import FetchFailure
-from hifidata.fetch.throttle import Politeness
+from hifidata.fetch.throttle import Throttle
 from tests.fetch.conftest import fetch_all, lookup_table, quick
 from tests.servers.hostile import HostileServer
 
@@ -111,17 +111,17 @@ def test_answers_of_any_kind_keep_a_host_alive(server: HostileServer) -> None:
 
 def test_a_stopped_host_gets_another_chance_later() -> None:
     async def run() -> None:
-        politeness = Politeness(quick(max_host_errors=1, host_stop_s=0.05))
+        throttle = Throttle(quick(max_host_errors=1, host_stop_s=0.05))
         with pytest.raises(FetchFailure):
-            async with politeness.turn("a.test"):
+            async with throttle.slot("a.test"):
                 raise FetchFailure("timeout", "slow")
         with pytest.raises(FetchFailure) as caught:
-            async with politeness.turn("a.test"):
+            async with throttle.slot("a.test"):
                 pass
         assert caught.value.reason == "host_stopped"
         assert "timeout" in caught.value.message
         await asyncio.sleep(0.06)
-        async with politeness.turn("a.test"):
+        async with throttle.slot("a.test"):
             pass
 
     asyncio.run(run())
@@ -134,11 +134,11 @@ def test_a_slow_host_is_asked_less_often(server: HostileServer) -> None:
 
 def test_hosts_without_business_are_forgotten() -> None:
     async def run() -> int:
-        politeness = Politeness(quick(max_crawl_delay_s=0.0))
+        throttle = Throttle(quick(max_crawl_delay_s=0.0))
         most = 0
         for number in range(12_000):
-            async with politeness.turn(f"h{number}.test"):
-                most = max(most, politeness.n_hosts)
+            async with throttle.slot(f"h{number}.test"):
+                most = max(most, throttle.n_hosts)
         return most
 
     assert asyncio.run(run()) < 5_000
@@ -146,10 +146,10 @@ def test_hosts_without_business_are_forgotten() -> None:
 
 def test_a_caller_that_gives_up_frees_its_place(server: HostileServer) -> None:
     async def run() -> None:
-        politeness = Politeness(quick(connections_per_host=1, max_connections=1))
+        throttle = Throttle(quick(connections_per_host=1, max_connections=1))
 
         async def hold(host: str) -> None:
-            async with politeness.turn(host):
+            async with throttle.slot(host):
                 await asyncio.sleep(3600)
 
         holder = asyncio.create_task(hold("a.test"))
@@ -160,7 +160,7 @@ def test_a_caller_that_gives_up_frees_its_place(server: HostileServer) -> None:
             task.cancel()
         await asyncio.gather(holder, *waiting, return_exceptions=True)
         for host in ("a.test", "b.test"):
-            async with politeness.turn(host):
+            async with throttle.slot(host):
                 pass
 
     asyncio.run(asyncio.wait_for(run(), 2))

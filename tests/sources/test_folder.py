@@ -87,7 +87,7 @@ def test_a_name_of_other_bytes_never_becomes_another_name(tmp_path: Path) -> Non
     (lambda root: None, "no such folder"),
     (lambda root: root.mkdir(), "no sub-folder"),
     (lambda root: put(root / "loose.jpg"), "no sub-folder"),
-    (lambda root: (root / "ann").mkdir(parents=True), "hold no files"),
+    (lambda root: (root / "ann").mkdir(parents=True), "contain no files"),
 ])  # fmt: skip
 def test_a_source_without_photos_says_what_it_expects(tmp_path: Path, make: object, message: str) -> None:
     make(tmp_path / "photos")  # type: ignore[operator]

@@ -51,12 +51,12 @@ def test_facts_of_another_type_are_left_out_and_ids_of_ours_stay(tmp_path: Path)
 
 def test_a_pipe_called_tar_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.tar")
-    with pytest.raises(SourceError, match="no tar there"):
+    with pytest.raises(SourceError, match="no tar found"):
         list(ShardsSource(str(tmp_path), "person").identities())
 
 
 def test_what_is_no_dataset_of_people_says_so(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no tar there"):
+    with pytest.raises(SourceError, match="no tar found"):
         list(ShardsSource(str(tmp_path), "person").identities())
     (tmp_path / "broken.tar").write_bytes(b"not a tar at all" * 100)
     with pytest.raises(SourceError, match="not a readable tar"):

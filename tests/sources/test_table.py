@@ -79,20 +79,20 @@ def test_bad_rows_are_told_apart_by_line_and_spare_their_neighbours(tmp_path: Pa
     assert good(rows) == [(2, ["a", "u1"]), (6, ["d", "u4"]), (11, ["g", "u7"])]
     assert bad(rows) == {
         3: "1 fields, the header has 2", 4: "3 fields, the header has 2", 5: "not UTF-8", 7: "the header again",
-        8: "holds a NUL byte", 9: "quotes that do not fit", 10: f"longer than {MAX_LINE_BYTES} bytes",
+        8: "contains a NUL byte", 9: "unbalanced quotes", 10: f"longer than {MAX_LINE_BYTES} bytes",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("n_after", [0, 3, MAX_RECORD_LINES + 50])
 def test_a_quote_that_nobody_closes_takes_one_row(tmp_path: Path, n_after: int) -> None:
     rows = rows_of(tmp_path / "t.csv", 'who,link\na,"u\n' + "".join(f"b,{n}\n" for n in range(n_after)))
-    assert bad(rows) == {2: "quotes that do not fit"}
+    assert bad(rows) == {2: "unbalanced quotes"}
     assert good(rows) == [(n + 3, ["b", str(n)]) for n in range(n_after)]
 
 
 def test_an_open_quote_beside_another_or_before_a_broken_line_takes_one_row(tmp_path: Path) -> None:
     rows = rows_of(tmp_path / "t.csv", b'who,link\na,"u\nb,"v\nc,w\nd,"x\n\xff\ne,y\n')
-    assert bad(rows) == dict.fromkeys((2, 3, 5), "quotes that do not fit") | {6: "not UTF-8"}
+    assert bad(rows) == dict.fromkeys((2, 3, 5), "unbalanced quotes") | {6: "not UTF-8"}
     assert good(rows) == [(4, ["c", "w"]), (7, ["e", "y"])]
 
 
@@ -109,7 +109,7 @@ def test_json_lines_that_are_none_spare_their_neighbours(tmp_path: Path) -> None
     ("t.csv", b"who,lnk\na,u\n", r"no column 'link' \(url\); did you mean 'lnk'\? it has: 'who', 'lnk'"),
     ("t.csv", b"WHO,link\na,u\n", r"no column 'who' \(identity\); did you mean 'WHO'\?"),
     ("t.csv", b"who;link\na;u\n", r"no column 'who' .*it has: 'who;link'"),
-    ("t.csv", b"who,link,link\na,u,v\n", "2 columns are called 'link'"),
+    ("t.csv", b"who,link,link\na,u,v\n", "2 columns have the name 'link'"),
     ("t.jsonl", b'{"who": "a"}\n', "no column 'link'"),
     ("t.csv", b"", "is empty"),
     ("t.csv", b"\xffwho,link\n", "header, line 1: not UTF-8"),

@@ -6,11 +6,12 @@ import csv
 import gc
 import hashlib
 import json
-import os
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pydantic import ValidationError
 
 from hifidata.config.recipe import load_recipe, resolve
 from hifidata.core.errors import RecipeError, SourceError
+from hifidata.core.files import remove_temporary
 from hifidata.core.schema import Candidate, IdentityTask, identity_id_of
 from hifidata.run.plan import list_tasks, make_plan, open_remote
 from hifidata.sources.url_table import index as index_module
@@ -109,8 +111,8 @@ def test_rows_that_cannot_be_used_are_failed_candidates_with_their_line(tmp_path
         "line 3'": ("bad_row", "line 3: no URL"),
         "line 4": ("bad_row", "line 4: sha256: not 64 hex digits"),
         "line 5": ("bad_row", "line 5: face: expected 4 numbers"),
-        "line 8": ("bad_row", "line 8: face: a box of no area"),
-        "line 9": ("bad_row", "line 9: face: a box outside the picture"),
+        "line 8": ("bad_row", "line 8: face: a box without area"),
+        "line 9": ("bad_row", "line 9: face: a box outside the image"),
         "line 10": ("bad_row", "line 10: face: expected 4 numbers"),
         "line 3": ("to fetch", ""),  # not much of a URL, but the fetcher's to judge
     }
@@ -153,13 +155,7 @@ def test_every_row_of_a_hostile_table_is_exactly_one_candidate_with_a_name_of_it
         assert all(c.relative_path == c.locator for c in task.candidates if "status" not in c.facts)
 
 
-@pytest.mark.parametrize("n_buckets", [1, 2, 7, 128])
-def test_the_order_is_by_identity_id_however_many_buckets_there_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_buckets: int
-) -> None:
-    monkeypatch.setattr(source_module, "n_buckets_for", lambda _: n_buckets)
-    monkeypatch.setattr(index_module, "FLUSH_ROWS", 50)
-    monkeypatch.setattr(index_module, "READ_ROWS", 7)
+def test_identities_are_ordered_by_id_and_rows_as_in_the_table(tmp_path: Path) -> None:
     rows = [(f"p{n % 90}", f"u{n}") for n in range(700)]
     tasks = list(UrlTableSource(table(tmp_path / "t.csv", [("who", "link"), *rows]), WHO_LINK).identities())
     assert [task.identity_id for task in tasks] == sorted({identity_id_of(who) for who, _ in rows})
@@ -211,14 +207,14 @@ def test_values_of_other_types_are_text_or_a_bad_row(tmp_path: Path) -> None:
     assert found == {
         "7": [""], "7.5": [""], "a": ["line 4: url: expected a text, got dict"],
         "(no identity)": [
-            "line 3: identity: expected a text, got list", "line 5: identity: half a surrogate pair", "line 6: no identity",
+            "line 3: identity: expected a text, got list", "line 5: identity: a lone surrogate", "line 6: no identity",
         ],
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(("rows", "message"), [
-    ([("who", "link")], "holds no rows"),
-    ([("who", "link"), ("", "u"), ("", "v")], "none of its 2 rows can be used; the first, line 2: no identity"),
+    ([("who", "link")], "contains no rows"),
+    ([("who", "link"), ("", "u"), ("", "v")], "none of its 2 rows can be used; the first is line 2: no identity"),
     ([("who", "lnk"), ("a", "u")], "did you mean 'lnk'"),
 ])  # fmt: skip
 def test_a_table_that_lists_nothing_says_so_and_leaves_no_index(
@@ -229,7 +225,7 @@ def test_a_table_that_lists_nothing_says_so_and_leaves_no_index(
     for _ in range(2):
         with pytest.raises(SourceError, match=message):
             next(source.identities())
-    assert not list(cache.glob("building-*"))
+    assert not list(cache.glob(".tmp-*"))
 
 
 def test_the_index_is_reused_until_the_table_or_its_reading_changes(
@@ -255,40 +251,74 @@ def test_the_index_is_reused_until_the_table_or_its_reading_changes(
     assert listing(TableColumnsConfig(identity="link", url="who")) == (["a"], 1)
     table(path, [("who", "link"), ("a", "u"), ("a", "v")])
     assert listing() == (["u", "v"], 1)
-    (index,) = cache.iterdir()  # the others would only fill the disk
-    (bucket,) = index.glob("bucket-*")
-    bucket.write_bytes(bucket.read_bytes()[:-9])  # what a power cut may leave
-    assert listing() == (["u", "v"], 1)
+    assert len(list(cache.iterdir())) == 1  # old indexes would fill the disk
 
 
-def test_a_killed_build_leaves_nothing_that_is_taken_for_an_index(tmp_path: Path) -> None:
-    path, cache = table(tmp_path / "t.csv", [("who", "link"), ("a", "u")]), tmp_path / "cache"
-    list(UrlTableSource(path, WHO_LINK, cache=cache).identities())
+def flip_bit(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize("damage", [
+    lambda content: content[:-9], lambda content: content + b"\0", lambda _: b"", lambda content: flip_bit(content, 0),
+    lambda content: flip_bit(content, content.index(b"https://e.org/12")), lambda content: flip_bit(content, len(content) - 1),
+])  # fmt: skip
+def test_a_damaged_index_is_rebuilt_and_never_read(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    rows = [(f"p{n % 9}", f"https://e.org/{n}") for n in range(200)]
+    path, cache = table(tmp_path / "t.csv", [("who", "link"), *rows]), tmp_path / "cache"
+    tasks = list(UrlTableSource(path, WHO_LINK, cache=cache).identities())
     (index,) = cache.iterdir()
-    (index / "index.json").unlink()
-    abandoned = cache / "building-list-0-other-1"
-    abandoned.mkdir()
-    os.utime(abandoned, (0, 0))
-    (task,) = UrlTableSource(path, WHO_LINK, cache=cache).identities()
-    assert len(task.candidates) == 1
-    assert [entry.name for entry in cache.iterdir()] == [index.name]
+    whole = index.read_bytes()
+    index.write_bytes(damage(whole))
+    assert list(UrlTableSource(path, WHO_LINK, cache=cache).identities()) == tasks
+    assert [entry.read_bytes() for entry in cache.iterdir()] == [whole]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from hifidata.sources.url_table.index import write_index
+from hifidata.sources.url_table.rows import UrlRow
+def rows():
+    for number in range(20_000):
+        yield UrlRow(number, "a", f"https://e.org/{number}")
+    os.kill(os.getpid(), signal.SIGKILL)
+write_index(Path(sys.argv[1]), "key", rows())
+"""
+
+
+def test_a_killed_build_leaves_only_a_temporary_file(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path], check=False)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert left.stat().st_size > 0
+    assert index_module.find_index(tmp_path, "key") is None
+    assert remove_temporary(tmp_path) == 1  # by the next run on the folder
 
 
 def test_of_two_builders_the_slower_one_leaves_the_index_to_its_readers(tmp_path: Path) -> None:
-    folder = tmp_path / "list-x"
-    index_module.write_buckets(folder, iter([rows_module.Listed(2, "a", "u")]), 1)
-    first = (folder / "index.json").stat().st_ino
-    summary = index_module.write_buckets(folder, iter([rows_module.Listed(2, "a", "u")]), 1)
-    assert (folder / "index.json").stat().st_ino == first
-    assert index_module.Buckets(folder).summary == summary
-    assert [entry.name for entry in tmp_path.iterdir()] == ["list-x"]
+    rows = [rows_module.UrlRow(2, "a", "u")]
+    first = index_module.write_index(tmp_path, "key", iter(rows))
+    inode = first.path.stat().st_ino
+    assert index_module.write_index(tmp_path, "key", iter(rows)).path == first.path
+    assert first.path.stat().st_ino == inode
+    assert list(tmp_path.iterdir()) == [first.path]
+
+
+def test_a_listing_may_be_read_from_several_threads_in_turn(tmp_path: Path) -> None:
+    path = table(tmp_path / "t.csv", [("who", "link"), ("a", "u"), ("b", "v"), ("c", "w")])
+    tasks = UrlTableSource(path, WHO_LINK).identities()
+    found = []
+    for _ in range(3):
+        with ThreadPoolExecutor(1) as thread:
+            found.append(thread.submit(next, tasks).result())
+    assert {task.identity_name for task in found} == {"a", "b", "c"}
 
 
 def test_without_a_cache_the_index_goes_with_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     source = UrlTableSource(table(tmp_path / "t.csv", [("who", "link"), ("a", "u")]), WHO_LINK)
     assert len(list(source.identities())) == len(list(source.identities())) == 1
-    assert list(tmp_path.glob("hifidata-list-*/list-*/index.json"))
+    assert list(tmp_path.glob("hifidata-list-*/*.sqlite"))
     del source
     gc.collect()
     assert not list(tmp_path.glob("hifidata-list-*"))
@@ -319,7 +349,7 @@ def test_a_recipe_plans_a_table_and_lists_it_again_the_same(tmp_path: Path) -> N
 @pytest.mark.parametrize(("source", "message"), [
     ({"columns": {"identity": "a"}}, "source.columns.url: Field required"),
     ({"columns": {"identity": "a", "url": "b", "licens": "c"}}, "did you mean licence?"),
-    ({"columns": {"identity": "a", "url": "b", "face": {"box": "c", "unit": "pixels"}}}, "pixels mean nothing without"),
+    ({"columns": {"identity": "a", "url": "b", "face": {"box": "c", "unit": "pixels"}}}, "boxes in pixels need the size"),
     ({"columns": {"identity": "a", "url": "b"}, "format": "xlsx"}, "source.format"),
 ])  # fmt: skip
 def test_a_recipe_that_names_columns_wrongly_says_which(source: dict[str, Any], message: str) -> None:
@@ -350,7 +380,7 @@ def test_imdb_face_takes_height_first_and_one_person_per_index(tmp_path: Path) -
     assert [outcome(c)[0] for c in hines.candidates] == ["to fetch", "duplicate_url"]
     assert kanchan.candidates[1].facts["listed_face"] == [0.75, 0.0, 1.0, 0.5]  # what hangs over is cut off
     assert [outcome(c)[1] for c in kanchan.candidates[2:]] == [
-        "line 6: face: a box outside the picture", "line 7: face: no size of the picture it belongs to",
+        "line 6: face: a box outside the image", "line 7: face: the size of its image is missing",
     ]  # fmt: skip
 
 

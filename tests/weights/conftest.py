@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from hifidata.weights.http import Patience
+from hifidata.weights.http import DownloadLimits
 from tests.servers.file_host import FileHost
 
-IMPATIENT = Patience(timeout_s=0.4, attempts=3, pause_s=0.01, chunk_bytes=4096)
+IMPATIENT = DownloadLimits(timeout_s=0.4, tries=3, backoff_s=0.01, chunk_bytes=4096)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 
 from hifidata.core.errors import WeightsError
 from hifidata.weights.catalogue import FileState
-from hifidata.weights.http import Patience, fetch, mirrored
+from hifidata.weights.http import DownloadLimits, fetch, mirrored
 from tests.factories.graphs import make_graph
 from tests.servers.file_host import FileHost
 from tests.weights.conftest import IMPATIENT, noise, nothing_half_done
@@ -77,7 +77,7 @@ def test_a_full_disk_is_known_before_the_body(host: FileHost, tmp_path: Path, mo
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=150_000))
     url = host.put("/a", DATA)
-    with pytest.raises(WeightsError, match="200000 bytes are to come, 150000 are free; make room"):
+    with pytest.raises(WeightsError, match="200000 bytes are needed, 150000 are free; make room"):
         get(url, tmp_path / "a")
     assert nothing_half_done(tmp_path)
 
@@ -85,7 +85,7 @@ def test_a_full_disk_is_known_before_the_body(host: FileHost, tmp_path: Path, mo
 def test_what_arrived_is_kept_for_the_next_command(host: FileHost, tmp_path: Path) -> None:
     url = host.put("/a", DATA, drops=deque([90_000, 0, 0]))
     message = refusal(url, tmp_path / "a", state(DATA))
-    kept = int(re.search(r"(\d+) bytes are kept, the same command goes on from there", message)[1])  # type: ignore[index]
+    kept = int(re.search(r"(\d+) bytes are kept, run the same command to resume", message)[1])  # type: ignore[index]
     assert 0 < kept <= 90_000
     sent_before = host.sent
     get(url, tmp_path / "a", state(DATA))
@@ -125,7 +125,7 @@ def test_a_server_without_ranges_starts_over_and_the_file_is_whole(host: FileHos
 
 def test_a_server_that_resumes_at_another_byte_is_not_believed(host: FileHost, tmp_path: Path) -> None:
     url = host.put("/a", DATA, drops=deque([90_000]), shift=7)
-    assert "the server resumed at another byte than asked, 3 times in a row" in refusal(
+    assert "the server resumed at another byte than requested, 3 times in a row" in refusal(
         url, tmp_path / "a", state(DATA)
     )
 
@@ -158,7 +158,7 @@ def test_a_refusal_is_final_and_names_the_ways_out(host: FileHost, tmp_path: Pat
     url = host.put("/a", DATA, statuses=deque([status]))
     message = refusal(url, tmp_path / "a")
     assert f"the server answered {status} " in message
-    assert "a folder that HIFI_WEIGHTS names" in message
+    assert "the HIFI_WEIGHTS folder" in message
     assert len(host.asked) == 1
 
 
@@ -189,7 +189,7 @@ def test_nobody_at_home_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["http://", "mirror.net/x", "gopher://mirror/x", "http://a..b/x"])
 def test_an_address_that_is_none_is_one_line(tmp_path: Path, url: str) -> None:
-    assert "not an address" in refusal(url, tmp_path / "a")
+    assert "not a valid URL" in refusal(url, tmp_path / "a")
 
 
 def test_redirects_are_followed_and_resumed(host: FileHost, tmp_path: Path) -> None:
@@ -211,7 +211,13 @@ def test_what_arrived_before_a_cut_is_written_however_short_the_connections(host
     """With the chunks that users have, not those of the other tests."""
     data = noise(1_500_000)
     url = host.put("/a", data, drops=deque([100_000] * 14))
-    fetch(url, tmp_path / "a", state(data), Patience(timeout_s=5.0, attempts=2, pause_s=0.01), lambda done, total: None)
+    fetch(
+        url,
+        tmp_path / "a",
+        state(data),
+        DownloadLimits(timeout_s=5.0, tries=2, backoff_s=0.01),
+        lambda done, total: None,
+    )
     assert (tmp_path / "a").read_bytes() == data
     assert host.sent < 1.3 * len(data)
 
@@ -236,9 +242,9 @@ def test_a_body_that_is_encoded_against_our_wish_is_decoded(
 
 def test_an_encoding_that_cannot_be_undone_is_named(host: FileHost, tmp_path: Path) -> None:
     url = host.put("/a", DATA, headers={"Content-Encoding": "br"})
-    assert "the server sent it with Content-Encoding br, though asked for none" in refusal(url, tmp_path / "a")
+    assert "the server sent Content-Encoding br, requested was identity" in refusal(url, tmp_path / "a")
     url = host.put("/b", DATA, headers={"Content-Encoding": "gzip"})
-    assert "the body is not what its Content-Encoding says" in refusal(url, tmp_path / "b")
+    assert "the body does not match its Content-Encoding" in refusal(url, tmp_path / "b")
 
 
 def test_a_resumed_body_that_is_encoded_is_fetched_from_the_start(host: FileHost, tmp_path: Path) -> None:
@@ -251,10 +257,10 @@ def test_a_resumed_body_that_is_encoded_is_fetched_from_the_start(host: FileHost
 @pytest.mark.parametrize(
     ("data", "headers", "words"),
     [
-        (b"", {}, "what came is empty"),
+        (b"", {}, "the download is empty"),
         (b"<p>Log in", {"Content-Type": "text/html; charset=utf-8"}, "the server sent a web page (text/html)"),
-        (b"\n<!DOCTYPE html><title>Log in", {}, "what came is a web page"),
-        (noise(5000), {}, "what came is no ONNX graph"),
+        (b"\n<!DOCTYPE html><title>Log in", {}, "the download is a web page"),
+        (noise(5000), {}, "the download is no ONNX graph"),
     ],
 )
 def test_what_is_no_model_is_refused_where_no_hash_is_known(
@@ -262,7 +268,7 @@ def test_what_is_no_model_is_refused_where_no_hash_is_known(
 ) -> None:
     message = refusal(host.put("/a", data, headers=headers), tmp_path / "a.onnx")
     assert words in message
-    assert "bring the file by hand" in message
+    assert "download the file manually" in message
     assert list(tmp_path.iterdir()) == []
     assert len(host.asked) == 1
 

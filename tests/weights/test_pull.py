@@ -112,7 +112,7 @@ def test_what_is_to_be_replaced_keeps_its_place_until_the_new_one_is_right(host:
     weight = entry("net", host.put("/net", DATA))
     bring(weight)
     host.put("/net", b"<html>log in</html>")
-    with pytest.raises(WeightsError, match="what came is a web page"):
+    with pytest.raises(WeightsError, match="the download is a web page"):
         pull([weight], lambda name, done, total: None, IMPATIENT, replace=True)
     assert (cache / "net.bin").read_bytes() == DATA
     assert look(weight).state == "present"
@@ -175,8 +175,8 @@ def test_a_member_that_is_not_there_is_named_with_what_is(host: FileHost) -> Non
 
 def test_a_zip_that_is_none_is_one_line(host: FileHost, cache: Path) -> None:
     for body, words in (
-        (b"<html>", "what came is a web page"),
-        (b"PK\x03\x04", "what came is no complete zip archive"),
+        (b"<html>", "the download is a web page"),
+        (b"PK\x03\x04", "the download is no complete zip archive"),
     ):
         assert words in refusal(entry("a", Archive(host.put("/pack.zip", body)), member="a.onnx"))
     known = Archive(host.put("/pack.zip", b"no zip"), 6, sha(b"no zip"))
@@ -262,7 +262,7 @@ def test_a_repository_whose_hashes_are_in_the_catalogue_needs_no_listing(hub: Fi
 @pytest.mark.parametrize(
     ("listing", "message"),
     [
-        (b"<html>", "what came is a web page"),
+        (b"<html>", "the download is a web page"),
         (b"{no: json}", "expected JSON, got something else"),
         (b'{"error": "x"}', "not a list of a repository's files"),
         (b'{"sha": "c", "siblings": [{"rfilename": "a.bin"}]}', "lists no file that fits *.json, *.safetensors; got 1 files"),
@@ -307,7 +307,7 @@ def test_one_dead_host_does_not_keep_the_others_from_coming(host: FileHost, cach
     assert [item.weight.name for item in pulled] == ["net"]
     assert list(failed) == ["a", "gone", "b"]
     assert (failed["a"] == failed["b"], "404 Not Found" in failed["gone"]) == (True, True)
-    assert len([asked for asked in host.asked if asked.path == "/dead.zip"]) == IMPATIENT.attempts
+    assert len([asked for asked in host.asked if asked.path == "/dead.zip"]) == IMPATIENT.tries
     message = refusal(*weights)
     assert (message.count("/dead.zip"), message.count("404 Not Found")) == (1, 1)
     assert look(weights[3]).state == "present"

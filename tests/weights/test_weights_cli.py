@@ -119,7 +119,7 @@ def test_a_login_page_is_not_pinned_and_one_that_was_is_named_and_replaced(
     mirror.put(path_of("fqa"), page, headers={"Content-Type": "text/html"})
     refused = hifidata("weights", "pull", "fqa")
     assert (refused.returncode, [path.name for path in cache.iterdir()]) == (2, [".lock"])
-    assert "the server sent a web page (text/html), perhaps to log in; try a mirror" in refused.stderr
+    assert "the server sent a web page (text/html), perhaps a login page; try a mirror" in refused.stderr
 
     (cache / "fqa.onnx").write_bytes(page)
     write_pin(cache, "fqa", Pin("http://hotel", {"": FileState(len(page), hashlib.sha256(page).hexdigest())}))

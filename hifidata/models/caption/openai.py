@@ -21,8 +21,8 @@ from typing import Any
 import aiohttp
 
 from hifidata.core.errors import ServiceError
+from hifidata.core.retry import retry_after_s
 from hifidata.core.schema import SERVER_FAULTS, CaptionProblem
-from hifidata.fetch.headers import retry_after_s
 from hifidata.image.crop import reduced
 from hifidata.image.encode import encode_jpeg
 from hifidata.models.caption.chat_server import (

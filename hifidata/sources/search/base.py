@@ -1,4 +1,4 @@
-"""What a search provider is: a function that turns a query into hits, page by page, as far as somebody reads on."""
+"""Interfaces of search providers: a function turns a query into hits and requests pages only when they are read."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any, Protocol
 
 from hifidata.core.errors import HifiError
 
-Answer = dict[str, Any]
-"""A JSON object as a provider sent it; nothing in it is to be trusted, not even its types."""
+JsonObject = dict[str, Any]
+"""A JSON object from a provider. Its content is untrusted, including all types."""
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One picture that a provider names.
+    """One image of a search result.
 
     Attributes:
-        url: of the picture itself.
+        url: of the image itself.
         landing_page_uri: page that shows it.
-        licence: in words, ``CC BY-SA 4.0``; None where the provider states none.
+        licence: its name, such as ``CC BY-SA 4.0``; None if the provider states none.
         author: plain text.
     """
 
@@ -30,13 +30,13 @@ class Hit:
 
 
 class SearchFailure(HifiError):
-    """A provider did not answer a question; never leaves the package, ``NamesSource.expand`` makes a row of it.
+    """A search failed. ``NamesSource.expand`` turns this exception into a manifest row.
 
     Args:
         message: one line for the manifest, without keys.
-        transient: worth another try now.
-        refused: the provider does not want us (wrong key, spent quota): asking for other names is no use either.
-        retry_after_s: how long it wants to be left alone.
+        transient: retry now.
+        refused: the provider refuses all our requests (wrong key, used-up quota).
+        retry_after_s: the wait that the provider asks for.
     """
 
     def __init__(
@@ -49,23 +49,23 @@ class SearchFailure(HifiError):
 
 
 class Client(Protocol):
-    """Asks one provider, politely; see ``client.SearchClient``."""
+    """Sends requests to one provider within its rate limit; see ``client.SearchClient``."""
 
-    def get(self, params: Mapping[str, str | int], check: Callable[[Answer], None] | None = None) -> Answer:
-        """The answer to one request.
+    def get(self, params: Mapping[str, str | int], check: Callable[[JsonObject], None] | None = None) -> JsonObject:
+        """Return the response to one request.
 
         Args:
-            params: of the URL's query, credentials left out.
-            check: raises SearchFailure where an answer with status 200 is an error in the provider's dialect.
+            params: of the URL's query, without credentials.
+            check: raises SearchFailure if a response with status 200 reports an error in the provider's own form.
 
         Raises:
-            SearchFailure: after the tries that the recipe allows.
+            SearchFailure: all tries that the recipe allows have failed.
         """
 
 
 Search = Callable[[Client, str, bool], Iterator[Hit]]
-"""``search(client, query, only_open)`` yields hits best first and asks for a page only when the one before is read.
+"""``search(client, query, only_open)`` yields the best hits first and requests a page when the previous one is read.
 
-``only_open`` leaves out what is not openly licensed (``licence.is_open``). Pictures whose stated type no stage can read
-(SVG, TIFF, PDF, video) are left out, too, see ``fields.is_picture_type``. May raise SearchFailure between hits.
+``only_open`` skips images without an open licence (``licence.is_open``). Files of types that no stage can decode (SVG,
+TIFF, PDF, video) are skipped, see ``fields.is_image_type``. May raise SearchFailure between hits.
 """

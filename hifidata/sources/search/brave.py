@@ -1,4 +1,4 @@
-"""Brave Image Search: an index of its own; needs ``BRAVE_API_KEY``, states no licences."""
+"""Brave Image Search: needs ``BRAVE_API_KEY``, states no licences."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ MAX_RESULTS = 200
 
 
 def search(client: Client, query: str, only_open: bool) -> Iterator[Hit]:
-    """Pictures that match, at most 200: there is one page; see ``base.Search``.
+    """Yield at most 200 images, from the only page; see ``base.Search``.
 
-    Names are not spell-checked: the corrected one would be somebody else.
+    The spelling correction is off, because a corrected name would be another person.
 
     Source: Brave Search API, image search.
     """
-    answer = client.get({"q": query, "count": MAX_RESULTS, "spellcheck": "false"})
-    if not isinstance(answer.get("results"), list):
+    response = client.get({"q": query, "count": MAX_RESULTS, "spellcheck": "false"})
+    if not isinstance(response.get("results"), list):
         raise SearchFailure("brave answered without results")
-    for result in fields.objects(answer["results"]):
+    for result in fields.objects(response["results"]):
         url = fields.web_url(fields.mapping(result.get("properties")).get("url"))
         if url is not None and not only_open:
             yield Hit(url, landing_page_uri=fields.web_url(result.get("url")))

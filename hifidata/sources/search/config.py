@@ -1,4 +1,4 @@
-"""What a recipe says about searching."""
+"""The recipe's settings of a search for names."""
 
 from __future__ import annotations
 
@@ -14,32 +14,34 @@ KeyName = Literal["OPENVERSE_TOKEN", "BRAVE_API_KEY", "GOOGLE_API_KEY", "GOOGLE_
 
 
 class SearchConfig(BaseConfig):
-    """What to search for, and where."""
+    """Names, queries and search providers."""
 
     names: str = Field(
-        "", description="text file: a name per line, '#' starts a comment; a tab and a query of its own may follow"
+        "", description="text file: a name per line, optionally a tab and its own query; '#' starts a comment"
     )
-    query: str = Field("{name}", description="what is asked for; {name} stands for the name")
+    query: str = Field("{name}", description="search query; {name} is replaced by the name")
     providers: tuple[ProviderName, ...] = Field(
-        ("wikimedia_commons", "openverse"), min_length=1, description="in this order, each fills up what is missing"
+        ("wikimedia_commons", "openverse"),
+        min_length=1,
+        description="used in this order until per_name images are found",
     )
-    per_name: int = Field(100, ge=1, le=1000, description="pictures per name, at most; paper: about 100")
+    per_name: int = Field(100, ge=1, le=1000, description="maximum number of images per name; paper: about 100")
     licences: Literal["any", "open"] = Field(
-        "any", description="open: only CC0, public domain, CC BY, CC BY-SA, and whatever Wikimedia Commons accepts"
+        "any", description="open: only CC0, public domain, CC BY, CC BY-SA, and all that Wikimedia Commons accepts"
     )
     pause_s: dict[ProviderName, float] = Field(
-        default_factory=dict, description="least time between requests to a provider, where its default does not suit"
+        default_factory=dict, description="minimum time between requests to a provider, instead of its default"
     )
     key_env: dict[KeyName, str] = Field(
-        default_factory=dict, description="environment variables to read instead, such as {BRAVE_API_KEY: TEAM_KEY}"
+        default_factory=dict, description="other environment variables for the keys, such as {BRAVE_API_KEY: TEAM_KEY}"
     )
     base_urls: dict[ProviderName, str] = Field(
-        default_factory=dict, description="http(s) URLs to ask instead of the providers' own, for proxies and tests"
+        default_factory=dict, description="http(s) URLs that replace the providers' own, for proxies and tests"
     )
 
     @field_validator("query")
     @classmethod
-    def _query_names_somebody(cls, query: str) -> str:
+    def _query_contains_the_name(cls, query: str) -> str:
         if "{name}" not in query:
             raise ValueError("expected {name} in it")
         return " ".join(query.split())
@@ -60,7 +62,7 @@ class SearchConfig(BaseConfig):
 
     @field_validator("base_urls")
     @classmethod
-    def _urls_can_be_asked(cls, base_urls: dict[ProviderName, str]) -> dict[ProviderName, str]:
+    def _urls_are_plain_http(cls, base_urls: dict[ProviderName, str]) -> dict[ProviderName, str]:
         for url in base_urls.values():
             if not _is_plain_http(url):
                 raise ValueError("expected http(s) URLs with a host and without credentials, query or fragment")
@@ -70,7 +72,7 @@ class SearchConfig(BaseConfig):
 def _is_plain_http(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        port = parts.port  # raises ValueError where it is no port
+        port = parts.port  # raises ValueError for an invalid port
     except ValueError:
         return False
     extras = (parts.username, parts.password, parts.query, parts.fragment)

@@ -1,4 +1,4 @@
-"""Licences in one readable form, whichever way a provider states them."""
+"""Convert the licences of all providers to one readable form."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _CC_URL = re.compile(
 _OPEN = re.compile(r"(cc0|public domain|cc by(-sa)?)( |$)", re.IGNORECASE)
 
 
-def of_code(code: str | None, version: str | None = None) -> str | None:
-    """``by-sa`` and ``4.0`` become ``CC BY-SA 4.0``; ``cc0`` and ``pdm`` get their names, too."""
+def from_code(code: str | None, version: str | None = None) -> str | None:
+    """Return ``CC BY-SA 4.0`` for ``by-sa`` and ``4.0``; ``cc0`` and ``pdm`` get their names, too."""
     if not code:
         return None
     code = code.lower()
@@ -25,14 +25,14 @@ def of_code(code: str | None, version: str | None = None) -> str | None:
     return f"{name} {version}" if version else name
 
 
-def of_url(url: str | None) -> str | None:
-    """A Creative Commons URL becomes the licence's name; of another page of terms, the URL is all there is to say."""
+def from_url(url: str | None) -> str | None:
+    """Return the licence name of a Creative Commons URL; any other URL unchanged."""
     match = _CC_URL.fullmatch(url or "")
-    return of_code(match[1], match[2]) if match else url
+    return from_code(match[1], match[2]) if match else url
 
 
 def is_open(licence: str | None) -> bool:
-    """Whether anybody may use and change the work for any purpose: CC0, public domain, CC BY, CC BY-SA.
+    """Return whether a licence permits use and changes for any purpose: CC0, public domain, CC BY, CC BY-SA.
 
     Source: the Open Definition 2.1; ``NC`` and ``ND`` licences do not meet it.
     """

@@ -1,7 +1,7 @@
-"""Openverse: openly licensed pictures of Flickr, museums and others; works without a key, slowly.
+"""Openverse: openly licensed images of Flickr, museums and others; works without a key, at a low rate.
 
-Without a token it answers 20 requests a minute and 200 a day, 20 hits each: 40 names a day at 100 pictures. A token
-(``OPENVERSE_TOKEN``, OAuth2 client credentials, good for some hours) raises both; ``source.pause_s`` may follow then.
+Without a token the limit is 20 requests a minute and 200 a day, with 20 hits each. That is 40 names a day at 100 images.
+A token (``OPENVERSE_TOKEN``, OAuth2 client credentials, valid for some hours) raises both; then reduce ``source.pause_s``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MAX_RESULTS = 240
 
 
 def search(client: Client, query: str, only_open: bool) -> Iterator[Hit]:
-    """Pictures that match; see ``base.Search``. At most 240 of a query can be had.
+    """Yield at most 240 images; see ``base.Search``.
 
     Source: Openverse API v1, ``/images/``.
     """
@@ -25,8 +25,8 @@ def search(client: Client, query: str, only_open: bool) -> Iterator[Hit]:
     if only_open:
         params["license"] = "cc0,pdm,by,by-sa"
     for page in range(1, MAX_RESULTS // PAGE_SIZE + 1):
-        answer = client.get({**params, "page": page})
-        results, n_pages = answer.get("results"), answer.get("page_count")
+        response = client.get({**params, "page": page})
+        results, n_pages = response.get("results"), response.get("page_count")
         if not isinstance(results, list):
             raise SearchFailure("openverse answered without results")
         for result in fields.objects(results):
@@ -39,11 +39,11 @@ def search(client: Client, query: str, only_open: bool) -> Iterator[Hit]:
 
 def _hit(result: Mapping[str, object]) -> Hit | None:
     url, kind = fields.web_url(result.get("url")), fields.text(result.get("filetype"))
-    if url is None or (kind and not fields.is_picture_type(f"image/{kind}")):
+    if url is None or (kind and not fields.is_image_type(f"image/{kind}")):
         return None
     return Hit(
         url=url,
         landing_page_uri=fields.web_url(result.get("foreign_landing_url")),
-        licence=licence.of_code(fields.text(result.get("license")), fields.text(result.get("license_version"))),
+        licence=licence.from_code(fields.text(result.get("license")), fields.text(result.get("license_version"))),
         author=fields.text(result.get("creator")),
     )

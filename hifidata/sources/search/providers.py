@@ -1,4 +1,4 @@
-"""The providers by the names that recipes use, and how each is opened."""
+"""The search providers by their recipe names, and how to open them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hifidata.sources.search.config import KeyName, ProviderName, SearchConfig
 
 
 @dataclass(frozen=True)
-class Key:
-    """A credential: the environment variable that holds it, and the header or URL parameter that carries it."""
+class Credential:
+    """The environment variable of a key, and the header or URL parameter that sends it."""
 
     variable: KeyName
     header: str = ""
@@ -25,36 +25,39 @@ class Key:
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What has to be known of a provider besides how it speaks."""
+class ProviderSpec:
+    """The fixed settings of a provider."""
 
     search: Search
     url: str
     pause_s: float
-    keys: tuple[Key, ...] = ()
+    credentials: tuple[Credential, ...] = ()
     states_licences: bool = True
 
 
-PROVIDERS: Mapping[ProviderName, Kind] = {
-    "wikimedia_commons": Kind(wikimedia_commons.search, wikimedia_commons.URL, pause_s=1.0),
-    "openverse": Kind(
+PROVIDERS: Mapping[ProviderName, ProviderSpec] = {
+    "wikimedia_commons": ProviderSpec(wikimedia_commons.search, wikimedia_commons.URL, pause_s=1.0),
+    "openverse": ProviderSpec(
         openverse.search, openverse.URL, pause_s=3.0,  # 20 requests a minute without a token
-        keys=(Key("OPENVERSE_TOKEN", header="Authorization", prefix="Bearer ", is_optional=True),),
+        credentials=(Credential("OPENVERSE_TOKEN", header="Authorization", prefix="Bearer ", is_optional=True),),
     ),
-    "brave": Kind(
+    "brave": ProviderSpec(
         brave.search, brave.URL, pause_s=1.0,
-        keys=(Key("BRAVE_API_KEY", header="X-Subscription-Token"),), states_licences=False,
+        credentials=(Credential("BRAVE_API_KEY", header="X-Subscription-Token"),), states_licences=False,
     ),
-    "google": Kind(
+    "google": ProviderSpec(
         google.search, google.URL, pause_s=0.7,
-        keys=(Key("GOOGLE_API_KEY", param="key"), Key("GOOGLE_CSE_ID", param="cx")), states_licences=False,
+        credentials=(Credential("GOOGLE_API_KEY", param="key"), Credential("GOOGLE_CSE_ID", param="cx")),
+        states_licences=False,
     ),
-    "serpapi": Kind(serpapi.search, serpapi.URL, pause_s=1.0, keys=(Key("SERPAPI_API_KEY", param="api_key"),)),
+    "serpapi": ProviderSpec(
+        serpapi.search, serpapi.URL, pause_s=1.0, credentials=(Credential("SERPAPI_API_KEY", param="api_key"),)
+    ),
 }  # fmt: skip
 
 
 class Provider:
-    """An opened provider; any thread may search."""
+    """A provider with its client. Thread-safe."""
 
     def __init__(self, name: ProviderName, search: Search, client: SearchClient, only_open: bool) -> None:
         self.name = name
@@ -63,18 +66,18 @@ class Provider:
         self._only_open = only_open
 
     def search(self, query: str) -> Iterator[Hit]:
-        """Hits, best first; see ``base.Search``. Raises SearchFailure."""
+        """Yield hits, best first; see ``base.Search``. Raises SearchFailure."""
         return self._search(self._client, query, self._only_open)
 
 
 def open_providers(
     settings: SearchConfig, fetch: FetcherConfig, environment: Mapping[str, str]
 ) -> tuple[Provider, ...]:
-    """The recipe's providers in its order; sends nothing.
+    """Open the recipe's providers in its order, without any request.
 
     Raises:
-        SourceError: a provider needs a key that the environment does not hold.
-        RecipeError: nobody answers for the searches (``fetch.contact``), or a provider cannot tell which licences are open.
+        SourceError: a provider needs a key that the environment does not contain.
+        RecipeError: ``fetch.contact`` is missing, or a provider without licences is used with ``licences: open``.
     """
     if not fetch.contact and not set(settings.providers) <= settings.base_urls.keys():
         raise RecipeError(
@@ -84,24 +87,27 @@ def open_providers(
 
 
 def _open(name: ProviderName, settings: SearchConfig, fetch: FetcherConfig, environment: Mapping[str, str]) -> Provider:
-    kind = PROVIDERS[name]
+    spec = PROVIDERS[name]
     only_open = settings.licences == "open"
-    if only_open and not kind.states_licences:
-        raise RecipeError(f"source.licences: open: {name} states no licences; leave it out of source.providers")
+    if only_open and not spec.states_licences:
+        raise RecipeError(f"source.licences: open: {name} states no licences; remove it from source.providers")
     headers: dict[str, str] = {}
     params: dict[str, str] = {}
-    for key in kind.keys:
-        variable = settings.key_env.get(key.variable, key.variable)
+    for credential in spec.credentials:
+        variable = settings.key_env.get(credential.variable, credential.variable)
         value = environment.get(variable, "").strip()
         if value and not (value.isascii() and value.isprintable()):
-            raise SourceError(f"source.providers: {name}: the value of {variable} is no key; expected printable ASCII")
+            raise SourceError(
+                f"source.providers: {name}: the value of {variable} is not a key; expected printable ASCII"
+            )
         if value:
-            (headers if key.header else params)[key.header or key.param] = key.prefix + value
-        elif not key.is_optional:
+            target = headers if credential.header else params
+            target[credential.header or credential.param] = credential.prefix + value
+        elif not credential.is_optional:
             raise SourceError(
                 f"source.providers: {name} needs a key; set the environment variable {variable}, "
-                f"or leave {name} out of source.providers"
+                f"or remove {name} from source.providers"
             )
-    pause_s = settings.pause_s.get(name, kind.pause_s)
-    endpoint = Endpoint(name, settings.base_urls.get(name, kind.url), pause_s, headers, params)
-    return Provider(name, kind.search, SearchClient(endpoint, fetch), only_open)
+    pause_s = settings.pause_s.get(name, spec.pause_s)
+    endpoint = Endpoint(name, settings.base_urls.get(name, spec.url), pause_s, headers, params)
+    return Provider(name, spec.search, SearchClient(endpoint, fetch), only_open)

@@ -1,1 +1,1 @@
-"""Tables of URLs: reading, checking and indexing them."""
+"""Read, check and index tables of URLs."""

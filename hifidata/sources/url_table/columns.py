@@ -1,4 +1,4 @@
-"""Which columns of a list hold what: the recipe's words for a table of URLs."""
+"""The recipe's settings for the columns of a table of URLs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ TableFormat = Literal["csv", "tsv", "jsonl", "parquet"]
 
 
 class FaceColumnsConfig(BaseConfig):
-    """Where the list says which face is meant, and in what numbers."""
+    """Columns and units of the face box in the table."""
 
     box: tuple[str, ...] = Field(description="one column with four numbers, or four columns with one each")
     layout: Literal["xyxy", "xywh"] = Field("xyxy", description="two corners, or the upper left corner and the size")
-    unit: Literal["relative", "pixels"] = Field("relative", description="relative: over the picture's width and height")
-    size: tuple[str, ...] = Field(
-        (), description="of the picture the pixels belong to: one column with two numbers, or two columns"
+    unit: Literal["relative", "pixels"] = Field(
+        "relative", description="relative: divided by the image's width and height"
     )
-    size_order: Literal["width height", "height width"] = Field("width height", description="which of them comes first")
+    size: tuple[str, ...] = Field(
+        (), description="size of the image to which the pixels refer: one column with two numbers, or two columns"
+    )
+    size_order: Literal["width height", "height width"] = Field("width height", description="order of the two numbers")
 
     @field_validator("box", "size", mode="before")
     @classmethod
@@ -33,26 +35,26 @@ class FaceColumnsConfig(BaseConfig):
         if len(self.box) not in (1, 4):
             raise ValueError("box: expected one column or four")
         if self.unit == "pixels" and len(self.size) not in (1, 2):
-            raise ValueError("size: pixels mean nothing without the picture's size; expected one column or two")
+            raise ValueError("size: boxes in pixels need the size of the image; expected one column or two")
         if self.unit == "relative" and self.size:
-            raise ValueError("size: relative boxes need none; leave it out, or set unit: pixels")
+            raise ValueError("size: relative boxes need none; remove it, or set unit: pixels")
         return self
 
 
 class TableColumnsConfig(BaseConfig):
-    """The list's columns by what they hold. TableColumnsConfig that are not named here are not read."""
+    """The columns of the table by content. Other columns are not read."""
 
-    identity: str = Field(description="who is shown; rows of one person may lie anywhere in the list")
-    url: str = Field(description="the picture's address")
-    name: str | None = Field(None, description="the person's name, where identity is an id; the first row's counts")
+    identity: str = Field(description="the identity; its rows may be anywhere in the table")
+    url: str = Field(description="the image's address")
+    name: str | None = Field(None, description="the person's name if identity is an id; the first row's name counts")
     licence: str | None = None
-    landing_page: str | None = Field(None, description="page that shows the picture")
+    landing_page: str | None = Field(None, description="page that shows the image")
     author: str | None = None
-    sha256: str | None = Field(None, description="of the picture's bytes, in hex; a download must match it")
+    sha256: str | None = Field(None, description="of the image's bytes, in hex; a download must match it")
     face: FaceColumnsConfig | None = None
 
     def named(self) -> Iterator[tuple[str, str]]:
-        """``(key in the recipe, column)`` for every column that is read, in a fixed order."""
+        """Yield ``(key in the recipe, column)`` for every column that is read, in a fixed order."""
         for key in ("identity", "url", "name", "licence", "landing_page", "author", "sha256"):
             if (column := getattr(self, key)) is not None:
                 yield key, column

@@ -1,4 +1,4 @@
-"""IMDb-Face's list of 1.7 million URLs, as its authors publish it."""
+"""The IMDb-Face table of 1.7 million URLs, as its authors publish it."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ COLUMNS = TableColumnsConfig(
     name="name",
     face=FaceColumnsConfig(box=("rect",), unit="pixels", size=("height width",), size_order="height width"),
 )
-"""TableColumnsConfig of ``IMDb-Face.csv``: ``name,index,image,rect,height width,url``.
+"""Columns of ``IMDb-Face.csv``: ``name,index,image,rect,height width,url``.
 
-``index`` is the person's IMDb id; where it has two names it is still one person, called as in its first row. ``image``
-is not unique even within a person, so pictures go by their URL. ``rect`` is x1 y1 x2 y2 in the picture as the authors had
-it, ``height width`` says how large that was; the picture behind the URL may have another size by now, so the box is kept
-relative to both.
+``index`` is the IMDb id of a person. An id with two names is one identity with the name of its first row. ``image`` is
+not unique even within an identity, so the URL identifies an image. ``rect`` is x1 y1 x2 y2 in the authors' copy of the
+image; ``height width`` is its size. The image at the URL may have another size now, so the box is stored relative to
+this size.
 """
 
 
 def imdb_face_source(path: Path, licence: str | None = None, cache: Path | None = None) -> UrlTableSource:
-    """The list as a source.
+    """Open the table as a source.
 
     Args:
         path: ``IMDb-Face.csv``, gzipped or not.
-        licence: recorded for every picture; the list itself names none.
+        licence: recorded for every image; the table has none.
         cache: as for ``UrlTableSource``.
 
-    Source: F. Wang et al., The Devil of Face Recognition is in the Noise, ECCV 2018, whose list the paper (section 3.4)
-    starts from. The list has repeated rows, boxes outside their picture and dead URLs; each is one row of the manifest.
+    Source: F. Wang et al., The Devil of Face Recognition is in the Noise, ECCV 2018. The paper (section 3.4) starts from
+    this table. Its repeated rows, boxes outside their image and dead URLs each become one row of the manifest.
     """
     return UrlTableSource(path, COLUMNS, "csv", licence, cache, "imdb_face")

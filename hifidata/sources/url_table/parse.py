@@ -1,7 +1,6 @@
-"""Rows of a table file, one at a time: CSV, TSV, JSON lines, Parquet; the first three also gzipped.
+"""Read the rows of a table file one at a time: CSV, TSV, JSON lines, Parquet; the first three also gzipped.
 
-The csv module reads what pyarrow's reader is too strict for: a bad row has to become one bad row with its line number,
-and must take neither the table nor its neighbours with it.
+The csv module is used because pyarrow's reader is too strict: a bad row must become one bad row with its line number.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from hifidata.sources.url_table.columns import TableFormat
 
 MAX_LINE_BYTES = 2**20
 MAX_RECORD_LINES = 100
-"""A quoted field may span so many lines; a quote that nobody closed must not swallow the rest of the list."""
+"""Maximum number of lines of a quoted field, so an unclosed quote does not consume the rest of the table."""
 N_SAMPLED_OBJECTS = 1000
-"""JSON lines have no header: what the first so many have not is taken for missing."""
+"""JSON lines have no header: a column that the first objects do not contain is missing."""
 SUFFIXES: Mapping[str, TableFormat] = {
     ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
 }  # fmt: skip
 GZIP_MAGIC = b"\x1f\x8b"
-NO_TEXT = {
+NOT_TEXT = {
     b"PAR1": "Parquet (set source.format: parquet)", b"PK\x03\x04": "a zip or Excel file", b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }  # fmt: skip
@@ -41,8 +40,8 @@ class TableRow(NamedTuple):
     """One row.
 
     Attributes:
-        number: line in the file where it begins, from 1; for Parquet the row, from 1.
-        cells: values in the order of the columns asked for; empty where the row cannot be read.
+        number: line of the file where it begins, from 1; for Parquet the row, from 1.
+        cells: values in the order of the requested columns; empty if the row cannot be read.
         problem: why it cannot be read, otherwise empty.
     """
 
@@ -58,7 +57,7 @@ class _Line(NamedTuple):
 
 
 def format_of(path: Path, named: TableFormat | None) -> TableFormat:
-    """The recipe's format, or the file name's. Raises SourceError where the name says nothing."""
+    """Return the recipe's format, or that of the file name. Raises SourceError for an unknown suffix."""
     if named is not None:
         return named
     name = path.name.lower().removesuffix(".gz")
@@ -66,21 +65,21 @@ def format_of(path: Path, named: TableFormat | None) -> TableFormat:
         if name.endswith(suffix):
             return found
     raise SourceError(
-        f"source.path: {path}: its name ends in none of {', '.join(SUFFIXES)} (.gz may follow); "
-        "rename it or set source.format"
+        f"source.path: {path}: unknown suffix, expected {', '.join(SUFFIXES)} (.gz may follow); "
+        "rename the file or set source.format"
     )
 
 
 def read_table(path: Path, kind: TableFormat, columns: Sequence[tuple[str, str]]) -> Iterator[TableRow]:
-    """Every row of the table, in its order; holds a few at a time.
+    """Yield every row of the table in order, with only a few in memory.
 
     Args:
         path: the file.
-        kind: what it is.
+        kind: its format.
         columns: ``(key in the recipe, column)``; the key is for messages.
 
     Raises:
-        SourceError: the file is missing, damaged or of another kind, or lacks a column.
+        SourceError: the file is missing, damaged or of another format, or lacks a column.
     """
     try:
         if kind == "parquet":
@@ -95,7 +94,7 @@ def read_table(path: Path, kind: TableFormat, columns: Sequence[tuple[str, str]]
     except FileNotFoundError:
         raise SourceError(f"source.path: {path}: no such file; pass --set source.path=TABLE") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise SourceError(f"source.path: {path}: damaged gzip file: {error}; fetch it again") from error
+        raise SourceError(f"source.path: {path}: damaged gzip file: {error}; download it again") from error
     except OSError as error:
         raise SourceError(f"source.path: {path}: cannot be read: {error.strerror or error}") from error
 
@@ -104,9 +103,9 @@ def read_table(path: Path, kind: TableFormat, columns: Sequence[tuple[str, str]]
 def _open_text(path: Path) -> Iterator[BinaryIO]:
     with open(path, "rb") as file:
         start = file.peek(4)[:4]
-        for magic, what in NO_TEXT.items():
+        for magic, found in NOT_TEXT.items():
             if start.startswith(magic):
-                raise SourceError(f"source.path: {path}: is {what}; expected UTF-8 text")
+                raise SourceError(f"source.path: {path}: is {found}; expected UTF-8 text")
         if start.startswith(GZIP_MAGIC):
             with io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=file)), 2**18) as text:
                 yield text
@@ -115,7 +114,7 @@ def _open_text(path: Path) -> Iterator[BinaryIO]:
 
 
 def _lines(file: BinaryIO) -> Iterator[_Line]:
-    """Lines without their ends, blank ones too."""
+    """Yield all lines without their line ends, blank ones too."""
     number = 0
     while raw := file.readline(MAX_LINE_BYTES + 1):
         number += 1
@@ -129,7 +128,7 @@ def _lines(file: BinaryIO) -> Iterator[_Line]:
         except UnicodeDecodeError:
             yield _Line(number, "", "not UTF-8")
             continue
-        yield _Line(number, text, "holds a NUL byte" if "\0" in text else "")
+        yield _Line(number, text, "contains a NUL byte" if "\0" in text else "")
 
 
 def _csv_rows(path: Path, file: BinaryIO, columns: Sequence[tuple[str, str]], delimiter: str) -> Iterator[TableRow]:
@@ -138,10 +137,10 @@ def _csv_rows(path: Path, file: BinaryIO, columns: Sequence[tuple[str, str]], de
     if first is None:
         raise SourceError(f"source.path: {path}: is empty; expected a header and rows")
     if first.problem or "\r" in "".join(first.cells):
-        problem = first.problem or "holds carriage returns; save the file with Unix or Windows line ends"
+        problem = first.problem or "contains carriage returns; save the file with Unix or Windows line ends"
         raise SourceError(f"source.path: {path}: header, line {first.number}: {problem}")
     header = [cell.strip() for cell in first.cells]
-    places = _places(path, header, columns)
+    positions = _column_positions(path, header, columns)
     for number, cells, problem in records:
         if problem:
             yield TableRow(number, (), problem)
@@ -150,16 +149,16 @@ def _csv_rows(path: Path, file: BinaryIO, columns: Sequence[tuple[str, str]], de
         elif cells == first.cells:
             yield TableRow(number, (), "the header again")
         else:
-            yield TableRow(number, [cells[place] for place in places])
+            yield TableRow(number, [cells[position] for position in positions])
 
 
 def _csv_records(lines: Iterator[_Line], delimiter: str) -> Iterator[TableRow]:
-    """Lines, or several of them where a quoted field spans lines, cut into fields."""
+    """Yield records split into fields; a quoted field may span lines."""
     ahead: deque[_Line] = deque()
     while line := (ahead.popleft() if ahead else next(lines, None)):
         if line.problem:
             yield TableRow(line.number, (), line.problem)
-        elif '"' not in line.text:  # most lines of most lists; the csv module would say the same, more slowly
+        elif '"' not in line.text:  # most lines; the csv module gives the same result, but is slower
             if line.text:
                 yield TableRow(line.number, line.text.split(delimiter))
         else:
@@ -174,11 +173,11 @@ def _quoted_record(line: _Line, ahead: deque[_Line], lines: Iterator[_Line], del
             fields = _fields("\n".join([line.text, *(part.text for part in taken)]), delimiter)
         if fields is None:
             ahead.extendleft(reversed(taken))
-    return TableRow(line.number, fields or (), "" if fields else "quotes that do not fit")
+    return TableRow(line.number, fields or (), "" if fields else "unbalanced quotes")
 
 
 def _lines_of_quoted_field(ahead: deque[_Line], lines: Iterator[_Line]) -> list[_Line]:
-    """The lines up to the one that closes the quote, if it comes soon enough."""
+    """Return the lines up to the one that closes the quote, at most ``MAX_RECORD_LINES``."""
     taken: list[_Line] = []
     while len(taken) < MAX_RECORD_LINES and (line := (ahead.popleft() if ahead else next(lines, None))):
         taken.append(line)
@@ -198,7 +197,7 @@ def _json_rows(path: Path, file: BinaryIO, columns: Sequence[tuple[str, str]]) -
     parsed = (_json_object(line) for line in _lines(file) if line.problem or line.text.strip())
     sample = list(islice(parsed, N_SAMPLED_OBJECTS))
     if keys := {key: None for _, found, _ in sample for key in found}:
-        _places(path, list(keys), columns)
+        _column_positions(path, list(keys), columns)
     names = [column for _, column in columns]
     for number, found, problem in chain(sample, parsed):
         yield TableRow(number, () if problem else [found.get(name) for name in names], problem)
@@ -222,7 +221,7 @@ def _parquet_rows(path: Path, columns: Sequence[tuple[str, str]]) -> Iterator[Ta
 
     try:
         with pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as table:
-            _places(path, table.schema_arrow.names, columns)
+            _column_positions(path, table.schema_arrow.names, columns)
             names = [column for _, column in columns]
             number = 0
             for batch in table.iter_batches(2048, columns=list(dict.fromkeys(names))):
@@ -239,18 +238,18 @@ def _values(column: Any) -> list[Any]:
 
     try:
         return cast(list[Any], column.to_pylist())
-    except UnicodeDecodeError:  # the format does not enforce UTF-8; bytes that are none make their own row a bad one
+    except UnicodeDecodeError:  # Parquet does not enforce UTF-8; as bytes, only the affected rows are bad
         return cast(list[Any], column.cast(pa.large_binary()).to_pylist())
 
 
-def _places(path: Path, header: Sequence[str], columns: Sequence[tuple[str, str]]) -> list[int]:
+def _column_positions(path: Path, header: Sequence[str], columns: Sequence[tuple[str, str]]) -> list[int]:
     for key, column in columns:
         n_found = header.count(column)
         if n_found == 1:
             continue
         where = f"source.path: {path}"
         if n_found:
-            raise SourceError(f"{where}: {n_found} columns are called {column!r} ({key}); rename all but one")
+            raise SourceError(f"{where}: {n_found} columns have the name {column!r} ({key}); rename all but one")
         lowered = {name.lower(): name for name in reversed(header)}
         close = difflib.get_close_matches(column.lower(), lowered, n=1, cutoff=0.5)
         hint = f"did you mean {lowered[close[0]]!r}? " if close else ""

@@ -1,4 +1,4 @@
-"""What one row of a list says about one picture, checked."""
+"""Check the rows of a table: each describes one image."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from hifidata.sources.url_table.parse import TableRow
 
 NO_IDENTITY = "(no identity)"
 MAX_WITHOUT_IDENTITY = 10_000
-"""Rows of nobody are no person; so many of them share a made-up one, so that none grows without bound."""
+"""Rows without an identity get placeholder identities of at most so many rows each, which bounds the memory."""
 _SHA256 = re.compile("[0-9a-f]{64}")
 _AROUND_NUMBERS = str.maketrans(",;[]()", "      ")
 
 
-class Listed(NamedTuple):
-    """A row's contents; texts are empty where the list says nothing.
+class UrlRow(NamedTuple):
+    """The checked content of a row; missing texts are empty.
 
     Attributes:
         number: as ``TableRow.number``.
-        identity: who; ``NO_IDENTITY`` where the row does not say or cannot be read.
-        listed_face: x1, y1, x2, y2 over the picture's width and height, within 0..1.
+        identity: from the row; a placeholder if the row has none or cannot be read.
         problem: why the row cannot be used, otherwise empty.
+        listed_face: x1, y1, x2, y2 relative to the image's width and height, within 0..1.
     """
 
     number: int
@@ -35,44 +35,45 @@ class Listed(NamedTuple):
     landing_page: str = ""
     author: str = ""
     sha256: str = ""
-    listed_face: list[float] | None = None
     problem: str = ""
+    listed_face: list[float] | None = None
 
 
 TEXTS = ("identity", "url", "name", "licence", "landing_page", "author", "sha256")
-"""Keys of ``Columns`` that hold texts, in the order of ``Columns.named()`` and of ``Listed``."""
+"""Keys of ``TableColumnsConfig`` with texts, in the order of its ``named()`` and of ``UrlRow``."""
 
 
 class _BadCell(ValueError):
-    """A cell does not hold what its column is for."""
+    """A cell has no valid value."""
 
 
-def read_listed(rows: Iterator[TableRow], columns: TableColumnsConfig) -> Iterator[Listed]:
-    """One ``Listed`` for every row, in order.
+def read_rows(rows: Iterator[TableRow], columns: TableColumnsConfig) -> Iterator[UrlRow]:
+    """Yield one ``UrlRow`` for every row, in order.
 
     Args:
         rows: cells in the order of ``columns.named()``.
-        columns: what they hold.
+        columns: their meaning.
     """
-    places = [TEXTS.index(key) for key, _ in columns.named() if key in TEXTS]
-    n_nobody = 0
+    positions = [TEXTS.index(key) for key, _ in columns.named() if key in TEXTS]
+    n_without_identity = 0
     for row in rows:
-        listed = Listed(row.number, "", problem=row.problem) if row.problem else _listed(row, places, columns.face)
-        if not listed.identity:
-            part, n_nobody = n_nobody // MAX_WITHOUT_IDENTITY, n_nobody + 1
-            nobody = f"{NO_IDENTITY} {part + 1}" if part else NO_IDENTITY
-            listed = listed._replace(identity=nobody, problem=listed.problem or "no identity")
-        yield listed
+        url_row = UrlRow(row.number, "", problem=row.problem) if row.problem else _url_row(row, positions, columns.face)
+        if not url_row.identity:
+            part = n_without_identity // MAX_WITHOUT_IDENTITY
+            n_without_identity += 1
+            placeholder = f"{NO_IDENTITY} {part + 1}" if part else NO_IDENTITY
+            url_row = url_row._replace(identity=placeholder, problem=url_row.problem or "no identity")
+        yield url_row
 
 
-def _listed(row: TableRow, places: Sequence[int], face: FaceColumnsConfig | None) -> Listed:
+def _url_row(row: TableRow, positions: Sequence[int], face: FaceColumnsConfig | None) -> UrlRow:
     texts = [""] * len(TEXTS)
     problem = ""
-    for place, cell in zip(places, row.cells, strict=False):  # the face's cells come after them
+    for position, cell in zip(positions, row.cells, strict=False):  # the cells of the face follow
         try:
-            texts[place] = _text(cell)
+            texts[position] = _text(cell)
         except _BadCell as error:
-            problem = problem or f"{TEXTS[place]}: {error}"
+            problem = problem or f"{TEXTS[position]}: {error}"
     if texts[-1]:
         texts[-1] = texts[-1].lower()
         if not _SHA256.fullmatch(texts[-1]):
@@ -82,10 +83,10 @@ def _listed(row: TableRow, places: Sequence[int], face: FaceColumnsConfig | None
     listed_face = None
     if face is not None:
         try:
-            listed_face = _face(row.cells[len(places) :], face)
+            listed_face = _face(row.cells[len(positions) :], face)
         except _BadCell as error:
             problem = problem or f"face: {error}"
-    return Listed._make((row.number, *texts, listed_face, problem))
+    return UrlRow._make((row.number, *texts, problem, listed_face))
 
 
 def _text(cell: Any) -> str:
@@ -103,12 +104,12 @@ def _text(cell: Any) -> str:
     else:
         raise _BadCell(f"expected a text, got {type(cell).__name__}")
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise _BadCell("half a surrogate pair")
+        raise _BadCell("a lone surrogate")
     return text
 
 
 def _face(cells: Sequence[Any], face: FaceColumnsConfig) -> list[float] | None:
-    """The box relative to the picture, or None where the list has none for this row. Raises _BadCell."""
+    """Return the box relative to the image, or None if the row has none. Raises _BadCell."""
     n_box = len(face.box)
     box = _numbers(cells[:n_box], 4)
     if not box:
@@ -120,24 +121,24 @@ def _face(cells: Sequence[Any], face: FaceColumnsConfig) -> list[float] | None:
     if face.size:
         size = _numbers(cells[n_box:], 2)
         if not size or min(size) <= 0:
-            raise _BadCell("no size of the picture it belongs to")
+            raise _BadCell("the size of its image is missing")
         width, height = size if face.size_order == "width height" else size[::-1]
     if not (x2 > x1 and y2 > y1):
-        raise _BadCell("a box of no area")
+        raise _BadCell("a box without area")
     if not (x1 < width and y1 < height and x2 > 0 and y2 > 0):
-        raise _BadCell("a box outside the picture")
+        raise _BadCell("a box outside the image")
     return [max(x1, 0.0) / width, max(y1, 0.0) / height, min(x2, width) / width, min(y2, height) / height]
 
 
 def _numbers(cells: Sequence[Any], n: int) -> list[float]:
-    """``n`` numbers of one cell or of ``n`` cells; none where all cells are empty."""
+    """Return the ``n`` numbers in one cell or in ``n`` cells; an empty list if all cells are empty."""
     parts: list[Any] = []
     for cell in cells:
         if isinstance(cell, str):
             parts += cell.translate(_AROUND_NUMBERS).split()
         elif isinstance(cell, (list, tuple)):
             parts += cell
-        elif cell is not None and cell == cell:  # NaN is what tables of numbers have for nothing
+        elif cell is not None and cell == cell:  # NaN is an empty cell in tables of numbers
             parts.append(cell)
     if not parts:
         return []

@@ -1,4 +1,4 @@
-"""A table of URLs as a source: one row per picture, the rows of a person anywhere in it."""
+"""A source for tables of URLs: one row per image, with the rows of an identity anywhere in the table."""
 
 from __future__ import annotations
 
@@ -16,29 +16,27 @@ from hifidata.core.reasons import Reason
 from hifidata.core.schema import Candidate, IdentityTask, Status
 from hifidata.sources.reasons import BAD_ROW, DUPLICATE_URL
 from hifidata.sources.url_table.columns import TableColumnsConfig, TableFormat
-from hifidata.sources.url_table.index import Buckets, n_buckets_for, remove_others, write_buckets
+from hifidata.sources.url_table.index import UrlIndex, find_index, write_index
 from hifidata.sources.url_table.parse import format_of, read_table
-from hifidata.sources.url_table.rows import Listed, read_listed
+from hifidata.sources.url_table.rows import UrlRow, read_rows
 
 INDEX_VERSION = 1
-"""Part of an index's name: another reading of the same table makes another index."""
-TEXT_PER_BYTE = {".gz": 6, ".parquet": 4}
-"""Guess of how much larger a table is than its compressed file; only the size of buckets depends on it."""
+"""Part of the index key; increase it when the code reads a table differently."""
 
 
 class UrlTableSource:
-    """Lists the people of a table of URLs, sorted by identity id; every row is exactly one candidate.
+    """List the identities of a table of URLs, sorted by id; every row is exactly one candidate.
 
-    The table is read once, into an index on disk that is sorted by person; memory holds a small part of it. A row that
-    cannot be used, and a URL that its person has already, are candidates that are judged already.
+    The table is read once, into an index on disk that is sorted by identity. Memory holds a small part of it. An unusable
+    row becomes a failed candidate, and a repeated URL of an identity becomes a dropped candidate.
 
     Args:
         path: CSV, TSV or JSON lines, each also gzipped, or Parquet.
-        columns: which column holds what.
-        table_format: what the file is; None goes by its name.
-        licence: recorded where a row names none.
-        cache: folder of this source's own for the index, which later runs then reuse while the table is the same. None:
-            a temporary one that goes with this object.
+        columns: the columns to read.
+        table_format: format of the file; None: by its suffix.
+        licence: recorded for rows without one.
+        cache: folder only for the index, which later runs reuse while the table is unchanged. None: a temporary folder,
+            removed with this object.
         kind: recorded in the manifest.
     """
 
@@ -59,38 +57,36 @@ class UrlTableSource:
         self._kind = kind
 
     def identities(self) -> Iterator[IdentityTask]:
-        """One task per person, ordered by id. Raises SourceError for a table that cannot be listed, or lists nothing."""
-        for identity_id, rows in self._index().people():
+        """Yield one task per identity, ordered by id. Raises SourceError for an unreadable or unusable table."""
+        for identity_id, rows in self._index().identities():
             name = next((row.name for row in rows if row.name and not row.problem), rows[0].identity)
             yield IdentityTask(identity_id, name, self._kind, tuple(self._candidates(rows)))
 
     def expand(self, task: IdentityTask) -> IdentityTask:
-        """The task as it is: the table names every candidate."""
+        """Return the task unchanged: the table contains every candidate."""
         return task
 
-    def _index(self) -> Buckets:
+    def _index(self) -> UrlIndex:
         kind = format_of(self._path, self._format)
         key = self._key(kind)
-        folder = self._cache_folder() / f"list-{key}"
-        index = Buckets(folder)
-        summary = index.summary
-        if summary is None:
-            rows = read_listed(read_table(self._path, kind, list(self._columns.named())), self._columns)
-            summary = write_buckets(folder, rows, n_buckets_for(self._text_bytes(kind)))
+        folder = self._cache_folder()
+        index = find_index(folder, key)
+        if index is None:
+            rows = read_rows(read_table(self._path, kind, list(self._columns.named())), self._columns)
+            index = write_index(folder, key, rows)
             if self._key(kind) != key:
-                raise SourceError(f"source.path: {self._path}: changed while it was read; run again")
-            remove_others(folder)
-        if not summary["rows"]:
-            raise SourceError(f"source.path: {self._path}: holds no rows; expected one per picture")
-        if not summary["usable"]:
+                raise SourceError(f"source.path: {self._path}: changed during reading; run again")
+        if (unusable := index.unusable()) is not None:
+            n_rows, first = unusable
+            if not n_rows:
+                raise SourceError(f"source.path: {self._path}: contains no rows; expected one per image")
             raise SourceError(
-                f"source.path: {self._path}: none of its {summary['rows']} rows can be used; the first, "
-                f"{self._word} {summary['first_problem']}"
+                f"source.path: {self._path}: none of its {n_rows} rows can be used; the first is {self._unit} {first}"
             )
         return index
 
     def _key(self, kind: TableFormat) -> str:
-        """Changes with the table and with how it is read, for the index must not outlive either."""
+        """Return a digest of the table's path, size, modification time and settings; a new one needs a new index."""
         try:
             status = self._path.stat()
         except OSError as error:
@@ -108,35 +104,31 @@ class UrlTableSource:
             weakref.finalize(self, shutil.rmtree, self._cache, ignore_errors=True)
         return self._cache
 
-    def _text_bytes(self, kind: TableFormat) -> int:
-        suffix = ".parquet" if kind == "parquet" else self._path.suffix.lower()
-        return self._path.stat().st_size * TEXT_PER_BYTE.get(suffix, 1)
-
     @property
-    def _word(self) -> str:
+    def _unit(self) -> str:
         return "row" if format_of(self._path, self._format) == "parquet" else "line"
 
-    def _candidates(self, rows: Sequence[Listed]) -> Iterator[Candidate]:
+    def _candidates(self, rows: Sequence[UrlRow]) -> Iterator[Candidate]:
         first_with = {row.url: row.number for row in reversed(rows) if not row.problem}
         taken = set(first_with)
         n_same: dict[str, int] = {}
         for row in rows:
             if row.problem:
-                path, judged = f"{self._word} {row.number}", _judged(Status.FAILED, BAD_ROW, row.problem)
+                path, outcome = f"{self._unit} {row.number}", _outcome(Status.FAILED, BAD_ROW, row.problem)
             elif first_with[row.url] == row.number:
                 yield self._candidate(row, row.url, {})
                 continue
             else:
                 n_same[row.url] = n_same.get(row.url, 1) + 1
                 path = f"{row.url}#{n_same[row.url]}"
-                judged = _judged(Status.DROPPED, DUPLICATE_URL, f"as in {self._word} {first_with[row.url]}")
-            while path in taken:  # whatever the list calls a URL, a made-up name is another one
+                outcome = _outcome(Status.DROPPED, DUPLICATE_URL, f"as in {self._unit} {first_with[row.url]}")
+            while path in taken:  # a generated name must differ from every URL of the table
                 path += "'"
             taken.add(path)
-            judged["message"] = f"{self._word} {row.number}: {judged['message']}"
-            yield self._candidate(row, path, judged)
+            outcome["message"] = f"{self._unit} {row.number}: {outcome['message']}"
+            yield self._candidate(row, path, outcome)
 
-    def _candidate(self, row: Listed, relative_path: str, judged: dict[str, Any]) -> Candidate:
+    def _candidate(self, row: UrlRow, relative_path: str, outcome: dict[str, Any]) -> Candidate:
         facts = {
             "licence": row.licence or self._licence,
             "landing_page_uri": row.landing_page,
@@ -145,13 +137,13 @@ class UrlTableSource:
             "listed_face": row.listed_face,
         }
         return Candidate(
-            source_uri=row.url or f"{self._path.name}, {self._word} {row.number}",
+            source_uri=row.url or f"{self._path.name}, {self._unit} {row.number}",
             relative_path=relative_path,
             version=row.sha256,
             locator=row.url,
-            facts={name: value for name, value in facts.items() if value} | judged,
+            facts={name: value for name, value in facts.items() if value} | outcome,
         )
 
 
-def _judged(status: Status, reason: Reason, message: str) -> dict[str, Any]:
+def _outcome(status: Status, reason: Reason, message: str) -> dict[str, Any]:
     return {"status": str(status), "stage": "fetch", "reason": str(reason), "message": message}

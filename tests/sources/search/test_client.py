@@ -47,12 +47,12 @@ def test_a_passing_fault_is_tried_again(bad_day: Reply, server: SearchServer, so
         (as_json({"error": {"message": "No such\nthing"}}, 400), "openverse answered 400: No such thing", 1),
         (as_json({}, 404), "openverse answered 404", 1),
         (as_json({}, 401), "openverse answered 401", 1),
-        (Reply(b"", 302, {"Location": "https://elsewhere.test/"}), "openverse answered 302; its redirects are not followed", 1),
-        (Reply(b"{]"), "openverse answered with something that is no JSON object", 3),
+        (Reply(b"", 302, {"Location": "https://elsewhere.test/"}), "openverse answered 302; redirects are not followed", 1),
+        (Reply(b"{]"), "openverse: the response is not a JSON object", 3),
         (as_json({"results": None}), "openverse answered without results", 1),
-        (Reply(b" " * (8 * 2**20 + 1)), "openverse: answer over 8388608 bytes", 1),
+        (Reply(b" " * (8 * 2**20 + 1)), "openverse: response over 8388608 bytes", 1),
         (Reply(b"", drop=True), "openverse: connection failed (ConnectionError)", 3),
-        (Reply(b"{}" + b" " * 100, trickle_s=0.05), "openverse: no answer within 0.3 s", 3),
+        (Reply(b"{}" + b" " * 100, trickle_s=0.05), "openverse: no response within 0.3 s", 3),
     ],
 )  # fmt: skip
 def test_a_lasting_fault_becomes_one_row_and_the_next_provider_fills_up(
@@ -75,7 +75,7 @@ def test_a_provider_that_says_nothing_costs_its_deadline_and_no_more(server: Sea
     server.think_s = 30
     began_s = time.monotonic()
     found = candidates(source(providers=["brave"], fetch={"total_timeout_s": 0.2}))
-    assert messages(found) == ["brave: no answer within 0.2 s"]
+    assert messages(found) == ["brave: no response within 0.2 s"]
     assert time.monotonic() - began_s < 3
 
 
@@ -149,7 +149,7 @@ def test_a_wait_beyond_the_limit_is_not_waited_for_and_nobody_asks_meanwhile(
     names = source("A\nB\n", providers=["brave"], fetch={"max_retry_after_s": 10})
     first, second = (names.expand(task).candidates for task in names.identities())
     assert messages(first) == ["brave answered 429"]
-    assert messages(second) == ["brave was not asked after an earlier failure: brave answered 429"]
+    assert messages(second) == ["brave is stopped after an earlier failure: brave answered 429"]
     assert len(server.asked) == 1
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hifidata.sources.search.licence import is_open, of_code, of_url
+from hifidata.sources.search.licence import from_code, from_url, is_open
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from hifidata.sources.search.licence import is_open, of_code, of_url
     ],
 )  # fmt: skip
 def test_codes_become_names(code: str | None, version: str | None, name: str | None) -> None:
-    assert of_code(code, version) == name
+    assert from_code(code, version) == name
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_codes_become_names(code: str | None, version: str | None, name: str | N
     ],
 )  # fmt: skip
 def test_urls_become_names_where_they_name_a_known_licence(url: str | None, name: str | None) -> None:
-    assert of_url(url) == name
+    assert from_url(url) == name
 
 
 @pytest.mark.parametrize("name", ["CC0 1.0", "Public domain", "Public Domain Mark 1.0", "CC BY 2.0", "cc by-sa 4.0"])

@@ -58,8 +58,8 @@ def test_names_of_every_kind_stay_as_they_are(name: str, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"", "no name in it"),
-        (b"# only\n\n \t \n", "no name in it"),
+        (b"", "contains no name"),
+        (b"# only\n\n \t \n", "contains no name"),
         (b"Ann\n" + b"x" * 201, "line 2: a name of 201 characters"),
         (b"Ann\t" + b"x" * 201, "line 1: a query of 201 characters"),
         (b"\tquery", "line 1: a query without a name"),
@@ -123,7 +123,7 @@ def test_a_missing_key_stops_everything_before_it_starts_and_is_named(
 
 def test_a_key_that_no_header_can_carry_is_refused_without_being_told() -> None:
     settings = SearchConfig(names="n.txt", providers=("brave",), key_env={"BRAVE_API_KEY": "MINE"})
-    with pytest.raises(SourceError, match="the value of MINE is no key") as caught:
+    with pytest.raises(SourceError, match="the value of MINE is not a key") as caught:
         NamesSource(settings, CONTACT, {"MINE": "s3cret\r\nX-Other: 1"})
     assert "s3cret" not in str(caught.value)
 
