@@ -1,1 +1,1 @@
-"""Captioners."""
+"""Captioners: from attributes, a chat server, or a local vision-language model."""

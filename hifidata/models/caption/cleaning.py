@@ -44,7 +44,7 @@ _REFUSAL = re.compile(
     )""",
     re.IGNORECASE | re.VERBOSE,
 )
-"""Beginnings of refusals. A caption begins with what is seen. Yi-Vision is a Chinese model; so both languages count."""
+"""Beginnings of refusals, in English and in Chinese, the language of Yi-Vision. A caption begins with visible things."""
 
 
 def plain(answer: str) -> str:
