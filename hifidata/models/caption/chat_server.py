@@ -199,8 +199,8 @@ class ChatServer:
 
 
 def cause_of(error: BaseException) -> str:
-    """The class name of an error's cause, where it has one."""
-    return type(error.__cause__ or error).__name__
+    """The class name of an error's cause; its own where it has none, or a cancelled task (that of a deadline)."""
+    return type(error.__cause__ if isinstance(error.__cause__, Exception) else error).__name__
 
 
 def check_server(config: CaptionServerConfig, environ: Mapping[str, str] = os.environ) -> None:
