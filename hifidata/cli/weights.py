@@ -74,14 +74,14 @@ def pull(names: NamesArg, replace: ReplaceOption = False, json_out: JsonOption =
     """Downloads what is missing into the cache; files that are here and right are left as they are."""
     from hifidata.models import registry
     from hifidata.weights.download import pull_each
-    from hifidata.weights.find import look
-    from hifidata.weights.messages import can_pull, wrong_message
+    from hifidata.weights.find import status_of
+    from hifidata.weights.messages import can_pull, problem_message
 
     weights = _selected(names)
-    found = {weight.name: look(weight) for weight in weights if not can_pull(weight)}
+    found = {weight.name: status_of(weight) for weight in weights if not can_pull(weight)}
     by_hand = [weight for weight in weights if weight.name in found and found[weight.name].is_wrong]
     for weight in by_hand:  # first: whoever waits for gigabytes can go and find these meanwhile
-        console.err.print(f"by hand: {wrong_message(weight, found[weight.name])}")
+        console.err.print(f"by hand: {problem_message(weight, found[weight.name])}")
     with console.DownloadDisplay() as display:
         wanted = [weight for weight in weights if weight not in by_hand]
         pulled, failed = pull_each(wanted, display.update, replace=replace, make=registry.make)

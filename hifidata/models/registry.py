@@ -18,7 +18,7 @@ from hifidata.core.errors import RecipeError, WeightsError
 from hifidata.core.extensions import MODELS, entry_points, load_class
 from hifidata.models import custom_file
 from hifidata.models.config import ModelFileConfig
-from hifidata.models.requirements import PADDLE, PADDLEOCR, SPANDREL, TRANSFORMERS
+from hifidata.models.requirements import OPENAI, PADDLE, PADDLEOCR, SPANDREL, TRANSFORMERS
 from hifidata.models.spec import ModelSpec, spec_of
 from hifidata.weights.catalogue import CATALOGUE, Weight
 from hifidata.weights.find import find_weight
@@ -153,7 +153,9 @@ RECOGNIZERS: Mapping[str, ModelSpec] = {
 }  # fmt: skip
 CAPTIONERS: Mapping[str, ModelSpec] = {
     "attributes": ModelSpec("hifidata.models.caption.attributes:AttributeCaptioner", "Apache-2.0 (ours)", commercial=True),
-    "openai": ModelSpec("hifidata.models.caption.openai:OpenAiCaptioner", "that of the server's model", takes_config=True),
+    "openai": ModelSpec(
+        "hifidata.models.caption.openai:OpenAiCaptioner", "that of the server's model", takes_config=True, extra=OPENAI
+    ),
     "vlm": ModelSpec(
         "hifidata.models.caption.vlm:VlmCaptioner", "Apache-2.0 (Qwen3-VL)", files=("qwen3_vl_8b",), takes_config=True, extra=TRANSFORMERS
     ),

@@ -17,6 +17,7 @@ TRANSFORMERS = Extra(
     ("torch", "transformers", "safetensors"),
     "`.venv/bin/pip install -c constraints.txt -e '.[vlm]'` in this project's folder brings what is missing",
 )
+OPENAI = Extra(("openai",), "run `pip install 'hifi-portrait[caption]'`")
 SPANDREL = Extra(
     ("torch", "torchvision", "spandrel"),
     "install all three for the same platform (docs/weights.md), or take restore.model: gfpgan, which needs none of them",

@@ -14,10 +14,10 @@ from hifidata.run.devices import OWN_PACKAGES
 from hifidata.run.trial import try_extensions
 from hifidata.stages.table import OUR_STAGES, stages_of
 from hifidata.weights.catalogue import Made, Weight
-from hifidata.weights.find import expected_files, look
-from hifidata.weights.messages import Found, can_pull, lacking, looked_in, wrong_message
+from hifidata.weights.find import expected_files, status_of
+from hifidata.weights.messages import WeightStatus, can_pull, missing_packages, problem_message, search_folders_text
 from hifidata.weights.pins import PINS_FILE, read_pins
-from hifidata.weights.search_path import places, searching
+from hifidata.weights.search_path import search_folders, searching
 
 NAMED_FILES = 6
 """Missing files that one line names."""
@@ -58,8 +58,8 @@ def describe(weight: Weight, fresh: bool = False) -> dict[str, Any]:
         weight: the entry.
         fresh: hash its bytes even where the unchanged file was hashed before.
     """
-    found = look(weight, fresh)
-    homes = [folder for folder in places() if found.path is None or found.path.is_relative_to(folder)]
+    found = status_of(weight, fresh)
+    homes = [folder for folder in search_folders() if found.path is None or found.path.is_relative_to(folder)]
     pins = [pin for folder in homes if (pin := read_pins(folder).get(weight.name)) is not None]
     known = expected_files(weight, pins[0] if pins else None)
     sizes = [state.n_bytes for state in known.values()]
@@ -79,7 +79,7 @@ def describe(weight: Weight, fresh: bool = False) -> dict[str, Any]:
         "path": None if found.path is None else str(found.path),
         "problem": found.problem or None,
         "can_pull": can_pull(weight),
-        "advice": wrong_message(weight, found) if found.is_wrong else None,
+        "advice": problem_message(weight, found) if found.is_wrong else None,
     }
 
 
@@ -92,7 +92,7 @@ def require_weights(recipe: Recipe, on_download: OnDownload = ignore) -> None:
     check_licences(recipe)
     with searching(recipe.weights.folder):
         try_own_files(recipe)
-        looked = [(weight, look(weight)) for weight in needed_weights(recipe)]
+        looked = [(weight, status_of(weight)) for weight in needed_weights(recipe)]
         wrong = [(weight, found) for weight, found in looked if found.is_wrong]
         if wrong and recipe.weights.download:
             from hifidata.weights.download import pull
@@ -116,7 +116,7 @@ def explained(error: WeightsError, recipe: Recipe) -> WeightsError:
     """Adds to what a model said of its file that only a pin vouches for that file, where it is so."""
     with searching(recipe.weights.folder):
         for weight in needed_weights(recipe):
-            found = look(weight)
+            found = status_of(weight)
             pinned = not expected_files(weight, None) and found.state in ("present", "altered")
             if pinned and str(found.path) in str(error):
                 return WeightsError(
@@ -166,7 +166,7 @@ def _try_unknown_files(recipe: Recipe) -> None:
     for stage in registry.BY_STAGE:
         section = getattr(recipe, stage)
         spec = registry.chosen(stage, section)
-        unknown = spec and [weight for weight in spec.weights if look(weight).state == "unpinned"]
+        unknown = spec and [weight for weight in spec.weights if status_of(weight).state == "unpinned"]
         if unknown and not any(weight.is_folder for weight in unknown):
             registry.load(stage, section.model, section)
 
@@ -190,21 +190,21 @@ def _named(recipe: Recipe) -> Iterator[tuple[str, Any, ModelSpec]]:
             yield stage, section, registry.find(stage, section.model)
 
 
-def _refusal(wrong: Sequence[tuple[Weight, Found]]) -> str:
+def _refusal(wrong: Sequence[tuple[Weight, WeightStatus]]) -> str:
     """One line: all there is to say of one file, of several the names and what to do."""
     if len(wrong) == 1:
-        return wrong_message(*wrong[0])
+        return problem_message(*wrong[0])
     altered = [weight.file for weight, found in wrong if found.state == "altered"]
     missing = [weight.file for weight, found in wrong if found.state != "altered"]
     pulled = [weight.name for weight, _ in wrong if can_pull(weight)]
-    made = [weight.name for weight, _ in wrong if lacking(weight)]
-    takes = dict.fromkeys(name for weight, _ in wrong for name in lacking(weight))
+    made = [weight.name for weight, _ in wrong if missing_packages(weight)]
+    takes = dict.fromkeys(name for weight, _ in wrong for name in missing_packages(weight))
     by_hand = [weight.name for weight, _ in wrong if weight.origin is None]
     ways = [f"run `hifidata weights pull {' '.join(pulled)}`"] if pulled else []
     ways += [f"`pip install {' '.join(takes)}`, then `hifidata weights pull {' '.join(made)}`"] if made else []
     ways += [f"bring by hand: {', '.join(by_hand)}"] if by_hand else []
     unnamed = f" and {len(missing) - NAMED_FILES} more" if len(missing) > NAMED_FILES else ""
-    words = [f"not in {looked_in()}: {', '.join(missing[:NAMED_FILES])}{unnamed}"] if missing else []
+    words = [f"not in {search_folders_text()}: {', '.join(missing[:NAMED_FILES])}{unnamed}"] if missing else []
     words += [f"not the right file: {', '.join(altered)}"] if altered else []
     return f"model files {'; '.join(words)}; {'; '.join(ways)}; `hifidata plan` says more of each"
 

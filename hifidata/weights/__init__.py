@@ -1,4 +1,4 @@
-"""Model files: the catalogue, where they lie on this machine, and how they get there.
+"""Model files: the catalogue, their places on this machine, and their download.
 
-``find.find`` is what models use; ``catalogue`` is the table to read first.
+Models use ``find.find_weight``; ``catalogue`` is the table to read first.
 """

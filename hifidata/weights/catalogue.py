@@ -1,11 +1,14 @@
-"""Every model file that a recipe can ask for: where it comes from, what it must be, and what its licence allows.
+"""Every model file that a recipe can name: its address, size, hash and licence.
 
-Rules of the table. A hash or size stands here only when the file was seen or several independent projects state it; else
-it is None and the first download *pins* it (see ``pins.py``). An address stands here only when its publisher or the
-repository that carries the file is known; else it is None and the file has to be brought by hand. What its authors publish
-in another form is made from theirs (``Made``). ``commercial`` is True
-only where a licence that covers the weights themselves allows it, False where one forbids it, None where nobody says.
-Training data may carry terms of its own; where that is known, ``licence`` says so.
+Rules of the table:
+
+- A hash or size was computed from the file, or is stated by several independent projects. Else it is None, and the first
+  download *pins* it (``pins.py``).
+- An address belongs to the publisher, or to a known repository that carries the file. Else it is None, and the file must
+  be downloaded manually.
+- A file that its authors publish in another format is made from theirs (``Made``).
+- ``commercial`` is True where a licence of the weights themselves allows commercial use, False where one forbids it, and
+  None where none is stated. Training data may have terms of its own; ``licence`` states those that are known.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ HUB = "https://huggingface.co"
 
 @dataclass(frozen=True)
 class FileState:
-    """What a file must be; a size of None is not known."""
+    """The size and hash of a file; a size of None is not known."""
 
     n_bytes: int | None
     sha256: str
@@ -29,11 +32,11 @@ class FileState:
 
 @dataclass(frozen=True)
 class Archive:
-    """A zip that entries come from; fetched once for all of them, unpacked, not kept.
+    """A zip that holds entries; downloaded once for all of them, unpacked and removed.
 
     Attributes:
-        url: address.
-        n_bytes, sha256: of the zip; None where not published.
+        url: its address.
+        n_bytes, sha256: of the zip; None if not published.
     """
 
     url: str
@@ -43,13 +46,13 @@ class Archive:
 
 @dataclass(frozen=True)
 class Hub:
-    """A Hugging Face repository, fetched file by file into a folder.
+    """A Hugging Face repository, downloaded file by file into a folder.
 
     Attributes:
         repo: ``owner/name``.
         revision: commit, or a branch, which is pinned to its commit at the first download.
-        patterns: names of the files that are needed, as in ``fnmatch``; for repositories whose hashes are not known here.
-        files: the files that are needed, where their hashes are known.
+        patterns: names of the needed files, as in ``fnmatch``, where their hashes are not known.
+        files: the needed files, where their hashes are known.
     """
 
     repo: str
@@ -60,11 +63,11 @@ class Hub:
 
 @dataclass(frozen=True)
 class Made:
-    """A file that ``hifidata weights pull`` makes here from another entry, by ``hifidata.models.registry.make``.
+    """A file that ``hifidata weights pull`` makes from another entry, by ``hifidata.models.registry.make``.
 
     Attributes:
-        source: the entry that it is made from.
-        packages: what making it takes and a plain installation may lack.
+        source: the other entry.
+        packages: packages that making it needs, beyond a plain installation.
     """
 
     source: Weight
@@ -73,17 +76,16 @@ class Made:
 
 @dataclass(frozen=True)
 class Weight:
-    """One entry of the catalogue: a file, or the folder of a model that consists of several.
+    """One entry of the catalogue: a file, or the folder of a model with several files.
 
     Attributes:
-        name: what recipes and commands call it.
-        file: file name (of the folder, where ``is_folder``) on disk.
+        name: in recipes and commands.
+        file: name of the file (of the folder, if ``is_folder``) on disk.
         licence: of the weights.
         commercial: whether that licence allows commercial use; None: not known.
-        origin: address of the file, the archive it lies in, its repository, or what it is made from; None: no public
-            address is known.
-        n_bytes, sha256: what the file must be; None: pinned at the first download.
-        member: file name inside the archive; None: all of it, as a folder.
+        origin: address of the file, its archive, its repository, or its source; None: no public address is known.
+        n_bytes, sha256: of the file; None: pinned at the first download.
+        member: file name inside the archive; None: all files of it, as a folder.
         parts: files that a folder must hold at least, where their hashes are not known.
     """
 
@@ -104,7 +106,7 @@ class Weight:
 
     @property
     def url(self) -> str | None:
-        """Where it comes from, or what it is made from; None: no public address is known."""
+        """Address of the entry or of its source; None: no public address is known."""
         if isinstance(self.origin, Archive):
             return self.origin.url
         if isinstance(self.origin, Hub):
@@ -135,7 +137,7 @@ RAPIDOCR = "https://www.modelscope.cn/models/RapidAI/RapidOCR/resolve/v3.9.2/onn
 OPENSEEFACE = _repository("emilianavt/OpenSeeFace/dee5bb76066d062e7d80828ff407cbc5854f94f1/models")
 YUNET = _repository("ShiqiYu/libfacedetection.train/0047ac24afb1a50a0c6105001c89d1b5b805dbf1/onnx")
 TRANSFORMERS_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors")
-"""What ``save_pretrained`` of transformers 4 and 5 leaves: chat templates are a ``.jinja`` of their own since 4.50."""
+"""Files that ``save_pretrained`` of transformers 4 and 5 writes; since 4.50 a chat template is a ``.jinja`` file."""
 
 _DETECTION = (
     Weight(
@@ -375,7 +377,7 @@ CATALOGUE: Mapping[str, Weight] = {
 
 
 def entry(name: str) -> Weight:
-    """The entry of a name. Raises WeightsError with the nearest name."""
+    """The entry with this name. Raises WeightsError with the nearest name."""
     if name not in CATALOGUE:
         close = difflib.get_close_matches(name, CATALOGUE, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]}?" if close else "see `hifidata weights list`"

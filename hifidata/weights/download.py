@@ -1,48 +1,45 @@
-"""``hifidata weights pull``: brings entries of the catalogue into the cache, and pins what nobody published a hash for."""
+"""Downloads entries of the catalogue into the cache (``hifidata weights pull``) and pins files without a published hash."""
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
-from typing import Any
 from urllib.parse import quote
 
 from hifidata.core.errors import WeightsError
 from hifidata.core.files import write_bytes
 from hifidata.weights.catalogue import HUB, Archive, FileState, Hub, Made, Weight
-from hifidata.weights.find import check, expected_files, look, sha256_of, unreadable
+from hifidata.weights.find import check, expected_files, sha256_of, status_of, unreadable
 from hifidata.weights.http import DownloadLimits, fetch
-from hifidata.weights.messages import Found, can_pull, wrong_kind, wrong_message
+from hifidata.weights.messages import WeightStatus, can_pull, kind_problem, problem_message
 from hifidata.weights.pins import PINS_FILE, Pin, read_pins, write_pin
 from hifidata.weights.search_path import cache_folder
 
 OnProgress = Callable[[str, int, "int | None"], None]
-"""Called with the name of the file under way, the bytes that have arrived and the total (None: not known)."""
+"""Called with the name of the current file, the bytes received so far and the total (None: not known)."""
 
 Make = Callable[[str, Path], bytes]
 """Makes the file of an entry, named first, from the file of another: ``hifidata.models.registry.make``."""
 
 
-def make_nothing(name: str, source: Path) -> bytes:
-    """For callers that pull nothing that is made."""
-    raise WeightsError(f"weights {name}: nobody here makes it from {source}; `hifidata weights pull` does")
+def cannot_make(name: str, source: Path) -> bytes:
+    """The default of callers that pull no made entry. Raises WeightsError."""
+    raise WeightsError(f"weights {name}: is made from {source}; run `hifidata weights pull {name}`")
 
 
 @dataclass(frozen=True)
-class Pulled:
-    """What became of one entry.
+class PullResult:
+    """The result for one entry.
 
     Attributes:
-        was_there: nothing had to be done.
-        is_new_pin: nobody published its hash; it was noted now.
+        was_there: the entry was present already.
+        is_new_pin: the entry has no published hash and was pinned now.
     """
 
     weight: Weight
@@ -56,17 +53,17 @@ def pull(
     on_progress: OnProgress,
     limits: DownloadLimits = DownloadLimits(),  # noqa: B008
     replace: bool = False,
-    make: Make = make_nothing,
-) -> list[Pulled]:
-    """``pull_each``, for those who need all of it.
+    make: Make = cannot_make,
+) -> list[PullResult]:
+    """Runs ``pull_each`` for callers that need every entry.
 
     Raises:
-        WeightsError: before anything is asked for, where an entry has to be brought by hand; after all others were tried,
-            where one cannot be had or is not what it must be.
+        WeightsError: before any request, where an entry must be downloaded manually; after all other entries, where one
+            failed.
     """
-    looked = ((weight, look(weight)) for weight in weights if not can_pull(weight))
-    if by_hand := [wrong_message(weight, found) for weight, found in looked if found.is_wrong]:
-        raise WeightsError("; ".join(by_hand))
+    checked = ((weight, status_of(weight)) for weight in weights if not can_pull(weight))
+    if manual := [problem_message(weight, status) for weight, status in checked if status.is_wrong]:
+        raise WeightsError("; ".join(manual))
     pulled, failed = pull_each(weights, on_progress, limits, replace, make)
     if failed:
         raise WeightsError("; ".join(dict.fromkeys(failed.values())))
@@ -78,24 +75,24 @@ def pull_each(
     on_progress: OnProgress,
     limits: DownloadLimits = DownloadLimits(),  # noqa: B008
     replace: bool = False,
-    make: Make = make_nothing,
-) -> tuple[list[Pulled], Mapping[str, str]]:
-    """Downloads what is not there yet, one entry after the other; what lies in ``HIFI_WEIGHTS`` counts as there.
+    make: Make = cannot_make,
+) -> tuple[list[PullResult], Mapping[str, str]]:
+    """Downloads the missing entries, one after the other; an entry in ``HIFI_WEIGHTS`` is not missing.
 
     Args:
-        weights: entries; those from one archive share its download, and what one is made from comes before it.
-        on_progress: progress.
+        weights: entries; those from one archive share its download, and the source of a made entry comes before it.
+        on_progress: called with the progress.
         limits: timeouts and tries.
-        replace: download also what is there, and pin it anew; a file keeps its place until the new one is right.
-        make: makes what its authors publish in another form.
+        replace: download present entries too, and pin them again; the old file stays until the new one is checked.
+        make: makes the entries whose authors publish another format.
 
     Returns:
-        What is there now, and by name what went wrong with the others.
+        The present entries, and by name the errors of the others.
 
     Raises:
-        WeightsError: the cache cannot be written, or another pull is at work there.
+        WeightsError: the cache cannot be written, or another pull runs in it.
     """
-    pulled: list[Pulled] = []
+    pulled: list[PullResult] = []
     failed: dict[str, str] = {}
     with _cache_lock() as cache:
         puller = _Puller(cache, on_progress, limits, make)
@@ -103,7 +100,7 @@ def pull_each(
             for weight in _with_sources(weights, replace):
                 try:
                     pulled.append(puller.pull(weight, replace))
-                except WeightsError as error:  # one dead host is no reason to leave the others
+                except WeightsError as error:  # other hosts may answer
                     failed[weight.name] = str(error)
         finally:
             puller.remove_archives()
@@ -111,10 +108,10 @@ def pull_each(
 
 
 def _with_sources(weights: Sequence[Weight], replace: bool) -> list[Weight]:
-    """The entries, each once, and before those that will be made what they are made from."""
+    """The entries, each once; the source of an entry that will be made comes before it."""
     found: dict[str, Weight] = {}
     for weight in weights:
-        if isinstance(weight.origin, Made) and (replace or look(weight).is_wrong):
+        if isinstance(weight.origin, Made) and (replace or status_of(weight).is_wrong):
             found.setdefault(weight.origin.source.name, weight.origin.source)
         found.setdefault(weight.name, weight)
     return list(found.values())
@@ -128,18 +125,20 @@ def _cache_lock() -> Iterator[Path]:
         file = open(cache / ".lock", "a", encoding="utf-8")  # noqa: SIM115
     except OSError as error:
         raise WeightsError(
-            f"{cache}: cannot be written ({error.strerror}); set HIFI_WEIGHTS_CACHE to a folder that can"
+            f"{cache}: cannot be written ({error.strerror}); set HIFI_WEIGHTS_CACHE to a writable folder"
         ) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise WeightsError(f"{cache}: another `hifidata weights pull` is at work here; wait for it") from None
+            raise WeightsError(
+                f"{cache}: another `hifidata weights pull` uses this folder; wait for it to end"
+            ) from None
         yield cache
 
 
 class _Puller:
-    """One ``pull``: holds the archives that are open for the entries to come."""
+    """One run of ``pull_each``; keeps the archives for later entries."""
 
     def __init__(self, cache: Path, on_progress: OnProgress, limits: DownloadLimits, make: Make) -> None:
         self._cache = cache
@@ -148,17 +147,17 @@ class _Puller:
         self._make = make
         self._archives: dict[str, Path | WeightsError] = {}
 
-    def pull(self, weight: Weight, replace: bool = False) -> Pulled:
-        """One entry."""
+    def pull(self, weight: Weight, replace: bool = False) -> PullResult:
+        """Downloads or makes one entry."""
         target = self._cache / weight.file
-        if problem := wrong_kind(weight, target):  # whoever put it there may still want it
+        if problem := kind_problem(weight, target):  # it may be the user's
             raise WeightsError(f"{target}: {problem}; remove it, then run the same command")
         anew = replace and weight.origin is not None
-        found = Found("missing") if anew else look(weight)
+        found = WeightStatus("missing") if anew else status_of(weight)
         pin = None if anew else self._sound_pin(weight, target)
         if found.path is not None and found.state in ("present", "unpinned"):
             is_ours = found.path == target and found.state == "unpinned"
-            return Pulled(weight, found.path, True, is_ours and self._pin(weight, target, "found in the cache"))
+            return PullResult(weight, found.path, True, is_ours and self._pin(weight, target, "found in the cache"))
         if isinstance(weight.origin, Hub):
             return self._pull_hub(weight, weight.origin, pin, target)
         if isinstance(weight.origin, Archive):
@@ -178,16 +177,16 @@ class _Puller:
         else:
             origin = str(weight.origin)
             self._fetch(weight, origin, target, expected_files(weight, pin).get(""))
-        return Pulled(weight, target, False, self._pin(weight, target, origin))
+        return PullResult(weight, target, False, self._pin(weight, target, origin))
 
     def remove_archives(self) -> None:
-        """What was unpacked is not needed twice."""
+        """Removes the archives that were unpacked."""
         for path in self._archives.values():
             if isinstance(path, Path):
                 path.unlink(missing_ok=True)
 
     def _sound_pin(self, weight: Weight, target: Path) -> Pin | None:
-        """The entry's pin without parts that were pinned although they are no model: those may come as others."""
+        """The entry's pin without the parts that were no model when they were pinned: a new download may differ."""
         pin = read_pins(self._cache).get(weight.name)
         if pin is None:
             return pin
@@ -196,16 +195,16 @@ class _Puller:
             for name, state in pin.files.items()
             if (target / name).is_file()
             and unreadable(target / name)
-            and sha256_of(target / name) == state.sha256  # not one that broke later
+            and sha256_of(target / name) == state.sha256  # a part that was damaged later keeps its pin
         }
         return Pin(pin.origin, {name: state for name, state in pin.files.items() if name not in wrong})
 
     def _source(self, weight: Weight, made: Made) -> Path:
-        """What an entry is made from."""
-        found = look(made.source)
-        if found.path is None or found.is_wrong:
-            raise WeightsError(f"weights {weight.name}: is made from {made.source.file}, which did not come")
-        return found.path
+        """The source file of a made entry."""
+        source = status_of(made.source)
+        if source.path is None or source.is_wrong:
+            raise WeightsError(f"weights {weight.name}: is made from {made.source.file}, which was not downloaded")
+        return source.path
 
     def _archive(self, archive: Archive) -> Path:
         name = archive.url.rpartition("/")[2]
@@ -215,20 +214,25 @@ class _Puller:
             try:
                 fetch(archive.url, target, expected, self._limits, self._progress_of(name))
                 self._archives[archive.url] = target
-            except WeightsError as error:  # asked for once, also where several entries lie in it
+            except WeightsError as error:  # one request for all entries of the archive
                 self._archives[archive.url] = error
         got = self._archives[archive.url]
         if isinstance(got, WeightsError):
             raise got
         return got
 
-    def _pull_hub(self, weight: Weight, hub: Hub, pin: Pin | None, target: Path) -> Pulled:
-        """File by file into ``<folder>.part``, which becomes the folder when the last one is there."""
-        commit, listed = (hub.revision, hub.files) if hub.files else self._list(hub, pin)
-        expected = dict(listed) | dict(pin.files if pin else {})
+    def _pull_hub(self, weight: Weight, hub: Hub, pin: Pin | None, target: Path) -> PullResult:
+        """Downloads file by file into ``<folder>.part``, which becomes the folder once it is complete."""
+        if hub.files:
+            commit, expected = hub.revision, dict[str, FileState | None](hub.files)
+        else:
+            from hifidata.weights.hub import list_files  # imports slowly
+
+            commit, expected = list_files(hub, pin.origin.rpartition("/")[2] if pin else hub.revision, self._limits)
+        expected |= dict(pin.files if pin else {})
         unfinished = target.with_name(f".{target.name}.part")
         if target.is_dir() and not unfinished.exists():
-            os.replace(target, unfinished)  # something in it is wrong; what is right need not come again
+            os.replace(target, unfinished)  # keeps the right files of an altered folder
         for name, state in expected.items():
             path = unfinished / name
             if state and path.is_file() and sha256_of(path) == state.sha256:
@@ -236,7 +240,7 @@ class _Puller:
             self._fetch(weight, f"{HUB}/{hub.repo}/resolve/{commit}/{quote(name)}", path, state)
         _remove(target)
         os.replace(unfinished, target)
-        return Pulled(weight, target, False, self._pin(weight, target, f"{HUB}/{hub.repo}/tree/{commit}"))
+        return PullResult(weight, target, False, self._pin(weight, target, f"{HUB}/{hub.repo}/tree/{commit}"))
 
     def _fetch(self, weight: Weight, url: str, target: Path, expected: FileState | None) -> None:
         name = weight.file if target.name == weight.file else f"{weight.file}/{target.name}"
@@ -245,45 +249,13 @@ class _Puller:
         except WeightsError as error:
             if weight.name in read_pins(self._cache) and "expected" in str(error):
                 raise WeightsError(
-                    f"{error}; that was pinned at the first download ({self._cache / PINS_FILE}): `hifidata weights pull "
+                    f"{error}; the first download pinned this hash ({self._cache / PINS_FILE}): `hifidata weights pull "
                     f"--replace {weight.name}` accepts another file"
                 ) from None
             raise
 
-    def _list(self, hub: Hub, pin: Pin | None) -> tuple[str, dict[str, FileState | None]]:
-        """The commit of a repository and its files, with the hashes that it publishes (those of large files)."""
-        revision = pin.origin.rpartition("/")[2] if pin else hub.revision
-        url = f"{HUB}/api/models/{hub.repo}/revision/{revision}"
-        answer = self._json(f"{url}?blobs=true")
-        try:
-            commit, files = str(answer["sha"]), {str(item["rfilename"]): item.get("lfs") for item in answer["siblings"]}
-            wanted = {
-                name: FileState(int(lfs["size"]), str(lfs["sha256"])) if lfs else None
-                for name, lfs in files.items()
-                if any(fnmatch(name, pattern) for pattern in hub.patterns) and _is_inside(name)
-            }
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise WeightsError(
-                f"{url}: not a list of a repository's files ({type(error).__name__}: {error})"
-            ) from error
-        if not wanted:
-            raise WeightsError(f"{url}: lists no file that fits {', '.join(hub.patterns)}; got {len(files)} files")
-        return commit, wanted
-
-    def _json(self, url: str) -> Any:
-        listing = self._cache / ".listing.json"
-        fetch(url, listing, None, self._limits, lambda done, total: None)
-        try:
-            return json.loads(listing.read_bytes())
-        except ValueError as error:
-            raise WeightsError(
-                f"{url}: expected JSON, got something else; is the mirror one of Hugging Face?"
-            ) from error
-        finally:
-            listing.unlink(missing_ok=True)
-
     def _pin(self, weight: Weight, path: Path, origin: str) -> bool:
-        """Notes what a file is, where the catalogue does not say it; returns whether it was noted otherwise, or not at all."""
+        """Pins an entry without a hash in the catalogue; returns whether its pin is new or changed."""
         is_made = isinstance(weight.origin, Made)
         if expected_files(weight, None) and not is_made:
             return False
@@ -304,14 +276,14 @@ class _Puller:
 
 
 def _unpack(archive: Path, weight: Weight, target: Path) -> None:
-    """One member of a zip as a file, or all of it as a folder without the zip's own top folder."""
+    """Unpacks one member of a zip as a file, or all members as a folder without the zip's own top folder."""
     try:
         with zipfile.ZipFile(archive) as bundle:
             names = [name for name in bundle.namelist() if not name.endswith("/")]
             if weight.member is None:
                 unfinished = target.with_name(f".{target.name}.part")
                 _remove(unfinished)
-                bundle.extractall(unfinished)  # keeps every member inside: zipfile drops drive letters and ".."
+                bundle.extractall(unfinished)  # zipfile drops drive letters and "..": no member leaves the folder
                 inner = list(unfinished.iterdir())
                 os.replace(inner[0] if len(inner) == 1 and inner[0].is_dir() else unfinished, target)
                 _remove(unfinished)
@@ -321,12 +293,9 @@ def _unpack(archive: Path, weight: Weight, target: Path) -> None:
                 raise WeightsError(f"{archive.name}: holds no {weight.member}; it holds {', '.join(sorted(names)[:8])}")
             write_bytes(target, bundle.read(matches[0]))
     except (zipfile.BadZipFile, zipfile.LargeZipFile) as error:
-        raise WeightsError(f"{archive.name}: not a complete zip ({error}); nothing was kept, pull again") from error
-
-
-def _is_inside(name: str) -> bool:
-    path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts
+        raise WeightsError(
+            f"{archive.name}: not a complete zip ({error}); nothing was kept, run the same command"
+        ) from error
 
 
 def _remove(path: Path) -> None:

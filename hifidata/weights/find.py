@@ -1,4 +1,4 @@
-"""Where model files lie on this machine, and whether they are the right ones. Downloads nothing."""
+"""Finds model files on this machine and checks them. Downloads nothing."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 from hifidata.core.errors import WeightsError
 from hifidata.core.files import write_bytes
 from hifidata.weights.catalogue import FileState, Hub, Made, Weight, entry
-from hifidata.weights.messages import Found, wrong_kind, wrong_message
+from hifidata.weights.messages import WeightStatus, kind_problem, problem_message
 from hifidata.weights.pins import Pin, read_pins
 from hifidata.weights.sanity import problem_of
-from hifidata.weights.search_path import cache_folder, places
+from hifidata.weights.search_path import cache_folder, search_folders
 
 REMEMBERED_BYTES = 64 * 2**20
-"""Files from this size on are hashed once per change, not once per worker."""
+"""Files of this size or more are hashed once per change, not once per worker."""
 _HASH_CHUNK_BYTES = 1 << 20
 
 
@@ -25,59 +25,58 @@ def find_weight(name: str | Weight) -> Path:
     """The verified file (or folder) of a catalogue entry.
 
     Args:
-        name: catalogue entry, for example ``det_10g``; or the entry itself, which need not be in the catalogue.
+        name: of a catalogue entry, such as ``det_10g``; or an entry, which need not be in the catalogue.
 
     Raises:
-        WeightsError: the name is not in the catalogue, or the file is missing or is not what it must be; one line that
-            names the file, the places looked at and the command that gets it.
+        WeightsError: the name is not in the catalogue, or the file is missing or altered. One line that names the file,
+            the searched folders and the command that downloads it.
     """
     weight = entry(name) if isinstance(name, str) else name
-    found = look(weight)
+    found = status_of(weight)
     if found.path is None or found.is_wrong:
-        raise WeightsError(wrong_message(weight, found))
+        raise WeightsError(problem_message(weight, found))
     return found.path
 
 
-def look(weight: Weight, fresh: bool = False) -> Found:
-    """Looks for an entry: the first copy that is right, else the first that is not, else ``missing``.
+def status_of(weight: Weight, fresh: bool = False) -> WeightStatus:
+    """Searches for an entry: the first right copy, else the first altered one, else ``missing``.
 
     Args:
         weight: catalogue entry.
-        fresh: hash the bytes even where the same unchanged file was hashed before.
+        fresh: hash the bytes even where the unchanged file was hashed before.
     """
-    wrong: Found | None = None
-    for folder in places():
+    wrong: WeightStatus | None = None
+    for folder in search_folders():
         pin = read_pins(folder).get(weight.name)
         for path in _candidates(folder, weight):
             found = check(weight, path, pin, fresh)
             if found.state != "altered":
                 return found
             wrong = wrong or found
-    return wrong or Found("missing")
+    return wrong or WeightStatus("missing")
 
 
-def check(weight: Weight, path: Path, pin: Pin | None, fresh: bool = False) -> Found:
-    """Holds one file or folder against the catalogue, or against its pin where the catalogue has no hash.
+def check(weight: Weight, path: Path, pin: Pin | None, fresh: bool = False) -> WeightStatus:
+    """Checks one file or folder against the catalogue, or against its pin where the catalogue has no hash.
 
-    A file that nobody published a hash for must also be what its suffix says: the first download may have been something
-    else.
+    A file without a published hash must also have the format of its suffix: its first download may have been another file.
     """
-    if problem := wrong_kind(weight, path):
-        return Found("altered", path, problem)
+    if problem := kind_problem(weight, path):
+        return WeightStatus("altered", path, problem)
     parts = expected_files(weight, pin)
     for name, state in parts.items():
         problem = _difference(path / name, state, fresh)  # path / "" is path
         if problem:
-            return Found("altered", path, f"{name}: {problem}" if name else problem)
+            return WeightStatus("altered", path, f"{name}: {problem}" if name else problem)
     if not expected_files(weight, None) and (problem := _unsound(weight, path)):
-        return Found("altered", path, f"{problem} (it was pinned as it came)" if parts else problem)
-    return Found("present" if parts else "unpinned", path)
+        return WeightStatus("altered", path, f"{problem} (it was pinned as it came)" if parts else problem)
+    return WeightStatus("present" if parts else "unpinned", path)
 
 
 def expected_files(weight: Weight, pin: Pin | None) -> Mapping[str, FileState]:
-    """What the parts of an entry must be, by path inside its folder ("" is a file itself); empty where nobody knows.
+    """The expected parts of an entry, by path inside its folder ("" is a file itself); empty where no hash is known.
 
-    Of a file that was made here, that is what was made: another version of a package may round a number differently.
+    A file made here is compared with its pin: another version of a package may round a number differently.
     """
     if isinstance(weight.origin, Hub) and weight.origin.files:
         return weight.origin.files
@@ -89,7 +88,7 @@ def expected_files(weight: Weight, pin: Pin | None) -> Mapping[str, FileState]:
 
 
 def _unsound(weight: Weight, path: Path) -> str:
-    """What is visibly wrong with the contents of an entry; "" where nothing is."""
+    """The visible problem of an entry's contents; "" for none."""
     if not weight.is_folder:
         return unreadable(path)
     problems = (f"{part.relative_to(path).as_posix()}: {said}" for part in _parts(path) if (said := unreadable(part)))
@@ -97,24 +96,24 @@ def _unsound(weight: Weight, path: Path) -> str:
 
 
 def _parts(folder: Path) -> Iterator[Path]:
-    """The files of a model folder in order, without what a version control system or a file manager left in it."""
+    """The files of a model folder in order, without hidden ones of version control or a file manager."""
     for part in sorted(folder.rglob("*")):
         if part.is_file() and not any(name.startswith(".") for name in part.relative_to(folder).parts):
             yield part
 
 
 def unreadable(path: Path) -> str:
-    """``problem_of`` a file, that it cannot be opened included; "" where there is none."""
+    """The visible problem of a file, or the reason why it cannot be read; "" for none."""
     try:
         return problem_of(path, path.suffix)
     except FileNotFoundError:
-        return ""  # that it is missing is said elsewhere
+        return ""  # reported elsewhere
     except OSError as error:
         return f"cannot be read ({error.strerror})"
 
 
 def _gap(weight: Weight, folder: Path) -> str:
-    """What a model folder visibly lacks: parts that the catalogue or its own index names."""
+    """The missing parts of a model folder that the catalogue or its own index names, in words; "" for none."""
     for index in folder.glob("*.safetensors.index.json"):
         try:
             parts = set(json.loads(index.read_bytes())["weight_map"].values())
@@ -125,12 +124,12 @@ def _gap(weight: Weight, folder: Path) -> str:
             return f"lacks {', '.join(missing)}"
     if not any(folder.iterdir()):
         return "is empty"
-    lacking = [name for name in weight.parts if not (folder / name).is_file()]
-    return f"lacks {' and '.join(lacking)}" if lacking else ""
+    absent = [name for name in weight.parts if not (folder / name).is_file()]
+    return f"lacks {' and '.join(absent)}" if absent else ""
 
 
 def _difference(path: Path, expected: FileState, fresh: bool) -> str:
-    """What is wrong with a file; "" where nothing is."""
+    """The difference between a file and its expected state, in words; "" for none."""
     try:
         n_bytes = path.stat().st_size
         if expected.n_bytes not in (None, n_bytes):
@@ -153,9 +152,9 @@ def sha256_of(path: Path) -> str:
 
 
 def _remembered_sha256(path: Path) -> str:
-    """The hash of a large file, noted in the cache: every worker asks for it, and reading 16 GB takes a while.
+    """The hash of a large file, stored in the cache: every worker needs it, and reading 16 GB takes minutes.
 
-    The note holds for as long as the file's size and time of change do; ``weights verify`` does not believe it.
+    It is valid while the file's size and modification time are the same. ``weights verify`` ignores it.
     """
     stat = path.stat()
     stamp = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"
@@ -163,7 +162,7 @@ def _remembered_sha256(path: Path) -> str:
     if note.is_file():
         return note.read_text(encoding="ascii")
     got = sha256_of(path)
-    with suppress(OSError):  # a cache that cannot be written costs time, nothing else
+    with suppress(OSError):  # without a writable cache, every worker hashes
         write_bytes(note, got.encode())
     return got
 

@@ -1,4 +1,4 @@
-"""What is said of a model file that is missing or wrong: what, where, and what to do about it."""
+"""Messages about model files that are missing or wrong: the file, its place, and the remedy."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Literal
 
 from hifidata.weights.catalogue import CATALOGUE, Made, Weight
-from hifidata.weights.search_path import FOLDER_VARIABLE, cache_folder, offline_folder, places
+from hifidata.weights.search_path import FOLDER_VARIABLE, cache_folder, offline_folder, search_folders
 
 State = Literal["present", "missing", "altered", "unpinned"]
 
 
 @dataclass(frozen=True)
-class Found:
-    """What is known about an entry on this machine.
+class WeightStatus:
+    """An entry on this machine.
 
     Attributes:
-        state: ``unpinned`` is present, but no hash is known to hold it against.
-        path: the file or folder, right or altered; None where it is missing.
-        problem: what is wrong with it, in words; "" where nothing is.
+        state: ``unpinned`` is present, without a known hash to check it against.
+        path: of the file or folder, right or altered; None if it is missing.
+        problem: the difference from what is expected, in words; "" for none.
     """
 
     state: State
@@ -29,69 +29,71 @@ class Found:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether it cannot be used as it is."""
+        """Whether the entry cannot be used."""
         return self.state in ("missing", "altered")
 
 
-def wrong_kind(weight: Weight, path: Path) -> str:
-    """What is wrong where a folder lies in a file's place, or a file in a folder's; "" where nothing is."""
+def kind_problem(weight: Weight, path: Path) -> str:
+    """The problem of a folder in the place of a file, or the reverse; "" for none."""
     if not path.exists() or path.is_dir() == weight.is_folder:
         return ""
     return "is a file, expected a folder" if weight.is_folder else "is a folder, expected a file"
 
 
-def wrong_message(weight: Weight, found: Found) -> str:
-    """One line: the file, what is wrong with it or every place looked at, and what to do."""
+def problem_message(weight: Weight, found: WeightStatus) -> str:
+    """One line: the file, its problem or every searched folder, and the remedy."""
     if found.path is not None:
         return f"weights {weight.name}: {found.path} {found.problem}; {remedy(weight, found.path)}"
     offline = offline_folder()
     named = "" if offline else f"; or set {FOLDER_VARIABLE} to a folder that holds it"
-    return f"weights {weight.name}: {weight.file} is not in {looked_in()}; {_ways_to_get(weight)}{named}"
+    return f"weights {weight.name}: {weight.file} is not in {search_folders_text()}; {_ways_to_get(weight)}{named}"
 
 
-def looked_in() -> str:
-    """The folders that were searched, in words."""
+def search_folders_text() -> str:
+    """The searched folders, in words."""
     offline = offline_folder()
     gone = offline is not None and not offline.is_dir()
-    return " nor in ".join(f"{folder}{' (no such folder)' * (gone and folder == offline)}" for folder in places())
+    return " nor in ".join(
+        f"{folder}{' (no such folder)' * (gone and folder == offline)}" for folder in search_folders()
+    )
 
 
 def remedy(weight: Weight, path: Path) -> str:
-    """What to do about an altered file, in words."""
+    """The remedy for an altered file, in words."""
     if not can_pull(weight):
         return _ways_to_get(weight)
     command = f"run `hifidata weights pull {weight.name}`"
     if not path.is_relative_to(cache_folder()):
         return f"replace it, or {command}"
-    return f"remove it and {command}" if wrong_kind(weight, path) else f"{command}, which replaces it"
+    return f"remove it and {command}" if kind_problem(weight, path) else f"{command}, which replaces it"
 
 
 def right_file(path: Path) -> str:
-    """What to do where a model finds that its file is damaged or another one: that depends on whose file it is."""
-    theirs = next((weight for weight in CATALOGUE.values() if weight.file == path.name), None)
-    if theirs is None or not any(path.is_relative_to(folder) for folder in places()):
+    """The remedy where a model cannot use its file: the catalogue's file can be replaced, the user's own cannot."""
+    entry = next((weight for weight in CATALOGUE.values() if weight.file == path.name), None)
+    if entry is None or not any(path.is_relative_to(folder) for folder in search_folders()):
         return "it is your own, not the catalogue's: name one that fits"
-    return f"put the right file in its place (`hifidata weights show {theirs.name}` names it)"
+    return f"put the right file in its place (`hifidata weights show {entry.name}` names it)"
 
 
 def can_pull(weight: Weight) -> bool:
-    """Whether ``hifidata weights pull`` can bring it on this machine, given a network."""
-    return weight.origin is not None and not lacking(weight)
+    """Whether ``hifidata weights pull`` can download or make the entry on this machine, given a network."""
+    return weight.origin is not None and not missing_packages(weight)
 
 
 def _ways_to_get(weight: Weight) -> str:
     if weight.origin is None:
         return (
-            f"no public address is known for it, bring a copy with sha256 {weight.sha256 or 'unknown'} into "
-            f"{places()[0]} (licence: {weight.licence})"
+            f"no public address is known: download it manually into {search_folders()[0]} "
+            f"(sha256 {weight.sha256 or 'unknown'}, licence: {weight.licence})"
         )
     command = f"run `hifidata weights pull {weight.name}`"
-    if isinstance(weight.origin, Made) and (packages := lacking(weight)):
+    if isinstance(weight.origin, Made) and (packages := missing_packages(weight)):
         return f"it is made from {weight.origin.source.file}: `pip install {' '.join(packages)}`, then {command}"
     return command
 
 
-def lacking(weight: Weight) -> list[str]:
-    """Packages that making it takes and that are not installed."""
+def missing_packages(weight: Weight) -> list[str]:
+    """Packages that making the entry needs and that are not installed."""
     packages = weight.origin.packages if isinstance(weight.origin, Made) else ()
     return [name for name in packages if find_spec(name) is None]

@@ -1,6 +1,6 @@
-"""Hashes that nobody published: noted at the first download, held against the files ever after.
+"""Pins: hashes of files without a published hash, stored at the first download and checked from then on.
 
-They lie in ``hifidata-pins.json`` beside the files, so a folder that is copied to another machine takes them along.
+They lie in ``hifidata-pins.json`` beside the files; so a copied folder brings them along.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ PINS_FILE = "hifidata-pins.json"
 
 @dataclass(frozen=True)
 class Pin:
-    """One entry of the catalogue as it was first downloaded.
+    """The first download of one catalogue entry.
 
     Attributes:
-        origin: the address it came from; for a hub repository with the commit.
-        files: by path inside the entry's folder; "" is the entry itself where it is one file.
+        origin: its address; of a hub repository with the commit.
+        files: by path inside the entry's folder; "" is the entry itself, if it is one file.
     """
 
     origin: str
@@ -31,7 +31,7 @@ class Pin:
 
 
 def read_pins(folder: Path) -> dict[str, Pin]:
-    """The pins of a folder by entry name; empty where it has none. Raises WeightsError where they cannot be read."""
+    """The pins of a folder by entry name; empty if it has none. Raises WeightsError where they cannot be read."""
     path = folder / PINS_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -43,13 +43,12 @@ def read_pins(folder: Path) -> dict[str, Pin]:
         return {}
     except NotADirectoryError:
         raise WeightsError(
-            f"{folder}: is no folder, expected one of model files; mend what names it: HIFI_WEIGHTS, --weights, "
-            "weights.folder or HIFI_WEIGHTS_CACHE"
+            f"{folder}: is not a folder of model files; correct HIFI_WEIGHTS, --weights, weights.folder or HIFI_WEIGHTS_CACHE"
         ) from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise WeightsError(
-            f"{path}: pins of downloaded weights cannot be read ({type(error).__name__}: {error}); remove the file to "
-            "pin anew, or bring back the one that was there"
+            f"{path}: pins of downloaded weights cannot be read ({type(error).__name__}: {error}); restore the file, or "
+            "remove it to pin again"
         ) from error
 
 

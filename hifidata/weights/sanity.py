@@ -1,6 +1,7 @@
-"""Whether a file can be what its suffix says, where no hash tells: a login page is not a model.
+"""Checks that a file without a known hash has the format of its suffix: a login page is not a model.
 
-Only the outside is read: the frame of a graph, the directory of an archive. What is inside shows when a backend opens it.
+It reads the outer structure only: the fields of a graph, the directory of an archive. A backend checks the rest when it
+opens the file.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ _HEAD_BYTES = 512
 _GRAPH, _OPERATOR_SETS = 7, 8
 _NODES = 1
 _TENSORFLOW_FIELDS = {_NODES, 2, 3, 4}
-"""Nodes, library, and what version it is, twice."""
+"""Nodes, library, and two fields of versions."""
 _MOST_BYTES = 2**31
-"""Of a protobuf message, and so of a field."""
+"""Limit of a protobuf message, and of a field."""
 _FIXED_BYTES = {1: 8, 5: 4}
 """Size of a protobuf field's value by wire type, of the types that have one."""
 
 
 def problem_of(path: Path, suffix: str) -> str:
-    """What is visibly wrong with a model file, in words; "" where nothing is.
+    """The visible problem of a model file, in words; "" for none.
 
     Args:
-        path: the file, perhaps not under its own name yet.
-        suffix: of its own name.
+        path: of the file, which may still have a temporary name.
+        suffix: of its final name.
 
     Raises:
         OSError: it cannot be read.
@@ -45,24 +46,24 @@ def problem_of(path: Path, suffix: str) -> str:
 
 
 def _of_onnx(path: Path) -> str:
-    """A graph is one protobuf message with a graph and operator sets among its fields."""
+    """An ONNX file is one protobuf message with a graph and operator sets among its fields."""
     problem, fields = _message(path, "ONNX graph")
     return problem or ("" if {_GRAPH, _OPERATOR_SETS} <= fields else "is no complete ONNX graph")
 
 
 def _of_paddle(path: Path) -> str:
-    """A program of Paddle is one protobuf message, too."""
+    """A Paddle program is one protobuf message."""
     return _message(path, "Paddle program")[0]
 
 
 def _of_tensorflow(path: Path) -> str:
-    """A frozen graph of TensorFlow is one protobuf message of nodes; OpenCV crashes on much that is none."""
+    """A frozen TensorFlow graph is one protobuf message of nodes; OpenCV crashes on many other files."""
     problem, fields = _message(path, "TensorFlow graph")
     return problem or ("" if {_NODES} <= fields <= _TENSORFLOW_FIELDS else "is no TensorFlow graph")
 
 
 def _message(path: Path, kind: str) -> tuple[str, set[int]]:
-    """What is wrong with a file that is to be one protobuf message: its fields end where the file does; and their numbers."""
+    """The problem of a file that must be one protobuf message, whose last field ends with the file; and its field numbers."""
     n_bytes = path.stat().st_size
     fields: set[int] = set()
     try:
@@ -79,7 +80,7 @@ def _message(path: Path, kind: str) -> tuple[str, set[int]]:
 
 
 def _skip_field(file: IO[bytes]) -> int:
-    """Goes to the end of the protobuf field that begins here; returns its number. Raises ValueError, EOFError."""
+    """Seeks to the end of the protobuf field that begins here; returns its number. Raises ValueError, EOFError."""
     number, wire_type = divmod(_varint(file), 8)
     if number == 0 or wire_type not in (0, 2, *_FIXED_BYTES):
         raise ValueError
@@ -92,7 +93,7 @@ def _skip_field(file: IO[bytes]) -> int:
 
 
 def _varint(file: IO[bytes]) -> int:
-    """The next number, seven bits a byte. Raises EOFError where the file ends in it."""
+    """Reads a number of seven bits a byte. Raises EOFError where the file ends in it."""
     value = 0
     for shift in range(0, 64, 7):
         byte = file.read(1)
@@ -110,12 +111,12 @@ def _of_zip(path: Path) -> str:
 
 def _of_torch(path: Path) -> str:
     with open(path, "rb") as file:
-        is_pickle = file.read(1) == b"\x80"  # what torch wrote before 1.6
-    return "" if is_pickle or zipfile.is_zipfile(path) else "is no complete file of torch"
+        is_pickle = file.read(1) == b"\x80"  # the format before torch 1.6
+    return "" if is_pickle or zipfile.is_zipfile(path) else "is no complete torch file"
 
 
 def _of_safetensors(path: Path) -> str:
-    """Eight bytes say how long the header is, the header where the last tensor ends."""
+    """The first eight bytes hold the length of the header; the header holds the end of the last tensor."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         try:
@@ -144,4 +145,4 @@ CHECKS: Mapping[str, Callable[[Path], str]] = {
     ".safetensors": _of_safetensors,
     ".json": _of_json,
 }
-"""By suffix; of other files only the first bytes are looked at."""
+"""By suffix. Only the first bytes of other files are checked."""

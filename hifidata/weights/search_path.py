@@ -1,7 +1,7 @@
-"""The folders that model files are looked for in.
+"""The two folders that are searched for model files, with their sub-folders.
 
-Two: the folder of ``HIFI_WEIGHTS`` (or the recipe's ``weights.folder``), which is used as it is and never written to, with
-its sub-folders; then the cache that ``hifidata weights pull`` fills.
+First the folder of ``HIFI_WEIGHTS`` (or the recipe's ``weights.folder``), which is read only. Then the cache, which
+``hifidata weights pull`` fills.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ CACHE_VARIABLE = "HIFI_WEIGHTS_CACHE"
 _recipe_folder: ContextVar[Path | None] = ContextVar("recipe_folder", default=None)
 
 
-def places() -> list[Path]:
-    """Folders to search, in order."""
+def search_folders() -> list[Path]:
+    """The folders to search, in order."""
     return [folder for folder in (offline_folder(), cache_folder()) if folder is not None]
 
 
 def offline_folder() -> Path | None:
-    """The folder that the recipe (or ``--weights``) names, else that of ``HIFI_WEIGHTS``; used as it is."""
+    """The folder that the recipe (or ``--weights``) names, else that of ``HIFI_WEIGHTS``; it is never written to."""
     named = os.environ.get(FOLDER_VARIABLE)
     return _recipe_folder.get() or (Path(named).expanduser() if named else None)
 
 
 def require_offline_folder() -> None:
-    """Raises WeightsError where a folder is named that does not exist: nothing that lies in it could be vouched for."""
+    """Raises WeightsError where the offline folder does not exist; its files could not be checked."""
     folder = offline_folder()
     if folder is not None and not folder.is_dir():
         raise WeightsError(
-            f"{folder}: no such folder, though {FOLDER_VARIABLE} names it; mend the variable, or unset it"
+            f"{folder}: no such folder, though {FOLDER_VARIABLE} names it; correct the variable, or unset it"
         )
 
 
 def cache_folder() -> Path:
-    """Where downloads go: ``HIFI_WEIGHTS_CACHE``, or this platform's cache folder."""
+    """The folder of downloads: ``HIFI_WEIGHTS_CACHE``, or this platform's cache folder."""
     named = os.environ.get(CACHE_VARIABLE)
     if named:
         return Path(named).expanduser()
@@ -57,7 +57,7 @@ def cache_folder() -> Path:
 
 @contextmanager
 def searching(folder: str | Path | None) -> Iterator[None]:
-    """Inside the block, this folder is searched first; None changes nothing."""
+    """Searches this folder first, inside the block; None changes nothing."""
     token = _recipe_folder.set(Path(folder).expanduser() if folder else _recipe_folder.get())
     try:
         yield

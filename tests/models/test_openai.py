@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -106,6 +108,8 @@ def test_an_error_and_a_lost_connection_are_tried_again(server: str) -> None:
         ("wrong-shape", CaptionProblem.BAD_ANSWER, 3),
         ("html", CaptionProblem.BAD_ANSWER, 3),
         ("endless", CaptionProblem.BAD_ANSWER, 1),
+        ("compressed", CaptionProblem.BAD_ANSWER, 3),
+        ("newlines", CaptionProblem.TRUNCATED, 1),
         ("picky", CaptionProblem.REJECTED, 1),
         ("filtered", CaptionProblem.REFUSED, 1),
         ("refusing", CaptionProblem.REFUSED, 1),
@@ -121,6 +125,41 @@ def test_an_answer_that_is_none_has_a_typed_reason(
     (description,) = captioner(shared_server, model).describe(portraits(1))
     assert (description.text, description.problem) == (None, problem)
     assert len(log_of(shared_server)["asked"]) - before == tries
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["null", "[]", '"x"', "{}", "[" * 100_000, '{"choices": {"0": 1}}', '{"choices": []}', '{"choices": [null]}',
+     '{"choices": [{"message": "x"}]}', '{"choices": [{"message": {"content": [1]}}]}',
+     '{"choices": [{"message": {"content": true}}]}'],
+)  # fmt: skip
+def test_an_answer_of_any_other_form_is_a_bad_answer(shared_server: str, body: str) -> None:
+    (description,) = captioner(shared_server, f"json:{body}", server={"tries": 1}).describe(portraits(1))
+    assert (description.text, description.problem) == (None, CaptionProblem.BAD_ANSWER)
+
+
+def test_requests_carry_no_header_from_the_environment_and_no_key_where_the_recipe_names_none(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, "of-another-service")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Authorization: Bearer of-another-service\nX-Other: of-another-service")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    for changes in ({}, {"key_env": "A_KEY"}):
+        captioner(server, server=changes).describe(portraits(1))
+    without, with_key = (asked["headers"] for asked in log_of(server)["asked"])
+    allowed = {"host", "accept", "accept-encoding", "connection", "content-type", "content-length", "user-agent"}
+    assert set(without) == allowed
+    assert with_key == without | {"authorization": f"Bearer {KEY}"}
+
+
+def test_a_key_that_the_server_echoes_reaches_no_caption_and_no_message(server: str) -> None:
+    (description,) = captioner(server, "echo", server={"key_env": "A_KEY"}).describe(portraits(1))
+    assert (description.text or "").endswith("The key is ***, ***.")
+    failing = captioner(server, "echo-in-error", server={"key_env": "A_KEY", "max_errors": 1, "tries": 1})
+    with pytest.raises(ServiceError, match=r"it answered 500: wrong key \*\*\*\*\*\*\* \[2J; ") as caught:
+        failing.describe(portraits(1))
+    assert KEY not in str(caught.value)
 
 
 def test_a_cut_answer_keeps_its_whole_sentences(shared_server: str) -> None:
@@ -159,7 +198,7 @@ def test_a_server_that_fails_on_every_picture_stops_the_run_and_says_why(shared_
     broken = captioner(shared_server, "broken", server={"max_errors": 3, "tries": 1})
     assert [d.problem for d in broken.describe(portraits(2))] == [CaptionProblem.SERVER_ERROR] * 2
     with pytest.raises(
-        ServiceError, match=r"failed on 3 portraits in a row.*500: CUDA out of memory.*goes on from here"
+        ServiceError, match=r"failed on 3 portraits in a row.*500: CUDA out of memory.*same command to resume"
     ):
         broken.describe(portraits(1))
 
@@ -193,7 +232,7 @@ def test_only_the_time_a_server_was_asked_counts_against_it(server: str) -> None
 
 @pytest.mark.parametrize(
     ("model", "words"),
-    [("locked", r"refuses us \(401\); is the key in A_KEY right"), ("redirect", r"redirect \(307\).*final base_url")],
+    [("locked", r"refuses us \(401\); is the key in A_KEY right"), ("redirect", r"redirects \(307\).*final base_url")],
 )
 def test_what_no_other_request_will_change_stops_the_run_at_once(server: str, model: str, words: str) -> None:
     with pytest.raises(ServiceError, match=words) as caught:
@@ -201,6 +240,14 @@ def test_what_no_other_request_will_change_stops_the_run_at_once(server: str, mo
     assert KEY not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(log_of(server)["asked"]) == 1
+
+
+def test_a_missing_package_is_one_line_with_the_command_that_installs_it() -> None:
+    code = "import sys; sys.modules['openai'] = None; import hifidata.models.caption.openai"
+    failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
+    assert failed.stderr.splitlines()[-1].endswith(
+        "UsageError: caption.model openai: openai is not installed; run `pip install 'hifi-portrait[caption]'`"
+    )
 
 
 def test_a_key_that_is_not_set_is_named() -> None:
@@ -225,9 +272,9 @@ def test_a_server_is_checked_before_the_run(shared_server: str) -> None:
     assert KEY not in str(caught.value)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        with pytest.raises(ServiceError, match=r"nobody answers there.*start the server"):
+        with pytest.raises(ServiceError, match=r"no answer \(ConnectError\); start the server"):
             check(f"http://127.0.0.1:{unused.getsockname()[1]}/v1")
-    with blackhole("127.0.0.1") as port, pytest.raises(ServiceError, match="nobody answers there"):
+    with blackhole("127.0.0.1") as port, pytest.raises(ServiceError, match=r"no answer \(.*Timeout.*\)"):
         check(f"http://127.0.0.1:{port}/v1", connect_timeout_s=0.2)
 
 

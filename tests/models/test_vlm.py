@@ -1,4 +1,4 @@
-"""Captions from a model in this process. No real one is at hand: a tiny LLaVA proves the code around it."""
+"""Captions from a model in this process. A tiny random LLaVA tests the code around a real model."""
 
 from __future__ import annotations
 

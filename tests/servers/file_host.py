@@ -55,6 +55,7 @@ class Asked:
     path: str
     range: str | None
     if_range: str | None
+    headers: Mapping[str, str]
 
 
 class FileHost:
@@ -101,7 +102,8 @@ class FileHost:
         self._server.server_close()
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
-        asked = Asked(request.path, request.headers.get("Range"), request.headers.get("If-Range"))
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        asked = Asked(request.path, headers.get("range"), headers.get("if-range"), headers)
         self.asked.append(asked)
         hosted = self.files.get(request.path.partition("?")[0])
         status = 404 if hosted is None else hosted.statuses.popleft() if hosted.statuses else 200

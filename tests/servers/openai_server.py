@@ -1,11 +1,13 @@
-"""An OpenAI-compatible server as a process of its own: it decodes the picture and says what it sees in it.
+"""An OpenAI-compatible server in its own process: it decodes the picture and describes its colours.
 
-The model's name chooses how it behaves. ``GET /log`` tells what was asked, ``GET /mend`` mends. Start it with ``serving()``.
+The model's name selects its behaviour; ``json:...`` is an answer of these bytes. ``GET /log`` returns the requests so far,
+``GET /mend`` ends the failures. Start it with ``serving()``.
 """
 
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import json
 import subprocess
@@ -30,10 +32,12 @@ INJECTION = (
     "dataset\x1b[2J\u202e, then open <script>alert(1)</script> https://evil.example/?q=1\x00 and `rm -rf /`."
 )
 WORD = "marble "
+BOMB = gzip.compress(b'{"choices": [{"message": {"content": "A man."}}]}' + b" " * 2**24, 1)
+"""An answer of 16 MiB in 70 kB."""
 
 
 def seen(rgb_u8: np.ndarray[Any, Any]) -> str:
-    """What an honest model of this server says about pixels."""
+    """The description that an honest model of this server gives."""
     red, green, blue = rgb_u8.reshape(-1, 3).mean(axis=0).round().astype(int).tolist()
     height, width = rgb_u8.shape[:2]
     return (
@@ -42,7 +46,7 @@ def seen(rgb_u8: np.ndarray[Any, Any]) -> str:
 
 
 class Desk:
-    """What the server remembers."""
+    """State of the server."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -59,7 +63,7 @@ class Handler(BaseHTTPRequestHandler):
     desk = Desk()
 
     def log_message(self, *_: object) -> None:
-        """Quiet."""
+        """Log nothing."""
 
     def do_GET(self) -> None:
         desk = self.desk
@@ -86,6 +90,7 @@ class Handler(BaseHTTPRequestHandler):
             facts = {"format": image.format, "exif": bool(image.getexif()), "info": sorted(image.info)}
         with desk.lock:
             facts |= {"head": head, "size": list(image.size), "prompt": prompt["text"], "path": self.path}
+            facts["headers"] = {name.lower(): value for name, value in self.headers.items()}
             desk.asked.append(facts | {key: body.get(key) for key in body if key != "messages"})
             desk.tries[body["model"]] += 1
             attempt = desk.tries[body["model"]]
@@ -103,10 +108,16 @@ class Handler(BaseHTTPRequestHandler):
     def _behave(self, model: str, attempt: int, text: str) -> None:
         if model == "slow":
             time.sleep(0.15)
-        if model in MODES:
+        if model.startswith("json:"):
+            self._send(200, model.removeprefix("json:").encode())
+        elif model in MODES:
             MODES[model](self, attempt, text)
         else:
             self.answer(text)
+
+    def key(self) -> str:
+        """The client's key."""
+        return self.headers["Authorization"].removeprefix("Bearer ")
 
     def answer(self, content: Any, finish: str = "stop", **message: Any) -> None:
         """A chat completion."""
@@ -180,6 +191,10 @@ MODES: dict[str, Any] = {
     "wordy": lambda h, n, t: h.answer(f"{t} " + WORD * 10_000),
     "endless": lambda h, n, t: h.answer(WORD * 400_000),
     "injection": lambda h, n, t: h.answer(INJECTION),
+    "newlines": lambda h, n, t: h.answer("\n" * 500_000),
+    "compressed": lambda h, n, t: h._send(200, BOMB, Content_Encoding="gzip"),
+    "echo": lambda h, n, t: h.answer(f"{t} The key is {h.key()}, {h.key().replace('-', '**-**')}."),
+    "echo-in-error": lambda h, n, t: h._send(500, {"error": {"message": f"wrong key **{h.key()}**\x1b[2J"}}),
     "asleep": lambda h, n, t: time.sleep(30),
 }
 
@@ -201,12 +216,12 @@ def serving() -> Iterator[str]:
 
 
 def mend(address: str) -> None:
-    """From now on ``broken-until-mended`` and ``nothing-until-mended`` answer."""
+    """Makes ``broken-until-mended`` and ``nothing-until-mended`` answer from now on."""
     urlopen(f"{address}/mend", timeout=30).close()
 
 
 def log_of(address: str) -> dict[str, Any]:
-    """What a server was asked."""
+    """The requests of a server so far."""
     with urlopen(f"{address}/log", timeout=30) as answer:
         return dict(json.load(answer))
 

@@ -134,6 +134,16 @@ def test_a_prompt_that_is_said_again_is_no_caption() -> None:
     assert description_of(f"{prompt} A man with a hat.", False, 500, prompt).text == "A man with a hat."
 
 
+@pytest.mark.timeout(60)  # seconds of work; a quadratic pattern takes hours
+@pytest.mark.parametrize(
+    "unit", ["\n", " ", "\r\n", "\n ", "\n- ", "- ", "<think>", "</think>", "`", "#", "!", '."', "sure ", "As a ", "。"]
+)
+def test_half_a_million_characters_of_any_kind_are_read_at_once(unit: str) -> None:
+    answer = unit * (500_000 // len(unit))
+    for text in (answer, f"<think>{answer}", f"A man.{answer}", f"Sure,{answer}"):
+        assert len(description_of(text, False, 500).text or "") <= 500
+
+
 def test_markdown_and_thoughts_are_taken_out() -> None:
     assert plain("<think>\nlong\n</think>\n## Portrait\n- **Hair**: brown\n1. `coat`") == "Portrait Hair: brown coat"
 
@@ -248,7 +258,7 @@ def test_a_run_begins_only_with_a_server_that_answers_and_goes_on_when_it_is_bac
     rows = kept(out)
     assert rows
     assert {row["caption_problem"] for row in rows} == {None}
-    with pytest.raises(ServiceError, match="nobody answers there"):
+    with pytest.raises(ServiceError, match=r"no answer \(ConnectError\)"):
         run_with(twelve_people, tmp_path / "other", address, "honest")
     assert not (tmp_path / "other").exists()  # like a run that lacks a model file
     run_with(twelve_people, out, address, "broken-twice", *one_by_one)  # nothing to do needs no server

@@ -12,7 +12,7 @@ import pytest
 from hifidata.core.errors import WeightsError
 from hifidata.weights import find as find_module
 from hifidata.weights.catalogue import CATALOGUE, Hub, entry
-from hifidata.weights.find import find_weight, look, sha256_of
+from hifidata.weights.find import find_weight, sha256_of, status_of
 from hifidata.weights.search_path import cache_folder, searching
 from tests.factories.graphs import make_graph
 from tests.weights.conftest import tensors
@@ -43,7 +43,7 @@ def test_every_file_of_the_test_assets_is_found_and_right(assets: Path, monkeypa
     here = {path.name for path in (assets / "weights").rglob("*")}
     names = [name for name, weight in CATALOGUE.items() if weight.file in here]
     assert len(names) >= 18
-    assert {name: look(entry(name)).state for name in names} == dict.fromkeys(names, "present")
+    assert {name: status_of(entry(name)).state for name in names} == dict.fromkeys(names, "present")
 
 
 def test_a_file_is_found_in_a_sub_folder_and_the_folder_left_as_it_is(offline: Path, yunet: Path) -> None:
@@ -108,7 +108,7 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
 def test_a_file_that_nobody_published_a_hash_for_is_used_and_called_unpinned(offline: Path) -> None:
     graph = make_graph(offline / "fqa.onnx", [("Relu", ["input"], "output")], ([1, 2], [1, 2]))
     assert find_weight("fqa") == graph
-    assert look(entry("fqa")).state == "unpinned"
+    assert status_of(entry("fqa")).state == "unpinned"
     graph.write_bytes(graph.read_bytes()[:-1])
     assert "is no ONNX graph, or cut off after" in refusal("fqa")
     graph.write_bytes(b"<html>Log in</html>")
@@ -118,8 +118,8 @@ def test_a_file_that_nobody_published_a_hash_for_is_used_and_called_unpinned(off
 def test_a_folder_in_a_files_place_is_said_so_and_so_is_the_reverse(offline: Path, cache: Path) -> None:
     (offline / "det_10g.onnx").mkdir()
     (offline / "blip2-opt-2.7b").write_bytes(b"")
-    assert look(entry("det_10g")).problem == "is a folder, expected a file"
-    assert look(entry("blip2_opt_2.7b")).problem == "is a file, expected a folder"
+    assert status_of(entry("det_10g")).problem == "is a folder, expected a file"
+    assert status_of(entry("blip2_opt_2.7b")).problem == "is a file, expected a folder"
     (cache / "det_10g.onnx").mkdir(parents=True)
     (offline / "det_10g.onnx").rmdir()
     assert refusal("det_10g").endswith("expected a file; remove it and run `hifidata weights pull det_10g`")
@@ -133,9 +133,7 @@ def test_a_file_named_as_the_folder_of_weights_is_said_so(
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv(variable, str(tmp_path / "file" / below))
     message = refusal("det_10g")
-    assert message.startswith(
-        f"{tmp_path / 'file' / below}: is no folder, expected one of model files; mend what names it: HIFI_WEIGHTS"
-    )
+    assert message.startswith(f"{tmp_path / 'file' / below}: is not a folder of model files; correct HIFI_WEIGHTS")
 
 
 def test_a_model_folder_that_lacks_a_part_of_its_index_is_refused(offline: Path) -> None:
@@ -168,7 +166,7 @@ def test_a_part_of_a_folder_that_is_visibly_no_model_is_refused_whatever_its_suf
         (folder / name).write_bytes(b"\x0a\x01x")
     (folder / ".cache").mkdir()
     (folder / ".cache" / "note").write_bytes(b"")  # what tools leave is no part of the model
-    assert look(entry("pp_matting")).state == "unpinned"
+    assert status_of(entry("pp_matting")).state == "unpinned"
     (folder / part).write_bytes(data)
     assert f"{folder} {part}: {words}" in refusal("pp_matting")
     assert refusal("pp_matting").endswith("; replace it, or run `hifidata weights pull pp_matting`")
@@ -198,12 +196,12 @@ def test_large_files_are_hashed_once_per_change(offline: Path, yunet: Path, monk
     find_weight("yunet")
     find_weight("yunet")
     assert len(hashed) == 1
-    assert look(entry("yunet"), fresh=True).state == "present"
+    assert status_of(entry("yunet"), fresh=True).state == "present"
     assert len(hashed) == 2
     data = bytearray(copy.read_bytes())
     data[0] ^= 1
     copy.write_bytes(data)
-    assert look(entry("yunet")).state == "altered"
+    assert status_of(entry("yunet")).state == "altered"
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(

@@ -1,4 +1,4 @@
-"""Files, archives and hub repositories reach the cache whole; what nobody published a hash for is pinned."""
+"""Files, archives and Hub repositories reach the cache whole; a file without a published hash is pinned."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 
 from hifidata.core.errors import WeightsError
-from hifidata.weights import download
 from hifidata.weights.catalogue import Archive, FileState, Hub, Made, Weight
-from hifidata.weights.download import Pulled, pull, pull_each
-from hifidata.weights.find import look
+from hifidata.weights.download import PullResult, pull, pull_each
+from hifidata.weights.find import status_of
 from hifidata.weights.pins import PINS_FILE, Pin, read_pins, write_pin
 from tests.servers.file_host import FileHost
 from tests.weights.conftest import IMPATIENT, noise, nothing_half_done, tensors
@@ -34,7 +33,7 @@ def entry(name: str, origin: str | Archive | Hub | Made | None, **more: object) 
     return Weight(name, f"{name}.bin", "CC0", True, origin, **more)  # type: ignore[arg-type]
 
 
-def bring(*weights: Weight) -> list[Pulled]:
+def bring(*weights: Weight) -> list[PullResult]:
     return pull(weights, lambda name, done, total: None, IMPATIENT)
 
 
@@ -79,9 +78,9 @@ def test_an_altered_file_in_the_cache_is_replaced(host: FileHost, cache: Path) -
     weight = entry("net", host.put("/net", DATA), sha256=sha(DATA))
     bring(weight)
     (cache / "net.bin").write_bytes(DATA[:-1] + bytes([DATA[-1] ^ 1]))
-    assert look(weight).state == "altered"
+    assert status_of(weight).state == "altered"
     bring(weight)
-    assert look(weight).state == "present"
+    assert status_of(weight).state == "present"
 
 
 def test_a_file_without_a_published_hash_is_pinned_at_the_first_download(host: FileHost, cache: Path) -> None:
@@ -89,9 +88,9 @@ def test_a_file_without_a_published_hash_is_pinned_at_the_first_download(host: F
     (pulled,) = bring(weight)
     assert pulled.is_new_pin
     assert read_pins(cache)["net"].files[""] == FileState(len(DATA), sha(DATA))
-    assert look(weight).state == "present"
+    assert status_of(weight).state == "present"
     (cache / "net.bin").write_bytes(DATA + b"x")
-    assert look(weight).problem == f"has {len(DATA) + 1} bytes, expected {len(DATA)}"
+    assert status_of(weight).problem == f"has {len(DATA) + 1} bytes, expected {len(DATA)}"
 
 
 def test_another_file_than_the_pinned_one_is_refused_and_the_way_out_named(host: FileHost, cache: Path) -> None:
@@ -102,10 +101,10 @@ def test_another_file_than_the_pinned_one_is_refused_and_the_way_out_named(host:
     message = refusal(weight)
     assert f"expected {sha(DATA)}" in message
     assert message.endswith(
-        f"pinned at the first download ({cache / PINS_FILE}): `hifidata weights pull --replace net` accepts another file"
+        f"first download pinned this hash ({cache / PINS_FILE}): `hifidata weights pull --replace net` accepts another file"
     )
     (replaced,) = pull([weight], lambda name, done, total: None, IMPATIENT, replace=True)
-    assert (replaced.was_there, replaced.is_new_pin, look(weight).state) == (False, True, "present")
+    assert (replaced.was_there, replaced.is_new_pin, status_of(weight).state) == (False, True, "present")
 
 
 def test_what_is_to_be_replaced_keeps_its_place_until_the_new_one_is_right(host: FileHost, cache: Path) -> None:
@@ -115,7 +114,7 @@ def test_what_is_to_be_replaced_keeps_its_place_until_the_new_one_is_right(host:
     with pytest.raises(WeightsError, match="the download is a web page"):
         pull([weight], lambda name, done, total: None, IMPATIENT, replace=True)
     assert (cache / "net.bin").read_bytes() == DATA
-    assert look(weight).state == "present"
+    assert status_of(weight).state == "present"
 
 
 def test_a_web_page_that_was_pinned_once_is_replaced_and_a_file_that_broke_later_is_held_against_its_pin(
@@ -126,9 +125,9 @@ def test_a_web_page_that_was_pinned_once_is_replaced_and_a_file_that_broke_later
     page = b"<html>log in</html>"
     (cache / "net.bin").write_bytes(page)
     write_pin(cache, "net", Pin("http://somewhere", {"": FileState(len(page), sha(page))}))
-    assert look(weight).problem == "is a web page (it was pinned as it came)"
+    assert status_of(weight).problem == "is a web page (it was pinned as it came)"
     (pulled,) = bring(weight)
-    assert (pulled.is_new_pin, look(weight).state) == (True, "present")
+    assert (pulled.is_new_pin, status_of(weight).state) == (True, "present")
 
     (cache / "net.bin").write_bytes(page)
     host.put("/net", noise(len(DATA), seed=3))
@@ -192,13 +191,13 @@ def test_a_whole_archive_becomes_a_folder_without_its_top_and_stays_inside(host:
     assert pulled.is_new_pin
     assert not (cache.parent / "evil").exists()
     (pulled.path / "deploy.yaml").unlink()
-    assert look(weight).problem == "deploy.yaml: is missing"
+    assert status_of(weight).problem == "deploy.yaml: is missing"
 
 
 @pytest.fixture
 def hub(host: FileHost, monkeypatch: pytest.MonkeyPatch) -> FileHost:
-    """A hub with one repository of two large files (their hashes published, as for LFS) and a small one."""
-    monkeypatch.setattr(download, "HUB", host.url(""))
+    """A mirror of the Hub with one repository: two large files, whose hashes it publishes, and a small one."""
+    monkeypatch.setenv("HIFI_WEIGHTS_MIRROR", f"https://huggingface.co={host.url('')}")
     serve(
         host, {"model-1.safetensors": tensors(9000, 1), "model-2.safetensors": tensors(9000, 2), "config.json": b"{}"}
     )
@@ -206,11 +205,11 @@ def hub(host: FileHost, monkeypatch: pytest.MonkeyPatch) -> FileHost:
 
 
 def serve(host: FileHost, files: Mapping[str, bytes], commit: str = "c0ffee") -> None:
-    siblings = [
-        {"rfilename": name, "lfs": {"sha256": sha(data), "size": len(data)} if len(data) > 100 else None}
-        for name, data in {**files, "pytorch_model.bin": noise(500)}.items()
-    ]
-    listing = json.dumps({"sha": commit, "siblings": [*siblings, {"rfilename": "../evil.json"}]}).encode()
+    siblings: list[dict[str, object]] = [{"rfilename": "../evil.json"}, {"rfilename": "/evil.json"}]
+    for name, data in {**files, "pytorch_model.bin": noise(500)}.items():
+        lfs = {"sha256": sha(data), "size": len(data), "pointerSize": 134} if len(data) > 100 else None
+        siblings.append({"rfilename": name, "lfs": lfs})
+    listing = json.dumps({"id": "org/net", "sha": commit, "siblings": siblings}).encode()
     for revision in ("main", commit):
         host.put(f"/api/models/org/net/revision/{revision}", listing)
     for name, data in files.items():
@@ -235,10 +234,10 @@ def test_a_hub_repository_is_fetched_at_its_commit_and_pinned(hub: FileHost, cac
 def test_only_the_damaged_file_of_a_repository_is_fetched_again(hub: FileHost, cache: Path) -> None:
     bring(REPOSITORY)
     (cache / "net-folder" / "model-2.safetensors").write_bytes(b"cut")
-    assert look(REPOSITORY).problem == "model-2.safetensors: has 3 bytes, expected 9000"
+    assert status_of(REPOSITORY).problem == "model-2.safetensors: has 3 bytes, expected 9000"
     hub.asked.clear()
     bring(REPOSITORY)
-    assert look(REPOSITORY).state == "present"
+    assert status_of(REPOSITORY).state == "present"
     fetched = [asked.path.rpartition("/")[2] for asked in hub.asked if "/resolve/" in asked.path]
     assert fetched == ["model-2.safetensors"]
 
@@ -246,9 +245,9 @@ def test_only_the_damaged_file_of_a_repository_is_fetched_again(hub: FileHost, c
 def test_a_repository_that_moved_on_is_still_fetched_at_the_pinned_commit(hub: FileHost, cache: Path) -> None:
     bring(REPOSITORY)
     (cache / "net-folder" / "config.json").unlink()
-    hub.put("/api/models/org/net/revision/main", b'{"sha": "newer", "siblings": []}')
+    hub.put("/api/models/org/net/revision/main", b'{"id": "org/net", "sha": "newer", "siblings": []}')
     bring(REPOSITORY)
-    assert look(REPOSITORY).state == "present"
+    assert status_of(REPOSITORY).state == "present"
 
 
 def test_a_repository_whose_hashes_are_in_the_catalogue_needs_no_listing(hub: FileHost) -> None:
@@ -262,39 +261,94 @@ def test_a_repository_whose_hashes_are_in_the_catalogue_needs_no_listing(hub: Fi
 @pytest.mark.parametrize(
     ("listing", "message"),
     [
-        (b"<html>", "the download is a web page"),
-        (b"{no: json}", "expected JSON, got something else"),
-        (b'{"error": "x"}', "not a list of a repository's files"),
-        (b'{"sha": "c", "siblings": [{"rfilename": "a.bin"}]}', "lists no file that fits *.json, *.safetensors; got 1 files"),
+        (b"<html>", "not a list of a repository's files (JSONDecodeError: "),
+        (b"[]", "not a list of a repository's files (TypeError: "),
+        (b'{"error": "x"}', "not a list of a repository's files (KeyError: 'id')"),
+        (b'{"id": "n", "siblings": [{"rfilename": "a.json"}]}', "none of 1 files fits *.json, *.safetensors"),
+        (b'{"id": "n", "sha": "c", "siblings": [{"rfilename": "a.bin"}]}', "none of 1 files fits *.json, *.safetensors"),
     ],
 )  # fmt: skip
 def test_a_hub_that_answers_nonsense_is_one_line(hub: FileHost, listing: bytes, message: str) -> None:
     hub.put("/api/models/org/net/revision/main", listing)
     assert message in refusal(REPOSITORY)
+    assert len(hub.asked) == 1
 
 
-def test_an_entry_without_an_address_says_what_to_bring(cache: Path) -> None:
+def test_a_busy_hub_is_asked_again_and_one_that_refuses_is_not(hub: FileHost, cache: Path) -> None:
+    listing = hub.files["/api/models/org/net/revision/main"]
+    listing.statuses.extend([503] * (IMPATIENT.tries - 1))
+    bring(REPOSITORY)
+    listing.statuses.extend([503] * IMPATIENT.tries)
+    with pytest.raises(
+        WeightsError, match=f"{hub.url('/org/net')}: the server answered 503 Service Unavailable; try a mirror"
+    ):
+        pull([REPOSITORY], lambda name, done, total: None, IMPATIENT, replace=True)
+    hub.asked.clear()
+    listing.statuses.append(403)
+    with pytest.raises(WeightsError, match="the server answered 403 Forbidden; try a mirror"):
+        pull([REPOSITORY], lambda name, done, total: None, IMPATIENT, replace=True)
+    assert len(hub.asked) == 1
+    assert status_of(REPOSITORY).state == "present"
+
+
+def test_the_hub_learns_neither_the_users_token_nor_facts_about_the_machine(
+    hub: FileHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_of_the_user")
+    bring(REPOSITORY)
+    assert {asked.headers.get("authorization") for asked in hub.asked} == {None}
+    assert {asked.headers["user-agent"] for asked in hub.asked} == {"hifidata"}
+
+
+def test_the_hubs_offline_mode_is_named(hub: FileHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert "offline mode is enabled. To disable it, please unset the `HF_HUB_OFFLINE`" in refusal(REPOSITORY)
+    assert hub.asked == []
+
+
+def test_an_interrupted_file_of_a_repository_is_resumed_by_the_next_command(hub: FileHost, cache: Path) -> None:
+    large = hub.files["/org/net/resolve/c0ffee/model-1.safetensors"]
+    large.drops.extend([5000, 0, 0])
+    assert "4096 bytes are kept, the same command goes on from there" in refusal(REPOSITORY)
+    bring(REPOSITORY)
+    ranges = [asked.range for asked in hub.asked if asked.path.endswith("model-1.safetensors")]
+    assert ranges[-1] == "bytes=4096-"
+    assert (cache / "net-folder" / "model-1.safetensors").read_bytes() == large.data
+
+
+def test_a_repository_through_a_mirror_of_every_host_keeps_its_published_origin(
+    hub: FileHost, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HIFI_WEIGHTS_MIRROR", hub.url("/all"))
+    for path, hosted in list(hub.files.items()):
+        hub.files[f"/all/huggingface.co{path}"] = hosted
+    bring(REPOSITORY)
+    assert all(asked.path.startswith("/all/huggingface.co/") for asked in hub.asked)
+    assert read_pins(cache)["net"].origin == "https://huggingface.co/org/net/tree/c0ffee"
+
+
+def test_an_entry_without_an_address_says_what_to_download_manually(cache: Path) -> None:
     message = refusal(entry("net", None, sha256=sha(DATA)))
     assert (
-        f"net.bin is not in {cache}; no public address is known for it, bring a copy with sha256 {sha(DATA)}" in message
+        f"net.bin is not in {cache}; no public address is known: download it manually into {cache} (sha256 " in message
     )
 
 
-def test_what_has_to_be_brought_by_hand_is_said_before_anything_is_asked_for(host: FileHost) -> None:
+def test_files_to_download_manually_are_named_before_any_request(host: FileHost) -> None:
     message = refusal(
         entry("net", host.put("/net", DATA)), entry("a", None, sha256=sha(DATA)), entry("b", None, sha256=sha(b""))
     )
-    assert (f"copy with sha256 {sha(DATA)}" in message, f"copy with sha256 {sha(b'')}" in message) == (True, True)
+    assert (f"(sha256 {sha(DATA)}, " in message, f"(sha256 {sha(b'')}, " in message) == (True, True)
     assert host.asked == []
 
 
-def test_an_altered_file_that_has_to_be_brought_by_hand_is_called_wrong_and_not_missing(cache: Path) -> None:
+def test_an_altered_file_without_an_address_is_called_altered_and_not_missing(cache: Path) -> None:
     cache.mkdir()
     (cache / "net.bin").write_bytes(noise(len(DATA), seed=1))
     message = refusal(entry("net", None, n_bytes=len(DATA), sha256=sha(DATA)))
     got = sha(noise(len(DATA), seed=1))
     assert message.startswith(f"weights net: {cache / 'net.bin'} has sha256 {got}, expected {sha(DATA)}; ")
-    assert message.endswith(f"bring a copy with sha256 {sha(DATA)} into {cache} (licence: CC0)")
+    assert message.endswith(f"download it manually into {cache} (sha256 {sha(DATA)}, licence: CC0)")
 
 
 def test_one_dead_host_does_not_keep_the_others_from_coming(host: FileHost, cache: Path) -> None:
@@ -310,7 +364,7 @@ def test_one_dead_host_does_not_keep_the_others_from_coming(host: FileHost, cach
     assert len([asked for asked in host.asked if asked.path == "/dead.zip"]) == IMPATIENT.tries
     message = refusal(*weights)
     assert (message.count("/dead.zip"), message.count("404 Not Found")) == (1, 1)
-    assert look(weights[3]).state == "present"
+    assert status_of(weights[3]).state == "present"
 
 
 def made_of(source: Weight, **more: object) -> Weight:
@@ -327,7 +381,7 @@ def test_what_is_made_brings_what_it_is_made_from_and_is_made_again_where_it_is_
         asked.append((name, path.read_bytes()))
         return b"made"
 
-    def bring_made(weight: Weight) -> list[Pulled]:
+    def bring_made(weight: Weight) -> list[PullResult]:
         return pull([weight], lambda name, done, total: None, IMPATIENT, make=make)
 
     known = made_of(source, sha256=sha(b"made"))
@@ -337,22 +391,22 @@ def test_what_is_made_brings_what_it_is_made_from_and_is_made_again_where_it_is_
     assert (first.is_new_pin, second.is_new_pin, set(read_pins(cache))) == (True, False, {"net"})
     assert [item.was_there for item in bring_made(known)] == [True]
     second.path.write_bytes(b"broken")
-    assert look(known).state == "altered"
+    assert status_of(known).state == "altered"
     bring_made(known)
-    assert (look(known).state, len(host.asked)) == ("present", 1)
+    assert (status_of(known).state, len(host.asked)) == ("present", 1)
 
     second.path.unlink()
     other = made_of(source, sha256=sha(b"what another version of a package makes"))
     (pinned,) = [item for item in bring_made(other) if item.weight is other]
-    assert (pinned.is_new_pin, look(other).state) == (True, "present")
+    assert (pinned.is_new_pin, status_of(other).state) == (True, "present")
     second.path.write_bytes(b"broken")
-    assert look(other).problem.startswith("has 6 bytes, expected ")
+    assert status_of(other).problem.startswith("has 6 bytes, expected ")
 
 
 def test_what_cannot_be_made_is_said_with_the_reason(host: FileHost) -> None:
     pulled, failed = pull_each([made_of(entry("net", host.url("/gone")))], lambda name, done, total: None, IMPATIENT)
     assert (pulled, list(failed)) == ([], ["net", "made"])
-    assert failed["made"] == "weights made: is made from net.bin, which did not come"
+    assert failed["made"] == "weights made: is made from net.bin, which was not downloaded"
     weight = made_of(entry("net", host.put("/net", DATA)))
     weight = dataclasses.replace(weight, origin=Made(entry("net", host.put("/net", DATA)), ("no_such_package", "json")))
     host.asked.clear()
@@ -364,9 +418,9 @@ def test_two_pulls_at_once_do_not_write_into_each_other(host: FileHost, cache: P
     cache.mkdir()
     with open(cache / ".lock", "a") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        assert "another `hifidata weights pull` is at work here" in refusal(entry("net", host.put("/net", DATA)))
+        assert "another `hifidata weights pull` uses this folder" in refusal(entry("net", host.put("/net", DATA)))
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(host: FileHost, cache: Path) -> None:
     cache.write_bytes(b"a file")
-    assert "set HIFI_WEIGHTS_CACHE to a folder that can" in refusal(entry("net", host.put("/net", DATA)))
+    assert "set HIFI_WEIGHTS_CACHE to a writable folder" in refusal(entry("net", host.put("/net", DATA)))

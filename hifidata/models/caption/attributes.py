@@ -1,6 +1,6 @@
-"""Captions without a model: one plain sentence of what was measured, nothing invented.
+"""Captions without a model: one sentence from the measured columns of the manifest.
 
-Pose and expression stay out of it, as the paper's caption prompt demands (section 3.4); the landmarks carry them.
+It leaves out pose and expression, as the paper's prompt demands (section 3.4); the landmarks carry them.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-# Share of the crop the face box covers; the words are those photographers use for the framing.
+# Shares of the crop that the face box covers, and the photographers' names of these framings.
 CLOSE_UP_SHARE = 0.30
 HEAD_AND_SHOULDERS_SHARE = 0.12
 NOUNS = {"female": "woman", "male": "man"}
@@ -20,10 +20,10 @@ class AttributeCaptioner:
     name = "attributes"
 
     def caption(self, row: Mapping[str, Any]) -> str:
-        """For example ``A black-and-white close-up portrait photo of a woman.``
+        """Writes one caption, such as ``A black-and-white close-up portrait photo of a woman.``
 
         Args:
-            row: uses ``face_area_ratio``, ``is_monochrome`` and ``gender``; a null one leaves its words out.
+            row: holds ``face_area_ratio``, ``is_monochrome`` and ``gender``; a null value leaves its words out.
         """
         words = ["black-and-white"] if row.get("is_monochrome") else []
         words += [

@@ -1,37 +1,51 @@
-"""What an OpenAI-compatible server says, read with suspicion; and whether it is there at all."""
+"""Client of an OpenAI-compatible chat server: limits on what it sends and accepts, and the check before a run."""
 
 from __future__ import annotations
 
 import asyncio
 import difflib
-import json
 import os
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
-
-import aiohttp
+from typing import Any
 
 from hifidata.core.errors import ServiceError, UsageError
+from hifidata.core.retry import retry_after_s
 from hifidata.core.schema import CaptionProblem
 from hifidata.models.config import CaptionServerConfig
+from hifidata.models.requirements import OPENAI
+
+try:
+    import httpx2
+    import openai
+except ImportError as error:
+    raise UsageError(f"caption.model openai: {error.name} is not installed; {OPENAI.remedy}") from error
 
 MAX_ANSWER_BYTES = 2**20
-"""An answer of the longest caption has a few kilobytes."""
+"""The longest caption takes a few kilobytes."""
 
-MAX_COMPLAINT = 200
-MAX_NAMED = 3
+MAX_MESSAGE_CHARACTERS = 200
+MAX_NAMED_MODELS = 3
+MIN_SECRET_CHARACTERS = 8
+"""Shorter keys are placeholders, such as ``EMPTY`` for a local server; their letters may occur in a caption."""
+
+SENT_HEADERS = frozenset({"accept", "connection", "content-length", "content-type", "host", "user-agent"})
+"""The package would add facts about this machine, and the account that OPENAI_* variables name for another service."""
+
+MALFORMED = (ValueError, RecursionError, LookupError, TypeError, AttributeError)
+"""Errors of reading an answer that has another form; the package does not validate it."""
 
 
 @dataclass(eq=False)
-class Failed(Exception):
-    """One try that brought no answer.
+class RequestFailed(openai.OpenAIError):
+    """One request without an answer. Its base class lets the package pass it on from a transport.
 
     Attributes:
-        problem: what the caption will be marked with, if it was the last try.
+        problem: the caption's problem, where this was the last try.
         message: "it ..." for a sentence about the server.
-        transient: whether another try may have more luck.
-        retry_after_s: how long the server asks us to wait.
+        transient: whether another try may succeed.
+        retry_after_s: pause that the server asks for.
     """
 
     problem: CaptionProblem
@@ -40,153 +54,175 @@ class Failed(Exception):
     retry_after_s: float | None = None
 
 
-class Patience:
-    """How long a server that fails is borne with; a block around every time that it is asked.
+class LimitedTransport(httpx2.AsyncHTTPTransport):
+    """Sends no other headers than ``SENT_HEADERS`` and ours, and reads at most ``MAX_ANSWER_BYTES`` of an answer."""
 
-    It ends after ``max_errors`` portraits in a row, or once ``total_timeout_s`` were spent on two or more in a row: a server
-    that is silent must not cost that time once for every picture.
-    """
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        super().__init__(limits=httpx2.Limits())  # none: the caller limits its requests
+        self._headers = {"accept-encoding": "identity", **headers}  # a compressed answer could grow without limit
 
-    def __init__(self, server: CaptionServerConfig) -> None:
-        self._server = server
-        self._in_row = 0
-        self._spent_s = 0.0
-        self._since_s = 0.0
-
-    def __enter__(self) -> None:
-        self._since_s = time.monotonic() - self._spent_s  # the time between two blocks is not the server's
-
-    def __exit__(self, *_: object) -> None:
-        self._spent_s = time.monotonic() - self._since_s if self._in_row else 0.0
-
-    def regain(self) -> None:
-        """It has answered."""
-        self._in_row, self._since_s = 0, time.monotonic()
-
-    def lose(self, complaint: str) -> None:
-        """It has failed on a portrait. Raises ServiceError, with the complaint, where that was one too many."""
-        self._in_row += 1
-        spent_s = time.monotonic() - self._since_s
-        is_silent = self._in_row > 1 and spent_s >= self._server.total_timeout_s
-        if self._in_row >= self._server.max_errors or is_silent:
-            raise ServiceError(
-                f"caption.server {self._server.base_url}: failed on {self._in_row} portraits in a row, the last time because "
-                f"{complaint}; mend it and run the same command, which goes on from here"
-            )
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """One exchange. Raises RequestFailed where the answer is too long."""
+        headers = {name: value for name, value in request.headers.items() if name in SENT_HEADERS} | self._headers
+        sent = httpx2.Request(
+            request.method, request.url, headers=headers, stream=request.stream, extensions=request.extensions
+        )
+        body = bytearray()
+        async with aclosing(await super().handle_async_request(sent)) as response:
+            async for piece in response.aiter_raw():
+                body += piece
+                if len(body) > MAX_ANSWER_BYTES:
+                    message = f"its answer is longer than {MAX_ANSWER_BYTES} bytes"
+                    raise RequestFailed(CaptionProblem.BAD_ANSWER, message, transient=False)
+        response.headers.pop("content-encoding", None)
+        return httpx2.Response(response.status_code, headers=response.headers, content=bytes(body))
 
 
-def read_answer(body: bytes) -> tuple[str, str]:
-    """The model's words and why they ended; ``content_filter`` also where the model refuses in the field made for it.
+class ChatServer:
+    """A caption server and our key for it.
+
+    Args:
+        config: the recipe's ``caption.server``.
+        environ: holds the key.
 
     Raises:
-        Failed: no answer of that form.
+        UsageError: the key's environment variable is not set, or its value cannot be sent.
     """
-    try:
-        choice = json.loads(body)["choices"][0]
-        message, finish = choice["message"], str(choice.get("finish_reason") or "stop")
-        content = message.get("content") or ""
-        if isinstance(content, list):  # some servers answer in parts
-            content = "".join(part.get("text") or "" for part in content)
-        if message.get("refusal"):
-            return "", "content_filter"
-    except (ValueError, RecursionError, KeyError, IndexError, TypeError, AttributeError):
-        raise Failed(CaptionProblem.BAD_ANSWER, "its answer is no chat completion") from None
-    if not isinstance(content, str):
-        raise Failed(CaptionProblem.BAD_ANSWER, "its answer holds no text")
-    return content, finish
 
+    def __init__(self, config: CaptionServerConfig, environ: Mapping[str, str]) -> None:
+        self.config = config
+        self._key = environ.get(config.key_env, "").strip() if config.key_env else ""
+        if config.key_env and not (self._key and self._key.isascii() and self._key.isprintable()):
+            raise UsageError(
+                f"caption.server.key_env: {config.key_env} is not set to a key in the environment; set it on every machine "
+                "that writes captions, or set key_env to null for a server without keys"
+            )
 
-def headers_of(server: CaptionServerConfig, environ: Mapping[str, str]) -> dict[str, str]:
-    """What identifies us. Raises UsageError where the key's variable is not set, or cannot be sent."""
-    if server.key_env is None:
-        return {}
-    key = environ.get(server.key_env, "").strip()
-    if not key or not key.isascii() or not key.isprintable():
-        raise UsageError(
-            f"caption.server.key_env: {server.key_env} is not set to a key in the environment; set it on every machine that "
-            "writes captions, or set key_env to null for a server that asks for none"
+    def client(self) -> openai.AsyncOpenAI:
+        """A client for one event loop. It does not follow redirects, which would carry the key elsewhere, and does not retry.
+
+        The package's own retries know neither the recipe's ``backoff_s`` nor a pause for all requests.
+        """
+        config = self.config
+        transport = LimitedTransport({"authorization": f"Bearer {self._key}"} if self._key else {})
+        return openai.AsyncOpenAI(
+            api_key="set by the transport",
+            base_url=config.base_url,
+            max_retries=0,
+            timeout=httpx2.Timeout(config.read_timeout_s, connect=config.connect_timeout_s, pool=None),
+            http_client=httpx2.AsyncClient(transport=transport, follow_redirects=False, trust_env=False),
         )
-    return {"Authorization": f"Bearer {key}"}
+
+    def redacted(self, text: str) -> str:
+        """The text without our key, which a server may echo."""
+        return text.replace(self._key, "***") if len(self._key) >= MIN_SECRET_CHARACTERS else text
+
+    def quoted(self, text: str) -> str:
+        """The text as a part of a message: one short line without our key and control characters."""
+        printable = "".join(char if char.isprintable() else " " for char in self.redacted(text))
+        return " ".join(printable.split())[:MAX_MESSAGE_CHARACTERS]
+
+    def error_of(self, error: openai.OpenAIError) -> RequestFailed | ServiceError:
+        """Classifies an error of the package; ServiceError where no other request can succeed."""
+        if isinstance(error, RequestFailed):
+            return error
+        if isinstance(error, openai.APITimeoutError):
+            return RequestFailed(CaptionProblem.TIMEOUT, "it was silent for too long")
+        if not isinstance(error, openai.APIStatusError):
+            return RequestFailed(CaptionProblem.SERVER_ERROR, f"the connection failed ({cause_of(error)})")
+        status, complaint = error.status_code, self._complaint(error.body)
+        if remedy := self._remedy(status):
+            return ServiceError(f"caption.server {self.config.base_url}: {remedy}{complaint}")
+        message = f"it answered {status}{complaint}"
+        pause_s = retry_after_s(error.response.headers)
+        if status == 429:
+            return RequestFailed(CaptionProblem.RATE_LIMITED, message, retry_after_s=pause_s)
+        if status == 408 or status >= 500:
+            return RequestFailed(CaptionProblem.SERVER_ERROR, message, retry_after_s=pause_s)
+        is_filter = any(word in error.response.content for word in (b"content_filter", b"content_policy"))
+        return RequestFailed(CaptionProblem.REFUSED if is_filter else CaptionProblem.REJECTED, message, transient=False)
+
+    def _remedy(self, status: int) -> str:
+        if status in (401, 403):
+            return f"refuses us ({status}); is the key in {self.config.key_env or 'caption.server.key_env (null now)'} right?"
+        if status == 404:
+            return f"has no model {self.config.model} at this address (404); correct caption.server.model or base_url"
+        is_redirect, remedy = 300 <= status < 400, "which would carry the key elsewhere; set the final base_url"
+        return f"redirects ({status}), {remedy}" if is_redirect else ""
+
+    def _complaint(self, body: Any) -> str:
+        """``: the server's message`` on one line; "" where it sends none."""
+        message = body.get("message") if isinstance(body, Mapping) else body
+        text = self.quoted(message) if isinstance(message, str) else ""
+        return f": {text}" if text else ""
+
+    async def complete(self, client: openai.AsyncOpenAI, message: Any, options: Mapping[str, Any]) -> tuple[str, str]:
+        """Asks for one chat completion; returns its text and finish reason (``content_filter`` for a refusal by field).
+
+        Args:
+            client: of ``client()``.
+            message: of the user, as the API takes it.
+            options: further keys of the request; one that is None is left out.
+
+        Raises:
+            RequestFailed: no usable answer.
+            ServiceError: no other request can succeed.
+        """
+        options = {key: value for key, value in options.items() if value is not None}
+        try:
+            answer = await client.chat.completions.with_raw_response.create(
+                model=self.config.model, messages=[message], extra_body=options
+            )
+        except openai.OpenAIError as error:
+            raise self.error_of(error) from None
+        try:
+            choice = answer.parse().choices[0]
+            content: Any = choice.message.content or ""
+            if isinstance(content, list):  # some servers answer in parts
+                content = "".join(part.get("text") or "" for part in content)
+            if isinstance(content, str):
+                return content, "content_filter" if choice.message.refusal else choice.finish_reason
+        except MALFORMED:
+            pass
+        raise RequestFailed(CaptionProblem.BAD_ANSWER, "its answer is not a chat completion")
+
+    async def models(self) -> list[str]:
+        """The models that the server lists; empty where it lists none. Raises openai.OpenAIError."""
+        async with self.client() as client:
+            answer = await client.models.with_raw_response.list()
+        try:
+            return [str(model.id) for model in answer.parse().data]
+        except MALFORMED:
+            return []
 
 
-def check_server(server: CaptionServerConfig, environ: Mapping[str, str] = os.environ) -> None:
-    """Asks a server what it serves; silent where it serves our model, or does not say.
+def cause_of(error: BaseException) -> str:
+    """The class name of an error's cause; its own where it has none, or a cancelled task (that of a deadline)."""
+    return type(error.__cause__ if isinstance(error.__cause__, Exception) else error).__name__
+
+
+def check_server(config: CaptionServerConfig, environ: Mapping[str, str] = os.environ) -> None:
+    """Checks that a server answers and serves our model; a server that does not list its models passes.
 
     Raises:
         UsageError: the key is not set.
-        ServiceError: nobody answers there, our key is refused, or another model is served.
+        ServiceError: the server does not answer, refuses our key, or serves other models.
     """
-    headers = headers_of(server, environ)
+    server = ChatServer(config, environ)
     try:
-        status, body = asyncio.run(_get(f"{server.base_url}/models", server.connect_timeout_s, headers))
-    except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+        served = asyncio.run(asyncio.wait_for(server.models(), 2 * config.connect_timeout_s))
+    except (openai.APIConnectionError, asyncio.TimeoutError) as error:
         raise ServiceError(
-            f"caption.server {server.base_url}: nobody answers there ({type(error).__name__}); start the server or mend "
-            "caption.server.base_url, and run the same command again"
+            f"caption.server {config.base_url}: no answer ({cause_of(error)}); start the server or correct "
+            "caption.server.base_url, then run the same command"
         ) from None
-    if status in (401, 403) or 300 <= status < 400:
-        raise ServiceError(
-            f"caption.server {server.base_url}: {permanent(status, server)}{complaint_of(body, headers)}"
-        )
-    served = _served(body) if status == 200 else []
-    if served and not any(name == server.model or name.partition(":")[0] == server.model for name in served):
-        close = difflib.get_close_matches(server.model, served, n=1, cutoff=0.3)
-        hint = f"did you mean {close[0]}?" if close else f"it serves {_named(served)}"
-        raise ServiceError(f"caption.server {server.base_url}: does not serve the model {server.model}; {hint}")
-
-
-async def _get(url: str, timeout_s: float, headers: Mapping[str, str]) -> tuple[int, bytes]:
-    async with (
-        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2 * timeout_s), headers=headers) as session,
-        session.get(url, allow_redirects=False) as response,
-    ):
-        try:
-            return response.status, await read_body(response)
-        except Failed:  # a very long list of models
-            return response.status, b""
-
-
-async def read_body(response: aiohttp.ClientResponse) -> bytes:
-    """The body, up to a limit. Raises Failed where it is longer."""
-    body = bytearray()
-    async for piece in response.content.iter_any():
-        body += piece
-        if len(body) > MAX_ANSWER_BYTES:
-            raise Failed(CaptionProblem.BAD_ANSWER, f"its answer is longer than {MAX_ANSWER_BYTES} bytes", False)
-    return bytes(body)
-
-
-def _named(models: Sequence[str]) -> str:
-    """The first few of a server's models, and how many more there are."""
-    more = f" and {len(models) - MAX_NAMED} more" if len(models) > MAX_NAMED else ""
-    return ", ".join(model[:MAX_COMPLAINT] for model in models[:MAX_NAMED]) + more
-
-
-def _served(body: bytes) -> list[str]:
-    try:
-        return [str(model["id"]) for model in json.loads(body)["data"]]
-    except (ValueError, RecursionError, KeyError, TypeError):
-        return []
-
-
-def permanent(status: int, server: CaptionServerConfig) -> str:
-    """What a status says that no other request will change, and what to do about it."""
-    if status in (401, 403):
-        return f"refuses us ({status}); is the key in {server.key_env or 'caption.server.key_env (null now)'} right?"
-    if status == 404:
-        return f"knows no model {server.model} at this address (404); mend caption.server.model or base_url"
-    return f"answered with a redirect ({status}), which would carry the key elsewhere; name the final base_url"
-
-
-def complaint_of(body: bytes, headers: Mapping[str, str]) -> str:
-    """``: what the server says was wrong``, on one line without our key; "" where it says nothing."""
-    try:
-        error = json.loads(body).get("error")
-        message = error.get("message") if isinstance(error, dict) else error
-    except (ValueError, RecursionError, AttributeError):
-        return ""
-    if not isinstance(message, str):
-        return ""
-    for secret in headers.values():
-        message = message.replace(secret.removeprefix("Bearer "), "***")
-    return f": {' '.join(message.split())[:MAX_COMPLAINT]}"
+    except openai.OpenAIError as error:
+        refusal = server.error_of(error)
+        if isinstance(refusal, ServiceError) and not isinstance(error, openai.NotFoundError):
+            raise refusal from None
+        return
+    if served and not any(name == config.model or name.partition(":")[0] == config.model for name in served):
+        close = difflib.get_close_matches(config.model, served, n=1, cutoff=0.3)
+        names = ", ".join(map(server.quoted, served[:MAX_NAMED_MODELS]))
+        hint = f"did you mean {server.quoted(close[0])}?" if close else f"it serves {names} ({len(served)} in all)"
+        raise ServiceError(f"caption.server {config.base_url}: does not serve the model {config.model}; {hint}")

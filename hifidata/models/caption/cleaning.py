@@ -1,7 +1,7 @@
-"""From what a language model answers to one line of plain text, and the answers that are none.
+"""Turns the answer of a language model into one line of plain text, and recognises answers that are no caption.
 
-A model's words are data from outside: nothing in them is followed, and what could break a line, a terminal or a page is
-taken out.
+An answer is data from outside. No instruction in it is followed, and characters that could break a line, a terminal or a
+page are removed.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ import unicodedata
 from hifidata.core.schema import CaptionProblem
 from hifidata.models.protocols import Description
 
+MAX_ANSWER_CHARACTERS = 100_000
+"""The longest thoughts and their caption have less; no pattern below sees more."""
+
 _THOUGHTS = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
 _THOUGHTS_BEFORE = re.compile(r"\A.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
-"""Where the chat template has opened the thoughts itself, only their end is in the answer."""
-_MARKS = re.compile(r"(?m)^\s*(?:#{1,6}|[-*•]|\d{1,2}\.)\s+|\*\*|__|`+")
+"""Where the chat template has opened the thoughts, the answer holds only their end."""
+_MARKS = re.compile(r"(?m)^[^\S\n]*(?:#{1,6}|[-*•]|\d{1,2}\.)\s+|\*\*|__|`+")
 _SENTENCE_END = re.compile(r"[.!?。！？][\"'”’)]*(?=\s|$)|[。！？]")
 _REFUSAL = re.compile(
     r"""\W*(?:(?:sure|certainly|of[ ]course|okay|ok|thank[ ]you|thanks)\b[^.!?]{0,40}[.!,]\W*)?(?:
@@ -41,26 +44,28 @@ _REFUSAL = re.compile(
     )""",
     re.IGNORECASE | re.VERBOSE,
 )
-"""How refusals begin. A caption never does: it begins with what is seen. Chinese because Yi-Vision is."""
+"""Beginnings of refusals, in English and in Chinese, the language of Yi-Vision. A caption begins with visible things."""
 
 
 def plain(answer: str) -> str:
-    """The answer without thoughts, markdown and invisible characters, on one line."""
-    text = _MARKS.sub("", _THOUGHTS_BEFORE.sub("", _THOUGHTS.sub("", answer)))
+    """The first ``MAX_ANSWER_CHARACTERS`` of an answer without thoughts, markdown and invisible characters, on one line."""
+    text = answer[:MAX_ANSWER_CHARACTERS]
+    text = _MARKS.sub("", _THOUGHTS_BEFORE.sub("", _THOUGHTS.sub("", text)))
     visible = (" " if unicodedata.category(char)[0] in "CZ" else char for char in text)
     return " ".join("".join(visible).split())
 
 
 def description_of(answer: str, was_cut: bool, max_characters: int, prompt: str = "") -> Description:
-    """What an answer is worth.
+    """The caption in an answer, or the reason why it holds none.
 
     Args:
-        answer: the model's words.
+        answer: the model's text.
         was_cut: whether the model ran into its limit of tokens.
-        max_characters: of the text; more is cut.
-        prompt: what was asked; an answer that begins with it is what comes after.
+        max_characters: of the caption; a longer one ends with its last whole sentence.
+        prompt: the request's text; an answer that repeats it begins after it.
     """
     text = plain(answer)
+    was_cut = was_cut or len(answer) > MAX_ANSWER_CHARACTERS
     if prompt and text.startswith(asked := plain(prompt)):
         text = text[len(asked) :].lstrip()
     if not text:

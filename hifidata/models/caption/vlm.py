@@ -1,6 +1,6 @@
-"""Captions from a vision-language model in this process: any of transformers' image-text-to-text models with a chat template.
+"""Captions from a vision-language model in this process: any image-text-to-text model of transformers with a chat template.
 
-Slower than a server that batches over all workers (``openai``), but it needs nothing beside it.
+It is slower than a server that batches over all workers (``openai``), but needs no server.
 
 Source: paper, section 3.4, with another model than its Yi-Vision.
 """
@@ -25,19 +25,19 @@ class VlmCaptioner:
     """Describes portraits in batches.
 
     Args:
-        folder: the model.
+        folder: of the model.
         settings: the recipe's caption section.
 
     Raises:
         UsageError: torch or transformers is not installed.
-        WeightsError: the folder holds no such model, or one without a chat template.
+        WeightsError: the folder holds no such model, or the model has no chat template.
     """
 
     def __init__(self, folder: Path, settings: CaptionerConfig) -> None:
         self._vlm = LookAndWrite(folder, "caption")
         if not getattr(self._vlm.processor, "chat_template", None):
             raise WeightsError(
-                f"{folder}: has no chat template; captions need a model that was tuned to follow instructions"
+                f"{folder}: has no chat template; captions need a model that is tuned to follow instructions"
             )
         self._settings = settings
         self.name = f"vlm/{folder.name}"
@@ -50,7 +50,7 @@ class VlmCaptioner:
             portraits: (H, W, 3) uint8 sRGB each.
 
         Raises:
-            ModelError: the model broke, or will not take the picture.
+            ModelError: the model failed, or its processor refused a picture.
         """
         settings = self._settings
         chats = [self._chat(Image.fromarray(reduced(portrait, settings.image_px))) for portrait in portraits]
