@@ -1,4 +1,7 @@
-"""The face brought upright to a fixed place and size: what embedders and quality models are trained on."""
+"""Face alignment by five points: the aligned face that recognition and quality networks are trained on.
+
+The only fit and the only template of both packages. ``hifimodel.losses.align`` samples the same chip in torch, for gradients.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ CHIP_PX = 112
 TEMPLATE_PX = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float32
 )
-"""(5, 2) where eyes, nose tip and mouth corners come to lie in a chip of 112 px. Source: ArcFace, arXiv:1801.07698."""
+"""(5, 2) eyes, nose tip and mouth corners in a chip of 112 px; the left of the image first. Source: ArcFace, arXiv:1801.07698."""
 
 
 def similarity(points: F32, target: F32) -> F32:
-    """The rotation, uniform scale and shift (no mirroring) that bring points nearest to a target in least squares.
+    """Fit a rotation, a uniform scale and a shift, without mirroring, by least squares.
 
     Args:
         points: (n, 2) float32, n >= 2.
@@ -38,7 +41,7 @@ def similarity(points: F32, target: F32) -> F32:
     centred, wanted = points - points_mean, target - target_mean  # (n, 2)
     variance = float(np.square(centred).sum())
     if not np.isfinite(variance) or variance < 1e-6:
-        raise ModelError("alignment: the points of the face coincide or are not finite, so they show no size")
+        raise ModelError("alignment: the points of the face coincide or are not finite")
     left, stretch, right = np.linalg.svd(wanted.T @ centred)  # (2, 2), (2,), (2, 2)
     signs = np.array([1.0, np.sign(np.linalg.det(left @ right)) or 1.0])
     turn = (left * signs) @ right
@@ -48,18 +51,18 @@ def similarity(points: F32, target: F32) -> F32:
 
 
 def norm_crop(rgb_u8: RgbU8, kps_px: F32, side_px: int = CHIP_PX) -> RgbU8:
-    """The face as ArcFace-trained networks know it.
+    """Cut out the face as ArcFace-trained networks expect it.
 
-    Sampled bilinearly, as they were trained: averaging areas first where a face is shrunk by two to nine changed no
-    verification figure beyond chance on 262 photos.
+    Sampled bilinearly, as in their training. Area averaging before the reduction changed no verification figure beyond
+    chance on 262 photos.
 
     Args:
         rgb_u8: (H, W, 3) uint8; not modified.
         kps_px: (5, 2) eyes, nose tip and mouth corners.
-        side_px: side of the result; the template scales with it.
+        side_px: side of the result. The template is multiplied by ``side_px / 112``, as insightface's own ``norm_crop`` does.
 
     Returns:
-        (side_px, side_px, 3) uint8; black where the picture ends.
+        (side_px, side_px, 3) uint8; black outside the image.
 
     Raises:
         ModelError: the five points coincide.

@@ -28,7 +28,7 @@ class Batch:
             of the target.
         target_kps: (B, 5, 2) float32, pixels of S.
         reference_clip: (R, 3, clip, clip) uint8 RGB crops around the face, not normalised.
-        reference_faces: (R, 3, align, align) uint8 RGB aligned faces.
+        reference_faces: (R, 3, 112, 112) uint8 RGB aligned faces.
         reference_embeddings: (R, d2) float32, as stored.
         counts: references of each sample; their sum is R, references follow each other in the samples' order.
         keys: the targets' keys.
@@ -84,7 +84,7 @@ def collate(groups: Sequence[Group]) -> Batch:
         time_ids=_stacked([group.time_ids for group in groups]),  # (B, 6)
         target_kps=_stacked([group.target_kps for group in groups]),  # (B, 5, 2)
         reference_clip=_stacked([r.clip_u8.transpose(2, 0, 1) for r in references]),  # (R, 3, clip, clip)
-        reference_faces=_stacked([r.face_u8.transpose(2, 0, 1) for r in references]),  # (R, 3, align, align)
+        reference_faces=_stacked([r.face_u8.transpose(2, 0, 1) for r in references]),  # (R, 3, 112, 112)
         reference_embeddings=torch.from_numpy(np.concatenate([group.embeddings for group in groups])),  # (R, d2)
         counts=[len(group.references) for group in groups],
         keys=[group.key for group in groups],

@@ -27,7 +27,7 @@ class DataConfig:
         rank, world_size: this process among those that share the shards.
         workers: decoding processes; 0 decodes in the calling process.
         epochs: the stream ends after so many; None never ends, which is what ranks that train together need.
-        clip_px, align_px: sides of the two reference crops.
+        clip_px: side of the reference crop for CLIP.
         clip_face_margin: side of the CLIP crop over the longer side of the face box.
         matte_u8: grey value behind the person in references where the sample has ``.alpha.png``.
         landmarks: name of the landmark backend.
@@ -54,7 +54,6 @@ class DataConfig:
     workers: int = 0
     epochs: int | None = None
     clip_px: int = ClipView.side_px
-    align_px: int = 112
     clip_face_margin: float = ClipView.side_over_face
     matte_u8: int = ClipView.ground_u8
     landmarks: str = "points"
@@ -81,7 +80,7 @@ class DataConfig:
                 self.window_identities, self.prefetch_batches
             )
             >= 1,
-            "clip_px and align_px must be at least 8": min(self.clip_px, self.align_px) >= 8,
+            "clip_px must be at least 8": self.clip_px >= 8,
             "clip_face_margin must be positive": self.clip_face_margin > 0,
             "matte_u8 must be from 0 to 255": 0 <= self.matte_u8 <= 255,
         }

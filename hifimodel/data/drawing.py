@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hifimodel.data.faces import scaled_points
+from hifimodel.faces.clip_crop import scaled_points
 
 F32 = NDArray[np.float32]
 

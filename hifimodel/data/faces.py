@@ -1,4 +1,4 @@
-"""Pixels: decoding at the size that is needed, and points in them."""
+"""Decoding of stored images and mattes, at the size that is needed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from hifimodel.data.sample import CorruptSample
 
-F32 = NDArray[np.float32]
 RgbU8 = NDArray[np.uint8]
 
 REDUCED = {
@@ -38,8 +37,3 @@ def decode_alpha(data: bytes) -> NDArray[np.uint8]:
     if alpha is None or alpha.dtype != np.uint8:
         raise CorruptSample("alpha.png undecodable")
     return np.asarray(alpha if alpha.ndim == 2 else alpha[..., -1], np.uint8)
-
-
-def scaled_points(points_px: F32, scale: float) -> F32:
-    """Points of a picture in the same picture resized by ``scale``; pixel centres are whole numbers in both."""
-    return ((points_px + 0.5) * scale - 0.5).astype(np.float32)

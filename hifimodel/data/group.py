@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from hifidata.core.errors import ModelError
+from hifidata.image.align import norm_crop
 from hifimodel.data.config import DataConfig
 from hifimodel.data.drawing import DrawLandmarks
-from hifimodel.data.faces import decode_alpha, decode_jpeg, scaled_points
+from hifimodel.data.faces import decode_alpha, decode_jpeg
 from hifimodel.data.sample import CorruptSample, Sample
 from hifimodel.errors import LandmarkError
-from hifimodel.faces.clip_crop import ClipView, clip_view, reduction, resize_square
-from hifimodel.faces.face_chip import align_face
-from hifimodel.geometry import DegenerateError
+from hifimodel.faces.clip_crop import ClipView, clip_view, reduction, resize_square, scaled_points
 
 F32 = NDArray[np.float32]
 RgbU8 = NDArray[np.uint8]
@@ -26,7 +26,7 @@ class Reference:
     """What is needed of a reference: its two crops."""
 
     clip_u8: RgbU8  # (clip_px, clip_px, 3)
-    face_u8: RgbU8  # (align_px, align_px, 3)
+    face_u8: RgbU8  # (112, 112, 3)
 
 
 @dataclass(eq=False)
@@ -147,9 +147,9 @@ def make_reference(sample: Sample, config: DataConfig) -> Reference:
     alpha_u8 = None if sample.alpha_png is None else decode_alpha(sample.alpha_png)
     view = ClipView(config.clip_px, config.clip_face_margin, config.matte_u8)
     try:
-        face_u8 = align_face(rgb_u8, sample.kps_px, config.align_px)
+        face_u8 = norm_crop(rgb_u8, sample.kps_px)
         clip_u8, _ = clip_view(rgb_u8, sample.face_xyxy_px, view, alpha_u8)
-    except DegenerateError as error:
+    except ModelError as error:
         raise CorruptSample("face without extent") from error
     return Reference(clip_u8, face_u8)
 

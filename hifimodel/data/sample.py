@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hifidata.models.face3d.base import kps_of
 from hifimodel.data.shards import require_version
+from hifimodel.faces.clip_crop import scaled_points
 
 F32 = NDArray[np.float32]
 
@@ -27,8 +29,6 @@ MAX_COORDINATE_PX = 1e7
 """No photo is larger; sums and products of such numbers still fit float32."""
 MAX_NORM_ERROR = 0.01
 """Embeddings of shards have L2 norm 1; kept as float16 they miss it by less than this."""
-KPS_OF_LANDMARKS = (range(36, 42), range(42, 48), range(30, 31), range(48, 49), range(54, 55))
-"""Which of the 68 points make up the left eye, right eye, nose tip and mouth corners."""
 UNNAMED = "unnamed"
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 UNREADABLE_ARRAY = (
@@ -113,7 +113,7 @@ def parse_sample(key: str, members: Mapping[str, bytes]) -> Sample:
     box = _numbers(facts, "face_x1_px", "face_y1_px", "face_x2_px", "face_y2_px").reshape(2, 2)
     face_xyxy_px = ((box - corner) * scale).astype(np.float32).ravel()
     kps = facts.get("face_kps")
-    kps_px = _five_points(landmarks_px) if kps is None else _moved(_points(kps), corner, scale)
+    kps_px = kps_of(landmarks_px) if kps is None else scaled_points(_points(kps), scale, corner)
     _require_near(kps_px, side_px)
     _require_near(face_xyxy_px, side_px)
     return Sample(
@@ -230,12 +230,3 @@ def _window(facts: Mapping[str, Any], side_px: int) -> tuple[NDArray[np.float64]
 def _require_near(points_px: F32, side_px: int) -> None:
     if points_px.min() < -side_px or points_px.max() > 2 * side_px:
         raise CorruptSample("face far outside the picture")
-
-
-def _moved(points: NDArray[np.float64], corner: NDArray[np.float64], scale: float) -> F32:
-    # Pixel centres are whole numbers on both sides, the edges that the resize keeps lie half a pixel further out.
-    return ((points - corner + 0.5) * scale - 0.5).astype(np.float32)
-
-
-def _five_points(landmarks_px: F32) -> F32:
-    return np.stack([landmarks_px[list(part)].mean(axis=0) for part in KPS_OF_LANDMARKS]).astype(np.float32)

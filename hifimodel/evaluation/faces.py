@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 from hifidata.core.errors import ModelError, RecipeError
 from hifidata.core.errors import WeightsError as DataWeightsError
+from hifidata.image.align import norm_crop
 from hifidata.models import registry
+from hifidata.models.face3d.base import kps_of
 from hifidata.models.protocols import F32, FaceDetector, FaceEmbedder, RgbU8
 from hifimodel.errors import ConfigError, WeightsError
 from hifimodel.evaluation.clip import load_clip
 from hifimodel.evaluation.fid import load_inception
 from hifimodel.faces.clip_crop import ClipView, clip_view
-from hifimodel.faces.face_chip import align_face
-from hifimodel.geometry import DegenerateError
 from hifimodel.landmarks import BACKENDS, LandmarkBackend, LandmarkError, load_backend
-from hifimodel.landmarks.face_statistics import EYE_CENTRES, MOUTH_CORNERS, NOSE_TIP, mean_face_mm
+from hifimodel.landmarks.face_statistics import mean_face_mm
 
 if TYPE_CHECKING:
     from hifidata.models.detect.dlib import LandmarkPredictor
@@ -103,7 +103,7 @@ class Instruments:
         inception = None if self.inception is None else self.inception(rgb_u8)
         try:
             return Measured(self._face(rgb_u8), inception)
-        except (ModelError, LandmarkError, DegenerateError):  # five points on a line and the like: no face to speak of
+        except (ModelError, LandmarkError):  # five points on a line and the like: no face to speak of
             return Measured(None, inception)
 
     def _face(self, rgb_u8: RgbU8) -> Face | None:
@@ -112,7 +112,7 @@ class Instruments:
             return None
         box, kps_px = faces.xyxy_px[0], faces.kps_px[0]
         landmarks_px = self._predictor.predict(rgb_u8, box) if faces.landmarks_px is None else faces.landmarks_px[0]
-        aligned = align_face(rgb_u8, kps_px)
+        aligned = norm_crop(rgb_u8, kps_px)
         embeddings = {
             name: model.embed([rgb_u8], [kps_px], [landmarks_px])[0] for name, model in self.recognisers.items()
         }
@@ -194,7 +194,5 @@ def load_instruments(settings: InstrumentSettings) -> Instruments:
 def _tried(face3d: LandmarkBackend) -> LandmarkBackend:
     """The backend after a first face of nothing: a network that is missing shows now, and not at the first picture."""
     points = (mean_face_mm()[:, :2] * (1, -1) + 150).astype(np.float32)  # (68, 2), the face about 300 px wide
-    eyes = (points[eye].mean(axis=0) for eye in EYE_CENTRES)
-    kps = np.stack([*eyes, points[NOSE_TIP], *points[list(MOUTH_CORNERS)]])
-    face3d.encode(np.zeros((300, 300, 3), np.uint8), kps, points)
+    face3d.encode(np.zeros((300, 300, 3), np.uint8), kps_of(points), points)
     return face3d

@@ -7,12 +7,13 @@ it is given later differ by the photo alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hifimodel.geometry import DegenerateError
+from hifidata.core.errors import ModelError
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -54,7 +55,7 @@ def clip_view(rgb_u8: RgbU8, face_xyxy_px: F32, how: ClipView, alpha_u8: U8 | No
         (side_px, side_px, 3) uint8, and whether the matte was used.
 
     Raises:
-        DegenerateError: the box has no area.
+        ModelError: the box has no area.
 
     Source: paper section 3.2, pre-processing of the references (PP-Matting); the square and the background are ours.
     """
@@ -90,7 +91,7 @@ def clip_crop(rgb_u8: RgbU8, face_xyxy_px: F32, margin: float, side_px: int) -> 
         background.
 
     Raises:
-        DegenerateError: the box has no area.
+        ModelError: the box has no area.
     """
     scale = side_px / (_longer_side_px(face_xyxy_px) * margin)
     centre = (face_xyxy_px[:2].astype(np.float64) + face_xyxy_px[2:]) / 2 - 0.5  # in pixel centres, as points are
@@ -111,10 +112,19 @@ def resize_square(rgb_u8: RgbU8, side_px: int) -> RgbU8:
     return np.asarray(cv2.resize(rgb_u8, (side_px, side_px), interpolation=way), np.uint8)
 
 
+def scaled_points(points_px: NDArray[Any], scale: float, corner_px: NDArray[Any] | float = 0.0) -> F32:
+    """Move points into an image that was cut at ``corner_px`` and resized by ``scale``.
+
+    The centre of a pixel has whole-number coordinates in both images. The resize aligns the outer edges of the pixels, half a
+    pixel further out.
+    """
+    return ((points_px - corner_px + 0.5) * scale - 0.5).astype(np.float32)
+
+
 def _longer_side_px(face_xyxy_px: F32) -> float:
     side_px = float((face_xyxy_px[2:] - face_xyxy_px[:2]).max())
     if not side_px >= 1:
-        raise DegenerateError(f"face box {face_xyxy_px.tolist()}: no area")
+        raise ModelError(f"face box {face_xyxy_px.tolist()}: no area")
     return side_px
 
 

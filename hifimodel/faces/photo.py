@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from hifidata.core.errors import ModelError
+from hifidata.image.align import norm_crop
 from hifidata.models.protocols import F32, FaceDetector, Faces, RgbU8
 from hifimodel.errors import PhotoError
 from hifimodel.faces.clip_crop import ClipView, clip_view
-from hifimodel.faces.face_chip import align_face
-from hifimodel.geometry import DegenerateError
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,9 @@ def prepare_reference(name: str, rgb_u8: RgbU8, detector: FaceDetector, how: Pre
     face = _face(name, rgb_u8, faces, best)
     alpha_u8 = None if how.alpha is None else np.rint(how.alpha(rgb_u8) * 255).astype(np.uint8)  # as shards keep it
     try:
-        aligned = align_face(rgb_u8, face.kps_px)
+        aligned = norm_crop(rgb_u8, face.kps_px)
         clip, is_matted = clip_view(rgb_u8, face.xyxy_px, how.view, alpha_u8)
-    except DegenerateError as error:
+    except ModelError as error:
         raise PhotoError(f"reference {name}: its face has no extent ({error}); use another photo") from error
     return Reference(face, aligned, clip, is_matted)
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hifidata.models.face3d.base import angles_deg
+from hifidata.core.errors import ModelError
+from hifidata.models.face3d.base import angles_deg, kps_of, weak_perspective
 from hifidata.models.protocols import F32
 from hifimodel.errors import LandmarkError
-from hifimodel.geometry import DegenerateError, weak_perspective
-from hifimodel.landmarks.face_statistics import EYE_CENTRES, MOUTH_CORNERS, NOSE_TIP, mean_face_mm
+from hifimodel.landmarks.face_statistics import mean_face_mm
 
 ANGLE_WEIGHT = 0.5
 """Lambda of Eq. 9."""
@@ -46,11 +46,9 @@ def pose_from_kps(kps_px: F32) -> HeadPose:
     Raises:
         LandmarkError: the points lie on a line.
     """
-    face = mean_face_mm()
-    model = np.stack([*(face[eye].mean(axis=0) for eye in EYE_CENTRES), face[NOSE_TIP], *face[list(MOUTH_CORNERS)]])
     try:
-        _, rotation, _ = weak_perspective(model, np.asarray(kps_px, np.float64) * (1, -1))  # y up
-    except DegenerateError as error:
+        _, rotation, _ = weak_perspective(kps_of(mean_face_mm()), np.asarray(kps_px, np.float64) * (1, -1))  # y up
+    except ModelError as error:
         raise LandmarkError(f"head pose: five points are no face ({error}); detect the face again") from error
     return HeadPose(*angles_deg(rotation))
 

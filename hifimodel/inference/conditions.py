@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hifidata.models.protocols import F32, FaceDetector, QualityScorer, RgbU8
 from hifimodel.errors import ConditionError
+from hifimodel.faces.clip_crop import scaled_points
 from hifimodel.faces.photo import (
     PhotoFace,
     Preparation,
@@ -148,8 +149,7 @@ class PhotoReader:
 
     def _drawn(self, shape: FaceShape, target: PhotoFace, size_px: int) -> RgbU8:
         corner, scale = portrait_window(target, size_px)
-        points_px = (self.landmarks.project(shape) - corner + 0.5) * scale - 0.5  # (68, 2)
-        return draw(points_px.astype(np.float32), size_px)
+        return draw(scaled_points(self.landmarks.project(shape), scale, corner), size_px)
 
 
 def require_reference_count(n_references: int) -> None:

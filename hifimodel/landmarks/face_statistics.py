@@ -32,8 +32,6 @@ _PAIRS = [
     (48, 54), (49, 53), (50, 52), (59, 55), (58, 56), (60, 64), (61, 63), (67, 65),
 ]  # fmt: skip
 JAW = slice(0, 17)
-EYE_CENTRES, NOSE_TIP, MOUTH_CORNERS = (slice(36, 42), slice(42, 48)), 30, (48, 54)
-"""The five points of a detector among the 68."""
 BROWS, EYES, NOSE_BASE, LIPS = slice(17, 27), slice(36, 48), slice(31, 36), slice(48, 68)
 _UPPER_LIP, _LOWER_LIP = [49, 50, 51, 52, 53], [55, 56, 57, 58, 59]
 _INNER_UPPER, _INNER_LOWER = [61, 62, 63], [65, 66, 67]

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from hifidata.models.face3d.base import angles_deg, to_pixels
+from hifidata.core.errors import ModelError
+from hifidata.models.face3d.base import angles_deg, to_pixels, weak_perspective
 from hifidata.models.protocols import F32, RgbU8
 from hifimodel.errors import LandmarkError
-from hifimodel.geometry import DegenerateError, weak_perspective
 from hifimodel.landmarks.base import N_POINTS, FaceShape, checked_landmarks, swapped
 from hifimodel.landmarks.face_statistics import F64, identity_share, mean_face_mm
 
@@ -69,7 +69,7 @@ class PointsBackend:
         seen = landmarks_px.astype(np.float64) * (1, -1)  # y up
         try:
             scale, rotation, offset = weak_perspective(self._mean_mm, seen)
-        except DegenerateError as error:
+        except ModelError as error:
             raise LandmarkError(f"landmark backend 'points': the landmarks are no face ({error})") from error
         in_plane = (seen - offset) / scale - self._mean_mm[:, 2:] * rotation[:2, 2]
         displaced_mm = (in_plane @ np.linalg.inv(_flat(rotation)).T - self._mean_mm[:, :2]).ravel()  # (136,)

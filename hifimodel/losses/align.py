@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hifimodel.faces.face_chip import CHIP_PX, TEMPLATE_PX
+from hifidata.image.align import CHIP_PX, TEMPLATE_PX
 
 
 def similarity_to_template(kps: Tensor) -> Tensor:

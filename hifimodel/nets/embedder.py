@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hifidata.image.align import CHIP_PX
 from hifimodel.errors import ConditionError, WeightsError
-from hifimodel.faces.face_chip import CHIP_PX
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hifidata.image.align import TEMPLATE_PX
 from hifidata.image.decode import Limits, decode
 from hifidata.models.matting.selfie import SelfieMatting
 from hifidata.models.protocols import Faces
 from hifimodel.errors import PhotoError
-from hifimodel.faces.face_chip import TEMPLATE_PX
 from hifimodel.faces.photo import (
     Preparation,
     prepare_reference,

@@ -106,14 +106,15 @@ def test_points_bring_a_face_nearer_to_the_swap_of_a_3d_model(
     tddfa: LandmarkBackend, points: LandmarkBackend, fitted: Sequence[FaceShape]
 ) -> None:
     """The truth is 3DDFA's own swap between its own fits, so that it is exact; sizes are taken out of both."""
-    from hifimodel.geometry import apply, similarity
+    from hifidata.image.align import similarity
 
     kept, swapped = [], []
     for reference, target in [(a, b) for a in fitted for b in fitted if a is not b]:
         truth = tddfa.project(tddfa.swap(reference, target))
         seen = [points.from_stored(tddfa.project(face), None) for face in (reference, target)]
         for px, errors in ((tddfa.project(target), kept), (points.project(points.swap(*seen)), swapped)):
-            errors.append(distance(apply(similarity(px, truth), px), truth) / np.ptp(truth))
+            matrix = similarity(px, truth)
+            errors.append(distance(px @ matrix[:, :2].T + matrix[:, 2], truth) / np.ptp(truth))
     assert np.mean(swapped) < 0.95 * np.mean(kept)
 
 

@@ -13,9 +13,9 @@ pytest.importorskip("diffusers")
 
 from diffusers import AutoencoderKL, DDPMScheduler  # noqa: E402
 
+from hifidata.image.align import TEMPLATE_PX  # noqa: E402
 from hifimodel.config import TrainConfig, load_preset  # noqa: E402
 from hifimodel.errors import ConfigError  # noqa: E402
-from hifimodel.faces.face_chip import TEMPLATE_PX  # noqa: E402
 from hifimodel.losses.align import align_faces  # noqa: E402
 from hifimodel.losses.identity import (  # noqa: E402
     IdentityLoss,
