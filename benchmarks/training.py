@@ -19,9 +19,9 @@ import torch
 from accelerate import Accelerator
 
 from hifidata.cli import console
+from hifidata.core.errors import HifiError
 from hifimodel.config import load_preset
 from hifimodel.data import Batch
-from hifimodel.errors import ModelPackageError
 from hifimodel.losses.identity import NoiseLevels, denoising_loss, predict_x0
 from hifimodel.nets.face_refiner import pack_references
 from hifimodel.nets.hifinet import encode_pictures, landmark_latents
@@ -130,7 +130,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         console.table("training, tiny preset", ("what", "measured", "goal"), rows(options.shards))
-    except ModelPackageError as error:
+    except HifiError as error:
         sys.exit(str(error))
 
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hifidata.core.errors import HifiError
-from hifimodel.errors import ModelPackageError
 
 if TYPE_CHECKING:
     from hifimodel.evaluation.runner import RunCounts
@@ -163,7 +162,7 @@ def main() -> None:
     """Entry point: maps errors to exit codes."""
     try:
         app()
-    except (ModelPackageError, HifiError) as error:
+    except HifiError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:  # disk full, permissions: the machine's trouble, not a bug of ours

@@ -19,7 +19,7 @@ from pathlib import Path
 from PIL import Image
 
 from hifidata.core.errors import HifiError
-from hifimodel.errors import ConfigError, ModelPackageError
+from hifimodel.errors import ConfigError
 from hifimodel.inference.portraits import (
     MakerOptions,
     add_options,
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         for path in generate(args):
             print(path)
-    except (ModelPackageError, HifiError) as error:
+    except HifiError as error:
         print(f"hifimodel.generate: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
@@ -56,7 +56,7 @@ def generate(args: argparse.Namespace) -> list[Path]:
         ``--out`` for one portrait, ``out-1.png``, ``out-2.png``, ... beside it for more.
 
     Raises:
-        ModelPackageError, HifiError: one line with what is wrong.
+        HifiError: one line with what is wrong.
     """
     _require_inputs(args)
     quiet_libraries()

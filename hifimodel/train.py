@@ -19,7 +19,6 @@ from pathlib import Path
 
 from hifidata.core.errors import HifiError
 from hifimodel.config import load_preset, preset_names
-from hifimodel.errors import ModelPackageError
 
 INTERRUPTED = 130
 
@@ -36,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.shards, arguments.out, preset, arguments.base, arguments.embedder, arguments.landmarks_weights
         )
         finished = train(options, _say)
-    except (ModelPackageError, HifiError) as error:  # the latter of a face model's missing file
+    except HifiError as error:  # the latter of a face model's missing file
         _say(f"hifimodel.train: {error}")
         return error.exit_code
     except KeyboardInterrupt:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from hifimodel.errors import ConfigError, ModelPackageError
+from hifidata.core.errors import HifiError
+from hifimodel.errors import ConfigError
 
 WIDTH_PX, GAP_PX, GROUND = 1000, 16, "white"
 COLUMNS = 4
@@ -54,7 +55,7 @@ def main() -> None:
     run: Path = parser.parse_args().run
     try:
         overview(run).save(run / "overview.png")
-    except ModelPackageError as error:
+    except HifiError as error:
         parser.exit(error.exit_code, f"examples.demo.overview: {error}\n")
     print(run / "overview.png")
 

@@ -13,13 +13,14 @@ from typing import Any
 import cv2
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from hifidata.core.errors import HifiError
 from hifimodel.data.batch import Batch, collate
 from hifimodel.data.config import Counts, DataConfig
 from hifimodel.data.drawing import DrawLandmarks, StoredLandmarks
 from hifimodel.data.group import Group
 from hifimodel.data.shards import digest, find_shards
 from hifimodel.data.stream import GroupStream, Position
-from hifimodel.errors import DataError, ModelPackageError
+from hifimodel.errors import DataError
 
 STATE_VERSION = 2
 JUDGED_FROM = 1000
@@ -176,7 +177,7 @@ class _Batches(IterableDataset[_Delivery]):
                 if len(gathered) == config.batch_size:
                     yield _Delivery(reader, after, collate(gathered))
                     gathered = []
-        except ModelPackageError as error:
+        except HifiError as error:
             yield _Delivery(reader, failure=str(error))
         else:
             if gathered:  # the short batch at the end of the last epoch

@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from hifidata.core.errors import WeightsError
 from hifidata.models.protocols import F32, RgbU8
-from hifimodel.errors import WeightsError
 
 
 def load_clip(folder: Path) -> Callable[[RgbU8], F32]:

@@ -12,13 +12,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hifidata.core.errors import ModelError, RecipeError
-from hifidata.core.errors import WeightsError as DataWeightsError
+from hifidata.core.errors import ModelError, RecipeError, WeightsError
 from hifidata.image.align import norm_crop
 from hifidata.models import registry
 from hifidata.models.face3d.base import kps_of
 from hifidata.models.protocols import F32, FaceDetector, FaceEmbedder, RgbU8
-from hifimodel.errors import ConfigError, WeightsError
+from hifimodel.errors import ConfigError
 from hifimodel.evaluation.clip import load_clip
 from hifimodel.evaluation.fid import load_inception
 from hifimodel.faces.clip_crop import ClipView, clip_view
@@ -167,12 +166,12 @@ def load_instruments(settings: InstrumentSettings) -> Instruments:
     for name in settings.recognisers:
         try:
             recognisers[name] = registry.load("verify", name)
-        except DataWeightsError as error:
+        except WeightsError as error:
             missing[f"Sim_f {name}"] = f"no {name} weights ({error})"
     face3d = None
     try:
         face3d = _tried(load_backend(settings.face3d, settings.face3d_folder))
-    except (DataWeightsError, LandmarkError) as error:
+    except (WeightsError, LandmarkError) as error:
         if settings.face3d_folder is not None:
             raise WeightsError(f"--face3d-weights: {error}") from error
         why = f"no {settings.face3d} weights ({error}); or take --face3d points, which needs none"

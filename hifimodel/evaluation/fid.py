@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from hifidata.core.errors import WeightsError
 from hifidata.models.protocols import F32, RgbU8
-from hifimodel.errors import WeightsError
 from hifimodel.evaluation.statistics import F64, NORMAL_QUANTILE, Bootstrap, Estimate
 
 INPUT_PX, N_FEATURES = 299, 2048

@@ -43,7 +43,7 @@ def load(model: str, options: Sequence[str] = ()) -> Generate:
         A function that makes a picture, and raises ConditionError where the safety check blackened it.
 
     Raises:
-        ModelPackageError, HifiError: a file is missing, or the parts do not fit.
+        HifiError: a file is missing, or the parts do not fit.
 
     Source: paper section 4.1: all four references, and the landmarks of the target.
     """

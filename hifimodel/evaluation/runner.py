@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hifidata.core.errors import HifiError
-from hifimodel.errors import ConditionError, ConfigError, DataError, ModelPackageError
+from hifimodel.errors import ConditionError, ConfigError, DataError
 from hifimodel.evaluation.evalset import FAILED, Cell, EvalSet, write_whole
 
 RUN_FILE = "run.json"
 MAX_FAILURES_IN_A_ROW = 10
-CELL_ERRORS = (ModelPackageError, HifiError, ValueError, RuntimeError, OSError)
+CELL_ERRORS = (HifiError, ValueError, RuntimeError, OSError)
 """What one cell's inputs, or a GPU's memory, can bring about. Anything else is a bug."""
 
 
@@ -92,7 +92,7 @@ def run_cells(
 
     Raises:
         DataError: the folder holds pictures of another set or model, or of other weights under the same name.
-        ModelPackageError: many cells in a row failed.
+        HifiError: many cells in a row failed.
     """
     weights = getattr(generate, "digest", None)
     _claim(out / RUN_FILE, {"set": evalset.digest, "model": model} | ({"weights": weights} if weights else {}))
@@ -105,7 +105,7 @@ def run_cells(
             counts.made, counts.failed = counts.made + (not problem), counts.failed + bool(problem)
             in_a_row = in_a_row + 1 if problem else 0
             if in_a_row == MAX_FAILURES_IN_A_ROW:
-                raise ModelPackageError(
+                raise HifiError(
                     f"generation: {in_a_row} cells in a row failed, the last ({cell.name}) with {problem}; mend that and run "
                     "the same command again"
                 )

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hifidata.core.errors import WeightsError
 from hifidata.models import registry
 from hifidata.weights.find import find_weight
-from hifimodel.errors import CheckpointError, WeightsError
+from hifimodel.errors import CheckpointError
 from hifimodel.faces.photo import Reference
 from hifimodel.nets.embedder import EMBEDDERS, FaceEmbedder, load_embedder
 

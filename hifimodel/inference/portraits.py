@@ -16,8 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from hifidata.core.errors import WeightsError
 from hifidata.models import registry
-from hifimodel.errors import ConfigError, WeightsError
+from hifimodel.errors import ConfigError
 from hifimodel.landmarks import BACKENDS, load_backend
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def find_device(name: str | None) -> str:
 
 
 def load_reader(options: MakerOptions) -> PhotoReader:
-    """What looks at photos as the model was trained. Raises ModelPackageError or HifiError where something is missing."""
+    """What looks at photos as the model was trained. Raises HifiError where something is missing."""
     from hifimodel.faces.recogniser import load_identity
     from hifimodel.inference.conditions import PhotoReader
 
@@ -161,7 +162,7 @@ def load_reader(options: MakerOptions) -> PhotoReader:
 
 
 def load_pipeline(options: MakerOptions) -> HiFiPortraitPipeline:
-    """The pipeline on its device. Raises ModelPackageError where a part is missing or does not fit."""
+    """The pipeline on its device. Raises HifiError where a part is missing or does not fit."""
     import torch
 
     from hifimodel.inference.pipeline import HiFiPortraitPipeline

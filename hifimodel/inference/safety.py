@@ -21,7 +21,7 @@ import torch
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from PIL import Image, ImageOps
 
-from hifimodel.errors import WeightsError
+from hifidata.core.errors import WeightsError
 from hifimodel.nets.face_encoder import CLIP_MEAN, CLIP_STD
 
 SafetyCheck = Callable[[Sequence[Image.Image]], list[bool]]

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hifidata.core.errors import WeightsError
 from hifidata.image.align import CHIP_PX
-from hifimodel.errors import ConditionError, WeightsError
+from hifimodel.errors import ConditionError
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionConfig, CLIPVisionModel
 
+from hifidata.core.errors import WeightsError
 from hifimodel.config import ModelConfig, require_landmark_style
-from hifimodel.errors import WeightsError
 from hifimodel.nets import architectures
 from hifimodel.nets.face_encoder import FaceEncoder
 from hifimodel.nets.face_refiner import FaceRefiner

@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hifimodel.errors import WeightsError
+from hifidata.core.errors import WeightsError
 
 Attributes = Mapping[str, Any]
 Inputs = list[Any]

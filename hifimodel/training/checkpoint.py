@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from hifimodel.errors import CheckpointError, WeightsError
+from hifidata.core.errors import WeightsError
+from hifimodel.errors import CheckpointError
 from hifimodel.nets.loading import STATE_FILE, Base, Modules, load_trained_nets
 from hifimodel.training.folders import begin_folder, finish_folder, remove_folder
 

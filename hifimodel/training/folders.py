@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hifimodel.errors import ConfigError, FolderLockedError
+from hifidata.core.errors import FolderLockedError
+from hifimodel.errors import ConfigError
 
 TEMPORARY_PREFIX = ".tmp-"
 

@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hifidata.core.errors import HifiError
+from hifidata.core.errors import HifiError, WeightsError
 from hifidata.models import registry
 from hifidata.models.protocols import FaceDetector as PhotoDetector
 from hifimodel.config import ModelConfig, TrainConfig
 from hifimodel.data import Batch
-from hifimodel.errors import WeightsError
 from hifimodel.losses.identity import IdentityLoss, IdentityResult, NoiseLevels, mean_embeddings
 from hifimodel.nets.embedder import EMBEDDERS, FaceEmbedder, load_embedder
 from hifimodel.nets.loading import Base

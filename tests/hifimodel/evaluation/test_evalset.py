@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 
+from hifidata.core.errors import HifiError  # noqa: E402
 from hifidata.store.shards import write_shard  # noqa: E402
-from hifimodel.errors import ConditionError, ConfigError, DataError, ModelPackageError  # noqa: E402
+from hifimodel.errors import ConditionError, ConfigError, DataError  # noqa: E402
 from hifimodel.evaluate import app  # noqa: E402
 from hifimodel.evaluation.evalset import EvalSet, read_evalset  # noqa: E402
 from hifimodel.evaluation.runner import Request, load_generator, run_cells  # noqa: E402
@@ -202,7 +203,7 @@ def test_a_generator_that_never_works_stops_the_run(shards: Path, tmp_path: Path
         asked.append(request)
         raise RuntimeError("out of memory")
 
-    with pytest.raises(ModelPackageError, match=r"10 cells in a row failed, the last .* out of memory"):
+    with pytest.raises(HifiError, match=r"10 cells in a row failed, the last .* out of memory"):
         run_cells(evalset, never, "m", tmp_path / "out")
     assert len(asked) == 10
 

@@ -14,8 +14,9 @@ import pytest
 from PIL import Image, ImageOps
 from typer.testing import CliRunner
 
+from hifidata.core.errors import WeightsError
 from hifidata.weights.search_path import searching
-from hifimodel.errors import ConfigError, DataError, WeightsError
+from hifimodel.errors import ConfigError, DataError
 from hifimodel.evaluate import app
 from hifimodel.evaluation.clip import load_clip
 from hifimodel.evaluation.evalset import EvalSet, read_evalset

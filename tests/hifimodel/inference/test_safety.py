@@ -17,7 +17,7 @@ pytest.importorskip("diffusers")
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker  # noqa: E402
 from transformers import CLIPConfig  # noqa: E402
 
-from hifimodel.errors import WeightsError  # noqa: E402
+from hifidata.core.errors import WeightsError  # noqa: E402
 from hifimodel.inference.pipeline import HiFiPortraitPipeline  # noqa: E402
 from hifimodel.inference.safety import find_safety_check  # noqa: E402
 from tests.factories.portraits import SIZE_PX, person, quiet, seeded  # noqa: E402

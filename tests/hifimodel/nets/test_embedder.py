@@ -15,7 +15,8 @@ onnxruntime = pytest.importorskip("onnxruntime")
 import cv2  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from hifimodel.errors import ConditionError, WeightsError  # noqa: E402
+from hifidata.core.errors import WeightsError  # noqa: E402
+from hifimodel.errors import ConditionError  # noqa: E402
 from hifimodel.losses.align import align_faces  # noqa: E402
 from hifimodel.nets.embedder import EMBEDDERS, FaceEmbedder, load_embedder  # noqa: E402
 from hifimodel.nets.onnx_graph import OnnxGraph  # noqa: E402

@@ -14,8 +14,9 @@ pytest.importorskip("diffusers")
 
 from torch import nn  # noqa: E402
 
+from hifidata.core.errors import WeightsError  # noqa: E402
 from hifimodel.config import load_preset  # noqa: E402
-from hifimodel.errors import CheckpointError, WeightsError  # noqa: E402
+from hifimodel.errors import CheckpointError  # noqa: E402
 from hifimodel.nets.architectures import averaging_vae, random_unet, text_config, vision_config  # noqa: E402
 from hifimodel.nets.hifinet import HiFiNet, encode_pictures  # noqa: E402
 from hifimodel.nets.loading import build_modules, load_base, load_trained, save_trained  # noqa: E402

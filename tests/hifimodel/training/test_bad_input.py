@@ -16,10 +16,11 @@ pytest.importorskip("accelerate")
 from accelerate import Accelerator  # noqa: E402
 from accelerate.state import AcceleratorState  # noqa: E402
 
+from hifidata.core.errors import WeightsError  # noqa: E402
 from hifidata.store.shards import write_shard  # noqa: E402
 from hifimodel.config import ModelConfig, load_preset, preset_text  # noqa: E402
 from hifimodel.data import ShardFacts  # noqa: E402
-from hifimodel.errors import CheckpointError, DataError, WeightsError  # noqa: E402
+from hifimodel.errors import CheckpointError, DataError  # noqa: E402
 from hifimodel.nets.loading import build_modules, find_model, load_trained, save_trained  # noqa: E402
 from hifimodel.train import main  # noqa: E402
 from hifimodel.training.identity import PaperDetector, loss_embedder  # noqa: E402
