@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,20 +103,6 @@ def read_evalset(folder: Path) -> EvalSet:
         what = f"{len(missing)} photos are missing, the first is {missing[0]}" if missing else "nobody in it"
         raise DataError(f"{path}: {what}; build the set again")
     return EvalSet(folder, people, prompts, seeds, hashlib.sha256(data).hexdigest())
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file that nobody can see half done: a temporary one beside it, then a rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _person(entry: dict[str, object]) -> Person:

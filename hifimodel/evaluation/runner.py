@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hifidata.core.errors import HifiError
+from hifidata.core.files import write_bytes
 from hifimodel.errors import ConditionError, ConfigError, DataError
-from hifimodel.evaluation.evalset import FAILED, Cell, EvalSet, write_whole
+from hifimodel.evaluation.evalset import FAILED, Cell, EvalSet
 
 RUN_FILE = "run.json"
 MAX_FAILURES_IN_A_ROW = 10
@@ -122,14 +123,14 @@ def _make(cell: Cell, folder: Path, generate: Generate, out: Path) -> str:
         rgb_u8 = generate(Request(references, folder / cell.person.target, cell.prompt, cell.seed))
     except CELL_ERRORS as error:
         problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        write_whole(record, json.dumps({"cell": cell.name, "error": problem}).encode())
+        write_bytes(record, json.dumps({"cell": cell.name, "error": problem}).encode())
         return problem
     rgb_u8 = np.asarray(rgb_u8)
     if rgb_u8.dtype != np.uint8 or rgb_u8.ndim != 3 or rgb_u8.shape[2] != 3:
         raise ConditionError(f"generator: got {rgb_u8.dtype} of shape {rgb_u8.shape}, expected uint8 (H, W, 3)")
     png = io.BytesIO()
     Image.fromarray(rgb_u8).save(png, "PNG")
-    write_whole(out / f"{cell.name}.png", png.getvalue())
+    write_bytes(out / f"{cell.name}.png", png.getvalue())
     record.unlink(missing_ok=True)
     return ""
 
@@ -139,7 +140,7 @@ def _claim(path: Path, run: dict[str, str]) -> None:
     try:
         before = json.loads(path.read_bytes())
     except FileNotFoundError:
-        write_whole(path, json.dumps(run, indent=1).encode())
+        write_bytes(path, json.dumps(run, indent=1).encode())
         return
     except ValueError as error:
         raise DataError(f"{path}: cannot be read ({error}); give another --out, or remove that folder") from error

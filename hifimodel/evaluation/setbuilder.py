@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from hifidata.core.files import write_bytes
 from hifimodel.data.config import Counts
 from hifimodel.data.faces import decode_jpeg
 from hifimodel.data.group import number_of
 from hifimodel.data.sample import CorruptSample, parse_sample
 from hifimodel.data.shards import RawIdentity, find_shards, read_identities
 from hifimodel.errors import DataError
-from hifimodel.evaluation.evalset import FORMAT_VERSION, SET_FILE, EvalSet, read_evalset, write_whole
+from hifimodel.evaluation.evalset import FORMAT_VERSION, SET_FILE, EvalSet, read_evalset
 
 DEFAULT_IDENTITIES = 100
 """As many as the paper's WebFace-100, or all there are."""
@@ -105,8 +106,8 @@ def build_evalset(
         raise DataError(f"{path}: another evaluation set lies there; give another --out, or remove that folder")
     for identity_id, photos in people.items():
         for number, jpeg in enumerate(photos.values()):
-            write_whole(out / _file(identity_id, number), jpeg)
-    write_whole(path, data)
+            write_bytes(out / _file(identity_id, number), jpeg)
+    write_bytes(path, data)
     return read_evalset(out)
 
 

@@ -23,7 +23,7 @@ from accelerate import Accelerator
 from hifidata.core.errors import WeightsError
 from hifimodel.errors import CheckpointError
 from hifimodel.nets.loading import STATE_FILE, Base, Modules, load_trained_nets
-from hifimodel.training.folders import begin_folder, finish_folder, remove_folder
+from hifimodel.training.folders import begin_folder, finish_folder, remove_folder, temporary_folder
 
 NAME = re.compile(r"step-(\d{8})")
 
@@ -83,7 +83,7 @@ def save(
         accelerator: the run's.
     """
     path = out / "checkpoints" / f"step-{facts.step:08d}"
-    temporary = path.with_name(f".tmp-{path.name}")
+    temporary = temporary_folder(path)
     if accelerator.is_main_process:
         begin_folder(path)
         torch.save(shared, temporary / "optimizer.pt")

@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from hifidata.core.files import TEMPORARY_PREFIX
 from hifimodel.data import Batch
-from hifimodel.training.folders import TEMPORARY_PREFIX
 from hifimodel.training.frozen import Frozen
 
 

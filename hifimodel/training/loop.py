@@ -19,13 +19,14 @@ import torch
 from accelerate import Accelerator
 from torch import distributed
 
+from hifidata.core.files import write_bytes
 from hifimodel.config import TrainConfig, preset_text
 from hifimodel.data import Batch
 from hifimodel.errors import ConfigError, DivergedError
 from hifimodel.nets.loading import STATE_FILE
 from hifimodel.training import checkpoint
 from hifimodel.training.draws import draw
-from hifimodel.training.folders import begin_folder, finish_folder, locked, remove_leftovers, write_text
+from hifimodel.training.folders import begin_folder, finish_folder, locked_run, remove_leftovers
 from hifimodel.training.metrics import COLUMNS, PROBE_COLUMNS, Clock, CsvTable, tensorboard
 from hifimodel.training.options import PRESET_FILE, Report, RunOptions
 from hifimodel.training.plot import write_plot
@@ -103,7 +104,7 @@ def train(options: RunOptions, report: Report) -> bool:
     stop = StopRequest()
     with ExitStack() as stack:
         if accelerator.is_main_process:
-            stack.enter_context(locked(options.out))
+            stack.enter_context(locked_run(options.out))
             remove_leftovers(options.out)
         stack.enter_context(stop.listening(speak, accelerator.num_processes == 1))
         stack.enter_context(_reproducible(accelerator.device))
@@ -112,7 +113,7 @@ def train(options: RunOptions, report: Report) -> bool:
         loop = Loop(set_up(options, accelerator, speak), speak)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:  # only now: a start that failed says nothing of the folder's run
-            write_text(options.out / PRESET_FILE, preset_text(options.preset))
+            write_bytes(options.out / PRESET_FILE, preset_text(options.preset).encode())
         return loop.to_the_end(stop)
 
 

@@ -14,8 +14,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from hifidata.core.files import write_bytes
 from hifimodel.errors import ConfigError
-from hifimodel.training.folders import write_text
 from hifimodel.training.step import StepResult
 
 COLUMNS = (
@@ -129,7 +129,7 @@ class CsvTable:
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: row[name] for name in columns} for row in rows)
-        write_text(path, text.getvalue())
+        write_bytes(path, text.getvalue().encode())
 
     def add(self, row: Mapping[str, float]) -> None:
         """Appends a row."""

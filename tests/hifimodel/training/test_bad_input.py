@@ -199,8 +199,8 @@ def test_wrong_calls_are_one_line_each(shards: Path, tmp_path: Path, capsys: pyt
         (call(shards, tmp_path / "c", "train.mixed_precision='no'", preset="sdxl"), "verify.model=arcface"),
         (call(shards, tmp_path / "d", "train.landmarks=nose"), "'nose' does not exist"),
         (call(shards, tmp_path / "e", "model.landmark_style=crayons-7"), "this release draws"),
-        (call(shards, tmp_path / "file"), "file: no folder to write into (File exists)"),
-        (call(shards, tmp_path / "file" / "run"), "no folder to write into (Not a directory)"),
+        (call(shards, tmp_path / "file"), "file: cannot be written to (File exists)"),
+        (call(shards, tmp_path / "file" / "run"), "cannot be written to (Not a directory)"),
         (call(shards, tmp_path / "g", "train.seed=-1"), "train.seed: Input should be greater than or equal to 0"),
         (call(shards, tmp_path / "h", "train.landmarks=deca"), "name it with --landmarks-weights"),
         (
