@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hifimodel.config import ModelConfig, Preset, load_preset, require_same_model, require_same_training
+from hifimodel.config import ModelConfig, PresetConfig, load_preset, require_same_model, require_same_training
 from hifimodel.data import DataConfig, ShardFacts
 from hifimodel.errors import ConfigError, DataError
 from hifimodel.nets.embedder import EMBEDDERS
@@ -34,7 +34,7 @@ class RunOptions:
 
     shards: str
     out: Path
-    preset: Preset
+    preset: PresetConfig
     base: str | None = None
     embedder: Path | None = None
     landmarks_weights: Path | None = None
@@ -66,7 +66,7 @@ def model_for_shards(model: ModelConfig, facts: ShardFacts) -> tuple[ModelConfig
     return model, ""
 
 
-def with_record(preset: Preset, model: ModelConfig, facts: ShardFacts) -> Preset:
+def with_record(preset: PresetConfig, model: ModelConfig, facts: ShardFacts) -> PresetConfig:
     """The preset with ``model``, into which goes what generation must do to photos because training did it to references.
 
     Raises:
@@ -83,7 +83,7 @@ def with_record(preset: Preset, model: ModelConfig, facts: ShardFacts) -> Preset
     return preset.model_copy(update={"model": model.model_copy(update=done)})
 
 
-def require_same_run(preset: Preset, out: Path) -> None:
+def require_same_run(preset: PresetConfig, out: Path) -> None:
     """Raises CheckpointError, naming every difference, where ``out`` holds what a run of another preset has trained."""
     path = out / PRESET_FILE
     has_trained = (out / "model").exists() or any(out.glob("checkpoints/step-*"))

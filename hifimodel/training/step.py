@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from hifimodel.config import Preset
+from hifimodel.config import PresetConfig
 from hifimodel.data import Batch
 from hifimodel.losses.identity import (
     IdentityResult,
@@ -31,7 +31,7 @@ class TrainedNets(nn.Module):
         preset: choices.
     """
 
-    def __init__(self, modules: Modules, preset: Preset) -> None:
+    def __init__(self, modules: Modules, preset: PresetConfig) -> None:
         super().__init__()
         self.refiner, self.hifinet = modules.refiner, modules.hifinet
         self._model, self._tile_to = preset.model, preset.train.tile_to

@@ -84,9 +84,9 @@ def test_the_identity_loss_may_have_another_recogniser_than_the_shards(assets: P
 @pytest.mark.parametrize(
     ("settings", "hint"),
     [
-        (("train.learning_rate=0.1", "train.seed=5"), "seed: 0 there, 5 asked for; learning_rate: 0.005 there, 0.1"),
-        (("model.clip_layer=-1",), "clip_layer: -2 there, -1 asked for"),
-        (("train.batch_size=3",), "batch_size: 2 there, 3 asked for"),
+        (("train.learning_rate=0.1", "train.seed=5"), "seed: 0 there, 5 requested; learning_rate: 0.005 there, 0.1"),
+        (("model.clip_layer=-1",), "clip_layer: -2 there, -1 requested"),
+        (("train.batch_size=3",), "batch_size: 2 there, 3 requested"),
     ],
 )
 def test_another_preset_in_the_same_folder_is_refused_with_the_difference(
