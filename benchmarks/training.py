@@ -22,7 +22,8 @@ from hifidata.cli import console
 from hifidata.core.errors import HifiError
 from hifimodel.config import load_preset
 from hifimodel.data import Batch
-from hifimodel.losses.identity import NoiseLevels, denoising_loss, predict_x0
+from hifimodel.losses.denoising import denoising_loss, predict_x0
+from hifimodel.losses.identity import NoiseLevels
 from hifimodel.nets.face_refiner import pack_references
 from hifimodel.nets.hifinet import encode_pictures, landmark_latents
 from hifimodel.nets.text_encoders import encode_prompts

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hifimodel.data import Batch
-from hifimodel.losses.identity import denoising_target
+from hifimodel.losses.denoising import denoising_target
 from hifimodel.training.draws import DrawSettings, draw
 from hifimodel.training.frozen import Prepared
 from hifimodel.training.step import Step

@@ -9,13 +9,8 @@ from torch import Tensor, nn
 
 from hifimodel.config import PresetConfig
 from hifimodel.data import Batch
-from hifimodel.losses.identity import (
-    IdentityResult,
-    NoiseLevels,
-    denoising_loss,
-    denoising_target,
-    predict_x0,
-)
+from hifimodel.losses.denoising import denoising_loss, denoising_target, predict_x0
+from hifimodel.losses.identity import IdentityResult, NoiseLevels
 from hifimodel.nets.face_refiner import pack_references
 from hifimodel.nets.loading import Modules
 from hifimodel.training.draws import Draws
