@@ -1,4 +1,4 @@
-"""One training sample: a target, other pictures of the same person, and the landmark picture."""
+"""One training sample: a target, other pictures of the same identity, and the landmark picture."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RgbU8 = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Reference:
+class ReferenceCrops:
     """What is needed of a reference: its two crops."""
 
     clip_u8: RgbU8  # (clip_px, clip_px, 3)
@@ -30,7 +30,7 @@ class Reference:
 
 
 @dataclass(eq=False)
-class Person:
+class LoadedIdentity:
     """An identity in memory.
 
     Attributes:
@@ -40,7 +40,7 @@ class Person:
 
     identity_id: str
     samples: list[Sample]
-    crops: dict[int, Reference | None] = field(default_factory=dict)
+    crops: dict[int, ReferenceCrops | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ class Group:
     landmarks_u8: RgbU8
     target_kps: F32
     time_ids: F32
-    references: tuple[Reference, ...]
+    references: tuple[ReferenceCrops, ...]
     embeddings: F32
 
 
@@ -82,31 +82,31 @@ class Draw:
     drop_text: bool
 
 
-def draw_of(person: Person, target: int, epoch: int, config: DataConfig) -> Draw:
+def draw_of(identity: LoadedIdentity, target: int, epoch: int, config: DataConfig) -> Draw:
     """The draw for a target: it depends on the seed, the epoch and the sample's key, and on nothing that came before.
 
     Source: paper section 4.1 (N from 1 to 4, 10 % empty text) and 3.3 (one random reference gives the identity).
     """
-    rng = np.random.default_rng([config.seed, epoch, number_of(person.samples[target].key)])
+    rng = np.random.default_rng([config.seed, epoch, number_of(identity.samples[target].key)])
     n_references = int(rng.integers(config.min_references, config.max_references + 1))
-    others = [place for place in range(len(person.samples)) if place != target]
+    others = [place for place in range(len(identity.samples)) if place != target]
     order = tuple(int(place) for place in rng.permutation(others))
     return Draw(n_references, order, float(rng.random()), bool(rng.random() < config.text_drop))
 
 
-def make_group(person: Person, target: int, draw: Draw, config: DataConfig, paint: DrawLandmarks) -> Group:
+def make_group(identity: LoadedIdentity, target: int, draw: Draw, config: DataConfig, paint: DrawLandmarks) -> Group:
     """Decodes, crops and draws.
 
     Raises:
         CorruptSample: the target does not decode, or no other picture does, or the landmarks cannot be drawn.
     """
-    sample = person.samples[target]
+    sample = identity.samples[target]
     size_px = config.size_px
     target_u8 = resize_square(decode_jpeg(sample.jpeg, reduction(sample.side_px / size_px)), size_px)
-    places = _usable(person, draw, config)
+    places = _usable(identity, draw, config)
     if not places:
         raise CorruptSample("no reference decodes")
-    shape = person.samples[places[int(draw.shape_share * len(places))]]
+    shape = identity.samples[places[int(draw.shape_share * len(places))]]
     try:
         landmarks_u8 = paint(
             sample.landmarks_px, sample.face3d, shape.landmarks_px, shape.face3d, sample.side_px, size_px
@@ -115,14 +115,14 @@ def make_group(person: Person, target: int, draw: Draw, config: DataConfig, pain
         raise CorruptSample("landmarks cannot be drawn") from error
     return Group(
         key=sample.key,
-        reference_keys=tuple(person.samples[place].key for place in places),
+        reference_keys=tuple(identity.samples[place].key for place in places),
         caption="" if draw.drop_text else sample.caption,
         target_u8=target_u8,
         landmarks_u8=landmarks_u8,
         target_kps=scaled_points(sample.kps_px, size_px / sample.side_px),
         time_ids=time_ids(sample, size_px),
-        references=tuple(crops for place in places if (crops := person.crops[place])),
-        embeddings=np.stack([person.samples[place].embedding for place in places]),
+        references=tuple(crops for place in places if (crops := identity.crops[place])),
+        embeddings=np.stack([identity.samples[place].embedding for place in places]),
     )
 
 
@@ -137,7 +137,7 @@ def time_ids(sample: Sample, size_px: int) -> F32:
     return np.array([*sample.original_hw_px, top, left, size_px, size_px], np.float32)
 
 
-def make_reference(sample: Sample, config: DataConfig) -> Reference:
+def make_reference(sample: Sample, config: DataConfig) -> ReferenceCrops:
     """Both crops of a reference. Raises CorruptSample.
 
     The chip is of the whole picture with its background, as the stored embedding is: recognisers tell a reduced or matted
@@ -151,7 +151,7 @@ def make_reference(sample: Sample, config: DataConfig) -> Reference:
         clip_u8, _ = clip_view(rgb_u8, sample.face_xyxy_px, view, alpha_u8)
     except ModelError as error:
         raise CorruptSample("face without extent") from error
-    return Reference(clip_u8, face_u8)
+    return ReferenceCrops(clip_u8, face_u8)
 
 
 def number_of(text: str) -> int:
@@ -159,16 +159,16 @@ def number_of(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
-def _usable(person: Person, draw: Draw, config: DataConfig) -> list[int]:
+def _usable(identity: LoadedIdentity, draw: Draw, config: DataConfig) -> list[int]:
     """The first places of the draw whose crops can be made; a broken picture is replaced by the next."""
     places: list[int] = []
     for place in draw.order:
-        if place not in person.crops:
+        if place not in identity.crops:
             try:
-                person.crops[place] = make_reference(person.samples[place], config)
+                identity.crops[place] = make_reference(identity.samples[place], config)
             except CorruptSample:  # counted when its turn as target comes
-                person.crops[place] = None
-        if person.crops[place] is not None:
+                identity.crops[place] = None
+        if identity.crops[place] is not None:
             places.append(place)
         if len(places) == draw.n_references:
             break

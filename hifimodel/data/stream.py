@@ -1,10 +1,10 @@
 """Which target comes when: a stream that can start again at any sample.
 
-Readers (all workers of all ranks) share the tars of an epoch in a drawn order. Each loads ``window_identities`` people at
-a time, shuffles all their pictures as targets, hands them out, and goes on to the next people. A position is therefore a
+Readers (all workers of all ranks) share the tars of an epoch in a drawn order. Each loads ``window_identities`` identities at
+a time, shuffles all their pictures as targets, hands them out, and goes on to the next identities. A position is therefore a
 place among the tars and a place in the window; nothing random is carried along.
 
-A reader may find nobody in an epoch, where usable people are fewer than readers: it goes on to the next, in which the tars
+A reader may find nobody in an epoch, where usable identities are fewer than readers: it goes on to the next, in which the tars
 come to other readers.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from hifimodel.data.config import Counts, DataConfig
 from hifimodel.data.drawing import DrawLandmarks
-from hifimodel.data.group import Group, Person, draw_of, make_group, number_of
+from hifimodel.data.group import Group, LoadedIdentity, draw_of, make_group, number_of
 from hifimodel.data.sample import CorruptSample, Sample, parse_sample
 from hifimodel.data.shards import find_shards, read_identities
 from hifimodel.errors import DataError
@@ -108,7 +108,7 @@ class GroupStream:
                 self._require_somebody()
                 empty = 0
 
-    def people(self, start: Position, counts: Counts) -> Iterator[tuple[Person, Position]]:
+    def identities(self, start: Position, counts: Counts) -> Iterator[tuple[LoadedIdentity, Position]]:
         """This reader's usable identities of an epoch from a position on, each with the position that begins with it."""
         config, n_shards = self._config, len(self._shards)
         drawn = np.random.default_rng([config.seed, start.epoch, SHARD_ORDER]).permutation(n_shards)
@@ -121,35 +121,37 @@ class GroupStream:
             first = start.ordinal if place == start.shard else 0
             for raw in read_identities(self._shards[mine[place]], first, share, counts):
                 counts.identities += 1
-                person = Person(raw.identity_id, list(self._usable(raw.samples, counts)))
-                if len(person.samples) >= config.min_images:
-                    yield person, Position(start.epoch, place, raw.ordinal)
+                identity = LoadedIdentity(raw.identity_id, list(self._usable(raw.samples, counts)))
+                if len(identity.samples) >= config.min_images:
+                    yield identity, Position(start.epoch, place, raw.ordinal)
                 else:
                     counts.too_few += 1
 
     def _epoch(self, start: Position, counts: Counts) -> Iterator[tuple[Group, Position]]:
-        people, done = self.people(start, counts), start.done
-        while window := list(itertools.islice(people, self._config.window_identities)):
+        identities, done = self.identities(start, counts), start.done
+        while window := list(itertools.islice(identities, self._config.window_identities)):
             if done:
                 counts.set_to(start.counts)  # a window begun before the stop is read again, but was counted then
-            yield from self._window([person for person, _ in window], replace(window[0][1], done=done), counts)
+            yield from self._window([identity for identity, _ in window], replace(window[0][1], done=done), counts)
             window.clear()  # or it would stay in memory while the next is read
             done = 0
 
-    def _window(self, people: Sequence[Person], begin: Position, counts: Counts) -> Iterator[tuple[Group, Position]]:
-        targets = [(person, place) for person in people for place in range(len(person.samples))]
-        seed = [self._config.seed, begin.epoch, WINDOW_ORDER, number_of(people[0].identity_id)]
+    def _window(
+        self, identities: Sequence[LoadedIdentity], begin: Position, counts: Counts
+    ) -> Iterator[tuple[Group, Position]]:
+        targets = [(identity, place) for identity in identities for place in range(len(identity.samples))]
+        seed = [self._config.seed, begin.epoch, WINDOW_ORDER, number_of(identities[0].identity_id)]
         order = np.random.default_rng(seed).permutation(len(targets))
         for number in range(begin.done, len(targets)):
-            person, place = targets[order[number]]
-            group = self._group(person, place, begin.epoch, counts)
+            identity, place = targets[order[number]]
+            group = self._group(identity, place, begin.epoch, counts)
             if group is not None:
                 yield group, replace(begin, done=number + 1, counts=counts.as_json())
 
-    def _group(self, person: Person, place: int, epoch: int, counts: Counts) -> Group | None:
+    def _group(self, identity: LoadedIdentity, place: int, epoch: int, counts: Counts) -> Group | None:
         try:
-            draw = draw_of(person, place, epoch, self._config)
-            return make_group(person, place, draw, self._config, self._paint)
+            draw = draw_of(identity, place, epoch, self._config)
+            return make_group(identity, place, draw, self._config, self._paint)
         except CorruptSample as error:
             counts.corrupt[str(error)] += 1
             self._cause = str(error.__cause__ or error)

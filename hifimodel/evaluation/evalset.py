@@ -24,7 +24,7 @@ FAILED = "*.failed.json"
 
 
 @dataclass(frozen=True)
-class Person:
+class EvalIdentity:
     """One identity: files of its photos, relative to the set's folder."""
 
     identity_id: str
@@ -40,7 +40,7 @@ class Cell:
         prompt_number: place of the prompt in the set, from 0.
     """
 
-    person: Person
+    person: EvalIdentity
     prompt_number: int
     prompt: str
     seed: int
@@ -65,7 +65,7 @@ class EvalSet:
     """
 
     folder: Path
-    people: tuple[Person, ...]
+    people: tuple[EvalIdentity, ...]
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
     digest: str
@@ -105,9 +105,9 @@ def read_evalset(folder: Path) -> EvalSet:
     return EvalSet(folder, people, prompts, seeds, hashlib.sha256(data).hexdigest())
 
 
-def _person(entry: dict[str, object]) -> Person:
+def _person(entry: dict[str, object]) -> EvalIdentity:
     identity_id, photos = str(entry["identity_id"]), entry["photos"]
     if not identity_id.replace("-", "").isalnum() or not isinstance(photos, list) or len(photos) < 2:
         raise ValueError("a person needs an id of letters and digits, a target and a reference")
     target, *references = (str(photo["file"]) for photo in photos)
-    return Person(identity_id, target, tuple(references))
+    return EvalIdentity(identity_id, target, tuple(references))

@@ -75,7 +75,7 @@ class Face:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredImage:
     """A picture in numbers; ``face`` is None where no face was found."""
 
     face: Face | None
@@ -97,13 +97,13 @@ class Instruments:
     inception: Callable[[RgbU8], F32] | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
 
-    def measure(self, rgb_u8: RgbU8) -> Measured:
+    def measure(self, rgb_u8: RgbU8) -> MeasuredImage:
         """Everything about one picture (H, W, 3) uint8. Of several faces the largest counts."""
         inception = None if self.inception is None else self.inception(rgb_u8)
         try:
-            return Measured(self._face(rgb_u8), inception)
+            return MeasuredImage(self._face(rgb_u8), inception)
         except (ModelError, LandmarkError):  # five points on a line and the like: no face to speak of
-            return Measured(None, inception)
+            return MeasuredImage(None, inception)
 
     def _face(self, rgb_u8: RgbU8) -> Face | None:
         faces = self.detector.detect([rgb_u8])[0]

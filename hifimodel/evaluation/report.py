@@ -9,8 +9,8 @@ from typing import Any
 
 from hifimodel.errors import DataError
 from hifimodel.evaluation.evalset import FAILED, Cell, EvalSet
-from hifimodel.evaluation.faces import Instruments, Measured
-from hifimodel.evaluation.rows import Photos, Row, Rows, columns_of
+from hifimodel.evaluation.faces import Instruments, MeasuredImage
+from hifimodel.evaluation.rows import MeasuredPhotos, Row, Rows, columns_of
 from hifimodel.evaluation.sanity import Check, sanity_checks
 from hifimodel.evaluation.statistics import Bootstrap
 from hifimodel.faces.photo import read_photo
@@ -78,13 +78,13 @@ def evaluate(
     n_photos = sum(1 + len(person.references) for person in evalset.people)
     measure = _Counted(instruments, n_photos + sum(map(bool, cells.values())) + len(others), update)
     photos = {
-        person.identity_id: Photos(
+        person.identity_id: MeasuredPhotos(
             measure(evalset.folder / person.target),
             tuple(measure(evalset.folder / reference) for reference in person.references),
         )
         for person in evalset.people
     }
-    made: dict[str, list[Measured]] = {person.identity_id: [] for person in evalset.people}
+    made: dict[str, list[MeasuredImage]] = {person.identity_id: [] for person in evalset.people}
     for cell, path in cells.items():
         if path is not None:
             made[cell.person.identity_id].append(measure(path))
@@ -121,7 +121,7 @@ class _Counted:
     def __init__(self, instruments: Instruments, total: int, update: Update | None) -> None:
         self._instruments, self._total, self._update, self._done = instruments, total, update, 0
 
-    def __call__(self, path: Path) -> Measured:
+    def __call__(self, path: Path) -> MeasuredImage:
         measured = self._instruments.measure(read_photo(path))
         self._done += 1
         if self._update:
@@ -139,7 +139,7 @@ def _notes_on_pictures(generated: list[Row], pictures: Path | None) -> Iterator[
             yield f"{row.name}: no usable face in {blind} of {row.n_pictures} pictures; they count in FID alone"
 
 
-def _notes_on_set(photos: Mapping[str, Photos], instruments: Instruments, real: Path | None) -> Iterator[str]:
+def _notes_on_set(photos: Mapping[str, MeasuredPhotos], instruments: Instruments, real: Path | None) -> Iterator[str]:
     everything = [photo for person in photos.values() for photo in (person.target, *person.references)]
     blind = sum(photo.face is None for photo in everything)
     if blind:

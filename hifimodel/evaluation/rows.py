@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hifidata.models.protocols import F32
-from hifimodel.evaluation.faces import Face, Instruments, Measured
+from hifimodel.evaluation.faces import Face, Instruments, MeasuredImage
 from hifimodel.evaluation.fid import fid_estimate
 from hifimodel.evaluation.metrics import (
     ABOUT,
@@ -46,11 +46,11 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Photos:
+class MeasuredPhotos:
     """The set's own photos, measured."""
 
-    target: Measured
-    references: tuple[Measured, ...]
+    target: MeasuredImage
+    references: tuple[MeasuredImage, ...]
 
     @property
     def faces(self) -> list[Face]:
@@ -70,7 +70,7 @@ class Rows:
 
     def __init__(
         self,
-        photos: Mapping[str, Photos],
+        photos: Mapping[str, MeasuredPhotos],
         instruments: Instruments,
         bootstrap: Bootstrap,
         real: Sequence[F32] | None = None,
@@ -81,7 +81,7 @@ class Rows:
             [(person.target.face, face) for person in photos.values() if person.target.face for face in person.faces]
         )
 
-    def row(self, name: str, made: Mapping[str, Sequence[Measured]], n_expected: int) -> Row:
+    def row(self, name: str, made: Mapping[str, Sequence[MeasuredImage]], n_expected: int) -> Row:
         """The line of some pictures, by person; a person without pictures has an empty list."""
         scores = [[self._scores(one, self._photos[person]) for one in pictures] for person, pictures in made.items()]
         values: dict[str, Estimate | None] = {
@@ -99,14 +99,14 @@ class Rows:
         # Everybody is somebody's other person once: a ring in drawn order.
         ring = [names[place] for place in np.random.default_rng(self._bootstrap.seed).permutation(len(names))]
         others = dict(zip(ring, ring[1:] + ring[:1], strict=True)) if len(ring) > 1 else {}
-        made: dict[str, dict[str, list[Measured]]] = {
+        made: dict[str, dict[str, list[MeasuredImage]]] = {
             TARGET: {name: [self._photos[name].target] for name in names},
             OTHER: {name: [self._photos[others[name]].target] if others else [] for name in names},
             PASTED: {name: list(self._photos[name].references) for name in names},
         }
         return [self.row(row, pictures, sum(map(len, pictures.values()))) for row, pictures in made.items()]
 
-    def _scores(self, one: Measured, photos: Photos) -> dict[str, float]:
+    def _scores(self, one: MeasuredImage, photos: MeasuredPhotos) -> dict[str, float]:
         if one.face is None:
             return {}
         face3d = self._instruments.face3d
@@ -129,5 +129,5 @@ def columns_of(instruments: Instruments) -> dict[str, str]:
     return columns
 
 
-def _features(pictures: Sequence[Measured]) -> list[F32]:
+def _features(pictures: Sequence[MeasuredImage]) -> list[F32]:
     return [one.inception for one in pictures if one.inception is not None]

@@ -28,7 +28,7 @@ HIFIDATA_ALONE: Mapping[str, int] = {"dlib_resnet": 128}
 """Recognisers that no torch copy exists of, with their d2: hifidata's own backend runs them."""
 
 
-class Identity(Protocol):
+class IdentityEmbedder(Protocol):
     """Maps references to unit vectors."""
 
     name: str
@@ -37,7 +37,7 @@ class Identity(Protocol):
         """(N, d2) float32 with L2 norm 1."""
 
 
-class AlignedIdentity:
+class AlignedEmbedder:
     """A recogniser of ``hifimodel.nets.embedder`` on the aligned faces."""
 
     def __init__(self, embedder: FaceEmbedder) -> None:
@@ -46,12 +46,12 @@ class AlignedIdentity:
 
     @torch.no_grad()
     def embed(self, references: Sequence[Reference]) -> Tensor:
-        """See Identity."""
+        """See IdentityEmbedder."""
         faces = np.stack([reference.aligned_rgb_u8 for reference in references])  # (N, 112, 112, 3)
         return self._embedder(torch.from_numpy(faces).permute(0, 3, 1, 2))
 
 
-class HifidataIdentity:
+class HifidataEmbedder:
     """A hifidata backend, which aligns faces by itself."""
 
     def __init__(self, name: str) -> None:
@@ -59,7 +59,7 @@ class HifidataIdentity:
         self._backend = registry.load("verify", name)
 
     def embed(self, references: Sequence[Reference]) -> Tensor:
-        """See Identity."""
+        """See IdentityEmbedder."""
         faces = [reference.face for reference in references]
         vectors = self._backend.embed(
             [face.rgb_u8 for face in faces], [face.kps_px for face in faces], [face.landmarks_px for face in faces]
@@ -67,7 +67,7 @@ class HifidataIdentity:
         return torch.from_numpy(np.asarray(vectors, np.float32))
 
 
-def load_identity(name: str, dim: int, path: Path | None = None) -> Identity:
+def load_identity_embedder(name: str, dim: int, path: Path | None = None) -> IdentityEmbedder:
     """The recogniser that a checkpoint was trained with.
 
     Args:
@@ -91,7 +91,7 @@ def load_identity(name: str, dim: int, path: Path | None = None) -> Identity:
             "with another embedder than its config says"
         )
     if own in HIFIDATA_ALONE:
-        return HifidataIdentity(own)
+        return HifidataEmbedder(own)
     if path is None and EMBEDDERS[own].file:
         path = find_weight(own)
-    return AlignedIdentity(load_embedder(own, path))
+    return AlignedEmbedder(load_embedder(own, path))

@@ -26,7 +26,7 @@ from hifimodel.faces.photo import (
     prepare_target,
     read_photo,
 )
-from hifimodel.faces.recogniser import Identity
+from hifimodel.faces.recogniser import IdentityEmbedder
 from hifimodel.faces.selection import pose_from_kps, select_reference
 from hifimodel.landmarks import FaceShape, LandmarkBackend, draw
 
@@ -90,7 +90,7 @@ class PhotoReader:
     """
 
     detector: FaceDetector
-    identity: Identity
+    identity: IdentityEmbedder
     quality: QualityScorer
     landmarks: LandmarkBackend
     how: Preparation | None = None

@@ -148,13 +148,13 @@ def find_device(name: str | None) -> str:
 
 def load_reader(options: MakerOptions) -> PhotoReader:
     """What looks at photos as the model was trained. Raises HifiError where something is missing."""
-    from hifimodel.faces.recogniser import load_identity
+    from hifimodel.faces.recogniser import load_identity_embedder
     from hifimodel.inference.conditions import PhotoReader
 
     choices = options.choices
     return PhotoReader(
         registry.load("detect", options.detector),
-        load_identity(choices.embedder, choices.embedder_dim, options.embedder),
+        load_identity_embedder(choices.embedder, choices.embedder_dim, options.embedder),
         registry.load("quality", QUALITY_MODEL),
         load_backend(options.landmarks or choices.landmarks, options.landmarks_weights),
         _preparation(options),

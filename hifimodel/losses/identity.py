@@ -17,7 +17,7 @@ from hifimodel.errors import ConfigError
 from hifimodel.losses.align import align_faces, crop_corners
 from hifimodel.nets.embedder import FaceEmbedder
 
-FaceDetector = Callable[[np.ndarray], Sequence[np.ndarray | None]]
+KpsDetector = Callable[[np.ndarray], Sequence[np.ndarray | None]]
 """E_det: images rgb_u8 (B, H, W, 3) to the five points (5, 2) in px of the best face of each, or None."""
 
 WINDOW_STEP = 8
@@ -120,7 +120,7 @@ class IdentityLoss:
         vae: AutoencoderKL,
         embedder: FaceEmbedder,
         settings: TrainConfig,
-        detector: FaceDetector | None = None,
+        detector: KpsDetector | None = None,
     ) -> None:
         if settings.id_gate == "detector" and detector is None:
             raise ConfigError("train.id_gate: detector needs a face detector; give one, or set it to timestep")

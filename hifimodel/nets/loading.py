@@ -29,7 +29,7 @@ class Pretrained(Protocol):
         """Loads from a folder or by its Hub name."""
 
 
-Part = TypeVar("Part", bound=Pretrained)
+PretrainedPart = TypeVar("PretrainedPart", bound=Pretrained)
 Net = TypeVar("Net", bound=nn.Module)
 
 LOAD_ERRORS = (
@@ -134,7 +134,7 @@ def load_trained_nets(modules: Modules, folder: Path) -> None:
     modules.hifinet.load_state_dict(_load(HiFiNet, folder / "hifinet", None).state_dict())
 
 
-def load_saved(kind: type[Part], folder: Path) -> Part:
+def load_saved(kind: type[PretrainedPart], folder: Path) -> PretrainedPart:
     """A pipeline of diffusers' that ``save_pretrained`` wrote.
 
     Raises:
@@ -145,7 +145,7 @@ def load_saved(kind: type[Part], folder: Path) -> Part:
         parts = [name for name, kinds in index.items() if isinstance(kinds, list) and any(kinds)]
         if absent := [name for name in parts if not (folder / name).is_dir()]:
             raise FileNotFoundError(f"no {', '.join(absent)}")  # a missing tokenizer would be replaced by an empty one
-        saved: Part = kind.from_pretrained(str(folder))
+        saved: PretrainedPart = kind.from_pretrained(str(folder))
     except LOAD_ERRORS as error:
         raise WeightsError(
             f"{folder}: not a whole saved pipeline ({_reason(error)}); copy its whole folder, or save it again"
@@ -247,10 +247,10 @@ def _frozen(module: Net) -> Net:
     return module.eval().requires_grad_(False)
 
 
-def _load(kind: type[Part], source: str | Path, subfolder: str | None) -> Part:
+def _load(kind: type[PretrainedPart], source: str | Path, subfolder: str | None) -> PretrainedPart:
     place = {} if subfolder is None else {"subfolder": subfolder}
     try:
-        part: Part = kind.from_pretrained(str(source), **place)
+        part: PretrainedPart = kind.from_pretrained(str(source), **place)
     except LOAD_ERRORS as error:
         where = str(source) if subfolder is None else f"{source}, part {subfolder}"
         raise WeightsError(

@@ -29,7 +29,7 @@ NAME = re.compile(r"step-(\d{8})")
 
 
 @dataclass(frozen=True)
-class Facts:
+class CheckpointFacts:
     """``state.json``.
 
     Attributes:
@@ -46,7 +46,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedCheckpoint:
     """A checkpoint that was read.
 
     Attributes:
@@ -54,7 +54,7 @@ class Saved:
         own: this process' loader position, window of metrics and generators.
     """
 
-    facts: Facts
+    facts: CheckpointFacts
     shared: dict[str, Any]
     own: dict[str, Any]
 
@@ -66,7 +66,7 @@ def checkpoints(out: Path) -> list[Path]:
 
 def save(
     out: Path,
-    facts: Facts,
+    facts: CheckpointFacts,
     write_nets: Callable[[Path], None],
     shared: dict[str, Any],
     own: dict[str, Any],
@@ -78,8 +78,8 @@ def save(
         out: the run's folder.
         facts: of ``state.json``.
         write_nets: writes the nets into a folder, in the first process.
-        shared: as in ``Saved``.
-        own: as in ``Saved``.
+        shared: as in ``SavedCheckpoint``.
+        own: as in ``SavedCheckpoint``.
         accelerator: the run's.
     """
     path = out / "checkpoints" / f"step-{facts.step:08d}"
@@ -98,14 +98,14 @@ def save(
     return path
 
 
-def load(path: Path, modules: Modules, process: int, n_processes: int) -> Saved:
+def load(path: Path, modules: Modules, process: int, n_processes: int) -> SavedCheckpoint:
     """Reads a checkpoint; the nets' weights go into ``modules``.
 
     Raises:
         CheckpointError: it cannot be read, or belongs to another number of processes or another base.
     """
     try:
-        facts = Facts(**json.loads((path / STATE_FILE).read_text(encoding="utf-8")))
+        facts = CheckpointFacts(**json.loads((path / STATE_FILE).read_text(encoding="utf-8")))
         if facts.n_processes != n_processes:
             raise CheckpointError(
                 f"{path}: written by {facts.n_processes} processes, this run has {n_processes}; the data are split over "
@@ -119,11 +119,11 @@ def load(path: Path, modules: Modules, process: int, n_processes: int) -> Saved:
     except (OSError, ValueError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError, WeightsError) as error:
         reason = " ".join(str(error.__cause__ or error).split())[:200]
         raise CheckpointError(f"{path}: cannot be read ({reason}); remove it, and the one before is used") from error
-    return Saved(facts, shared, own)
+    return SavedCheckpoint(facts, shared, own)
 
 
-def require_same_embedder(path: Path, facts: Facts, embedder: str) -> None:
-    """Raises CheckpointError where the identity loss had another recogniser than now; ``embedder`` as in ``Facts``."""
+def require_same_embedder(path: Path, facts: CheckpointFacts, embedder: str) -> None:
+    """Raises CheckpointError where the identity loss had another recogniser than now; ``embedder`` as in ``CheckpointFacts``."""
     if facts.embedder and facts.embedder != embedder:
         raise CheckpointError(
             f"{path}: trained with the identity loss of {facts.embedder}, this run has {embedder or 'none'}; go on with the "

@@ -19,7 +19,7 @@ DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedBatch:
     """A batch as the trained nets and the UNet take it; all on the device.
 
     Attributes:
@@ -49,7 +49,7 @@ class Latents(Protocol):
     def __call__(self, batch: Batch, pictures: Tensor) -> Tensor: ...
 
 
-class Frozen:
+class FrozenModels:
     """The frozen parts, on their device and in their compute dtype.
 
     Args:
@@ -86,10 +86,10 @@ class Frozen:
         return encode_pictures(self.base.vae, pictures).contiguous()
 
     @torch.no_grad()
-    def prepare(self, batch: Batch, latents: Latents) -> Prepared:
+    def prepare(self, batch: Batch, latents: Latents) -> PreparedBatch:
         """Encodes a batch; ``latents`` is ``encode_targets`` or a cache before it."""
         on_device = batch.to(self.device, non_blocking=True)
-        return Prepared(
+        return PreparedBatch(
             keys=batch.keys,
             latents=latents(batch, on_device.pixels_u8.permute(0, 3, 1, 2)).float(),
             landmarks=landmark_latents(self.base.vae, on_device.landmarks_u8.permute(0, 3, 1, 2)),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hifidata.core.errors import HifiError, WeightsError
 from hifidata.models import registry
-from hifidata.models.protocols import FaceDetector as PhotoDetector
+from hifidata.models.protocols import FaceDetector
 from hifimodel.config import ModelConfig, TrainConfig
 from hifimodel.data import Batch
 from hifimodel.losses.identity import IdentityLoss, IdentityResult, NoiseLevels, mean_embeddings
@@ -62,7 +62,7 @@ def identity_term(
     if train.id_weight == 0:
         return None
     embedder = loss_embedder(model, file).to(device)
-    detector = PaperDetector(train.id_detector) if train.id_gate == "detector" else None
+    detector = GateDetector(train.id_detector) if train.id_gate == "detector" else None
     return IdentityTerm(IdentityLoss(base.vae, embedder, train, detector), embedder, model.embedder)
 
 
@@ -107,7 +107,7 @@ def _named(embedder: FaceEmbedder) -> str:
     return f"{embedder.name}-{digest.hexdigest()[:16]}"
 
 
-class PaperDetector:
+class GateDetector:
     """E_det for the gate ``detector``: a detector of hifidata on the decoded pictures, on the CPU.
 
     Args:
@@ -119,7 +119,7 @@ class PaperDetector:
 
     def __init__(self, name: str) -> None:
         try:
-            self._detector: PhotoDetector = registry.load("detect", name)
+            self._detector: FaceDetector = registry.load("detect", name)
         except HifiError as error:
             raise WeightsError(f"train.id_detector {name}: {error}; or set train.id_gate=target_kps") from error
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hifidata.core.files import TEMPORARY_PREFIX
 from hifimodel.data import Batch
-from hifimodel.training.frozen import Frozen
+from hifimodel.training.frozen import FrozenModels
 
 
 class LatentCache:
@@ -29,7 +29,7 @@ class LatentCache:
         shards: digest of the shards, from the loader's state.
     """
 
-    def __init__(self, folder: Path, frozen: Frozen, shards: str) -> None:
+    def __init__(self, folder: Path, frozen: FrozenModels, shards: str) -> None:
         self._frozen = frozen
         self._folder = folder / _digest(frozen, shards)
         self.hits = 0
@@ -71,7 +71,7 @@ def _write(path: Path, latents: Tensor) -> None:
     temporary.replace(path)
 
 
-def _digest(frozen: Frozen, shards: str) -> str:
+def _digest(frozen: FrozenModels, shards: str) -> str:
     vae = frozen.base.vae
     digest = hashlib.sha256(f"{shards} {frozen.model.image_px} {vae.dtype} {vae.config['scaling_factor']}".encode())
     for part in vae.encoder.state_dict().values():

@@ -28,9 +28,9 @@ from hifimodel.training import checkpoint
 from hifimodel.training.draws import draw
 from hifimodel.training.folders import begin_folder, finish_folder, locked_run, remove_leftovers
 from hifimodel.training.metrics import COLUMNS, PROBE_COLUMNS, Clock, CsvTable, tensorboard
-from hifimodel.training.options import PRESET_FILE, Report, RunOptions
+from hifimodel.training.options import PRESET_FILE, RunOptions, Say
 from hifimodel.training.plot import write_plot
-from hifimodel.training.samples import Fixed, generate, probe, write_grid
+from hifimodel.training.samples import FixedSamples, generate, probe, write_grid
 from hifimodel.training.setup import Run, fixed_samples, resolved, set_up
 
 
@@ -45,7 +45,7 @@ class StopRequest:
         self._question: tuple[Any, torch.Tensor] | None = None
 
     @contextmanager
-    def listening(self, report: Report, is_alone: bool) -> Iterator[None]:
+    def listening(self, report: Say, is_alone: bool) -> Iterator[None]:
         """Within it signals are noted instead of raised."""
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -84,7 +84,7 @@ class StopRequest:
         return bool(n_asked > 0)
 
 
-def train(options: RunOptions, report: Report) -> bool:
+def train(options: RunOptions, report: Say) -> bool:
     """Trains to ``train.steps``; whatever checkpoint lies in the folder is gone on from.
 
     Args:
@@ -131,9 +131,9 @@ def _accelerator(settings: TrainConfig) -> Accelerator:
 class Loop:
     """The steps of a run and what is written between them."""
 
-    def __init__(self, run: Run, report: Report) -> None:
+    def __init__(self, run: Run, report: Say) -> None:
         self._run, self._report, self._clock = run, report, Clock()
-        self._fixed: Fixed | None = None
+        self._fixed: FixedSamples | None = None
         out, settings = run.options.out, run.settings
         self._board = None
         if run.accelerator.is_main_process:

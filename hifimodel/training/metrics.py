@@ -28,7 +28,7 @@ PROBE_COLUMNS = ("step", "probe_mse")
 SUMS = ("steps", "samples", "loss", "noise_mse", "identity_loss", "cosine", "faces", "grad_norm")
 
 
-class Window:
+class MetricSums:
     """Sums since the last row, on the device, so that no step waits for its numbers.
 
     Args:

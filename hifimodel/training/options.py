@@ -15,7 +15,7 @@ PRESET_FILE = "preset.yaml"
 """The resolved preset in a run's folder."""
 TINY_EMBEDDER = "tiny-random"
 
-Report = Callable[[str], None]
+Say = Callable[[str], None]
 """Takes a line for the person who waits."""
 
 

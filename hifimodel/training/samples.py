@@ -16,7 +16,7 @@ from torch.nn import functional
 from hifimodel.data import Batch
 from hifimodel.losses.denoising import denoising_target
 from hifimodel.training.draws import DrawSettings, draw
-from hifimodel.training.frozen import Prepared
+from hifimodel.training.frozen import PreparedBatch
 from hifimodel.training.step import Step
 
 N_PROBES = 8
@@ -25,7 +25,7 @@ GAP_PX = 4
 
 
 @dataclass(frozen=True)
-class Fixed:
+class FixedSamples:
     """The samples that grid and probe always use: the first of the training stream.
 
     Attributes:
@@ -34,11 +34,11 @@ class Fixed:
     """
 
     batch: Batch
-    prepared: Prepared
+    prepared: PreparedBatch
 
 
 @torch.no_grad()
-def probe(step: Step, nets: nn.Module, fixed: Fixed, settings: DrawSettings) -> float:
+def probe(step: Step, nets: nn.Module, fixed: FixedSamples, settings: DrawSettings) -> float:
     """Noise MSE (Eq. 6) on the fixed samples, with noise and timesteps that never change.
 
     The training loss of a step says more about the timesteps that were drawn than about the model; this number compares.
@@ -58,7 +58,7 @@ def probe(step: Step, nets: nn.Module, fixed: Fixed, settings: DrawSettings) -> 
 
 
 @torch.no_grad()
-def generate(step: Step, nets: nn.Module, prepared: Prepared, n_steps: int, settings: DrawSettings) -> Tensor:
+def generate(step: Step, nets: nn.Module, prepared: PreparedBatch, n_steps: int, settings: DrawSettings) -> Tensor:
     """Pictures (B, 3, S, S) uint8 from noise, by DDIM without guidance.
 
     Source: section 3.3, inference; trailing timesteps as SDXL-Lightning asks for. Guidance is left out: the grid shows what was

@@ -19,12 +19,12 @@ from hifimodel.errors import ConfigError
 from hifimodel.nets.loading import Modules, build_modules, save_trained
 from hifimodel.training import checkpoint
 from hifimodel.training.draws import DrawSettings
-from hifimodel.training.frozen import Frozen, Latents
+from hifimodel.training.frozen import FrozenModels, Latents
 from hifimodel.training.identity import identity_term
 from hifimodel.training.latent_cache import LatentCache
-from hifimodel.training.metrics import Window
-from hifimodel.training.options import Report, RunOptions, data_config, model_for_shards, require_same_run, with_record
-from hifimodel.training.samples import Fixed
+from hifimodel.training.metrics import MetricSums
+from hifimodel.training.options import RunOptions, Say, data_config, model_for_shards, require_same_run, with_record
+from hifimodel.training.samples import FixedSamples
 from hifimodel.training.step import Step, TrainedNets
 
 
@@ -46,7 +46,7 @@ class Run:
     options: RunOptions
     accelerator: Accelerator
     modules: Modules
-    frozen: Frozen
+    frozen: FrozenModels
     step: Step
     nets: nn.Module
     optimizer: Any
@@ -54,7 +54,7 @@ class Run:
     loader: Loader
     latents: Latents
     draws: DrawSettings
-    window: Window
+    window: MetricSums
     base: str
     embedder: str
     done: int = 0
@@ -114,13 +114,13 @@ class Run:
             shared["ema"] = {name: value for name, value in self.ema.state_dict().items() if name != "shadow_params"}
             shared["weights"] = [weight.detach() for weight in self.modules.trainable()]
         own = {"loader": position, "window": self.window.state, "generators": checkpoint.generators()}
-        facts = checkpoint.Facts(self.done, accelerator.num_processes, self.base, self.embedder)
+        facts = checkpoint.CheckpointFacts(self.done, accelerator.num_processes, self.base, self.embedder)
         checkpoint.save(self.options.out, facts, self.write_nets, shared, own, accelerator)
         if accelerator.is_main_process:
             checkpoint.prune(self.options.out, self.settings.keep_checkpoints)
 
 
-def resolved(options: RunOptions, report: Report) -> RunOptions:
+def resolved(options: RunOptions, report: Say) -> RunOptions:
     """The options with the model that fits the shards.
 
     Raises:
@@ -139,7 +139,7 @@ def resolved(options: RunOptions, report: Report) -> RunOptions:
     return replace(options, preset=preset)
 
 
-def set_up(options: RunOptions, accelerator: Accelerator, report: Report) -> Run:
+def set_up(options: RunOptions, accelerator: Accelerator, report: Say) -> Run:
     """Builds the run, and goes on from its newest checkpoint where there is one; ``options`` are resolved."""
     model, train = options.preset.model, options.preset.train
     modules = build_modules(model, options.base)
@@ -148,7 +148,7 @@ def set_up(options: RunOptions, accelerator: Accelerator, report: Report) -> Run
         saved = checkpoint.load(found[-1], modules, accelerator.process_index, accelerator.num_processes)
         report(f"going on after step {saved.facts.step}")
     base = checkpoint.base_digest(modules.base)
-    frozen = Frozen(modules, model, train, accelerator.device)
+    frozen = FrozenModels(modules, model, train, accelerator.device)
     identity = identity_term(modules.base, model, train, accelerator.device, options.embedder)
     embedder = "" if identity is None else identity.recogniser
     if saved is not None:
@@ -174,7 +174,7 @@ def set_up(options: RunOptions, accelerator: Accelerator, report: Report) -> Run
         draws=DrawSettings(
             train.seed, side, modules.base.scheduler.config["num_train_timesteps"], model.face_drop_rate
         ),
-        window=Window(accelerator.device),
+        window=MetricSums(accelerator.device),
         base=base,
         embedder=embedder,
     )
@@ -183,13 +183,13 @@ def set_up(options: RunOptions, accelerator: Accelerator, report: Report) -> Run
     return run
 
 
-def fixed_samples(run: Run) -> Fixed:
+def fixed_samples(run: Run) -> FixedSamples:
     """The samples of probe and grid: the first of a stream of their own, the same in every run of these shards."""
     config = data_config(run.options, (0, 1), run.modules.face_encoder.image_px, on_gpu=False)
     n_samples = run.settings.samples
     first = replace(config, batch_size=n_samples, window_identities=n_samples, workers=0, text_drop=0.0, epochs=None)
     batch = next(iter(Loader(first)))
-    return Fixed(batch, run.frozen.prepare(batch, run.frozen.encode_targets))
+    return FixedSamples(batch, run.frozen.prepare(batch, run.frozen.encode_targets))
 
 
 def _trained(modules: Modules, options: RunOptions, device: torch.device) -> tuple[TrainedNets, torch.optim.Optimizer]:
@@ -213,7 +213,7 @@ def _trained(modules: Modules, options: RunOptions, device: torch.device) -> tup
     return nets, Adam8bit(nets.parameters(), train.learning_rate, betas)
 
 
-def _restore(run: Run, saved: checkpoint.Saved) -> None:
+def _restore(run: Run, saved: checkpoint.SavedCheckpoint) -> None:
     run.done = saved.facts.step
     run.optimizer.load_state_dict(saved.shared["optimizer"])
     if run.accelerator.scaler is not None:

@@ -14,7 +14,7 @@ from hifimodel.losses.identity import IdentityResult, NoiseLevels
 from hifimodel.nets.face_refiner import pack_references
 from hifimodel.nets.loading import Modules
 from hifimodel.training.draws import Draws
-from hifimodel.training.frozen import Frozen, Prepared
+from hifimodel.training.frozen import FrozenModels, PreparedBatch
 from hifimodel.training.identity import IdentityTerm
 
 
@@ -32,7 +32,7 @@ class TrainedNets(nn.Module):
         self._model, self._tile_to = preset.model, preset.train.tile_to
 
     def forward(
-        self, noisy: Tensor, timesteps: Tensor, prepared: Prepared, faces_dropped: Tensor
+        self, noisy: Tensor, timesteps: Tensor, prepared: PreparedBatch, faces_dropped: Tensor
     ) -> tuple[tuple[Tensor, ...], Tensor]:
         """Residuals for the UNet.
 
@@ -89,10 +89,10 @@ class Step:
         id_weight: alpha of Eq. 8.
     """
 
-    def __init__(self, frozen: Frozen, identity: IdentityTerm | None, id_weight: float) -> None:
+    def __init__(self, frozen: FrozenModels, identity: IdentityTerm | None, id_weight: float) -> None:
         self.frozen, self._identity, self._id_weight = frozen, identity, id_weight
 
-    def __call__(self, nets: nn.Module, batch: Batch, prepared: Prepared, draws: Draws) -> StepResult:
+    def __call__(self, nets: nn.Module, batch: Batch, prepared: PreparedBatch, draws: Draws) -> StepResult:
         """The loss of a batch.
 
         Args:
@@ -117,7 +117,7 @@ class Step:
         return StepResult(loss, noise_mse.detach(), replace(identity, loss=identity.loss.detach()))
 
     def predict(
-        self, nets: nn.Module, prepared: Prepared, noisy: Tensor, timesteps: Tensor, faces_dropped: Tensor
+        self, nets: nn.Module, prepared: PreparedBatch, noisy: Tensor, timesteps: Tensor, faces_dropped: Tensor
     ) -> Tensor:
         """(B, 4, h, w): what the UNet predicts with HiFi-Net's residuals; arguments as in ``TrainedNets.forward``."""
         frozen = self.frozen

@@ -22,7 +22,7 @@ from hifidata.models import registry  # noqa: E402
 from hifimodel.config import load_preset  # noqa: E402
 from hifimodel.errors import CheckpointError  # noqa: E402
 from hifimodel.faces.photo import read_photo  # noqa: E402
-from hifimodel.faces.recogniser import load_identity  # noqa: E402
+from hifimodel.faces.recogniser import load_identity_embedder  # noqa: E402
 from hifimodel.generate import main  # noqa: E402
 from hifimodel.landmarks import draw  # noqa: E402
 from hifimodel.nets.loading import build_modules, save_trained  # noqa: E402
@@ -388,11 +388,11 @@ def test_the_embedders_of_the_package_and_of_datasets_are_known_by_either_name(a
     file = next((assets / "weights" / "mobilefacenet").glob("*.onnx"), None)
     if file is None:
         pytest.skip("no MobileFaceNet file")
-    assert load_identity("mobilefacenet", 128, file).name == "mobilefacenet"
-    assert load_identity("dlib_resnet", 128).name == "dlib_resnet"
-    assert load_identity("tiny-random", 64).name == "tiny-random"
+    assert load_identity_embedder("mobilefacenet", 128, file).name == "mobilefacenet"
+    assert load_identity_embedder("dlib_resnet", 128).name == "dlib_resnet"
+    assert load_identity_embedder("tiny-random", 64).name == "tiny-random"
     with pytest.raises(CheckpointError, match="gives 512 numbers per face, the checkpoint takes 128"):
-        load_identity("arcface", 128)
+        load_identity_embedder("arcface", 128)
 
 
 @pytest.mark.parametrize("name", ["dlib_resnet", "mobilefacenet"])
@@ -404,7 +404,7 @@ def test_identity_vectors_tell_people_apart(name: str, person: list[Path], targe
     detector = DlibDetector()
     photos = [*person[:2], target]
     references = [prepare_reference(path.name, read_photo(path), detector) for path in photos]
-    vectors = load_identity(name, 128, file).embed(references)
+    vectors = load_identity_embedder(name, 128, file).embed(references)
     torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(3))
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.05
 

@@ -28,7 +28,7 @@ torch = pytest.importorskip("torch")
 
 from hifimodel.data.config import Counts, DataConfig  # noqa: E402
 from hifimodel.data.group import make_reference  # noqa: E402
-from hifimodel.faces.recogniser import load_identity  # noqa: E402
+from hifimodel.faces.recogniser import load_identity_embedder  # noqa: E402
 from hifimodel.losses.align import align_faces  # noqa: E402
 from hifimodel.nets.embedder import FaceEmbedder, load_embedder  # noqa: E402
 
@@ -80,7 +80,7 @@ def embedded(embedder: FaceEmbedder, chip_u8: RgbU8) -> F32:
 def test_generation_embeds_a_photo_as_the_shard_made_of_it_does(
     photos: Path, stored: Mapping[str, Sample], weights: Path
 ) -> None:
-    identity = load_identity("mobilefacenet", 128, weights / "mobilefacenet")
+    identity = load_identity_embedder("mobilefacenet", 128, weights / "mobilefacenet")
     detector, matter = load("detect", "dlib_hog"), SelfieMatting(weights / "matting" / MATTING_FILE)
     matting = Preparation(alpha=lambda rgb_u8: matter.matte([rgb_u8])[0])
     assert len(stored) >= 6

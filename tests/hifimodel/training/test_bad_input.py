@@ -23,7 +23,7 @@ from hifimodel.data import ShardFacts  # noqa: E402
 from hifimodel.errors import CheckpointError, DataError  # noqa: E402
 from hifimodel.nets.loading import build_modules, find_model, load_trained, save_trained  # noqa: E402
 from hifimodel.train import main  # noqa: E402
-from hifimodel.training.identity import PaperDetector, loss_embedder  # noqa: E402
+from hifimodel.training.identity import GateDetector, loss_embedder  # noqa: E402
 from hifimodel.training.loop import StopRequest  # noqa: E402
 from hifimodel.training.options import PRESET_FILE, model_for_shards  # noqa: E402
 from tests.factories.training_shards import person, person_id  # noqa: E402
@@ -238,4 +238,4 @@ def test_unknown_embedder_files_and_detectors_are_named() -> None:
     with pytest.raises(WeightsError, match=r"known: .*MobileFaceNet.onnx"):
         loss_embedder(TINY, Path("some.onnx"))
     with pytest.raises(WeightsError, match="id_gate=target_kps"):
-        PaperDetector("eyes-9")
+        GateDetector("eyes-9")
