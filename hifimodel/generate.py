@@ -70,8 +70,8 @@ def generate(args: argparse.Namespace) -> list[Path]:
         _save(Image.fromarray(condition.landmarks_u8.permute(1, 2, 0).numpy()), args.landmarks_out)
     paths = [args.out] if args.num == 1 else [_numbered(args.out, number + 1) for number in range(args.num)]
     flagged = output.nsfw_content_detected or [False] * len(paths)
-    for picture, path, is_flagged in zip(output.images, paths, flagged, strict=True):
-        _save(picture, path)
+    for image, path, is_flagged in zip(output.images, paths, flagged, strict=True):
+        _save(image, path)
         if is_flagged:
             print(f"{path}: black, because the safety check flagged it; try another prompt or seed", file=sys.stderr)
     return paths
@@ -87,10 +87,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--target", type=Path, metavar="PHOTO", help="whose expression and head pose to take")
     add("--no-landmarks", action="store_true", help="leave expression and pose to the prompt")
     add("--prompt", required=True, help='"" for none')
-    add("--out", type=Path, required=True, metavar="FILE", help=".png, .jpg or another picture format")
+    add("--out", type=Path, required=True, metavar="FILE", help=".png, .jpg or another image format")
     add("--num", type=at_least(1), default=1, metavar="N", help="portraits, with seeds from --seed on")
     add("--seed", type=int, default=0)
-    add("--landmarks-out", type=Path, metavar="FILE", help="also save the landmark picture")
+    add("--landmarks-out", type=Path, metavar="FILE", help="also save the landmark image")
     add_options(parser)
     return parser
 
@@ -112,12 +112,12 @@ def _require_inputs(args: argparse.Namespace) -> None:
 
 
 def _require_writable_format(path: Path) -> None:
-    """Tries: Pillow knows formats that it only reads, or writes for other pictures than colour ones."""
+    """Tries: Pillow knows formats that it only reads, or writes for other images than colour ones."""
     try:
         Image.new("RGB", (16, 16)).save(io.BytesIO(), Image.registered_extensions()[path.suffix.lower()])
     except (KeyError, OSError, ValueError) as error:
         raise ConfigError(
-            f"{path}: unknown picture format {path.suffix!r}, or one that portraits cannot have; end the name in .png or .jpg"
+            f"{path}: unknown image format {path.suffix!r}, or one that portraits cannot have; end the name in .png or .jpg"
         ) from error
 
 
@@ -125,10 +125,10 @@ def _numbered(path: Path, number: int) -> Path:
     return path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
-def _save(picture: Image.Image, path: Path) -> None:
+def _save(image: Image.Image, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path)
+        image.save(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
 

@@ -1,6 +1,6 @@
 """Training batches from dataset shards, streamed, resumable to the sample.
 
-The flow, one file each: ``config`` (what is asked for) -> ``shards`` (identities from tars) -> ``sample`` (one picture's
+The flow, one file each: ``config`` (what is asked for) -> ``shards`` (identities from tars) -> ``sample`` (one image's
 members, checked) -> ``stream`` (which target, which references, in which order) -> ``group`` (pixels of one training
 sample) -> ``batch`` (tensors) -> ``loader`` (worker processes, position, limits).
 """

@@ -17,7 +17,7 @@ from hifimodel.data.group import Group
 class Batch:
     """B samples with R references in all.
 
-    Pictures travel as bytes, a quarter of their float size, and become floats where they are used: after ``to(device)``
+    Images travel as bytes, a quarter of their float size, and become floats where they are used: after ``to(device)``
     that is on the GPU.
 
     Attributes:

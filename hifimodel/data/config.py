@@ -18,11 +18,11 @@ class DataConfig:
 
     Attributes:
         shards: a dataset folder, a folder of tars, a tar, a glob pattern, or a list of these.
-        size_px: side of the training pictures.
+        size_px: side of the training images.
         batch_size: samples per batch of this rank.
         min_references, max_references: N is drawn evenly from these, both included.
         text_drop: share of captions replaced by "", drawn anew each time.
-        min_images: identities with fewer usable pictures are skipped and counted.
+        min_images: identities with fewer usable images are skipped and counted.
         seed: everything random follows from it, the epoch and the sample's key.
         rank, world_size: this process among those that share the shards.
         workers: decoding processes; 0 decodes in the calling process.
@@ -37,7 +37,7 @@ class DataConfig:
         prefetch_batches: batches that each worker prepares ahead.
         pin_memory: page-locked batches, for a GPU.
 
-    Source: paper section 4.1 (1 target, N of 1 to 4 references, 10 % empty text); an identity's pictures each serve as
+    Source: paper section 4.1 (1 target, N of 1 to 4 references, 10 % empty text); an identity's images each serve as
     target once per epoch, which the paper leaves open.
     """
 
@@ -103,9 +103,9 @@ class Counts:
 
     Attributes:
         shards, damaged_shards: tars opened, and those cut off, unreadable or overwritten in part.
-        identities, too_few: identities read, and those skipped because fewer than ``min_images`` pictures are usable.
-        samples: pictures read.
-        corrupt: pictures skipped, by what was wrong with them.
+        identities, too_few: identities read, and those skipped because fewer than ``min_images`` images are usable.
+        samples: images read.
+        corrupt: images skipped, by what was wrong with them.
     """
 
     shards: int = 0
@@ -135,5 +135,5 @@ class Counts:
         reasons = ", ".join(f"{reason} {number}" for reason, number in self.corrupt.most_common(4))
         return (
             f"{self.shards} shards ({self.damaged_shards} damaged), {self.identities} identities ({self.too_few} with "
-            f"too few pictures), {self.samples} samples ({self.corrupt.total()} corrupt{': ' + reasons if reasons else ''})"
+            f"too few images), {self.samples} samples ({self.corrupt.total()} corrupt{': ' + reasons if reasons else ''})"
         )

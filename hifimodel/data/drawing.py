@@ -1,4 +1,4 @@
-"""The landmark picture of a training sample: the target's expression and pose on the reference's face shape."""
+"""The landmark image of a training sample: the target's expression and pose on the reference's face shape."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class DrawLandmarks(Protocol):
     """Draws I_lmk.
 
     Args:
-        target_lm: (68, 2) float32, pixels of the target's stored picture.
+        target_lm: (68, 2) float32, pixels of the target's stored image.
         target_face3d: arrays of the target's 3D face, or None.
-        ref_lm: (68, 2) float32, pixels of the reference's stored picture.
+        ref_lm: (68, 2) float32, pixels of the reference's stored image.
         ref_face3d: arrays of the reference's 3D face, or None.
-        source_px: side of the target's stored picture.
+        source_px: side of the target's stored image.
         size_px: side of the result.
 
     Returns:

@@ -20,7 +20,7 @@ REDUCED = {
 
 
 def decode_jpeg(data: bytes, factor: int = 1) -> RgbU8:
-    """(H / factor, W / factor, 3) uint8 sRGB. Raises CorruptSample where the bytes make no picture."""
+    """(H / factor, W / factor, 3) uint8 sRGB. Raises CorruptSample where the bytes make no image."""
     flags = REDUCED[factor] | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)

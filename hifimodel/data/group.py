@@ -1,4 +1,4 @@
-"""One training sample: a target, other pictures of the same identity, and the landmark picture."""
+"""One training sample: a target, other images of the same identity, and the landmark image."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class LoadedIdentity:
     """An identity in memory.
 
     Attributes:
-        samples: usable pictures, in the order of the shard.
-        crops: reference crops made so far, by place; None for a picture that does not decode.
+        samples: usable images, in the order of the shard.
+        crops: reference crops made so far, by place; None for an image that does not decode.
     """
 
     identity_id: str
@@ -52,7 +52,7 @@ class Group:
         landmarks_u8: (S, S, 3) uint8.
         target_kps: (5, 2) float32, pixels of S.
         time_ids: (6,) float32: height and width of the photo, top and left of the cut, height and width of the target.
-        references: the crops of N other pictures.
+        references: the crops of N other images.
         embeddings: (N, d2) float32.
     """
 
@@ -72,7 +72,7 @@ class Draw:
     """What chance decided for one target in one epoch.
 
     Attributes:
-        order: places of all other pictures; the first ``n_references`` that decode are the references.
+        order: places of all other images; the first ``n_references`` that decode are the references.
         shape_share: from 0 to 1, which of the references gives the face shape.
     """
 
@@ -98,7 +98,7 @@ def make_group(identity: LoadedIdentity, target: int, draw: Draw, config: DataCo
     """Decodes, crops and draws.
 
     Raises:
-        CorruptSample: the target does not decode, or no other picture does, or the landmarks cannot be drawn.
+        CorruptSample: the target does not decode, or no other image does, or the landmarks cannot be drawn.
     """
     sample = identity.samples[target]
     size_px = config.size_px
@@ -140,7 +140,7 @@ def time_ids(sample: Sample, size_px: int) -> F32:
 def make_reference(sample: Sample, config: DataConfig) -> ReferenceCrops:
     """Both crops of a reference. Raises CorruptSample.
 
-    The chip is of the whole picture with its background, as the stored embedding is: recognisers tell a reduced or matted
+    The chip is of the whole image with its background, as the stored embedding is: recognisers tell a reduced or matted
     one from it.
     """
     rgb_u8 = decode_jpeg(sample.jpeg)
@@ -160,7 +160,7 @@ def number_of(text: str) -> int:
 
 
 def _usable(identity: LoadedIdentity, draw: Draw, config: DataConfig) -> list[int]:
-    """The first places of the draw whose crops can be made; a broken picture is replaced by the next."""
+    """The first places of the draw whose crops can be made; a broken image is replaced by the next."""
     places: list[int] = []
     for place in draw.order:
         if place not in identity.crops:

@@ -56,7 +56,7 @@ class Loader:
     Args:
         config: settings.
         state: a position to go on from; None begins.
-        paint: draws the landmark picture; by default from the stored landmarks with ``config.landmarks``.
+        paint: draws the landmark image; by default from the stored landmarks with ``config.landmarks``.
 
     Raises:
         DataError: no shards, another format version, or a state that belongs to other settings or shards. While

@@ -1,4 +1,4 @@
-"""One picture's members, checked and brought to one coordinate system: pixels of the stored picture."""
+"""One image's members, checked and brought to one coordinate system: pixels of the stored image."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ class CorruptSample(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A usable picture of a person.
+    """A usable image of a person.
 
     Attributes:
-        jpeg: encoded picture, square, not decoded yet.
+        jpeg: encoded image, square, not decoded yet.
         alpha_png: encoded matte, or None.
         matting_model: what made the matte, ``UNNAMED`` where the sample does not say, None without a matte.
         embedding: (d2,) float32.
-        landmarks_px: (68, 2) float32, pixels of the stored picture (the centre of its first pixel is 0, 0).
+        landmarks_px: (68, 2) float32, pixels of the stored image (the centre of its first pixel is 0, 0).
         face3d: arrays of a 3D face model, or None where none ran.
-        kps_px: (5, 2) float32: eyes, nose tip, mouth corners; pixels of the stored picture.
-        face_xyxy_px: (4,) float32 face box, stored picture; its edges, so half a pixel outside the first and last pixel.
-        side_px: side of the stored picture.
+        kps_px: (5, 2) float32: eyes, nose tip, mouth corners; pixels of the stored image.
+        face_xyxy_px: (4,) float32 face box, stored image; its edges, so half a pixel outside the first and last pixel.
+        side_px: side of the stored image.
         original_hw_px: size of the photo it was cut from.
         crop_yx_px: where the cut began in that photo, enlarged by as much as the cut was.
     """
@@ -158,8 +158,8 @@ def _side_px(jpeg: bytes) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as picture:
-                width_px, height_px = picture.size
+            with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
+                width_px, height_px = image.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise CorruptSample("jpg header unreadable") from error
     if width_px != height_px or width_px > MAX_SIDE_PX:
@@ -229,4 +229,4 @@ def _window(facts: Mapping[str, Any], side_px: int) -> tuple[NDArray[np.float64]
 
 def _require_near(points_px: F32, side_px: int) -> None:
     if points_px.min() < -side_px or points_px.max() > 2 * side_px:
-        raise CorruptSample("face far outside the picture")
+        raise CorruptSample("face far outside the image")

@@ -1,7 +1,7 @@
 """Identities from tars: which tars there are, and whose turn they are.
 
 webdataset reads tars as one forward stream. Resuming inside a pack and sharing a pack between workers both need to jump
-over whole identities without reading their pictures, so the headers are walked with ``tarfile`` here. That also leaves out
+over whole identities without reading their images, so the headers are walked with ``tarfile`` here. That also leaves out
 webdataset's ``pipe:`` addresses and its unpickling of members.
 """
 

@@ -1,7 +1,7 @@
 """Which target comes when: a stream that can start again at any sample.
 
 Readers (all workers of all ranks) share the tars of an epoch in a drawn order. Each loads ``window_identities`` identities at
-a time, shuffles all their pictures as targets, hands them out, and goes on to the next identities. A position is therefore a
+a time, shuffles all their images as targets, hands them out, and goes on to the next identities. A position is therefore a
 place among the tars and a place in the window; nothing random is carried along.
 
 A reader may find nobody in an epoch, where usable identities are fewer than readers: it goes on to the next, in which the tars
@@ -74,7 +74,7 @@ class GroupStream:
         config: settings.
         shards: all tars, the same list for every reader.
         reader: this reader's number among all workers of all ranks.
-        paint: draws the landmark picture.
+        paint: draws the landmark image.
     """
 
     def __init__(self, config: DataConfig, shards: Sequence[Path], reader: int, paint: DrawLandmarks) -> None:
@@ -200,7 +200,7 @@ class GroupStream:
 
 
 def describe_shards(config: DataConfig) -> ShardFacts:
-    """What the first usable picture says of the whole dataset. Raises DataError where there is none."""
+    """What the first usable image says of the whole dataset. Raises DataError where there is none."""
     counts = Counts()
     for shard in find_shards(config.shards):
         for raw in read_identities(shard, counts=counts):
@@ -213,4 +213,4 @@ def describe_shards(config: DataConfig) -> ShardFacts:
                     counts.corrupt[str(error)] += 1
                     continue
                 return ShardFacts(sample.embedding_model, len(sample.embedding), sample.matting_model)
-    raise DataError(f"shards: no usable picture; met {counts}; run `hifidata inspect` on the dataset")
+    raise DataError(f"shards: no usable image; met {counts}; run `hifidata inspect` on the dataset")

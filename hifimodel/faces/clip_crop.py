@@ -1,4 +1,4 @@
-"""What CLIP sees of a reference: the one way to it from a picture, its face box and its matte.
+"""What CLIP sees of a reference: the one way to it from an image, its face box and its matte.
 
 The loader feeds training through it, ``hifimodel.faces.photo`` generation and evaluation: what a model was trained on and what
 it is given later differ by the photo alone.
@@ -43,11 +43,11 @@ class ClipView:
 def clip_view(rgb_u8: RgbU8, face_xyxy_px: F32, how: ClipView, alpha_u8: U8 | None = None) -> tuple[RgbU8, bool]:
     """The square around a face, before an even background where a matte is given.
 
-    The work is done on the smallest picture that the crop allows, which is quicker matted.
+    The work is done on the smallest image that the crop allows, which is quicker matted.
 
     Args:
         rgb_u8: (H, W, 3) uint8.
-        face_xyxy_px: (4,) edges of the face box; the picture's own are 0, 0, W, H.
+        face_xyxy_px: (4,) edges of the face box; the image's own are 0, 0, W, H.
         how: sizes and background.
         alpha_u8: (h, w) uint8 share of the person, of any size; None keeps the background.
 
@@ -82,12 +82,12 @@ def clip_crop(rgb_u8: RgbU8, face_xyxy_px: F32, margin: float, side_px: int) -> 
 
     Args:
         rgb_u8: (H, W, 3) uint8.
-        face_xyxy_px: (4,) edges of the box; a picture's own are 0, 0, W, H.
+        face_xyxy_px: (4,) edges of the box; an image's own are 0, 0, W, H.
         margin: side of the square over the longer side of the box.
         side_px: side of the result.
 
     Returns:
-        (side_px, side_px, 3) uint8; the edge pixels repeat where the picture ends, which also carries on a matte's even
+        (side_px, side_px, 3) uint8; the edge pixels repeat where the image ends, which also carries on a matte's even
         background.
 
     Raises:
@@ -100,7 +100,7 @@ def clip_crop(rgb_u8: RgbU8, face_xyxy_px: F32, margin: float, side_px: int) -> 
 
 
 def reduction(spare: float) -> int:
-    """The largest of 1, 2, 4, 8 that is at most ``spare`` (how many times larger the picture is than needed)."""
+    """The largest of 1, 2, 4, 8 that is at most ``spare`` (how many times larger the image is than needed)."""
     return max(factor for factor in REDUCTIONS if factor <= max(spare, 1.0))
 
 

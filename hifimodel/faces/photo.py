@@ -1,8 +1,8 @@
 """From a photo to what the nets see of it: background removed, the best face aligned and cropped.
 
 Source: paper 3.2 (pre-processing): matting, then the highest-scoring face. Here the face is looked for before the
-background goes, since a poor matte can cost an ear or a chin; and only CLIP sees the matted picture, since the identity
-vectors and 3D faces of shards, which a model is trained with, are made from the picture as it was taken.
+background goes, since a poor matte can cost an ear or a chin; and only CLIP sees the matted image, since the identity
+vectors and 3D faces of shards, which a model is trained with, are made from the image as it was taken.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Preparation:
     """How references are prepared.
 
     Attributes:
-        alpha: (H, W, 3) picture -> (H, W) share of the person, of a backend of hifidata's matting; None keeps backgrounds.
+        alpha: (H, W, 3) image -> (H, W) share of the person, of a backend of hifidata's matting; None keeps backgrounds.
         view: CLIP's crop, as in training.
         other_face_min_area_ratio: from this share of the main face's area on, another face in a target counts.
     """
@@ -75,7 +75,7 @@ class Reference:
 
 
 def read_photo(path: Path) -> RgbU8:
-    """(H, W, 3) uint8 sRGB, upright. Raises PhotoError where the file is not a picture."""
+    """(H, W, 3) uint8 sRGB, upright. Raises PhotoError where the file is not an image."""
     try:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image)
@@ -83,9 +83,7 @@ def read_photo(path: Path) -> RgbU8:
     except FileNotFoundError:
         raise PhotoError(f"{path}: no such file") from None
     except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
-        raise PhotoError(
-            f"{path}: not a readable picture ({' '.join(str(error).split())}); use a JPEG or PNG"
-        ) from error
+        raise PhotoError(f"{path}: not a readable image ({' '.join(str(error).split())}); use a JPEG or PNG") from error
 
 
 def prepare_reference(name: str, rgb_u8: RgbU8, detector: FaceDetector, how: Preparation | None = None) -> Reference:
@@ -138,9 +136,9 @@ def prepare_target(name: str, rgb_u8: RgbU8, detector: FaceDetector, how: Prepar
     return _face(name, rgb_u8, faces, int(np.argmax(areas)))
 
 
-def _grey_u8(picture: Image.Image) -> Image.Image:
-    """A 16-bit grey picture with 8 bits, as hifidata takes it; Pillow would clip it at 255, and so make it white."""
-    grey = np.clip(np.asarray(picture).astype(np.int64), 0, 65535)
+def _grey_u8(image: Image.Image) -> Image.Image:
+    """A 16-bit grey image with 8 bits, as hifidata takes it; Pillow would clip it at 255, and so make it white."""
+    grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
     return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8))
 
 

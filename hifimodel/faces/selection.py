@@ -1,4 +1,4 @@
-"""Which reference gives the landmarks their shape: the best picture among those that look the way the target does.
+"""Which reference gives the landmarks their shape: the best image among those that look the way the target does.
 
 Source: paper Eq. 9, S_ref = S_q + 0.5 S_a. S_q is the face quality, 0 to 1 (the paper: ModelScope FQA). How S_a follows
 from RetinaFace the paper does not say; here it is a stated function of the head poses that five points give.
@@ -23,14 +23,14 @@ ANGLE_WEIGHT = 0.5
 """Lambda of Eq. 9."""
 PITCH_WEIGHT, ROLL_WEIGHT = 0.5, 0.5
 """Five points give the pitch less surely than the yaw (5.4 and 1.7 degrees from 3DDFA's, median of 115
-portraits); rolling, which hides nothing, is undone in the picture."""
+portraits); rolling, which hides nothing, is undone in the image."""
 NO_AGREEMENT_DEG = 90.0
-"""Weighted difference from which on S_a is 0: nothing that one picture shows is seen in the other."""
+"""Weighted difference from which on S_a is 0: nothing that one image shows is seen in the other."""
 
 
 @dataclass(frozen=True)
 class HeadPose:
-    """Angles with the manifest's signs: positive towards the picture's right, up, and clockwise."""
+    """Angles with the manifest's signs: positive towards the image's right, up, and clockwise."""
 
     yaw_deg: float
     pitch_deg: float
@@ -90,5 +90,5 @@ def reference_scores(qualities: Sequence[float], references: Sequence[HeadPose],
 def select_reference(qualities: Sequence[float], references: Sequence[HeadPose], target: HeadPose) -> int:
     """Index of the reference with the highest S_ref; the first of equals. See ``reference_scores``."""
     if not references:
-        raise LandmarkError("reference selection: no references; give at least one picture with a face")
+        raise LandmarkError("reference selection: no references; give at least one image with a face")
     return int(np.argmax(reference_scores(qualities, references, target)))

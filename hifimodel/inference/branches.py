@@ -2,8 +2,8 @@
 
     branches = [
         Branch(hifinet, tokens=face_tokens, condition=landmark_latents),
-        Branch(identity_net, tokens=instantid_tokens, condition=keypoint_picture, scale=0.5),
-        Branch(depth_net, condition=depth_picture, end=0.6),  # no tokens of its own: it reads the prompt
+        Branch(identity_net, tokens=instantid_tokens, condition=keypoint_image, scale=0.5),
+        Branch(depth_net, condition=depth_image, end=0.6),  # no tokens of its own: it reads the prompt
     ]
 
 Every branch has its own tokens, strength and part of the steps, which is what diffusers' ``MultiControlNetModel`` cannot
@@ -54,17 +54,17 @@ class Residuals:
 class Branch:
     """A ControlNet, what it sees, and how much and when it counts.
 
-    Batches may have one row for all pictures, one per prompt, or one per picture.
+    Batches may have one row for all images, one per prompt, or one per image.
 
     Args:
         net: any SDXL ``ControlNetModel``: HiFi-Net, InstantID's IdentityNet, a depth net.
-        condition: what it takes as ``controlnet_cond``: landmark latents, or a picture (B, 3, H, W) in [0, 1].
+        condition: what it takes as ``controlnet_cond``: landmark latents, or an image (B, 3, H, W) in [0, 1].
         tokens: (B, T, d) for its cross-attention; None: the prompt's.
         uncond_tokens: (B, U, d) in guidance's unconditional half, T a multiple of U; None: ``tokens`` in both halves.
         scale: factor on its residuals; at 0 the net does not run.
         start: share of the steps after which it begins, 0 to 1.
         end: share of the steps after which it ends.
-        mask: (B, 1, H, W) float, 0 to 1, of any size: where in the picture it counts; None: everywhere.
+        mask: (B, 1, H, W) float, 0 to 1, of any size: where in the image it counts; None: everywhere.
         pooled: ``zeros`` hides the prompt's pooled vector from it, as ``ModelConfig.pooled_text`` does.
 
     Raises:
@@ -105,11 +105,11 @@ class Branch:
         """Whether both halves of guidance are the same to this net, so that it need run on one alone."""
         return self.tokens is not None and self.uncond_tokens is None and self.pooled == "zeros"
 
-    def fitted(self, n_pictures: int, like: Tensor) -> Branch:
-        """The same with one row per picture, on the device and in the dtype of ``like``: done once, not at every step."""
-        condition = _rows(self.condition, n_pictures, like)
+    def fitted(self, n_images: int, like: Tensor) -> Branch:
+        """The same with one row per image, on the device and in the dtype of ``like``: done once, not at every step."""
+        condition = _rows(self.condition, n_images, like)
         tokens, uncond, mask = (
-            None if batch is None else _rows(batch, n_pictures, like)
+            None if batch is None else _rows(batch, n_images, like)
             for batch in (self.tokens, self.uncond_tokens, self.mask)
         )
         if tokens is not None and uncond is not None:
@@ -123,7 +123,7 @@ class StepInputs:
     """What the UNet sees at one step.
 
     Args:
-        latents: (B, 4, h, w), scaled by the scheduler; with guidance B = 2 x pictures, the unconditional half first.
+        latents: (B, 4, h, w), scaled by the scheduler; with guidance B = 2 x images, the unconditional half first.
         timestep: of the scheduler.
         text: (B, 77, d).
         pooled: (B, 1280).
@@ -200,10 +200,10 @@ def _weighted(residual: Tensor, mask: Tensor) -> Tensor:
     return residual * functional.interpolate(mask, residual.shape[-2:], mode="area")
 
 
-def _rows(batch: Tensor, n_pictures: int, like: Tensor) -> Tensor:
-    if n_pictures % len(batch):
+def _rows(batch: Tensor, n_images: int, like: Tensor) -> Tensor:
+    if n_images % len(batch):
         raise ConditionError(
-            f"control branch: a batch of {len(batch)} for {n_pictures} pictures; give one row for all, one per prompt, or "
-            "one per picture"
+            f"control branch: a batch of {len(batch)} for {n_images} images; give one row for all, one per prompt, or "
+            "one per image"
         )
-    return batch.to(like.device, like.dtype).repeat_interleave(n_pictures // len(batch), dim=0)
+    return batch.to(like.device, like.dtype).repeat_interleave(n_images // len(batch), dim=0)

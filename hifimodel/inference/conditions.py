@@ -1,4 +1,4 @@
-"""From photos to what the pipeline is conditioned on: face crops, identity vectors and the landmark picture.
+"""From photos to what the pipeline is conditioned on: face crops, identity vectors and the landmark image.
 
 reader = PhotoReader(detector, identity, quality, landmarks)
 condition = reader.read(references=[Path("a.jpg"), Path("b.jpg")], target=Path("t.jpg"), size_px=1024)
@@ -105,7 +105,7 @@ class PhotoReader:
 
         Raises:
             ConditionError: too many references, or neither references nor target.
-            PhotoError: a file is no picture, a reference has no face, the target has none or several.
+            PhotoError: a file is no image, a reference has no face, the target has none or several.
         """
         if references:
             require_reference_count(len(references))
@@ -177,5 +177,5 @@ def portrait_window(target: PhotoFace, size_px: int) -> tuple[F32, float]:
 
 
 def channels_first(rgb_u8: RgbU8) -> Tensor:
-    """(3, H, W) uint8 of an (H, W, 3) picture."""
+    """(3, H, W) uint8 of an (H, W, 3) image."""
     return torch.from_numpy(np.ascontiguousarray(rgb_u8.transpose(2, 0, 1)))

@@ -45,12 +45,12 @@ class FaceNets:
         """HiFi-Net's branch for P people.
 
         Args:
-            people: one for all pictures, or one per prompt.
+            people: one for all images, or one per prompt.
             size: height and width of the portraits, px.
             is_guided: whether there is an unconditional half; what it sees of faces is ``ModelConfig.face_in_uncond``.
 
         Raises:
-            ConditionError: a landmark picture has not the portrait's size, or the nets take other inputs.
+            ConditionError: a landmark image has not the portrait's size, or the nets take other inputs.
         """
         choices = self.hifinet.choices
         return Branch(
@@ -68,15 +68,15 @@ class FaceNets:
 
     def landmarks(self, person: PortraitCondition, size: tuple[int, int]) -> Tensor:
         """(1, 4, H / 8, W / 8) z_lmk; the latent of black for "no landmarks"."""
-        picture_u8 = person.landmarks_u8
-        if picture_u8 is None:
+        image_u8 = person.landmarks_u8
+        if image_u8 is None:
             return black_latents(self.vae, *size)
-        if picture_u8.shape != (3, *size) or picture_u8.dtype != torch.uint8:
+        if image_u8.shape != (3, *size) or image_u8.dtype != torch.uint8:
             raise ConditionError(
-                f"landmark picture: {picture_u8.dtype} of shape {tuple(picture_u8.shape)}, expected uint8 {(3, *size)}; "
+                f"landmark image: {image_u8.dtype} of shape {tuple(image_u8.shape)}, expected uint8 {(3, *size)}; "
                 "draw it in the size of the portrait"
             )
-        return landmark_latents(self.vae, picture_u8.unsqueeze(0))
+        return landmark_latents(self.vae, image_u8.unsqueeze(0))
 
     def no_face(self) -> Tensor:
         """(1, 33, d) tokens of "no reference"."""

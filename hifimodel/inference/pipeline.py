@@ -49,8 +49,8 @@ OnStepEnd = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 @dataclass
 class PortraitOutput(BaseOutput):
     """Args:
-    images: PIL pictures, an array, or a tensor, as ``output_type`` asked.
-    nsfw_content_detected: one bool per picture, True where it was blackened; None where nothing was checked.
+    images: PIL images, an array, or a tensor, as ``output_type`` asked.
+    nsfw_content_detected: one bool per image, True where it was blackened; None where nothing was checked.
     """
 
     images: list[Image.Image] | Any
@@ -58,7 +58,7 @@ class PortraitOutput(BaseOutput):
 
 
 def trailing_ddim(scheduler: KarrasDiffusionSchedulers) -> DDIMScheduler:
-    """DDIM over the same noise schedule whose first step is the noisiest timestep and whose last lands on the picture.
+    """DDIM over the same noise schedule whose first step is the noisiest timestep and whose last lands on the image.
 
     Source: section 4.1, "DDIM sampler with 8-steps SDXL-Lightning". Lightning is distilled on timesteps counted from the noisy
     end (trailing); diffusers' defaults would start at 875 of 999, clip latents to [-1, 1] and leave a rest of noise.
@@ -82,11 +82,11 @@ class HiFiPortraitPipeline(StableDiffusionXLPipeline):
         force_zeros_for_empty_prompt: whether empty prompts are zeros instead of an encoded ""; None: as in training.
 
     Attributes:
-        safety_check: marks pictures that are not to be shown; see ``hifimodel.inference.safety``.
-        requires_safety_check: whether to say so when pictures were not checked.
+        safety_check: marks images that are not to be shown; see ``hifimodel.inference.safety``.
+        requires_safety_check: whether to say so when images were not checked.
 
     Raises:
-        CheckpointError: the parts were not trained together, or on landmark pictures of another style.
+        CheckpointError: the parts were not trained together, or on landmark images of another style.
         ConditionError: the base is no SDXL model.
     """
 
@@ -198,10 +198,10 @@ class HiFiPortraitPipeline(StableDiffusionXLPipeline):
             guidance_scale: 0 or 1: no guidance, as Lightning needs it; an ordinary SDXL model wants about 5 and 30 steps.
             controlnet_conditioning_scale, control_guidance_start, control_guidance_end: of HiFi-Net; see ``Branch``.
             branches: other control nets; see ``hifimodel.inference.branches``.
-            num_images_per_prompt: pictures of one prompt follow each other.
+            num_images_per_prompt: images of one prompt follow each other.
             eta: DDIM's; 0 is deterministic.
-            generator: one, or one per picture: then a picture does not depend on the others of its batch.
-            latents: (pictures, 4, H / 8, W / 8) noise to start from; default: drawn from ``generator``.
+            generator: one, or one per image: then an image does not depend on the others of its batch.
+            latents: (images, 4, H / 8, W / 8) noise to start from; default: drawn from ``generator``.
             ip_adapter_image_embeds: as in diffusers, after ``load_ip_adapter``.
             output_type: ``pil``, ``np``, ``pt`` or ``latent``; latents are never checked for nudity.
             return_dict: False gives the output's fields as a tuple.
@@ -220,16 +220,16 @@ class HiFiPortraitPipeline(StableDiffusionXLPipeline):
         height, width = (side or self.hifinet.choices.image_px for side in (height, width))
         self._require_call(prompts, height, width, callback_on_step_end_tensor_inputs)
         self._guidance_scale, self._interrupt = guidance_scale, False
-        n_pictures, device = len(prompts) * num_images_per_prompt, self._execution_device
+        n_images, device = len(prompts) * num_images_per_prompt, self._execution_device
 
         tensors = self._encode_text(prompts, negative_prompt, num_images_per_prompt)
         tensors["add_time_ids"] = self._time_ids(height, width, len(tensors["prompt_embeds"]))
-        image_embeds = self._image_embeds(ip_adapter_image_embeds, n_pictures)
+        image_embeds = self._image_embeds(ip_adapter_image_embeds, n_images)
         own = self._face_branch(faces, len(prompts), (height, width))
         if own is not None:
             start, end = control_guidance_start, control_guidance_end
             branches = [replace(own, scale=controlnet_conditioning_scale, start=start, end=end), *branches]
-        branches = [branch.fitted(n_pictures, tensors["prompt_embeds"]) for branch in branches]
+        branches = [branch.fitted(n_images, tensors["prompt_embeds"]) for branch in branches]
 
         self.scheduler.set_timesteps(num_inference_steps, device=device)
         timesteps = self.scheduler.timesteps
@@ -237,9 +237,7 @@ class HiFiPortraitPipeline(StableDiffusionXLPipeline):
         if hasattr(self.scheduler, "set_begin_index"):
             self.scheduler.set_begin_index(0)  # schedulers with repeated timesteps cannot find their place otherwise
         channels, dtype = self.unet.config.in_channels, self.unet.dtype
-        tensors["latents"] = self.prepare_latents(
-            n_pictures, channels, height, width, dtype, device, generator, latents
-        )
+        tensors["latents"] = self.prepare_latents(n_images, channels, height, width, dtype, device, generator, latents)
         step_options = self.prepare_extra_step_kwargs(generator, eta)
         with self.progress_bar(total=len(timesteps)) as bar:
             for step, timestep in enumerate(timesteps):
@@ -299,11 +297,11 @@ class HiFiPortraitPipeline(StableDiffusionXLPipeline):
         ids = self._get_add_time_ids(size, (0, 0), size, self.unet.dtype, dim)  # (1, 6): a whole photo of this size
         return ids.to(self._execution_device).repeat(n_rows, 1)
 
-    def _image_embeds(self, given: list[Tensor] | None, n_pictures: int) -> list[Tensor] | None:
+    def _image_embeds(self, given: list[Tensor] | None, n_images: int) -> list[Tensor] | None:
         if given is None:
             return None
         guided = self.do_classifier_free_guidance
-        return self.prepare_ip_adapter_image_embeds(None, given, self._execution_device, n_pictures, guided)
+        return self.prepare_ip_adapter_image_embeds(None, given, self._execution_device, n_images, guided)
 
     def _predict_noise(
         self,
@@ -311,7 +309,7 @@ class HiFiPortraitPipeline(StableDiffusionXLPipeline):
         timestep: Tensor,
         branches: Sequence[Branch],
         step: int,
-        images: list[Tensor] | None,
+        image_embeds: list[Tensor] | None,
     ) -> Tensor:
         guided = self.do_classifier_free_guidance
         latents = torch.cat([tensors["latents"]] * 2) if guided else tensors["latents"]
@@ -328,7 +326,7 @@ class HiFiPortraitPipeline(StableDiffusionXLPipeline):
             inputs.latents,
             timestep,
             encoder_hidden_states=inputs.text,
-            added_cond_kwargs=inputs.added if images is None else inputs.added | {"image_embeds": images},
+            added_cond_kwargs=inputs.added if image_embeds is None else inputs.added | {"image_embeds": image_embeds},
             down_block_additional_residuals=None if residuals is None else residuals.down,
             mid_block_additional_residual=None if residuals is None else residuals.mid,
             return_dict=False,
@@ -357,7 +355,7 @@ class HiFiPortraitPipeline(StableDiffusionXLPipeline):
             return self.safety_check(self.image_processor.postprocess(pixels, "pil"))
         if self.requires_safety_check:
             logger.warning(
-                "pictures were not checked for nudity: no checker is at hand; see hifimodel/inference/safety.py"
+                "images were not checked for nudity: no checker is at hand; see hifimodel/inference/safety.py"
             )
         return None
 

@@ -1,4 +1,4 @@
-"""A trained model put to work: the options that say how, what looks at photos for it, and the call that makes pictures.
+"""A trained model put to work: the options that say how, what looks at photos for it, and the call that makes images.
 
 Shared by ``hifimodel.generate`` and ``hifimodel.evaluation.generator``. The options need no torch; what loads models does.
 """

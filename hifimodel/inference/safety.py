@@ -1,10 +1,10 @@
-"""Whether generated pictures show nudity. The one place that says how this is decided.
+"""Whether generated images show nudity. The one place that says how this is decided.
 
-* A check is any function from PIL pictures to one bool each, True for "do not show". ``HiFiPortraitPipeline.safety_check``
-  holds it; flagged pictures come back black, and ``nsfw_content_detected`` says which.
+* A check is any function from PIL images to one bool each, True for "do not show". ``HiFiPortraitPipeline.safety_check``
+  holds it; flagged images come back black, and ``nsfw_content_detected`` says which.
 * It is on by default. ``python -m hifimodel.generate`` looks for Stable Diffusion's CLIP-based checker in the folder that
   ``--safety-checker`` names, else among the models already downloaded on this machine. Nothing is fetched.
-* Where no check is to be had, pictures are still made, and one line on stderr says that they were not checked: refusing would
+* Where no check is to be had, images are still made, and one line on stderr says that they were not checked: refusing would
   only teach people to switch checking off for good.
 * ``--no-safety-check``, or ``pipeline.requires_safety_check = False``, is the switch: no check, no line.
 
@@ -30,7 +30,7 @@ HUB_NAME = "CompVis/stable-diffusion-safety-checker"
 
 
 class ClipSafetyCheck:
-    """Stable Diffusion's checker: CLIP's picture embedding against a list of concepts.
+    """Stable Diffusion's checker: CLIP's image embedding against a list of concepts.
 
     Args:
         net: the checker; stays where it is, on the CPU unless moved.
@@ -39,14 +39,14 @@ class ClipSafetyCheck:
     def __init__(self, net: StableDiffusionSafetyChecker) -> None:
         self._net = net.eval()
 
-    def __call__(self, pictures: Sequence[Image.Image]) -> list[bool]:
-        """One bool per picture, True for "do not show"."""
+    def __call__(self, images: Sequence[Image.Image]) -> list[bool]:
+        """One bool per image, True for "do not show"."""
         side_px = self._net.config.vision_config.image_size
         size = (side_px, side_px)
-        fitted = [ImageOps.fit(picture.convert("RGB"), size, Image.Resampling.BICUBIC) for picture in pictures]
-        values = (np.stack([np.asarray(picture, np.float32) for picture in fitted]) / 255 - CLIP_MEAN) / CLIP_STD
+        fitted = [ImageOps.fit(image.convert("RGB"), size, Image.Resampling.BICUBIC) for image in images]
+        values = (np.stack([np.asarray(image, np.float32) for image in fitted]) / 255 - CLIP_MEAN) / CLIP_STD
         inputs = torch.from_numpy(values.astype(np.float32)).permute(0, 3, 1, 2)  # (B, 3, 224, 224)
-        _, flagged = self._net(inputs.to(self._net.device, self._net.dtype), [np.zeros(1) for _ in pictures])
+        _, flagged = self._net(inputs.to(self._net.device, self._net.dtype), [np.zeros(1) for _ in images])
         return [bool(flag) for flag in flagged]
 
 

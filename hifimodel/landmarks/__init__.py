@@ -1,14 +1,14 @@
-"""The landmark generator: who it is from a reference, expression and pose from the target, drawn as a picture.
+"""The landmark generator: who it is from a reference, expression and pose from the target, drawn as an image.
 
     backend = load_backend("tddfa", weights=None)
     reference = backend.encode(reference_rgb_u8, reference_kps_px, None)
     target = backend.encode(target_rgb_u8, target_kps_px, None)
-    picture = draw(backend.project(backend.swap(reference, target)), size_px=1024)
+    image = draw(backend.project(backend.swap(reference, target)), size_px=1024)
 
 Backends: ``points`` (68 stored landmarks, no 3D model, nothing to download), ``tddfa`` (3DDFA_V2) and ``deca`` (the
 paper's choice; its files come from the user). Nothing here imports torch; only ``deca`` does, when its encoder is loaded.
 
-Source: the paper's section 3.3 (landmark generator); the style of the picture is ours, the paper only shows one.
+Source: the paper's section 3.3 (landmark generator); the style of the image is ours, the paper only shows one.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class LandmarkBackend(Protocol):
     name: str
 
     def encode(self, rgb_u8: RgbU8, kps_px: F32, landmarks_px: F32 | None) -> FaceShape:
-        """Takes a face in a picture apart.
+        """Takes a face in an image apart.
 
         Args:
             rgb_u8: (H, W, 3) uint8.
@@ -46,10 +46,10 @@ class LandmarkBackend(Protocol):
         """The shape of the reference with the expression, pose and camera of the target."""
 
     def project(self, face: FaceShape) -> F32:
-        """(68, 2) float32 landmarks, px of the picture that the face's camera belongs to."""
+        """(68, 2) float32 landmarks, px of the image that the face's camera belongs to."""
 
     def angles_deg(self, face: FaceShape) -> tuple[float, float, float]:
-        """Yaw, pitch and roll; positive: towards the picture's right, up, clockwise."""
+        """Yaw, pitch and roll; positive: towards the image's right, up, clockwise."""
 
 
 def swapped(reference: FaceShape, target: FaceShape) -> FaceShape:

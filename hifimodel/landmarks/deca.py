@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FILES = {
     "generic_model.pkl": "FLAME 2020, from flame.is.tue.mpg.de after registration",
     "landmark_embedding.npy": "DECA's repository, folder data",
-    "deca_model.tar": "DECA's own download, only needed to encode pictures",
+    "deca_model.tar": "DECA's own download, only needed to encode images",
 }
 INPUT_PX = 224
 REGION_OVER_LANDMARKS = 1.1 * 1.25
@@ -73,10 +73,10 @@ class DecaBackend:
             raise LandmarkError("landmark backend 'deca': the landmarks coincide")
         step = side_px / (INPUT_PX - 1)  # DECA maps the region's corners to the centres of the first and last pixel
         corner = (low + high - side_px) / 2
-        into_picture = np.array([[step, 0, corner[0]], [0, step, corner[1]]])
+        into_image = np.array([[step, 0, corner[0]], [0, step, corner[1]]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         rgb = rgb_u8.astype(np.float32) / 255
-        crop = np.asarray(cv2.warpAffine(rgb, into_picture, (INPUT_PX, INPUT_PX), flags=flags), np.float32)
+        crop = np.asarray(cv2.warpAffine(rgb, into_image, (INPUT_PX, INPUT_PX), flags=flags), np.float32)
         cuts = np.cumsum(list(_CODES.values()))[:-1]
         parts = dict(zip(_CODES, np.split(self._encoder(crop), cuts), strict=True))
         scale, x, y = parts["camera"].astype(np.float64)

@@ -1,4 +1,4 @@
-"""68 landmarks as a picture: the condition that HiFi-Net sees.
+"""68 landmarks as an image: the condition that HiFi-Net sees.
 
 The style has a version. A checkpoint carries the version it was trained with and refuses another, so any change that moves
 a pixel is a new version.
@@ -53,7 +53,7 @@ def draw(points_px: F32, size_px: int | tuple[int, int]) -> RgbU8:
 
     Args:
         points_px: (68, 2) float32; a pixel's centre has whole-number coordinates. What lies outside is cut off.
-        size_px: side of the picture, or (height, width).
+        size_px: side of the image, or (height, width).
 
     Returns:
         (H, W, 3) uint8.
@@ -65,19 +65,19 @@ def draw(points_px: F32, size_px: int | tuple[int, int]) -> RgbU8:
     """
     points = checked_landmarks(points_px, "draw").astype(np.float64)
     height_px, width_px = (size_px, size_px) if isinstance(size_px, int) else size_px
-    picture = np.zeros((height_px, width_px, 3), np.uint8)
+    image = np.zeros((height_px, width_px, 3), np.uint8)
     line_px = line_width_px(points)
     low = np.clip(np.floor(points.min(axis=0) - line_px), 0, (width_px, height_px)).astype(int)
     high = np.clip(np.ceil(points.max(axis=0) + line_px) + 1, 0, (width_px, height_px)).astype(int)
     if (low >= high).any():
-        return picture
-    # Only the face's own rectangle is drawn large: four times a whole 1024 px picture would be 50 MB a sample.
+        return image
+    # Only the face's own rectangle is drawn large: four times a whole 1024 px image would be 50 MB a sample.
     large = np.zeros((*(high - low)[::-1] * SUPERSAMPLING, 3), np.uint8)
     _draw_parts(large, (points - low + 0.5) * SUPERSAMPLING - 0.5, round(line_px * SUPERSAMPLING))
     for _ in range(HALVINGS):  # a third of the time of one step by four
         large = np.asarray(cv2.resize(large, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
-    picture[low[1] : high[1], low[0] : high[0]] = large
-    return picture
+    image[low[1] : high[1], low[0] : high[0]] = large
+    return image
 
 
 def line_width_px(points_px: NDArray[np.floating]) -> float:
@@ -87,7 +87,7 @@ def line_width_px(points_px: NDArray[np.floating]) -> float:
 
 
 def _draw_parts(large: RgbU8, points: NDArray[np.float64], width: int) -> None:
-    limit = 8 * max(large.shape)  # keeps OpenCV's fixed-point coordinates in range; far outside the picture either way
+    limit = 8 * max(large.shape)  # keeps OpenCV's fixed-point coordinates in range; far outside the image either way
     fixed = np.rint(np.clip(points, -limit, limit) * 2**_FRACTION_BITS).astype(np.int32)
     for part in PARTS:
         cv2.polylines(large, [fixed[part.points]], part.is_closed, part.rgb, width, cv2.LINE_8, _FRACTION_BITS)

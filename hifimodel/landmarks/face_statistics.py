@@ -1,7 +1,7 @@
 """An average adult face with 68 points, and how faces differ by person and by expression, in millimetres.
 
 Set by hand from usual facial distances (eyes 63 mm apart, mouth 52 mm wide, eyes to chin 118 mm, ...) and from what the
-named muscles move; no data set went into it. Axes: x to the picture's right, y up, z towards the viewer; the origin lies
+named muscles move; no data set went into it. Axes: x to the image's right, y up, z towards the viewer; the origin lies
 between the outer corners of the eyes.
 """
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
 
-# Left half in the picture and the middle, by iBUG-300W number; the right half mirrors it.
+# Left half in the image and the middle, by iBUG-300W number; the right half mirrors it.
 _HALF_MM = {
     0: (-71, -2, -60), 1: (-70, -22, -60), 2: (-68, -42, -60), 3: (-64, -61, -56), 4: (-57, -79, -47),
     5: (-46, -95, -31), 6: (-32, -108, -13), 7: (-16, -116, 3), 8: (0, -118, 10),

@@ -76,7 +76,7 @@ class FlameLandmarks:
             raise LandmarkError(f"{model}: {len(self._parents)} joints, expected FLAME's {N_JOINTS}")
 
     def points(self, shape: F32, expression: F32, pose: F32) -> F64:
-        """(68, 3) landmarks in FLAME's units (metres): x to the picture's right, y up, z towards the viewer.
+        """(68, 3) landmarks in FLAME's units (metres): x to the image's right, y up, z towards the viewer.
 
         Args:
             shape: (100,).

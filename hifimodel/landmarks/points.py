@@ -84,6 +84,6 @@ class PointsBackend:
 
 
 def _flat(rotation: F64) -> F64:
-    """(2, 2) map of the face's front plane to the picture, its foreshortening bounded so that it can be undone."""
+    """(2, 2) map of the face's front plane to the image, its foreshortening bounded so that it can be undone."""
     left, stretch, right = np.linalg.svd(rotation[:2, :2])
     return np.asarray((left * np.maximum(stretch, MIN_FORESHORTENING)) @ right)

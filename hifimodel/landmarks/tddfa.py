@@ -34,7 +34,7 @@ class TddfaBackend:
         WeightsError: a file is missing or is not what it should be.
 
     Source: paper 3.3, with 3DDFA_V2's 40 + 10 basis in the place of DECA's 100 + 50. The shape moves over, the target keeps
-    its region, so the landmarks land in the target's picture.
+    its region, so the landmarks land in the target's image.
     """
 
     name = "tddfa"

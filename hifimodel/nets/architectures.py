@@ -1,7 +1,7 @@
 """The frozen base in code: SDXL's shapes for counting and timing, and ``tiny``, the same in small.
 
 Nothing here is downloaded, and nothing here is trained: weights are random from a seed, except the tiny VAE's, which are
-chosen so that it averages blocks of pixels and its pictures can be recognised.
+chosen so that it averages blocks of pixels and its images can be recognised.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def averaging_vae() -> AutoencoderKL:
     """An ``AutoencoderKL`` with weights set by hand: latents are block means of R, G, B and of their average.
 
     Channels 0 to 2 are the colours, 5 to 7 the same negated, so that the group norm's mean is zero; 3 and 4 carry
-    +-CARRIER, so that its variance is theirs whatever the picture is. That makes the norm nearly linear, and the shift keeps
+    +-CARRIER, so that its variance is theirs whatever the image is. That makes the norm nearly linear, and the shift keeps
     SiLU in its straight part. Residual branches are zero. Decoding repeats and blurs.
     """
     vae = AutoencoderKL(**TINY_VAE).eval().requires_grad_(False)

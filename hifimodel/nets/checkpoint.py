@@ -25,7 +25,7 @@ def checkpoint_choices(folder: str | Path) -> ModelConfig:
         folder: as for ``hifimodel.nets.loading.find_model``.
 
     Raises:
-        CheckpointError: there is no model, it is of another version, or its landmark pictures have another style.
+        CheckpointError: there is no model, it is of another version, or its landmark images have another style.
     """
     model = find_model(folder)
     if not all((model / part / "config.json").is_file() for part in PARTS):

@@ -49,7 +49,7 @@ class FaceEmbedder(nn.Module):
     """A frozen recogniser.
 
     Args:
-        net: maps normalised pictures (B, 3, 112, 112) to embeddings of any norm (B, d2).
+        net: maps normalised images (B, 3, 112, 112) to embeddings of any norm (B, d2).
         name: a name of ``EMBEDDERS``.
 
     Source: section 3.2, E_id; the paper uses InsightFace's, whose ONNX file has no gradients.

@@ -21,13 +21,13 @@ class FaceEncoder(nn.Module):
         layer: index into its hidden states, -2 for the last but one.
 
     Attributes:
-        image_px: side of the pictures that the tower takes.
+        image_px: side of the images that the tower takes.
 
     Source: section 3.2, F_local. The paper names neither the layer nor whether the class token counts; 257 = 256 patches +
     1 says that it does.
 
     Raises:
-        ConditionError: the tower has no such layer, or does not take square pictures.
+        ConditionError: the tower has no such layer, or does not take square images.
     """
 
     mean: Tensor
@@ -40,7 +40,7 @@ class FaceEncoder(nn.Module):
             raise ConditionError(f"model.clip_layer: {layer}, expected -{n_layers} to -1 for this image encoder")
         sides = vision.config.image_size, vision.config.patch_size
         if not isinstance(sides[0], int) or not isinstance(sides[1], int):
-            raise ConditionError(f"image encoder: pictures and patches of {sides} px, expected one number each")
+            raise ConditionError(f"image encoder: images and patches of {sides} px, expected one number each")
         self.image_px, self._patch_px = sides[0], sides[1]
         self.vision = vision.requires_grad_(False)
         self.layer = layer
@@ -55,7 +55,7 @@ class FaceEncoder(nn.Module):
 
     @property
     def n_tokens(self) -> int:
-        """Tokens per picture, 257 for 224 px and patches of 14."""
+        """Tokens per image, 257 for 224 px and patches of 14."""
         return 1 + (self.image_px // self._patch_px) ** 2
 
     @torch.no_grad()
@@ -75,10 +75,10 @@ class FaceEncoder(nn.Module):
             raise ConditionError(
                 f"face crops: got {crops.dtype} of shape {tuple(crops.shape)}, expected uint8 (R, 3, H, W) in RGB"
             )
-        pictures = crops.to(self.vision.device, torch.float32) / 255.0
+        images = crops.to(self.vision.device, torch.float32) / 255.0
         size = (self.image_px, self.image_px)
-        if pictures.shape[-2:] != size:
-            pictures = functional.interpolate(pictures, size, mode="bicubic", antialias=True).clamp(0, 1)
-        normalised = (pictures - self.mean) / self.std  # (R, 3, 224, 224)
+        if images.shape[-2:] != size:
+            images = functional.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
+        normalised = (images - self.mean) / self.std  # (R, 3, 224, 224)
         output = self.vision(pixel_values=normalised.to(self.vision.dtype), output_hidden_states=True)
         return output.hidden_states[self.layer]

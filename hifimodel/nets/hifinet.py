@@ -1,4 +1,4 @@
-"""HiFi-Net: a ControlNet that sees the latent of a landmark picture and attends to face tokens instead of text."""
+"""HiFi-Net: a ControlNet that sees the latent of a landmark image and attends to face tokens instead of text."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class HiFiNet(ControlNetModel):
         net: arguments of ``ControlNetModel``; ``from_unet`` fills them from a UNet.
         choices: the ``ModelConfig`` the net was trained with, as a mapping; stored in the checkpoint.
 
-    Source: section 3.2 and appendix B, Eq. 5. The paper embeds the landmark picture with the VAE and does not say how
+    Source: section 3.2 and appendix B, Eq. 5. The paper embeds the landmark image with the VAE and does not say how
     the latent enters; a zero-initialised 3 x 3 convolution lets the first step leave the UNet as it was. The parent's own
     condition encoder shrinks its input by 8 and so cannot take a latent.
     """
@@ -83,12 +83,12 @@ class HiFiNet(ControlNetModel):
 
 
 @torch.no_grad()
-def encode_pictures(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
-    """Scaled latents of pictures.
+def encode_images(vae: AutoencoderKL, images: Tensor) -> Tensor:
+    """Scaled latents of images.
 
     Args:
         vae: the base model's.
-        pictures: (B, 3, H, W), RGB; uint8, or float in [-1, 1]. Leave them on the CPU: the range check then costs no
+        images: (B, 3, H, W), RGB; uint8, or float in [-1, 1]. Leave them on the CPU: the range check then costs no
             synchronisation with the GPU.
 
     Returns:
@@ -96,41 +96,41 @@ def encode_pictures(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
         can be cached and is the same in training and generation.
 
     Raises:
-        ConditionError: float pictures outside of [-1, 1].
+        ConditionError: float images outside of [-1, 1].
     """
     # Under diffusers' offload the VAE still lies on the CPU here, and moves when `encode` is entered.
     device = getattr(getattr(vae, "_hf_hook", None), "execution_device", None) or vae.device
-    if pictures.dtype == torch.uint8:
-        scaled = pictures.to(device, vae.dtype) / 127.5 - 1.0
+    if images.dtype == torch.uint8:
+        scaled = images.to(device, vae.dtype) / 127.5 - 1.0
     else:
-        low, high = (float(value) for value in pictures.aminmax())
+        low, high = (float(value) for value in images.aminmax())
         if low < -1.001 or high > 1.001:
             raise ConditionError(
-                f"pictures for the VAE: values from {low:.3g} to {high:.3g}, expected -1 to 1; pass uint8 or scale them"
+                f"images for the VAE: values from {low:.3g} to {high:.3g}, expected -1 to 1; pass uint8 or scale them"
             )
-        scaled = pictures.to(device, vae.dtype)
+        scaled = images.to(device, vae.dtype)
     return vae.encode(scaled).latent_dist.mode() * vae.config["scaling_factor"]
 
 
-def landmark_latents(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
-    """z_lmk: the latents of landmark pictures; the only way into HiFi-Net's condition.
+def landmark_latents(vae: AutoencoderKL, images: Tensor) -> Tensor:
+    """z_lmk: the latents of landmark images; the only way into HiFi-Net's condition.
 
     Args:
         vae: the base model's.
-        pictures: (B, 3, H, W) drawn on black, RGB; uint8, or float in [-1, 1] where black is -1.
+        images: (B, 3, H, W) drawn on black, RGB; uint8, or float in [-1, 1] where black is -1.
 
     Returns:
         (B, 4, H / 8, W / 8).
 
     Raises:
-        ConditionError: the pictures look like [0, 1], whose black would be the VAE's mid-grey.
+        ConditionError: the images look like [0, 1], whose black would be the VAE's mid-grey.
     """
-    if pictures.dtype != torch.uint8 and float(pictures.min()) > -0.5:
+    if images.dtype != torch.uint8 and float(images.min()) > -0.5:
         raise ConditionError(
-            f"landmark pictures: the darkest value is {float(pictures.min()):.3g}, expected black at -1; they seem to be "
+            f"landmark images: the darkest value is {float(images.min()):.3g}, expected black at -1; they seem to be "
             "in [0, 1]: pass uint8, or 2 * x - 1"
         )
-    return encode_pictures(vae, pictures)
+    return encode_images(vae, images)
 
 
 def black_latents(vae: AutoencoderKL, height_px: int, width_px: int) -> Tensor:

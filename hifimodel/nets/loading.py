@@ -111,7 +111,7 @@ def load_trained(folder: str | Path, base: str | Path | None = None, seed: int =
 
     Raises:
         WeightsError: a part is missing or cannot be loaded.
-        CheckpointError: it was trained on another style of landmark pictures.
+        CheckpointError: it was trained on another style of landmark images.
     """
     folder = find_model(folder)
     refiner = _load(FaceRefiner, folder / "refiner", None)
@@ -213,21 +213,21 @@ def load_face_encoder(model: ModelConfig, random_weights: bool = False) -> FaceE
 
 
 def face_encoder_px(model: ModelConfig, saved: Path) -> int:
-    """Side of the pictures that the CLIP tower takes, without loading it.
+    """Side of the images that the CLIP tower takes, without loading it.
 
     Args:
         model: names the tower.
         saved: the tower's folder in a saved pipeline, which counts where it exists.
 
     Raises:
-        WeightsError: the config cannot be loaded, or is not of square pictures.
+        WeightsError: the config cannot be loaded, or is not of square images.
     """
     if model.image_encoder == "tiny-random":
         config = architectures.vision_config("tiny")
     else:
         config = _load(CLIPVisionConfig, saved if saved.is_dir() else model.image_encoder, None)
     if not isinstance(config.image_size, int):
-        raise WeightsError(f"{model.image_encoder}: pictures of {config.image_size} px; name an encoder of square ones")
+        raise WeightsError(f"{model.image_encoder}: images of {config.image_size} px; name an encoder of square ones")
     return config.image_size
 
 

@@ -69,10 +69,10 @@ class OnnxGraph(nn.Module):
             raise WeightsError(f"{path}: holds no network; name the recogniser's .onnx file")
         self._input, self._output = inputs[0], graph.output[0].name
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """The graph's output for normalised pictures (B, 3, H, W)."""
+    def forward(self, images: Tensor) -> Tensor:
+        """The graph's output for normalised images (B, 3, H, W)."""
         values: dict[str, Any] = {name: getattr(self, slot) for name, slot in self._slots.items()}
-        values |= {self._input: pictures, "": None}
+        values |= {self._input: images, "": None}
         for node in self._nodes:
             values[node.output] = OPERATORS[node.op]([values[name] for name in node.inputs], node.attributes)
         result: Tensor = values[self._output]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hifimodel.config import ModelConfig, TrainConfig
 from hifimodel.data import Batch
-from hifimodel.nets.hifinet import encode_pictures, landmark_latents
+from hifimodel.nets.hifinet import encode_images, landmark_latents
 from hifimodel.nets.loading import Modules
 from hifimodel.nets.text_encoders import TextFeatures, encode_prompts
 
@@ -46,7 +46,7 @@ class PreparedBatch:
 class Latents(Protocol):
     """Gives the latents (B, 4, h, w) of a batch on the CPU, whose targets (B, 3, S, S) uint8 lie on the device, too."""
 
-    def __call__(self, batch: Batch, pictures: Tensor) -> Tensor: ...
+    def __call__(self, batch: Batch, images: Tensor) -> Tensor: ...
 
 
 class FrozenModels:
@@ -80,10 +80,10 @@ class FrozenModels:
         if train.compile:
             base.unet.compile()
 
-    def encode_targets(self, batch: Batch, pictures: Tensor) -> Tensor:
+    def encode_targets(self, batch: Batch, images: Tensor) -> Tensor:
         """``Latents`` without a cache."""
         # A channels-last VAE passes its layout on, and other layouts run other kernels, which round otherwise.
-        return encode_pictures(self.base.vae, pictures).contiguous()
+        return encode_images(self.base.vae, images).contiguous()
 
     @torch.no_grad()
     def prepare(self, batch: Batch, latents: Latents) -> PreparedBatch:

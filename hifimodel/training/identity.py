@@ -108,7 +108,7 @@ def _named(embedder: FaceEmbedder) -> str:
 
 
 class GateDetector:
-    """E_det for the gate ``detector``: a detector of hifidata on the decoded pictures, on the CPU.
+    """E_det for the gate ``detector``: a detector of hifidata on the decoded images, on the CPU.
 
     Args:
         name: as ``detect.model`` in a recipe.
@@ -123,7 +123,7 @@ class GateDetector:
         except HifiError as error:
             raise WeightsError(f"train.id_detector {name}: {error}; or set train.id_gate=target_kps") from error
 
-    def __call__(self, pictures: np.ndarray) -> list[np.ndarray | None]:
-        """Five points (5, 2) of the best face in each picture rgb_u8 (B, H, W, 3), None where there is no face."""
-        found = self._detector.detect(list(pictures))
+    def __call__(self, images: np.ndarray) -> list[np.ndarray | None]:
+        """Five points (5, 2) of the best face in each image rgb_u8 (B, H, W, 3), None where there is no face."""
+        found = self._detector.detect(list(images))
         return [faces.kps_px[int(np.argmax(faces.scores))] if len(faces.scores) else None for faces in found]

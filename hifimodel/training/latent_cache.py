@@ -1,4 +1,4 @@
-"""Latents of target pictures on disk: a target's latent never changes, and encoding it costs a fifth of a step."""
+"""Latents of target images on disk: a target's latent never changes, and encoding it costs a fifth of a step."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from hifimodel.training.frozen import FrozenModels
 class LatentCache:
     """``frozen.encode_targets`` that remembers.
 
-    A batch of which one picture is missing is encoded whole, so that what is stored depends on the batches alone and not on
+    A batch of which one image is missing is encoded whole, so that what is stored depends on the batches alone and not on
     what an interrupted run had stored before. Files are named by key and pixels: datasets that were made apart may use a key
     twice.
 
     Args:
-        folder: a run's; files lie in a folder below it that belongs to these pictures, this VAE and this precision.
+        folder: a run's; files lie in a folder below it that belongs to these images, this VAE and this precision.
         frozen: has the VAE.
         shards: digest of the shards, from the loader's state.
     """
@@ -34,15 +34,15 @@ class LatentCache:
         self._folder = folder / _digest(frozen, shards)
         self.hits = 0
 
-    def __call__(self, batch: Batch, pictures: Tensor) -> Tensor:
-        """(B, 4, h, w) latents of a batch on the CPU with its pictures (B, 3, S, S) uint8 on the device."""
+    def __call__(self, batch: Batch, images: Tensor) -> Tensor:
+        """(B, 4, h, w) latents of a batch on the CPU with its images (B, 3, S, S) uint8 on the device."""
         device = self._frozen.device
         paths = [self._path(key, pixels) for key, pixels in zip(batch.keys, batch.pixels_u8, strict=True)]
         known = [_read(path) for path in paths]
         if all(latents is not None for latents in known):
             self.hits += len(paths)
             return torch.stack([latents for latents in known if latents is not None]).to(device)
-        made = self._frozen.encode_targets(batch, pictures)
+        made = self._frozen.encode_targets(batch, images)
         for place, (path, latents) in enumerate(zip(paths, known, strict=True)):
             if latents is None:
                 _write(path, made[place])
@@ -51,8 +51,8 @@ class LatentCache:
         return made
 
     def _path(self, key: str, pixels_u8: Tensor) -> Path:
-        picture = hashlib.blake2b(pixels_u8.contiguous().numpy().data, digest_size=8).hexdigest()
-        return self._folder / key[:2] / f"{key}-{picture}.safetensors"
+        image = hashlib.blake2b(pixels_u8.contiguous().numpy().data, digest_size=8).hexdigest()
+        return self._folder / key[:2] / f"{key}-{image}.safetensors"
 
 
 def _read(path: Path) -> Tensor | None:

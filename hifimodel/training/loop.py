@@ -221,11 +221,11 @@ class Loop:
         nets = run.bare_nets.eval()
         with run.averaged_weights():
             value = probe(run.step, nets, self._fixed, run.draws)
-            pictures = generate(run.step, nets, self._fixed.prepared, run.settings.sample_steps, run.draws)
+            images = generate(run.step, nets, self._fixed.prepared, run.settings.sample_steps, run.draws)
         nets.train()
         out = run.options.out
         self._probes.add({"step": run.done, "probe_mse": value})
-        write_grid(out / "samples" / f"step-{run.done:08d}.png", self._fixed.batch, pictures)
+        write_grid(out / "samples" / f"step-{run.done:08d}.png", self._fixed.batch, images)
         write_plot(out)
         self._report(f"step {run.done}: probe MSE {value:.4f}")
 

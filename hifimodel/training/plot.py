@@ -1,4 +1,4 @@
-"""The run's curves as one picture."""
+"""The run's curves as one image."""
 
 from __future__ import annotations
 

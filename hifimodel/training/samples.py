@@ -1,4 +1,4 @@
-"""What a run shows of itself: a fixed probe of its loss, and a grid of generated pictures."""
+"""What a run shows of itself: a fixed probe of its loss, and a grid of generated images."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def probe(step: Step, nets: nn.Module, fixed: FixedSamples, settings: DrawSettin
 
 @torch.no_grad()
 def generate(step: Step, nets: nn.Module, prepared: PreparedBatch, n_steps: int, settings: DrawSettings) -> Tensor:
-    """Pictures (B, 3, S, S) uint8 from noise, by DDIM without guidance.
+    """Images (B, 3, S, S) uint8 from noise, by DDIM without guidance.
 
     Source: section 3.3, inference; trailing timesteps as SDXL-Lightning asks for. Guidance is left out: the grid shows what was
     trained.
@@ -81,7 +81,7 @@ def generate(step: Step, nets: nn.Module, prepared: PreparedBatch, n_steps: int,
 
 
 def write_grid(path: Path, batch: Batch, generated: Tensor) -> None:
-    """A PNG with a row per sample: its first reference, the landmark picture, the target, and what was generated.
+    """A PNG with a row per sample: its first reference, the landmark image, the target, and what was generated.
 
     Args:
         path: the file.
@@ -105,9 +105,9 @@ def write_grid(path: Path, batch: Batch, generated: Tensor) -> None:
     path.write_bytes(encoded.tobytes())
 
 
-def _joined(pictures: list[NDArray[np.uint8]], axis: int) -> NDArray[np.uint8]:
-    shape = list(pictures[0].shape)
+def _joined(images: list[NDArray[np.uint8]], axis: int) -> NDArray[np.uint8]:
+    shape = list(images[0].shape)
     shape[axis] = GAP_PX
     gap = np.full(shape, 255, np.uint8)
-    parts = [part for picture in pictures for part in (gap, picture)][1:]
+    parts = [part for image in images for part in (gap, image)][1:]
     return np.concatenate(parts, axis=axis)

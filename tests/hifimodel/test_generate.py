@@ -217,7 +217,7 @@ def test_photos_that_cannot_be_used_are_one_line_with_the_remedy(
         ([person[0]], two, "finds 2 faces that count, expected 1; crop it"),
         ([person[0]], faceless, "use another photo, or generate without landmarks"),
         ([tmp_path / "gone.jpg"], target, "gone.jpg: no such file"),
-        ([broken], target, "not a readable picture"),
+        ([broken], target, "not a readable image"),
         ([person[0]] * 7, target, "got 7, expected 1 to 6"),
     ]
     for references, wanted, text in cases:
@@ -236,7 +236,7 @@ def test_missing_or_double_choices_are_one_line(
         (asked(run, out, "--reference", person[0], "--target", target, "--no-landmarks"), "--target: both given"),
         (
             asked(run, tmp_path / "out.xyz", "--reference", person[0], "--target", target),
-            "unknown picture format '.xyz'",
+            "unknown image format '.xyz'",
         ),
         (asked(run, out, "--reference", person[0], "--target", target, "--detector", "nose"), "unknown model 'nose'"),
         (asked(tmp_path / "no", out, "--reference", person[0], "--target", target), "no such folder"),
@@ -257,9 +257,9 @@ def test_numbers_devices_and_formats_that_cannot_work_are_told_before_anything_i
     out, alone = tmp_path / "out.png", ["--no-references", "--no-landmarks"]
     none_beyond = f"cuda:{torch.cuda.device_count()}"
     cases = [
-        (asked(run, tmp_path / "out.psd", *alone), "out.psd: unknown picture format '.psd', or one that portraits"),
+        (asked(run, tmp_path / "out.psd", *alone), "out.psd: unknown image format '.psd', or one that portraits"),
         (asked(run, tmp_path / "out.h5", *alone), "end the name in .png or .jpg"),
-        (asked(run, out, *alone, "--landmarks-out", tmp_path / "l.msp"), "l.msp: unknown picture format"),
+        (asked(run, out, *alone, "--landmarks-out", tmp_path / "l.msp"), "l.msp: unknown image format"),
         (asked(run, out, *alone, "--device", "zzz"), "--device zzz: cannot be used here"),
         (asked(run, out, *alone, "--device", "meta"), "--device meta: cannot be used here"),
         (asked(run, out, *alone, "--device", none_beyond), f"--device {none_beyond}: cannot be used here"),

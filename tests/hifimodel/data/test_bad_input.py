@@ -128,7 +128,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Members], object]]] = {
     ),
     "json of an empty crop": ("json of an empty crop", lambda m: m.update(json=changed(m["json"], crop_x2_px=20))),
     "landmarks a mile away": (
-        "face far outside the picture",
+        "face far outside the image",
         lambda m: m.update({"landmarks.npy": npy(np.full((68, 2), 1e9, np.float32))}),
     ),
     "missing matte": ("alpha.png missing", lambda m: m.update(json=changed(m["json"], matting_model="modnet"))),
@@ -272,7 +272,7 @@ def refused(tmp_path: Path) -> Iterator[tuple[str, str, Callable[[], object]]]:
     yield "nothing there", "no tar there; give", lambda: find_shards(tmp_path / "nowhere" / "*.tar")
     yield "an empty list", "no tar there; give", lambda: find_shards([])
     yield (
-        "too few pictures",
+        "too few images",
         "no usable identity.*lower min_images",
         lambda: list(Loader(quick(few, epochs=None), paint=paint)),
     )
@@ -287,7 +287,7 @@ def refused(tmp_path: Path) -> Iterator[tuple[str, str, Callable[[], object]]]:
     (good / "dataset.json").write_text("[]")
     yield "a dataset.json that is none", "cannot be read", lambda: find_shards(good)
     (few / "1.tar").write_bytes(bytes(1024))
-    yield "an empty tar", "no usable picture", lambda: describe_shards(quick(few))
+    yield "an empty tar", "no usable image", lambda: describe_shards(quick(few))
 
 
 def test_what_cannot_work_is_refused_in_one_line_with_the_remedy(tmp_path: Path) -> None:

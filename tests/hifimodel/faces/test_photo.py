@@ -106,7 +106,7 @@ def test_photos_that_cannot_be_used_are_named(assets: Path, scrfd: FaceDetector,
         ),
         (lambda: prepare_target("t.jpg", np.zeros((90, 90, 3), np.uint8), scrfd), r"target t\.jpg: .*no face"),
         (lambda: prepare_target(two.name, read_photo(two), scrfd), "2 faces that count, expected 1; crop it"),
-        (lambda: read_photo(broken), r"broken\.jpg: not a readable picture"),
+        (lambda: read_photo(broken), r"broken\.jpg: not a readable image"),
         (lambda: read_photo(tmp_path / "none.jpg"), "no such file"),
     ):
         with pytest.raises(PhotoError, match=message) as caught:

@@ -18,7 +18,7 @@ from hifidata.core.errors import WeightsError  # noqa: E402
 from hifimodel.config import load_preset  # noqa: E402
 from hifimodel.errors import CheckpointError  # noqa: E402
 from hifimodel.nets.architectures import averaging_vae, random_unet, text_config, vision_config  # noqa: E402
-from hifimodel.nets.hifinet import HiFiNet, encode_pictures  # noqa: E402
+from hifimodel.nets.hifinet import HiFiNet, encode_images  # noqa: E402
 from hifimodel.nets.loading import build_modules, load_base, load_trained, save_trained  # noqa: E402
 from hifimodel.nets.text_encoders import encode_prompts  # noqa: E402
 
@@ -100,7 +100,7 @@ def test_a_missing_checkpoint_is_one_line_with_a_remedy(tmp_path: Path) -> None:
 def test_the_tiny_vae_averages_blocks_and_decodes_flat_colours_exactly() -> None:
     vae = averaging_vae()
     picture = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    latents = encode_pictures(vae, picture) / vae.config["scaling_factor"]
+    latents = encode_images(vae, picture) / vae.config["scaling_factor"]
     means = torch.nn.functional.avg_pool2d(picture / 127.5 - 1, 4)
     torch.testing.assert_close(latents, torch.cat([means, means.mean(1, keepdim=True)], dim=1), atol=2e-3, rtol=0)
     flat = torch.tensor([0.5, -0.5, 0.1, 0.1 / 3]).view(1, 4, 1, 1).expand(1, 4, 16, 16)
