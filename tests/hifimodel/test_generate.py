@@ -200,7 +200,7 @@ def complaint(capsys: pytest.CaptureFixture[str], words: list[str]) -> str:
     assert not shown.out
     lines = shown.err.strip().splitlines()
     assert len(lines) == 1, lines
-    assert lines[0].startswith("hifimodel.generate: ")
+    assert lines[0].startswith("error: ")
     return lines[0]
 
 
@@ -232,7 +232,7 @@ def test_missing_or_double_choices_are_one_line(
     cases = [
         (asked(run, out, "--target", target), "--reference: no reference; name 1 to 6 photos"),
         (asked(run, out, "--reference", person[0], "--no-references", "--target", target), "--reference: both given"),
-        (asked(run, out, "--reference", person[0]), "--target: no target; name a photo, or say --no-landmarks"),
+        (asked(run, out, "--reference", person[0]), "--target: no target; name a photo, or pass --no-landmarks"),
         (asked(run, out, "--reference", person[0], "--target", target, "--no-landmarks"), "--target: both given"),
         (
             asked(run, tmp_path / "out.xyz", "--reference", person[0], "--target", target),
@@ -257,8 +257,8 @@ def test_numbers_devices_and_formats_that_cannot_work_are_told_before_anything_i
     out, alone = tmp_path / "out.png", ["--no-references", "--no-landmarks"]
     none_beyond = f"cuda:{torch.cuda.device_count()}"
     cases = [
-        (asked(run, tmp_path / "out.psd", *alone), "out.psd: unknown image format '.psd', or one that portraits"),
-        (asked(run, tmp_path / "out.h5", *alone), "end the name in .png or .jpg"),
+        (asked(run, tmp_path / "out.psd", *alone), "out.psd: unknown image format '.psd', or one without colour"),
+        (asked(run, tmp_path / "out.h5", *alone), "a name that ends in .png or .jpg"),
         (asked(run, out, *alone, "--landmarks-out", tmp_path / "l.msp"), "l.msp: unknown image format"),
         (asked(run, out, *alone, "--device", "zzz"), "--device zzz: cannot be used here"),
         (asked(run, out, *alone, "--device", "meta"), "--device meta: cannot be used here"),

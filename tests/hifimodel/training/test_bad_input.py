@@ -208,7 +208,7 @@ def test_wrong_calls_are_one_line_each(shards: Path, tmp_path: Path, capsys: pyt
             "generic_model.pkl is missing",
         ),
     ]
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hifimodel.train: ")]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert [code for code, _ in wrong] == [2] * len(wrong)
     assert [line for (_, hint), line in zip(wrong, lines, strict=True) if hint not in line] == []
 
