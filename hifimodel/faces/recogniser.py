@@ -1,7 +1,6 @@
-"""The identity vector of a reference, made by whatever made those that the checkpoint was trained with.
+"""The identity embedding of a reference, by the recogniser that the checkpoint was trained with.
 
-The paper: E_id, InsightFace's recogniser (section 3.2). Checkpoints name theirs in ``ModelConfig.embedder``; this file is the
-one place that turns the name into something that can be called.
+Source: section 3.2, E_id, InsightFace's recogniser. A checkpoint names its recogniser in ``ModelConfig.embedder``.
 """
 
 from __future__ import annotations
@@ -22,23 +21,23 @@ from hifimodel.faces.photo import Reference
 from hifimodel.nets.embedder import EMBEDDERS, FaceEmbedder, load_embedder
 
 NETWORKS: Mapping[str, str] = {"arcface": "w600k_r50", "arcface_glintr100": "glintr100"}
-"""hifidata's names for recognisers (``embedding_model`` in shards) that hifimodel calls by their files."""
+"""hifimodel's names (by file) of recognisers, by hifidata's name (``embedding_model`` in shards)."""
 
 HIFIDATA_ALONE: Mapping[str, int] = {"dlib_resnet": 128}
-"""Recognisers that no torch copy exists of, with their d2: hifidata's own backend runs them."""
+"""Recognisers without a torch version, with their d2; hifidata runs them."""
 
 
 class IdentityEmbedder(Protocol):
-    """Maps references to unit vectors."""
+    """Embeds references."""
 
     name: str
 
     def embed(self, references: Sequence[Reference]) -> Tensor:
-        """(N, d2) float32 with L2 norm 1."""
+        """Return (N, d2) float32 with L2 norm 1."""
 
 
 class AlignedEmbedder:
-    """A recogniser of ``hifimodel.nets.embedder`` on the aligned faces."""
+    """A recogniser of ``hifimodel.nets.embedder``, on aligned faces."""
 
     def __init__(self, embedder: FaceEmbedder) -> None:
         self.name = embedder.name
@@ -52,7 +51,7 @@ class AlignedEmbedder:
 
 
 class HifidataEmbedder:
-    """A hifidata backend, which aligns faces by itself."""
+    """A recogniser of hifidata, which aligns faces itself."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -68,27 +67,27 @@ class HifidataEmbedder:
 
 
 def load_identity_embedder(name: str, dim: int, path: Path | None = None) -> IdentityEmbedder:
-    """The recogniser that a checkpoint was trained with.
+    """Load the recogniser that a checkpoint was trained with.
 
     Args:
-        name: ``ModelConfig.embedder``, or a dataset's ``embedding_model``.
+        name: ``ModelConfig.embedder``, or ``embedding_model`` of a dataset.
         dim: d2 of the checkpoint.
         path: its file or folder; None: hifidata's weight folders are searched.
 
     Raises:
-        WeightsError: nothing is known by that name, or its file is missing or another network's.
-        CheckpointError: it gives vectors of another width than the checkpoint takes.
+        WeightsError: the name is unknown, or the file is missing or of another network.
+        CheckpointError: the width of its vectors does not match the checkpoint.
     """
     own = NETWORKS.get(name, name)
     dims = {**HIFIDATA_ALONE, **{key: spec.dim for key, spec in EMBEDDERS.items()}}
     if own not in dims:
         raise WeightsError(
-            f"identity embedder {name!r}: unknown, though the checkpoint names it; known: {', '.join([*dims, *NETWORKS])}"
+            f"identity embedder {name!r} of the checkpoint: unknown; known: {', '.join([*dims, *NETWORKS])}"
         )
     if dims[own] != dim:
         raise CheckpointError(
-            f"identity embedder {name!r}: gives {dims[own]} numbers per face, the checkpoint takes {dim}; it was trained "
-            "with another embedder than its config says"
+            f"identity embedder {name!r}: gives {dims[own]} numbers per face, the checkpoint takes {dim}; its config names "
+            "another embedder than its training used"
         )
     if own in HIFIDATA_ALONE:
         return HifidataEmbedder(own)

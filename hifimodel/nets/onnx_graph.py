@@ -1,7 +1,7 @@
-"""Runs an ONNX graph of a face recogniser as a torch module, so that gradients flow through it.
+"""An ONNX graph of a face recogniser as a torch module with gradients.
 
-ONNX Runtime has no backward pass, and general converters need torchvision. Recognisers are chains of a dozen operators,
-so this is the whole of it. Checked against ONNX Runtime in the tests.
+ONNX Runtime has no backward pass, and general converters need torchvision. Recognisers use about a dozen operators. Tests
+compare the module with ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from hifidata.core.errors import WeightsError
 
 Attributes = Mapping[str, Any]
 Inputs = list[Any]
-"""Tensors; None for an absent one, where the operator allows it."""
+"""Tensors; None for an absent optional input."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """One operator: its name, the names of its inputs ("" for an absent one), its output, its attributes."""
+    """An operator: name, names of inputs ("" for an absent input), output and attributes."""
 
     op: str
     inputs: tuple[str, ...]
@@ -39,10 +39,10 @@ class OnnxGraph(nn.Module):
     """A frozen ONNX graph with one input and one output.
 
     Args:
-        path: the file. A batch dimension that was exported as 1 is free here.
+        path: the file. A batch dimension that was exported as 1 is free.
 
     Raises:
-        WeightsError: not ONNX, or an operator that recognisers do not use.
+        WeightsError: not ONNX, or an operator that is not supported.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,8 +55,8 @@ class OnnxGraph(nn.Module):
         unknown = sorted({node.op_type for node in graph.node} - OPERATORS.keys() - {"Constant"})
         if unknown:
             raise WeightsError(
-                f"{path}: operators {', '.join(unknown)} have no torch counterpart here; use a CNN recogniser, or add them "
-                "to hifimodel/nets/onnx_graph.py"
+                f"{path}: operators {', '.join(unknown)} are not supported; use a CNN recogniser, or add them to "
+                "hifimodel/nets/onnx_graph.py"
             )
         constants = {item.name: item for item in graph.initializer}
         constants |= {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
@@ -66,11 +66,11 @@ class OnnxGraph(nn.Module):
         self._nodes = [_node(node) for node in graph.node if node.op_type != "Constant"]
         inputs = [value.name for value in graph.input if value.name not in constants]
         if not (inputs and self._nodes and graph.output):
-            raise WeightsError(f"{path}: holds no network; name the recogniser's .onnx file")
+            raise WeightsError(f"{path}: contains no network; name the recogniser's .onnx file")
         self._input, self._output = inputs[0], graph.output[0].name
 
     def forward(self, images: Tensor) -> Tensor:
-        """The graph's output for normalised images (B, 3, H, W)."""
+        """Return the output of the graph for normalised images (B, 3, H, W)."""
         values: dict[str, Any] = {name: getattr(self, slot) for name, slot in self._slots.items()}
         values |= {self._input: images, "": None}
         for node in self._nodes:
@@ -121,7 +121,7 @@ def _clip(inputs: Inputs, attributes: Attributes) -> Tensor:
 def _reshape(inputs: Inputs, attributes: Attributes) -> Tensor:
     x, shape = inputs
     wanted = [x.shape[place] if size == 0 else size for place, size in enumerate(shape.tolist())]
-    if wanted[0] == 1:  # the batch of the export
+    if wanted[0] == 1:  # the batch size of the export
         wanted[0] = x.shape[0]
     return x.reshape(wanted)
 

@@ -372,7 +372,7 @@ def test_checkpoints_that_do_not_fit_are_one_line(
     photos = ["--reference", person[0], "--target", target, "--size", 64]
     cases = [
         ({"landmark_style": "mesh-1"}, "landmark_style mesh-1, this release draws lines68-1"),
-        ({"from_the_future": 1}, "is not one of this version"),
+        ({"from_the_future": 1}, "is not of this version"),
         ({"architecture": "sdxl"}, "--base: none given"),
         ({"embedder": "unheard_of"}, "identity embedder 'unheard_of': unknown"),
         ({"embedder": "tiny-random"}, "gives 64 numbers per face, the checkpoint takes 128"),

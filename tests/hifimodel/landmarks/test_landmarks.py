@@ -165,7 +165,7 @@ def test_bad_input_is_named(tddfa: LandmarkBackend, points: LandmarkBackend, fit
         (lambda: tddfa.encode(black, flat[:5], None), "coincide"),
         (lambda: points.from_stored(None, None), "no 68 landmarks"),
         (lambda: points.from_stored(flat[:5], None), r"shape \(5, 2\), expected \(68, 2\)"),
-        (lambda: points.from_stored(flat, None), "no face"),
+        (lambda: points.from_stored(flat, None), "do not span a face"),
         (lambda: tddfa.swap(fitted[0], replace(fitted[0], model="points")), "with one backend"),
     ):
         with pytest.raises(LandmarkError, match=message) as caught:
