@@ -1,4 +1,4 @@
-"""Decoding of stored images and mattes, at the size that is needed."""
+"""Decoding of stored images and mattes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ REDUCED = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
-"""One for each of ``hifimodel.faces.clip_crop.REDUCTIONS``."""
+"""OpenCV flag of each of ``hifimodel.faces.clip_crop.REDUCTIONS``."""
 
 
 def decode_jpeg(data: bytes, factor: int = 1) -> RgbU8:
-    """(H / factor, W / factor, 3) uint8 sRGB. Raises CorruptSample where the bytes make no image."""
+    """Decode to (H / factor, W / factor, 3) uint8 sRGB. Raises CorruptSample if the bytes are not an image."""
     flags = REDUCED[factor] | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -32,7 +32,7 @@ def decode_jpeg(data: bytes, factor: int = 1) -> RgbU8:
 
 
 def decode_alpha(data: bytes) -> NDArray[np.uint8]:
-    """(H, W) uint8 share of the person. Raises CorruptSample where the bytes make no matte."""
+    """Decode to (H, W) uint8 opacity of the person. Raises CorruptSample if the bytes are not a matte."""
     alpha = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
     if alpha is None or alpha.dtype != np.uint8:
         raise CorruptSample("alpha.png undecodable")

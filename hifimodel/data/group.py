@@ -23,7 +23,7 @@ RgbU8 = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ReferenceCrops:
-    """What is needed of a reference: its two crops."""
+    """The two crops of a reference."""
 
     clip_u8: RgbU8  # (clip_px, clip_px, 3)
     face_u8: RgbU8  # (112, 112, 3)
@@ -35,7 +35,7 @@ class LoadedIdentity:
 
     Attributes:
         samples: usable images, in the order of the shard.
-        crops: reference crops made so far, by place; None for an image that does not decode.
+        crops: reference crops made so far, by index of the sample; None for an image that does not decode.
     """
 
     identity_id: str
@@ -51,7 +51,7 @@ class Group:
         target_u8: (S, S, 3) uint8.
         landmarks_u8: (S, S, 3) uint8.
         target_kps: (5, 2) float32, pixels of S.
-        time_ids: (6,) float32: height and width of the photo, top and left of the cut, height and width of the target.
+        time_ids: (6,) float32: height and width of the photo, top and left of the crop, height and width of the target.
         references: the crops of N other images.
         embeddings: (N, d2) float32.
     """
@@ -69,11 +69,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Draw:
-    """What chance decided for one target in one epoch.
+    """The random choices for one target in one epoch.
 
     Attributes:
-        order: places of all other images; the first ``n_references`` that decode are the references.
-        shape_share: from 0 to 1, which of the references gives the face shape.
+        order: indices of all other images; the first ``n_references`` that decode are the references.
+        shape_share: 0 to 1, position of the reference that gives the face shape.
     """
 
     n_references: int
@@ -83,7 +83,7 @@ class Draw:
 
 
 def draw_of(identity: LoadedIdentity, target: int, epoch: int, config: DataConfig) -> Draw:
-    """The draw for a target: it depends on the seed, the epoch and the sample's key, and on nothing that came before.
+    """Return the draw for a target; it depends on the seed, the epoch and the key of the sample only.
 
     Source: paper section 4.1 (N from 1 to 4, 10 % empty text) and 3.3 (one random reference gives the identity).
     """
@@ -95,10 +95,10 @@ def draw_of(identity: LoadedIdentity, target: int, epoch: int, config: DataConfi
 
 
 def make_group(identity: LoadedIdentity, target: int, draw: Draw, config: DataConfig, paint: DrawLandmarks) -> Group:
-    """Decodes, crops and draws.
+    """Decode, crop and draw a training sample.
 
     Raises:
-        CorruptSample: the target does not decode, or no other image does, or the landmarks cannot be drawn.
+        CorruptSample: the target or all other images do not decode, or the landmarks cannot be drawn.
     """
     sample = identity.samples[target]
     size_px = config.size_px
@@ -127,8 +127,8 @@ def make_group(identity: LoadedIdentity, target: int, draw: Draw, config: DataCo
 
 
 def time_ids(sample: Sample, size_px: int) -> F32:
-    """(6,) SDXL's size conditions: the photo's height and width; top and left of the cut, in the photo enlarged so that the
-    cut has the target's size; height and width of the target.
+    """Return (6,) SDXL's size conditions: height and width of the photo, top and left of the crop, height and width of the
+    target. Top and left are in the photo after a resize that gives the crop the size of the target.
 
     Source: SDXL, arXiv:2307.01952, section 2.2.
     """
@@ -138,10 +138,10 @@ def time_ids(sample: Sample, size_px: int) -> F32:
 
 
 def make_reference(sample: Sample, config: DataConfig) -> ReferenceCrops:
-    """Both crops of a reference. Raises CorruptSample.
+    """Make both crops of a reference. Raises CorruptSample.
 
-    The chip is of the whole image with its background, as the stored embedding is: recognisers tell a reduced or matted
-    one from it.
+    The aligned face comes from the full-size image with background, like the stored embedding: a reduced or matted image
+    changes the embedding.
     """
     rgb_u8 = decode_jpeg(sample.jpeg)
     alpha_u8 = None if sample.alpha_png is None else decode_alpha(sample.alpha_png)
@@ -155,18 +155,18 @@ def make_reference(sample: Sample, config: DataConfig) -> ReferenceCrops:
 
 
 def number_of(text: str) -> int:
-    """A number that seeds a generator, the same in every process."""
+    """Return a number that seeds a generator, the same in every process."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 def _usable(identity: LoadedIdentity, draw: Draw, config: DataConfig) -> list[int]:
-    """The first places of the draw whose crops can be made; a broken image is replaced by the next."""
+    """Return the first indices of the draw whose crops can be made; the next image replaces a corrupt one."""
     places: list[int] = []
     for place in draw.order:
         if place not in identity.crops:
             try:
                 identity.crops[place] = make_reference(identity.samples[place], config)
-            except CorruptSample:  # counted when its turn as target comes
+            except CorruptSample:  # counted when the image is the target
                 identity.crops[place] = None
         if identity.crops[place] is not None:
             places.append(place)

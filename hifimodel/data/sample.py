@@ -1,4 +1,4 @@
-"""One image's members, checked and brought to one coordinate system: pixels of the stored image."""
+"""The members of one image, checked and converted to pixels of the stored image."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ N_LANDMARKS = 68
 MAX_SIDE_PX = 8192
 MAX_ARRAY_BYTES = 2**20
 MAX_COORDINATE_PX = 1e7
-"""No photo is larger; sums and products of such numbers still fit float32."""
+"""Larger than any photo; sums and products of such numbers still fit float32."""
 MAX_NORM_ERROR = 0.01
-"""Embeddings of shards have L2 norm 1; kept as float16 they miss it by less than this."""
+"""Embeddings of shards have L2 norm 1; after storage as float16 the error is smaller than this."""
 UNNAMED = "unnamed"
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 UNREADABLE_ARRAY = (
@@ -47,25 +47,25 @@ UNREADABLE_ARRAY = (
 
 
 class CorruptSample(Exception):
-    """A member is missing or broken; the message is the reason that is counted, a few words without any value."""
+    """A member is missing or damaged; the message is the counted reason, a few words without values."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A usable image of a person.
+    """A usable image.
 
     Attributes:
-        jpeg: encoded image, square, not decoded yet.
+        jpeg: encoded square image.
         alpha_png: encoded matte, or None.
-        matting_model: what made the matte, ``UNNAMED`` where the sample does not say, None without a matte.
+        matting_model: model of the matte; ``UNNAMED`` if the sample does not name it, None without a matte.
         embedding: (d2,) float32.
-        landmarks_px: (68, 2) float32, pixels of the stored image (the centre of its first pixel is 0, 0).
-        face3d: arrays of a 3D face model, or None where none ran.
+        landmarks_px: (68, 2) float32, pixels of the stored image; the centre of the first pixel is (0, 0).
+        face3d: arrays of a 3D face model, or None.
         kps_px: (5, 2) float32: eyes, nose tip, mouth corners; pixels of the stored image.
-        face_xyxy_px: (4,) float32 face box, stored image; its edges, so half a pixel outside the first and last pixel.
+        face_xyxy_px: (4,) float32 edges of the face box; those of the whole image are 0 and ``side_px``.
         side_px: side of the stored image.
-        original_hw_px: size of the photo it was cut from.
-        crop_yx_px: where the cut began in that photo, enlarged by as much as the cut was.
+        original_hw_px: size of the photo.
+        crop_yx_px: corner of the crop in the photo, after the resize of the crop.
     """
 
     key: str
@@ -85,15 +85,15 @@ class Sample:
 
 
 def parse_sample(key: str, members: Mapping[str, bytes]) -> Sample:
-    """Checks and reads everything but the pixels.
+    """Check and read all members but the pixels.
 
     Args:
-        key: names the sample in errors.
+        key: of the sample, for errors.
         members: bytes by suffix.
 
     Raises:
-        CorruptSample: a member is missing, cut off or makes no sense.
-        DataError: the sample says that it is of another format version.
+        CorruptSample: a member is missing, truncated or invalid.
+        DataError: the sample has another format version.
     """
     for suffix in ("json", "jpg", "txt", "embedding.npy", "landmarks.npy"):
         if suffix not in members:
@@ -175,7 +175,7 @@ def _array(members: Mapping[str, bytes], suffix: str) -> F32:
         loaded = np.load(io.BytesIO(data), allow_pickle=False)
         if loaded.dtype.kind not in "fiu":
             raise ValueError(f"dtype {loaded.dtype}")
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+        with np.errstate(over="ignore"):  # too large for float32: infinite
             array = np.asarray(loaded, np.float32)
     except UNREADABLE_ARRAY as error:
         raise CorruptSample(f"{suffix} unreadable") from error
@@ -203,7 +203,7 @@ def _face3d(members: Mapping[str, bytes]) -> dict[str, Any] | None:
 
 def _numbers(facts: Mapping[str, Any], *names: str) -> NDArray[np.float64]:
     values = [facts.get(name) for name in names]
-    # Compared, not converted: an integer of JSON may have more digits than a float.
+    # Compared without conversion: a JSON integer can exceed the range of floats.
     if not all(isinstance(value, (int, float)) and abs(value) <= MAX_COORDINATE_PX for value in values):
         raise CorruptSample("json lacks numbers")
     return np.array(values, np.float64)
@@ -220,7 +220,7 @@ def _points(values: Any) -> NDArray[np.float64]:
 
 
 def _window(facts: Mapping[str, Any], side_px: int) -> tuple[NDArray[np.float64], float]:
-    """(corner of the cut in the photo, stored pixels per photo pixel)."""
+    """Return the corner of the crop in the photo, and stored pixels per photo pixel."""
     x1, y1, x2, width_px, height_px = _numbers(facts, "crop_x1_px", "crop_y1_px", "crop_x2_px", "width_px", "height_px")
     if x2 - x1 < 1 or min(width_px, height_px) < 1:
         raise CorruptSample("json of an empty crop")

@@ -159,7 +159,7 @@ def test_bad_input_is_named(tddfa: LandmarkBackend, points: LandmarkBackend, fit
         (lambda: load_backend("nope"), "known: points, tddfa, deca"),
         (lambda: load_backend("deca"), "generic_model.pkl"),
         (lambda: tddfa.from_stored(flat, None), "no .face3d.npz of that model"),
-        (lambda: tddfa.from_stored(flat, stored), "made by 'mesh'"),
+        (lambda: tddfa.from_stored(flat, stored), "is of 'mesh'"),
         (lambda: tddfa.from_stored(flat, {"model": "tddfa"}), "member shape, expression, pose, camera is missing"),
         (lambda: tddfa.from_stored(flat, stored | {"model": "tddfa", "pose": flat}), "expected {'shape': 40"),
         (lambda: tddfa.encode(black, flat[:5], None), "coincide"),

@@ -194,7 +194,7 @@ def test_a_gradient_that_is_no_number_is_not_saved(
 def test_wrong_calls_are_one_line_each(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     wrong = [
-        (call(tmp_path / "nothing", tmp_path / "a"), "no tar there"),
+        (call(tmp_path / "nothing", tmp_path / "a"), "no tar found"),
         (call(shards, tmp_path / "b", "train.min_images_per_identity=9"), "no usable identity"),
         (call(shards, tmp_path / "c", "train.mixed_precision='no'", preset="sdxl"), "verify.model=arcface"),
         (call(shards, tmp_path / "d", "train.landmarks=nose"), "'nose' does not exist"),
