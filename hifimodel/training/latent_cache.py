@@ -1,4 +1,4 @@
-"""Latents of target images on disk: a target's latent never changes, and encoding it costs a fifth of a step."""
+"""A cache of target latents on disk: they never change, and encoding takes a fifth of a step."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from hifimodel.training.frozen import FrozenModels
 
 
 class LatentCache:
-    """``frozen.encode_targets`` that remembers.
+    """``encode_targets`` of frozen models, with a cache.
 
-    A batch of which one image is missing is encoded whole, so that what is stored depends on the batches alone and not on
-    what an interrupted run had stored before. Files are named by key and pixels: datasets that were made apart may use a key
-    twice.
+    A batch with a missing latent is encoded as a whole, so that stored latents depend on the batches only, and not on an
+    interrupted run before. File names contain key and pixel digest: independent datasets can use a key twice.
 
     Args:
-        folder: a run's; files lie in a folder below it that belongs to these images, this VAE and this precision.
-        frozen: has the VAE.
-        shards: digest of the shards, from the loader's state.
+        folder: cache of a run; files are in a subfolder for these images, this VAE and this precision.
+        frozen: contains the VAE.
+        shards: digest of the shards, from the loader state.
     """
 
     def __init__(self, folder: Path, frozen: FrozenModels, shards: str) -> None:
@@ -35,7 +34,7 @@ class LatentCache:
         self.hits = 0
 
     def __call__(self, batch: Batch, images: Tensor) -> Tensor:
-        """(B, 4, h, w) latents of a batch on the CPU with its images (B, 3, S, S) uint8 on the device."""
+        """Return (B, 4, h, w) latents of a batch on the CPU; its images (B, 3, S, S) uint8 are on the device."""
         device = self._frozen.device
         paths = [self._path(key, pixels) for key, pixels in zip(batch.keys, batch.pixels_u8, strict=True)]
         known = [_read(path) for path in paths]
@@ -60,7 +59,7 @@ def _read(path: Path) -> Tensor | None:
         return load_file(path)["latents"]
     except FileNotFoundError:
         return None
-    except SafetensorError:  # cut off by a crash of the machine: made again
+    except SafetensorError:  # truncated by a crash of the machine: encoded again
         return None
 
 

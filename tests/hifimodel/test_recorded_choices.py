@@ -81,7 +81,7 @@ def test_shards_without_mattes_have_no_matting(shards: Path) -> None:
 
 @pytest.mark.parametrize(
     ("setting", "says"),
-    [("model.landmarks=tddfa", "train.landmarks it is points"), ("model.matting=modnet", ".alpha.png it is None")],
+    [("model.landmarks=tddfa", "train.landmarks give points"), ("model.matting=modnet", ".alpha.png give None")],
 )
 def test_a_preset_that_says_what_training_does_not_do_is_refused(
     setting: str, says: str, shards: Path, tmp_path: Path

@@ -145,7 +145,7 @@ def test_a_checkpoint_with_a_damaged_net_says_that_the_one_before_can_be_used(
         torch.save({}, tmp_path / name)
     assert checkpoint.load(tmp_path, tiny, 0, 1).facts.step == 1
     damage(tmp_path / "hifinet" / "diffusion_pytorch_model.safetensors")
-    with pytest.raises(CheckpointError, match="remove it, and the one before is used") as caught:
+    with pytest.raises(CheckpointError, match="remove it to resume from the previous checkpoint") as caught:
         checkpoint.load(tmp_path, tiny, 0, 1)
     assert "check the name" not in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -98,7 +98,7 @@ def test_another_preset_in_the_same_folder_is_refused_with_the_difference(
 
 def test_more_steps_go_on_in_the_same_folder(shards: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(shards, finished, "train.steps=3") == 0
-    assert "going on after step 2" in capsys.readouterr().err
+    assert "resuming after step 2" in capsys.readouterr().err
     assert [line.split(",")[0] for line in (finished / "metrics.csv").read_text().splitlines()] == [
         "step",
         "1",
@@ -170,7 +170,7 @@ def test_a_loss_that_is_no_number_ends_the_run_without_a_checkpoint(
     assert (
         call(shards, tmp_path / "run", "train.learning_rate=1.0e+30", "train.steps=5", "train.checkpoint_every=9") == 1
     )
-    assert "no number any more" in last_line(capsys)
+    assert "infinite or NaN" in last_line(capsys)
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
@@ -178,7 +178,7 @@ def test_a_step_that_spoils_the_weights_is_not_saved_though_its_own_loss_was_fin
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(shards, tmp_path / "run", "train.learning_rate=1.0e+39") == 1
-    assert "step 1: the loss, its gradient or a weight is no number" in last_line(capsys)
+    assert "step 1: the loss, its gradient or a weight is infinite or NaN" in last_line(capsys)
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 

@@ -352,7 +352,7 @@ def test_a_table_that_holds_something_else_is_one_line_with_a_remedy(text: bytes
     path = tmp_path / "metrics.csv"
     path.write_bytes(text)
     with pytest.raises(
-        ConfigError, match=r"metrics.csv: not the numbers of a run \(.+\); mend it, or move it"
+        ConfigError, match=r"metrics.csv: not the metrics of a run \(.+\); repair or remove it"
     ) as caught:
         CsvTable(path, ("step", "loss"), 4)
     assert "\n" not in str(caught.value)
