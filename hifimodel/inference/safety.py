@@ -1,12 +1,12 @@
-"""Whether generated images show nudity. The one place that says how this is decided.
+"""The check of generated images for nudity.
 
-* A check is any function from PIL images to one bool each, True for "do not show". ``HiFiPortraitPipeline.safety_check``
-  holds it; flagged images come back black, and ``nsfw_content_detected`` says which.
-* It is on by default. ``python -m hifimodel.generate`` looks for Stable Diffusion's CLIP-based checker in the folder that
-  ``--safety-checker`` names, else among the models already downloaded on this machine. Nothing is fetched.
-* Where no check is to be had, images are still made, and one line on stderr says that they were not checked: refusing would
-  only teach people to switch checking off for good.
-* ``--no-safety-check``, or ``pipeline.requires_safety_check = False``, is the switch: no check, no line.
+* A check is a function from PIL images to one bool each, True for "do not show". ``HiFiPortraitPipeline.safety_check`` holds
+  it. Flagged images become black, and ``nsfw_content_detected`` names them.
+* The check is on by default. ``python -m hifimodel.generate`` loads Stable Diffusion's CLIP-based checker from the folder of
+  ``--safety-checker``, else from the models that are already on this machine. Nothing is downloaded.
+* Without a checker, images are generated and one line on stderr says that they were not checked. A refusal would only lead
+  users to disable the check.
+* ``--no-safety-check``, or ``pipeline.requires_safety_check = False``, disables both the check and the line.
 
 Source: the paper's appendix D.3 recommends a check, since prompts without clothing may give nude portraits.
 """
@@ -33,14 +33,14 @@ class ClipSafetyCheck:
     """Stable Diffusion's checker: CLIP's image embedding against a list of concepts.
 
     Args:
-        net: the checker; stays where it is, on the CPU unless moved.
+        net: the checker; stays on its device, the CPU by default.
     """
 
     def __init__(self, net: StableDiffusionSafetyChecker) -> None:
         self._net = net.eval()
 
     def __call__(self, images: Sequence[Image.Image]) -> list[bool]:
-        """One bool per image, True for "do not show"."""
+        """Return one bool per image, True for "do not show"."""
         side_px = self._net.config.vision_config.image_size
         size = (side_px, side_px)
         fitted = [ImageOps.fit(image.convert("RGB"), size, Image.Resampling.BICUBIC) for image in images]
@@ -51,13 +51,13 @@ class ClipSafetyCheck:
 
 
 def find_safety_check(folder: Path | None) -> SafetyCheck | None:
-    """The checker of a folder, or the one that this machine already has; None where it has none.
+    """Load the checker of a folder, or the one on this machine; returns None if there is none.
 
     Args:
-        folder: in transformers' layout; None looks among the downloaded models.
+        folder: in transformers' layout; None: the downloaded models.
 
     Raises:
-        WeightsError: a folder was named and holds no checker.
+        WeightsError: the given folder contains no checker.
     """
     try:
         net = StableDiffusionSafetyChecker.from_pretrained(str(folder or HUB_NAME), local_files_only=True)

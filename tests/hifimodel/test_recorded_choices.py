@@ -113,6 +113,6 @@ def test_a_bare_model_folder_and_a_saved_pipeline_prepare_photos_as_in_training(
 
 def test_a_matting_that_nobody_named_is_asked_for(tmp_path: Path, assets: Path) -> None:
     model = model_folder(tmp_path, "model.matting=unnamed")
-    with pytest.raises(ConfigError, match="name it with --matting, or say --matting none"):
+    with pytest.raises(ConfigError, match="name it with --matting, or pass --matting none"):
         load_reader(options(model))
     assert load_reader(options(model, "--matting", "none")).how is not None

@@ -59,7 +59,7 @@ def test_without_a_checker_one_line_says_so_until_checking_is_switched_off(
         pipeline.requires_safety_check = True
         assert pipeline("a portrait", person(0), **CALL).nsfw_content_detected is None
     assert [record.getMessage() for record in caplog.records] == [
-        "images were not checked for nudity: no checker is at hand; see hifimodel/inference/safety.py"
+        "images were not checked for nudity: no checker is available; see hifimodel/inference/safety.py"
     ]
 
 
