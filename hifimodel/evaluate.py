@@ -100,10 +100,10 @@ def build(
     facts = {
         "set": str(made.folder),
         "digest": made.digest,
-        "people": len(made.people),
+        "people": len(made.identities),
         "prompts": len(made.prompts),
         "seeds": len(made.seeds),
-        "cells": len(made.people) * len(made.prompts) * len(made.seeds),
+        "cells": len(made.identities) * len(made.prompts) * len(made.seeds),
     }
     if json_out:
         console.write_json(facts)

@@ -13,10 +13,10 @@ from hifidata.models.protocols import F32, RgbU8
 
 
 def load_clip(folder: Path) -> Callable[[RgbU8], F32]:
-    """CLIP's image features, after its projection: a function from a square crop (H, H, 3) uint8 to (d,) with L2 norm 1.
+    """Load CLIP's image features after the projection: a function from a square crop (H, H, 3) uint8 to (d,) with L2 norm 1.
 
     Raises:
-        WeightsError: the folder holds no CLIP model.
+        WeightsError: the folder contains no CLIP model.
     """
     import torch
     from transformers import CLIPVisionModelWithProjection

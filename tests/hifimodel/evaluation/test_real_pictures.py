@@ -149,7 +149,7 @@ def test_without_weights_the_embedded_models_still_measure(evalset: EvalSet, tmp
     assert set(bare.missing) == {"Sim_f arcface", "Exp", "Pose", "CLIP_f", "FID"}
     assert "--face3d points" in bare.missing["Exp"]
     assert set(points.missing) == {"CLIP_f", "FID"}
-    few = EvalSet(evalset.folder, evalset.people[:3], evalset.prompts, evalset.seeds, evalset.digest)
+    few = EvalSet(evalset.folder, evalset.identities[:3], evalset.prompts, evalset.seeds, evalset.digest)
     found = evaluate(few, None, points, QUICK)
     assert found.in_order
     assert value(found, OTHER, "Exp") > 1  # mm
@@ -197,7 +197,7 @@ def test_fid_runs_with_a_made_up_network_of_the_right_form(
     features = load_inception(path)
     white = features(np.full((40, 60, 3), 255, np.uint8))
     assert white == pytest.approx(np.full(2048, 127 / 128), abs=1e-5)
-    few = EvalSet(evalset.folder, evalset.people[:3], evalset.prompts, evalset.seeds, evalset.digest)
+    few = EvalSet(evalset.folder, evalset.identities[:3], evalset.prompts, evalset.seeds, evalset.digest)
     with_fid = Instruments(instruments.detector, {}, None, None, features)
     found = evaluate(few, None, with_fid, QUICK)
     assert value(found, PASTED, "FID") == pytest.approx(0, abs=1e-6)  # the references against themselves
@@ -240,7 +240,7 @@ def test_names_and_folders_that_do_not_exist_are_told_in_one_line(
             load_instruments(settings)
     with pytest.raises(WeightsError, match=r"--face3d-weights: .*u_base\.txt"):
         load_instruments(InstrumentSettings(face3d_folder=tmp_path))
-    with pytest.raises(DataError, match="none of the set's 20 pictures is there"):
+    with pytest.raises(DataError, match="contains none of the 20 images of the set"):
         evaluate(evalset, tmp_path, instruments)
     command = [sys.executable, "-m", "hifimodel.evaluate", "--set", str(tmp_path)]
     run = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
