@@ -9,9 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hifidata.models.protocols import F32
 from hifimodel.faces.clip_crop import scaled_points
-
-F32 = NDArray[np.float32]
 
 
 class DrawLandmarks(Protocol):

@@ -6,9 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hifidata.models.protocols import RgbU8
 from hifimodel.data.sample import CorruptSample
-
-RgbU8 = NDArray[np.uint8]
 
 REDUCED = {
     1: cv2.IMREAD_COLOR,

@@ -6,19 +6,16 @@ import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hifidata.core.errors import ModelError
 from hifidata.image.align import norm_crop
+from hifidata.models.protocols import F32, RgbU8
 from hifimodel.data.config import DataConfig
 from hifimodel.data.drawing import DrawLandmarks
 from hifimodel.data.faces import decode_alpha, decode_jpeg
 from hifimodel.data.sample import CorruptSample, Sample
 from hifimodel.errors import LandmarkError
 from hifimodel.faces.clip_crop import ClipView, clip_view, reduction, resize_square, scaled_points
-
-F32 = NDArray[np.float32]
-RgbU8 = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hifidata.models.face3d.base import kps_of
+from hifidata.models.protocols import F32
 from hifimodel.data.shards import require_version
 from hifimodel.faces.clip_crop import scaled_points
-
-F32 = NDArray[np.float32]
 
 N_LANDMARKS = 68
 MAX_SIDE_PX = 8192

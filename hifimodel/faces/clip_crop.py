@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hifidata.core.errors import ModelError
+from hifidata.models.protocols import F32, RgbU8
 
-F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
-RgbU8 = NDArray[np.uint8]
 
 REDUCTIONS = (1, 2, 4, 8)
 """libjpeg decodes a JPEG at these fractions of its size faster than the whole, and without aliasing."""

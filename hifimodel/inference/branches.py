@@ -97,7 +97,7 @@ class Branch:
             )
 
     def is_active(self, step: int, n_steps: int) -> bool:
-        """Whether the whole step (0 to n_steps - 1) is in the range of the branch and the scale is not 0."""
+        """Return whether the whole step (0 to n_steps - 1) is in the range of the branch and the scale is not 0."""
         return self.scale != 0 and step / n_steps >= self.start and (step + 1) / n_steps <= self.end
 
     @property

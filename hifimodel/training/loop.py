@@ -70,7 +70,7 @@ class StopRequest:
                 signal.signal(number, handler)
 
     def agreed(self, accelerator: Accelerator) -> bool:
-        """Whether all processes stop now; every process calls this after every step.
+        """Return whether all processes stop now; every process calls this after every step.
 
         Several processes agree over the CPU, with the answer one step later, so that no step waits for GPU or network.
         """
