@@ -44,3 +44,8 @@ class DataError(UsageError):
 
 class DivergedError(HifiError):
     """The loss became infinite or NaN."""
+
+
+def one_line(error: BaseException, max_characters: int = 200) -> str:
+    """Return the message of an error as one line of limited length, for the message of another error."""
+    return " ".join(str(error).split())[:max_characters]

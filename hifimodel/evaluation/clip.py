@@ -10,6 +10,7 @@ import numpy as np
 
 from hifidata.core.errors import WeightsError
 from hifidata.models.protocols import F32, RgbU8
+from hifimodel.errors import one_line
 
 
 def load_clip(folder: Path) -> Callable[[RgbU8], F32]:
@@ -27,7 +28,7 @@ def load_clip(folder: Path) -> Callable[[RgbU8], F32]:
         model = CLIPVisionModelWithProjection.from_pretrained(str(folder), local_files_only=True).eval()
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise WeightsError(
-            f"--clip {folder}: cannot be read as a CLIP model ({' '.join(str(error).split())[:120]}); give a folder in "
+            f"--clip {folder}: cannot be read as a CLIP model ({one_line(error, 120)}); give a folder in "
             "transformers' layout, for example a copy of openai/clip-vit-large-patch14"
         ) from error
     side_px = model.config.image_size

@@ -15,6 +15,7 @@ from PIL import Image
 
 from hifidata.core.errors import WeightsError
 from hifidata.models.protocols import F32, RgbU8
+from hifimodel.errors import one_line
 from hifimodel.evaluation.statistics import F64, NORMAL_QUANTILE, Bootstrap, Estimate
 
 INPUT_PX, N_FEATURES = 299, 2048
@@ -38,7 +39,7 @@ def load_inception(path: Path) -> Callable[[RgbU8], F32]:
     except (RuntimeError, ValueError, OSError, AttributeError) as error:
         raise WeightsError(
             f"--inception {path}: not the TorchScript network that clean-fid and StyleGAN2 use "
-            f"({' '.join(str(error).split())[:120]}); expected inception-2015-12-05.pt"
+            f"({one_line(error, 120)}); expected inception-2015-12-05.pt"
         ) from error
 
     @torch.inference_mode()

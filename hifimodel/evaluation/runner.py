@@ -15,7 +15,7 @@ from PIL import Image
 
 from hifidata.core.errors import HifiError
 from hifidata.core.files import write_bytes
-from hifimodel.errors import ConditionError, ConfigError, DataError
+from hifimodel.errors import ConditionError, ConfigError, DataError, one_line
 from hifimodel.evaluation.evalset import FAILED, Cell, EvalSet
 
 RUN_FILE = "run.json"
@@ -121,7 +121,7 @@ def _make(cell: Cell, folder: Path, generate: Generate, out: Path) -> str:
     try:
         rgb_u8 = generate(Request(references, folder / cell.identity.target, cell.prompt, cell.seed))
     except CELL_ERRORS as error:
-        problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        problem = f"{type(error).__name__}: {one_line(error, 2000)}"
         write_bytes(record, json.dumps({"cell": cell.name, "error": problem}).encode())
         return problem
     rgb_u8 = np.asarray(rgb_u8)

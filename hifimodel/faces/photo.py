@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from hifidata.core.errors import ModelError
 from hifidata.image.align import norm_crop
 from hifidata.models.protocols import F32, FaceDetector, Faces, RgbU8
-from hifimodel.errors import PhotoError
+from hifimodel.errors import PhotoError, one_line
 from hifimodel.faces.clip_crop import ClipView, clip_view
 
 
@@ -83,7 +83,7 @@ def read_photo(path: Path) -> RgbU8:
     except FileNotFoundError:
         raise PhotoError(f"{path}: no such file") from None
     except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
-        raise PhotoError(f"{path}: not a readable image ({' '.join(str(error).split())}); use a JPEG or PNG") from error
+        raise PhotoError(f"{path}: not a readable image ({one_line(error)}); use a JPEG or PNG") from error
 
 
 def prepare_reference(name: str, rgb_u8: RgbU8, detector: FaceDetector, how: Preparation | None = None) -> Reference:

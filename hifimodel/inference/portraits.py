@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 
 from hifidata.core.errors import WeightsError
 from hifidata.models import registry
-from hifimodel.errors import ConfigError
+from hifimodel.errors import ConfigError, one_line
 from hifimodel.landmarks import BACKENDS, load_backend
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def find_device(name: str | None) -> str:
     try:
         torch.zeros(1, device=name).cpu()  # a test that works for every kind of device
     except (RuntimeError, AssertionError, ImportError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error, 120)
         raise ConfigError(f"--device {name}: cannot be used here ({reason}); try cuda, cuda:1 or cpu") from error
     return name
 
@@ -250,7 +250,7 @@ def _load_lora(pipeline: HiFiPortraitPipeline, lora: str) -> None:
     try:
         pipeline.load_lora_weights(lora)
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise WeightsError(f"--lora {lora}: cannot be loaded ({reason}); name a LoRA for SDXL") from error
     pipeline.fuse_lora()  # no extra cost per step
     pipeline.unload_lora_weights()

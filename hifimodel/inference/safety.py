@@ -22,6 +22,7 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from PIL import Image, ImageOps
 
 from hifidata.core.errors import WeightsError
+from hifimodel.errors import one_line
 from hifimodel.nets.face_encoder import CLIP_MEAN, CLIP_STD
 
 SafetyCheck = Callable[[Sequence[Image.Image]], list[bool]]
@@ -65,6 +66,6 @@ def find_safety_check(folder: Path | None) -> SafetyCheck | None:
         if folder is None:
             return None
         raise WeightsError(
-            f"--safety-checker {folder}: cannot be loaded ({' '.join(str(error).split())[:200]}); expected a copy of {HUB_NAME}"
+            f"--safety-checker {folder}: cannot be loaded ({one_line(error)}); expected a copy of {HUB_NAME}"
         ) from error
     return ClipSafetyCheck(net)

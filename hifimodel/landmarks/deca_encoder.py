@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hifidata.models.protocols import F32
-from hifimodel.errors import LandmarkError
+from hifimodel.errors import LandmarkError, one_line
 
 BLOCKS = {"layer1": 3, "layer2": 4, "layer3": 6, "layer4": 3}
 
@@ -36,7 +36,7 @@ class DecaEncoder:
         except FileNotFoundError:
             raise LandmarkError(f"{path} is missing; download it manually, see DECA's repository") from None
         except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-            line = " ".join(str(error).split())[:200]
+            line = one_line(error)
             raise LandmarkError(f"{path}: no DECA checkpoint with E_flame ({line}); download it again") from error
         if n_got != n_codes:
             raise LandmarkError(f"{path}: its encoder gives {n_got} numbers, expected {n_codes}")

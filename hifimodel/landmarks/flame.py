@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hifidata.models.protocols import F32
-from hifimodel.errors import LandmarkError
+from hifimodel.errors import LandmarkError, one_line
 from hifimodel.landmarks.base import N_POINTS
 
 F64 = NDArray[np.float64]
@@ -165,7 +165,7 @@ def _read(path: Path, load: Any) -> Mapping[str, Any]:
         TypeError,
         pickle.UnpicklingError,
     ) as error:
-        raise LandmarkError(f"{path}: not a FLAME file ({' '.join(str(error).split())}); download it again") from error
+        raise LandmarkError(f"{path}: not a FLAME file ({one_line(error)}); download it again") from error
     if not isinstance(stored, Mapping):
         raise LandmarkError(f"{path}: contains a {type(stored).__name__}, expected a dictionary of arrays")
     return stored

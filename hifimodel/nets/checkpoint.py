@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from transformers import CLIPVisionModel
 
 from hifimodel.config import ModelConfig, require_landmark_style
-from hifimodel.errors import CheckpointError, ConditionError
+from hifimodel.errors import CheckpointError, ConditionError, one_line
 from hifimodel.nets.face_refiner import FaceRefiner
 from hifimodel.nets.hifinet import HiFiNet
 from hifimodel.nets.loading import find_model
@@ -36,7 +36,7 @@ def checkpoint_choices(folder: str | Path) -> ModelConfig:
     try:
         choices = ModelConfig.model_validate(HiFiNet.load_config(model / "hifinet")["choices"])
     except (OSError, KeyError, TypeError, ValidationError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise CheckpointError(
             f"{model}: config.json is not of this version ({reason}); use the version of hifimodel that wrote it"
         ) from error

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from hifidata.core.errors import WeightsError
 from hifidata.image.align import CHIP_PX
-from hifimodel.errors import ConditionError
+from hifimodel.errors import ConditionError, one_line
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def load_embedder(name: str, path: Path | None = None) -> FaceEmbedder:
         with torch.no_grad():
             dim = embedder(torch.zeros(1, 3, CHIP_PX, CHIP_PX)).shape[-1]
     except (RuntimeError, ValueError, TypeError, LookupError) as error:  # errors of an unsuitable graph
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise WeightsError(
             f"{file}: does not run as a recogniser of faces ({reason}); pass --embedder with the path of {spec.file}"
         ) from error

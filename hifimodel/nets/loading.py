@@ -15,6 +15,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from hifidata.core.errors import WeightsError
 from hifimodel.config import ModelConfig, require_landmark_style
+from hifimodel.errors import one_line
 from hifimodel.nets import architectures
 from hifimodel.nets.face_encoder import FaceEncoder
 from hifimodel.nets.face_refiner import FaceRefiner
@@ -264,5 +265,5 @@ def _load(kind: type[PretrainedPart], source: str | Path, subfolder: str | None)
 
 
 def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())[:200].rstrip(". ")
+    text = one_line(error).rstrip(". ")
     return text if isinstance(error, OSError | ValueError | RuntimeError) else f"{type(error).__name__}: {text}"

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hifidata.core.errors import WeightsError
+from hifimodel.errors import one_line
 
 Attributes = Mapping[str, Any]
 Inputs = list[Any]
@@ -50,7 +51,7 @@ class OnnxGraph(nn.Module):
         try:
             graph = onnx.load(str(path)).graph
         except (OSError, DecodeError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise WeightsError(f"{path}: cannot be read as ONNX: {reason}; name the recogniser's .onnx file") from error
         unknown = sorted({node.op_type for node in graph.node} - OPERATORS.keys() - {"Constant"})
         if unknown:

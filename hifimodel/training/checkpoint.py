@@ -21,7 +21,7 @@ import torch
 from accelerate import Accelerator
 
 from hifidata.core.errors import WeightsError
-from hifimodel.errors import CheckpointError
+from hifimodel.errors import CheckpointError, one_line
 from hifimodel.nets.loading import STATE_FILE, Base, Modules, load_trained_nets
 from hifimodel.training.folders import begin_folder, finish_folder, remove_folder, temporary_folder
 
@@ -117,7 +117,7 @@ def load(path: Path, modules: Modules, process: int, n_processes: int) -> SavedC
         own = torch.load(path / f"process-{process}.pt", map_location="cpu", weights_only=True)
         load_trained_nets(modules, path)
     except (OSError, ValueError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError, WeightsError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())[:200]
+        reason = one_line(error.__cause__ or error)
         raise CheckpointError(
             f"{path}: cannot be read ({reason}); remove it to resume from the previous checkpoint"
         ) from error

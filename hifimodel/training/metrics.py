@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from hifidata.core.files import write_bytes
-from hifimodel.errors import ConfigError
+from hifimodel.errors import ConfigError, one_line
 from hifimodel.training.step import StepResult
 
 COLUMNS = (
@@ -153,7 +153,7 @@ def _checked(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
             int(row["step"])
             [float(row[name]) for name in columns]
     except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
-        reason = " ".join(str(error).split())[:100]
+        reason = one_line(error, 100)
         raise ConfigError(f"{path}: not the metrics of a run ({reason}); repair or remove it") from error
     return rows
 
