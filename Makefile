@@ -12,7 +12,7 @@ JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dataset train-demo test test-all lint types bench clean
+.PHONY: help setup dataset train-demo docs test test-all lint types bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,9 @@ test: $(MODEL_STAMP)  ## run the tests that take seconds, in two processes (JOBS
 
 test-all: $(MODEL_STAMP)  ## run every test, the long kill tests included
 	$(PYTEST)
+
+docs: $(STAMP)  ## write the generated pages: docs/recipes.md and the tables of manifests/README.md
+	$(BIN)/python -m docs.reference
 
 lint: $(STAMP)  ## check style
 	$(BIN)/ruff check .

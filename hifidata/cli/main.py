@@ -12,17 +12,17 @@ import typer
 
 from hifidata.cli import console, submit
 from hifidata.cli.options import (
-    AcceptOption,
     DatasetArg,
     JsonOption,
     LimitOption,
-    OutOption,
     RecipeArg,
-    RetryOption,
+    RunFlags,
     SetOption,
     WeightsOption,
     weights_override,
+    with_run_flags,
 )
+from hifidata.cli.recipes import app as recipes_app
 from hifidata.cli.weights import app as weights_app
 from hifidata.core.errors import HifiError, UsageError
 
@@ -39,6 +39,7 @@ app = typer.Typer(
 )
 
 app.add_typer(weights_app, name="weights")
+app.add_typer(recipes_app, name="recipes")
 
 
 def _print_version(asked: bool) -> None:
@@ -58,36 +59,31 @@ def options(version: VersionOption = False) -> None:
 
 
 @app.command()
+@with_run_flags
 def run(
+    flags: RunFlags,
     recipe: RecipeArg,
-    out: OutOption,
-    overrides: SetOption = [],  # noqa: B006
     executor: Annotated[Optional[str], typer.Option(help="ray or local; overrides the recipe")] = None,  # noqa: UP045
     address: Annotated[Optional[str], typer.Option(help="Ray cluster: auto or HOST:PORT")] = None,  # noqa: UP045
-    limit: LimitOption = None,
-    weights: WeightsOption = None,
-    accept_recipe_change: AcceptOption = False,
-    retry: RetryOption = None,
-    json_out: JsonOption = False,
 ) -> None:
-    """Runs a recipe; the same command again resumes it."""
+    """Run a recipe; the same command again resumes it."""
+    from hifidata.config.bundled import recipe_path
     from hifidata.config.recipe import load_recipe
     from hifidata.run.devices import gpu_line
-    from hifidata.run.run import RunOptions, caption_faults
+    from hifidata.run.run import caption_faults
     from hifidata.run.run import run as run_recipe
 
     extra = [f"executor.kind={executor}"] if executor else []
-    resolved = load_recipe(recipe, [*overrides, *extra, *weights_override(weights)])
+    resolved = load_recipe(recipe_path(recipe), [*flags.recipe_overrides, *extra])
     if line := gpu_line(resolved)[0]:
         console.err.print(line)
     try:
         with console.RunDisplay() as display:
-            options = RunOptions(out, address, limit, accept_recipe_change, retry == "failed", display.downloads.update)
-            result = run_recipe(resolved, options, display.update)
+            result = run_recipe(resolved, flags.run_options(address, display.downloads.update), display.update)
     except KeyboardInterrupt:
         console.err.print("interrupted; nothing is half-written, the same command resumes")
         raise typer.Exit(130) from None
-    if json_out:
+    if flags.json_out:
         console.write_json(result.dataset)
     else:
         console.closing_table(result.dataset)
@@ -96,7 +92,7 @@ def run(
         console.out.print(str(result.report))
     console.caption_line(result.dataset)
     if result.over_budget:
-        console.over_budget(result.dataset, resolved.failures.max_share, caption_faults(result.dataset), out)
+        console.over_budget(result.dataset, resolved.failures.max_share, caption_faults(result.dataset), flags.out)
         raise typer.Exit(3)
 
 
@@ -112,11 +108,12 @@ def plan(
     json_out: JsonOption = False,
 ) -> None:
     """Shows what would run where, on how many candidates; writes and downloads nothing. Exit 2 where a run would not start."""
+    from hifidata.config.bundled import recipe_path
     from hifidata.config.recipe import load_recipe
     from hifidata.run.devices import gpu_line
     from hifidata.run.plan import make_plan
 
-    resolved = load_recipe(recipe, [*overrides, *weights_override(weights)])
+    resolved = load_recipe(recipe_path(recipe), [*overrides, *weights_override(weights)])
     planned = make_plan(resolved, limit).as_dict()
     if json_out:
         console.write_json(planned)
@@ -137,8 +134,8 @@ def _print_plan(planned: dict[str, Any]) -> None:
     )
     console.table(
         "stages",
-        ("stage", "runs", "model"),
-        [(s["stage"], "yes" if s["runs"] else "no", s["model"]) for s in planned["stages"]],
+        ("stage", "runs", "model", "drops"),
+        [(s["stage"], "yes" if s["runs"] else "no", s["model"], "; ".join(s["drops"])) for s in planned["stages"]],
     )
     console.table(
         "worker groups", ("group", "cpus", "gpus", "onnx models on", "stages"),

@@ -8,48 +8,32 @@ from typing import Annotated
 import typer
 
 from hifidata.cli import console
-from hifidata.cli.options import (
-    AcceptOption,
-    JsonOption,
-    LimitOption,
-    OutOption,
-    RecipeArg,
-    RetryOption,
-    SetOption,
-    WeightsOption,
-    weights_override,
-)
+from hifidata.cli.options import RecipeArg, RunFlags, with_run_flags
 
 
+@with_run_flags
 def submit(
+    flags: RunFlags,
     recipe: RecipeArg,
     address: Annotated[str, typer.Option(metavar="URL", help="dashboard of the cluster, http://head:8265")],
-    out: OutOption,
-    overrides: SetOption = [],  # noqa: B006
-    limit: LimitOption = None,
-    weights: WeightsOption = None,
-    accept_recipe_change: AcceptOption = False,
-    retry: RetryOption = None,
-    wait: Annotated[bool, typer.Option(help="wait for its end, and stop it with Ctrl-C")] = True,
-    json_out: JsonOption = False,
+    wait: Annotated[bool, typer.Option(help="wait for the end of the job, and stop it with Ctrl-C")] = True,
 ) -> None:
-    """Runs a recipe as a job on a Ray cluster, and ends as the job ends; every path is one that the cluster's machines see."""
+    """Run a recipe as a job on a Ray cluster, and exit as the job exits. Paths are those of the cluster's machines."""
+    from hifidata.config.bundled import recipe_path
     from hifidata.config.recipe import read_recipe, validate
     from hifidata.run.executors import ray_cluster
 
-    data = read_recipe(recipe, [*overrides, *weights_override(weights)])
+    data = read_recipe(recipe_path(recipe), flags.recipe_overrides)
     validate(data, f"recipe {recipe}")
-    ray_cluster.require_absolute_paths(data, str(out))
-    arguments = [f"--out={out}", *([f"--limit={limit}"] if limit else []), *([f"--retry={retry}"] if retry else [])]
-    arguments += ["--accept-recipe-change"] if accept_recipe_change else []
+    ray_cluster.require_absolute_paths(data, str(flags.out))
     try:
-        job = ray_cluster.submit(data, arguments, address, console.job_log, wait)
+        job = ray_cluster.submit(data, flags.arguments, address, console.job_log, wait)
     except KeyboardInterrupt:
-        console.err.print("interrupted; the job was stopped, nothing is half-written, the same command resumes")
+        console.err.print("Interrupted. The job was stopped; finished work is safe; run the same command to resume.")
         raise typer.Exit(130) from None
     if job.message:
         console.error(f"{job.id}: {job.message}")
-    if json_out:
+    if flags.json_out:
         console.write_json(asdict(job))
     else:
         console.out.print(f"{job.id}: {'submitted' if job.exit_code is None else f'ended with {job.exit_code}'}")

@@ -152,11 +152,10 @@ def _selected(names: list[str]) -> list[Weight]:
 
 
 def _recipe_path(name: str) -> Path | None:
-    """The recipe a name stands for: a file, or one of ``pipelines/`` here or in the checkout; None: no recipe."""
-    if name.endswith((".yaml", ".yml")):
-        return Path(name)
-    folders = (Path("pipelines"), Path(__file__).resolve().parents[2] / "pipelines")
-    return next((path for folder in folders if (path := folder / f"{name}.yaml").is_file()), None)
+    """The recipe that a name stands for: a file, or a recipe of the package; None: no recipe."""
+    from hifidata.config.bundled import bundled_recipes
+
+    return Path(name) if name.endswith((".yaml", ".yml")) else bundled_recipes().get(name)
 
 
 def _of_recipe(path: Path) -> list[Weight]:

@@ -85,7 +85,7 @@ class Recipe(StageSections):
                 )
             if name in cls.model_fields or name in STAGES or name in sections:
                 raise RecipeError(f"stages.use: {use['use']}: the name {name} is taken; rename the stage")
-            sections[name] = validate_config(config, rest.pop(name, None) or {}, name, RecipeError)
+            sections[name] = validate_config(config, rest.pop(name, None) or {}, "", RecipeError, section=name)
         return rest | {"extension_sections": sections}
 
     @model_serializer(mode="wrap")
@@ -167,13 +167,10 @@ class Recipe(StageSections):
             **{name: {"file"} for name in ("detect", "quality", "verify")},  # the hash counts, wherever the file lies
         }
         data = self.model_dump(mode="json", exclude=left_out)
-        off = [name for name in data if name in self._stage_sections and not self.section(name).runs]
+        sections = {name: getattr(self, name) for name in type(self).model_fields} | self.extension_sections
+        off = [name for name, section in sections.items() if isinstance(section, StageConfig) and not section.runs]
         empty = [name for name in ("stages", "extensions") if not data[name]]
         return {name: value for name, value in data.items() if name not in (*off, *empty)}
-
-    @property
-    def _stage_sections(self) -> Container[str]:
-        return {*StageSections.model_fields, *self.extension_sections}
 
     @property
     def hash(self) -> str:
@@ -197,7 +194,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Reads a recipe's file and applies overrides, without checks; raises like ``load_recipe`` where it cannot be read."""
     if not path.exists():
-        raise RecipeError(f"recipe {path}: no such file; recipes of the project are in pipelines/")
+        raise RecipeError(f"recipe {path}: no such file; `hifidata recipes list` has the recipes of the package")
     return apply_overrides(loader.read_yaml(path, f"recipe {path}", RecipeError), overrides)
 
 
@@ -286,11 +283,14 @@ def changes(old: Mapping[str, Any], new: Recipe) -> list[str]:
 
     Settings that the old record lacks had no effect, or the effect of today's default.
     """
+    after = new.model_dump(mode="json")
     try:
-        before = Recipe.model_validate(without_removed_keys(old)).effect
-    except (ValueError, RecipeError):  # of a version that said things otherwise: compare it as it stands
-        return differences(old, new.model_dump(mode="json"), WITHOUT_EFFECT)
-    return differences(before, new.effect)
+        recorded = Recipe.model_validate(without_removed_keys(old))
+    except (ValueError, RecipeError):  # of a version whose sections cannot be read any more: compare them as they stand
+        return differences(old, after, WITHOUT_EFFECT)
+    before, then, now = recorded.model_dump(mode="json"), recorded.effect, new.effect
+    unchanged = [name for name in before.keys() | after.keys() if then.get(name) == now.get(name)]
+    return differences(before, after, unchanged)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], without: Container[str] = ()) -> list[str]:

@@ -51,8 +51,17 @@ def _takes_number(annotation: Any) -> bool:
     return annotation in (int, float) or any(map(_takes_number, get_args(annotation)))
 
 
-def validate(kind: type[Config], data: Mapping[str, Any], where: str, error: type[UsageError]) -> Config:
+def validate(
+    kind: type[Config], data: Mapping[str, Any], where: str, error: type[UsageError], section: str = ""
+) -> Config:
     """Checks keys and values.
+
+    Args:
+        kind: class to make.
+        data: its fields.
+        where: file or other origin, for the message.
+        error: class to raise.
+        section: key that the fields stand under, for the message.
 
     Raises:
         UsageError: one line per problem, with the nearest valid key for an unknown one.
@@ -60,7 +69,8 @@ def validate(kind: type[Config], data: Mapping[str, Any], where: str, error: typ
     try:
         return kind.model_validate(data)
     except ValidationError as problem:
-        raise error("\n".join(f"{where}: {_explain(kind, item)}" for item in problem.errors())) from None
+        begin = (f"{where}: " if where else "") + (f"{section}." if section else "")
+        raise error("\n".join(f"{begin}{_explain(kind, item)}" for item in problem.errors())) from None
 
 
 def _explain(kind: type[BaseModel], item: Any) -> str:

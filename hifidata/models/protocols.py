@@ -66,7 +66,7 @@ class GenderAge:
 
 
 @dataclass(frozen=True)
-class Occlusion:
+class OcclusionAnswer:
     """What a model says about things before one face.
 
     Attributes:
@@ -144,7 +144,7 @@ class OcclusionChecker(Protocol):
 
     name: str
 
-    def check(self, pictures: Sequence[RgbU8], xyxy_px: Sequence[F32]) -> list[Occlusion]:
+    def check(self, pictures: Sequence[RgbU8], xyxy_px: Sequence[F32]) -> list[OcclusionAnswer]:
         """One answer per picture, for the box (4,) of its main face. Raises ModelError where the model breaks."""
 
 

@@ -289,7 +289,7 @@ def _imported(path: str) -> Any:
 def options_of(stage: str, spec: ModelSpec, section: Any) -> BaseConfig:
     """A section's ``options``, checked by the model's own Config. Raises RecipeError."""
     assert spec.options is not None
-    return validate(spec.options, getattr(section, "options", {}), f"{stage}.options", RecipeError)
+    return validate(spec.options, getattr(section, "options", {}), "", RecipeError, section=f"{stage}.options")
 
 
 def make(name: str, source: Path) -> bytes:

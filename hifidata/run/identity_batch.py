@@ -25,7 +25,7 @@ MakeSample = Callable[[IdentityTask, Candidate, Row], Sample]
 
 
 @dataclass
-class Parcel:
+class IdentityBatch:
     """All candidates of one identity.
 
     Attributes:
@@ -53,9 +53,11 @@ class Parcel:
         return [sample for sample in self.samples if sample.is_alive]
 
 
-def open_parcel(task: IdentityTask, make_sample: MakeSample) -> Parcel:
-    """A parcel in which nothing is measured yet."""
-    return Parcel(task, [make_sample(task, candidate, first_row(task, candidate)) for candidate in task.candidates])
+def open_batch(task: IdentityTask, make_sample: MakeSample) -> IdentityBatch:
+    """A batch in which nothing is measured yet."""
+    return IdentityBatch(
+        task, [make_sample(task, candidate, first_row(task, candidate)) for candidate in task.candidates]
+    )
 
 
 def first_row(task: IdentityTask, candidate: Candidate) -> Row:
@@ -81,20 +83,20 @@ def task_from_bytes(data: bytes) -> IdentityTask:
     return IdentityTask(**{**fields, "candidates": tuple(Candidate(**candidate) for candidate in fields["candidates"])})
 
 
-def parcel_to_bytes(parcel: Parcel, columns: Sequence[Column]) -> bytes:
+def batch_to_bytes(batch: IdentityBatch, columns: Sequence[Column]) -> bytes:
     """One Arrow IPC message; ``columns`` are those of images.parquet. Bytes of samples that have ended stay behind: nobody needs them again."""
-    table = pa.Table.from_pylist(parcel.rows, schema=arrow_schema(columns))
+    table = pa.Table.from_pylist(batch.rows, schema=arrow_schema(columns))
     wire = {
-        "encoded": [sample.held_encoded if sample.is_alive else None for sample in parcel.samples],
-        "portrait": [sample.portrait_jpeg if sample.is_alive else None for sample in parcel.samples],
-        "thumbnail": [sample.thumbnail for sample in parcel.samples],
+        "encoded": [sample.held_encoded if sample.is_alive else None for sample in batch.samples],
+        "portrait": [sample.portrait_jpeg if sample.is_alive else None for sample in batch.samples],
+        "thumbnail": [sample.thumbnail for sample in batch.samples],
     }
-    extras = [sorted(sample.extras.items()) if sample.is_alive else [] for sample in parcel.samples]
+    extras = [sorted(sample.extras.items()) if sample.is_alive else [] for sample in batch.samples]
     table = table.append_column("wire_extras", pa.array(extras, pa.map_(pa.string(), pa.large_binary())))
     for name, values in wire.items():
         table = table.append_column(f"wire_{name}", pa.array(values, pa.large_binary()))
-    notes = {"seconds": parcel.seconds, "entered": parcel.entered, "providers": parcel.providers}
-    table = table.replace_schema_metadata({TASK_KEY: task_to_bytes(parcel.task), NOTES_KEY: json.dumps(notes).encode()})
+    notes = {"seconds": batch.seconds, "entered": batch.entered, "providers": batch.providers}
+    table = table.replace_schema_metadata({TASK_KEY: task_to_bytes(batch.task), NOTES_KEY: json.dumps(notes).encode()})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
@@ -102,8 +104,8 @@ def parcel_to_bytes(parcel: Parcel, columns: Sequence[Column]) -> bytes:
     return message
 
 
-def parcel_from_bytes(data: bytes, make_sample: MakeSample) -> Parcel:
-    """The inverse of ``parcel_to_bytes``."""
+def batch_from_bytes(data: bytes, make_sample: MakeSample) -> IdentityBatch:
+    """The inverse of ``batch_to_bytes``."""
     table = pa.ipc.open_stream(data).read_all()
     task = task_from_bytes(table.schema.metadata[TASK_KEY])
     notes = json.loads(table.schema.metadata[NOTES_KEY])
@@ -116,7 +118,9 @@ def parcel_from_bytes(data: bytes, make_sample: MakeSample) -> Parcel:
         sample.thumbnail = wire["thumbnail"]
         sample.extras = dict(wire["extras"])
         samples.append(sample)
-    return Parcel(task, samples, defaultdict(float, notes["seconds"]), Counter(notes["entered"]), notes["providers"])
+    return IdentityBatch(
+        task, samples, defaultdict(float, notes["seconds"]), Counter(notes["entered"]), notes["providers"]
+    )
 
 
 def error_to_bytes(error: Exception) -> bytes:

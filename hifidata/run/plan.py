@@ -27,6 +27,7 @@ from hifidata.core.schema import Column, IdentityTask
 from hifidata.models import registry
 from hifidata.run.devices import planned
 from hifidata.run.requirements import check_licences, require_packages, try_own_files, weights_of
+from hifidata.run.trial import try_extensions
 from hifidata.sources.base import RemoteSource, Source
 from hifidata.sources.folder import FolderSource
 from hifidata.sources.names import NamesSource
@@ -34,7 +35,7 @@ from hifidata.sources.shards import ShardsSource
 from hifidata.sources.url_table.imdb_face import imdb_face_source
 from hifidata.sources.url_table.source import UrlTableSource
 from hifidata.stages.fetch import Fetch
-from hifidata.stages.table import OUR_STAGES, extension_models, stages_of
+from hifidata.stages.table import OUR_STAGES, extension_models, image_columns, stages_of
 from hifidata.store.layout import DatasetFolder
 from hifidata.weights.search_path import searching
 
@@ -77,20 +78,21 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """For ``hifidata plan --json``."""
-        providers = planned(self.recipe)
+        providers, weights = planned(self.recipe), weights_of(self.recipe)
         return {
             "name": self.recipe.name,
             "identities": len(self.candidates_of),
             "candidates": self.n_candidates,
             "stages": [
-                {"stage": stage, "runs": runs, "model": model} for stage, runs, model in stage_table(self.recipe)
+                {"stage": stage, "runs": runs, "model": model, "drops": limits_of(self.recipe, stage) if runs else []}
+                for stage, runs, model in stage_table(self.recipe)
             ],
             "groups": [
                 group.model_dump() | {"onnx_provider": providers[group.name]} for group in self.recipe.worker_groups
             ],
             "models": models_of(self.recipe),
-            "weights": weights_of(self.recipe),
-            "problems": list(_problems(self.recipe)),
+            "weights": weights,
+            "problems": list(_problems(self.recipe, all(row["advice"] is None for row in weights))),
             "recipe": self.recipe.model_dump(mode="json"),
             "recipe_hash": self.recipe.hash,
         }
@@ -108,6 +110,7 @@ def make_plan(recipe: Recipe, limit: int | None = None, out: Path | None = None)
         SourceError: it is missing or empty.
         WeightsError: a model's licence does not fit the recipe's ``licence_policy``.
     """
+    image_columns(recipe)  # refuses stages and models of other packages that do not fit
     check_licences(recipe)
     candidates_of: dict[str, int | None] = {}
     is_limited = False
@@ -123,9 +126,9 @@ def make_plan(recipe: Recipe, limit: int | None = None, out: Path | None = None)
     return Plan(recipe, candidates_of, is_limited)
 
 
-def _problems(recipe: Recipe) -> Iterator[str]:
-    """What besides missing files of the catalogue would keep a run from starting on this machine."""
-    for check in (require_packages, try_own_files):
+def _problems(recipe: Recipe, has_weights: bool) -> Iterator[str]:
+    """Problems besides missing model files that would keep a run from starting on this machine."""
+    for check in (require_packages, try_own_files, *([try_extensions] if has_weights else [])):
         try:
             with searching(recipe.weights.folder):
                 check(recipe)
@@ -184,6 +187,17 @@ def stage_table(recipe: Recipe) -> Sequence[tuple[str, bool, str | None]]:
     return rows + [
         (stage.name, stage.runs(recipe), getattr(stage.config(recipe), "model", None)) for stage in stages_of(recipe)
     ]
+
+
+def limits_of(recipe: Recipe, stage_name: str) -> list[str]:
+    """The numbers for which a stage drops a picture, and their limits: ``quality below 0.6 (quality.min_score)``."""
+    found = []
+    for stage in stages_of(recipe):
+        for limit in (reason.limit for reason in stage.reasons if stage.name == stage_name and reason.limit):
+            value = getattr(stage.config(recipe), limit.setting.partition(".")[2])
+            if value is not None:
+                found.append(f"{limit.label} {limit.drops} {value:g}{limit.unit} ({limit.setting})")
+    return found
 
 
 def models_of(recipe: Recipe) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from hifidata.core.errors import UsageError, WeightsError
 from hifidata.models import registry
 from hifidata.models.spec import ModelSpec, stage_spec
 from hifidata.run.devices import OWN_PACKAGES
+from hifidata.run.trial import try_extensions
 from hifidata.stages.table import OUR_STAGES, stages_of
 from hifidata.weights.catalogue import Made, Weight
 from hifidata.weights.find import expected_files, look
@@ -100,6 +101,7 @@ def require_weights(recipe: Recipe, on_download: OnDownload = ignore) -> None:
         elif wrong:
             raise WeightsError(_refusal(wrong))
         _try_unknown_files(recipe)
+        try_extensions(recipe)
 
 
 def require_services(recipe: Recipe) -> None:

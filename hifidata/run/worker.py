@@ -19,7 +19,7 @@ from hifidata.core.schema import Candidate, IdentityTask, Row, Status, as_float3
 from hifidata.image.encode import thumbnail_jpeg
 from hifidata.models.runtime import device
 from hifidata.run.devices import onnx_stages
-from hifidata.run.identity_batch import Parcel, open_parcel
+from hifidata.run.identity_batch import IdentityBatch, open_batch
 from hifidata.run.plan import is_remote
 from hifidata.run.requirements import explained
 from hifidata.sources.base import Reader
@@ -87,50 +87,50 @@ class Worker:
         """Everything, for a worker that has all stages."""
         return self.commit(self.run(self.open(task)))
 
-    def open(self, task: IdentityTask) -> Parcel:
-        """A parcel in which nothing is measured but, where candidates were fetched, what the crawl wrote down."""
-        parcel = open_parcel(task, self.make_sample)
+    def open(self, task: IdentityTask) -> IdentityBatch:
+        """A batch in which nothing is measured but, where candidates were fetched, what the crawl wrote down."""
+        batch = open_batch(task, self.make_sample)
         if is_remote(self._recipe):
-            parcel.entered["fetch"] = len(parcel.samples)
-            parcel.seconds["fetch"] = sum(row.get("connect_s", 0) + row.get("response_s", 0) for row in parcel.rows)
-        return parcel
+            batch.entered["fetch"] = len(batch.samples)
+            batch.seconds["fetch"] = sum(row.get("connect_s", 0) + row.get("response_s", 0) for row in batch.rows)
+        return batch
 
-    def run(self, parcel: Parcel) -> Parcel:
+    def run(self, batch: IdentityBatch) -> IdentityBatch:
         """Runs this worker's stages: image stages chunk by chunk, identity stages over all that is alive."""
-        parcel.providers.update(self._providers)
+        batch.providers.update(self._providers)
         for scope, group in groupby(self._stages, key=lambda stage: stage.scope):
             stages = list(group)
             if scope == "image":
-                self._run_image_stages(stages, parcel)
+                self._run_image_stages(stages, batch)
             else:
                 for stage in stages:
-                    self._apply(stage, parcel.alive, parcel)
-        return parcel
+                    self._apply(stage, batch.alive, batch)
+        return batch
 
-    def _run_image_stages(self, stages: Sequence[Stage], parcel: Parcel) -> None:
+    def _run_image_stages(self, stages: Sequence[Stage], batch: IdentityBatch) -> None:
         # Only intake learns how large a picture is; whatever comes later is better off with a whole chunk.
         first, rest = (stages[:1], stages[1:]) if isinstance(stages[0], Intake) else ((), stages)
         held: list[Sample] = []
         pixels = 0
-        for sample in parcel.alive:
+        for sample in batch.alive:
             for stage in first:
-                self._apply(stage, [sample], parcel)
+                self._apply(stage, [sample], batch)
             held.append(sample)
             pixels += self._recipe.crop.output_px**2  # the portrait may be larger than the picture it comes from
             pixels += (sample.row.get("width_px") or 0) * (sample.row.get("height_px") or 0)
             if pixels >= CHUNK_PIXELS:
-                self._finish_chunk(rest, held, parcel)
+                self._finish_chunk(rest, held, batch)
                 held, pixels = [], 0
-        self._finish_chunk(rest, held, parcel)
+        self._finish_chunk(rest, held, batch)
 
-    def _finish_chunk(self, stages: Sequence[Stage], held: Sequence[Sample], parcel: Parcel) -> None:
+    def _finish_chunk(self, stages: Sequence[Stage], held: Sequence[Sample], batch: IdentityBatch) -> None:
         for stage in stages:
-            self._apply(stage, [sample for sample in held if sample.is_alive], parcel)
+            self._apply(stage, [sample for sample in held if sample.is_alive], batch)
         began = time.perf_counter()
         for sample in held:
             self._keep_pictures(sample)
             sample.release(keep_encoded=not self._is_last)
-        parcel.seconds["encode"] += time.perf_counter() - began
+        batch.seconds["encode"] += time.perf_counter() - began
 
     def _keep_pictures(self, sample: Sample) -> None:
         """Encodes what will be written or shown."""
@@ -142,12 +142,12 @@ class Worker:
         if output.thumbnail_px and sample.has_pixels and sample.thumbnail is None and is_final:
             sample.thumbnail = thumbnail_jpeg(sample.shown_u8, output.thumbnail_px)
 
-    def _apply(self, stage: Stage, samples: Sequence[Sample], parcel: Parcel) -> None:
+    def _apply(self, stage: Stage, samples: Sequence[Sample], batch: IdentityBatch) -> None:
         """Measures, derives and decides one stage for samples that are all alive on entry."""
         if not samples:
             return
         began = time.perf_counter()
-        unknown = self._unremembered(stage, samples, parcel.task) if stage.remembers else samples
+        unknown = self._unremembered(stage, samples, batch.task) if stage.remembers else samples
         for start in range(0, len(unknown), stage.batch_size):
             self._measure(stage, unknown[start : start + stage.batch_size])
         alive = [sample for sample in samples if sample.is_alive]
@@ -159,8 +159,8 @@ class Worker:
                 _end(sample.row, stage.name, verdict.reason, verdict.message)
                 sample.row["score"] = as_float32(verdict.score)
                 sample.row["threshold"] = as_float32(verdict.threshold)
-        parcel.entered[stage.name] += len(samples)
-        parcel.seconds[stage.name] += time.perf_counter() - began
+        batch.entered[stage.name] += len(samples)
+        batch.seconds[stage.name] += time.perf_counter() - began
 
     def _unremembered(self, stage: Stage, samples: Sequence[Sample], task: IdentityTask) -> list[Sample]:
         """Fills what an earlier commit of this recipe holds of the same bytes; returns the samples it says nothing of."""
@@ -181,17 +181,17 @@ class Worker:
                 sample.row |= known
         return unknown
 
-    def _measure(self, stage: Stage, batch: Sequence[Sample]) -> None:
+    def _measure(self, stage: Stage, samples: Sequence[Sample]) -> None:
         try:
-            self._fill(stage, batch, stage.measure(batch))
+            self._fill(stage, samples, stage.measure(samples))
         except SampleError as error:
-            if len(batch) == 1:
+            if len(samples) == 1:
                 # a picture of a later worker group is decoded again, by its first stage
                 name = Intake.name if isinstance(error, IntakeError) else stage.name
-                batch[0].row |= error.columns
-                _end(batch[0].row, name, error.reason, error.message)
+                samples[0].row |= error.columns
+                _end(samples[0].row, name, error.reason, error.message)
                 return
-            for sample in batch:  # one bad picture must not take its neighbours along
+            for sample in samples:  # one bad picture must not take its neighbours along
                 self._measure(stage, [sample])
 
     def _fill(self, stage: Stage, samples: Sequence[Sample], columns: Columns) -> None:
@@ -204,14 +204,14 @@ class Worker:
             for sample, value in zip(samples, values, strict=True):
                 sample.row[name] = as_float32(value) if name in self._float32 else value
 
-    def commit(self, parcel: Parcel) -> Outcome:
+    def commit(self, batch: IdentityBatch) -> Outcome:
         """Ends every row, writes the shard, then the fragment: the fragment's rename is the commit."""
-        task, kept = parcel.task, parcel.alive
+        task, kept = batch.task, batch.alive
         path = self._folder.shard_path(task.identity_id, self._recipe.output.layout == "packed")
         shard = path.relative_to(self._folder.root).as_posix()
         for number, sample in enumerate(kept):
             sample.row |= {"status": str(Status.KEPT), "shard": shard, "key": f"{task.identity_id}_{number:04d}"}
-        facts = self._identity_facts(parcel)
+        facts = self._identity_facts(batch)
         # From here until the new fragment stands, the identity counts as not done: an old one must not vouch for a new shard.
         fragment, earlier = self._folder.fragment_path(task.identity_id), self._folder.earlier_path(task.identity_id)
         if fragment.exists():
@@ -221,14 +221,14 @@ class Worker:
                 path, ((s.row["key"], members_of(s.row, s.portrait_jpeg or b"", s.extras)) for s in kept)
             )
             facts |= {"shard": shard, "shard_sha256": info.sha256, "shard_bytes": info.n_bytes}
-        identity = identity_row(parcel.rows, facts)
-        ended = Counter(f"{row['stage']}:{row['status']}" for row in parcel.rows if row.get("stage"))
+        identity = identity_row(batch.rows, facts)
+        ended = Counter(f"{row['stage']}:{row['status']}" for row in batch.rows if row.get("stage"))
         record = CommitRecord(
-            identity, task.fingerprint, self._recipe.hash, dict(parcel.seconds), dict(parcel.entered), dict(ended),
-            stand_ins([sample.row for sample in kept]), parcel.providers,
+            identity, task.fingerprint, self._recipe.hash, dict(batch.seconds), dict(batch.entered), dict(ended),
+            stand_ins([sample.row for sample in kept]), batch.providers,
         )  # fmt: skip
-        thumbnails = [sample.thumbnail for sample in parcel.samples]
-        write_fragment(fragment, parcel.rows, thumbnails, record, self.columns)
+        thumbnails = [sample.thumbnail for sample in batch.samples]
+        write_fragment(fragment, batch.rows, thumbnails, record, self.columns)
         earlier.unlink(missing_ok=True)
         if is_remote(self._recipe):
             Originals(self._folder, self._recipe.fetch.keep_originals).forget(task.identity_id)
@@ -236,14 +236,14 @@ class Worker:
             path.unlink(missing_ok=True)
         return Outcome(task.identity_id, identity["n_kept"], identity["n_dropped"], identity["n_failed"])
 
-    def _identity_facts(self, parcel: Parcel) -> Row:
-        facts: Row = {name: getattr(parcel.task, name) for name in ("identity_id", "identity_name", "source")}
-        members = [row["embedding"] for row in parcel.rows if row.get("cluster") == 0]
+    def _identity_facts(self, batch: IdentityBatch) -> Row:
+        facts: Row = {name: getattr(batch.task, name) for name in ("identity_id", "identity_name", "source")}
+        members = [row["embedding"] for row in batch.rows if row.get("cluster") == 0]
         if members:
             centre = target_embedding(np.stack([np.asarray(member, np.float32) for member in members]))
             facts |= {
                 "target_embedding": centre.tolist(),
-                "n_clusters": 1 + max(row["cluster"] for row in parcel.rows if row.get("cluster") is not None),
+                "n_clusters": 1 + max(row["cluster"] for row in batch.rows if row.get("cluster") is not None),
             }
         return facts
 

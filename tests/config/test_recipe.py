@@ -55,7 +55,7 @@ def test_every_recipe_of_the_project_plans(path: Path, tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_key_that_comes_twice_is_refused(tmp_path: Path, text: str, key: str) -> None:
     (tmp_path / "twice.yaml").write_text(text)
-    with pytest.raises(RecipeError, match=rf"cannot be read as YAML: {key} is repeated .* line \d"):
+    with pytest.raises(RecipeError, match=rf"cannot be read as YAML: key {key} is repeated .* line \d"):
         load_recipe(tmp_path / "twice.yaml")
 
 
@@ -133,7 +133,7 @@ def test_what_is_no_recipe_is_refused_in_one_line(tmp_path: Path, text: str) -> 
 
 
 def test_a_missing_recipe_says_where_recipes_are(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="recipes of the project are in pipelines/"):
+    with pytest.raises(RecipeError, match="no such file; `hifidata recipes list` has the recipes of the package"):
         load_recipe(tmp_path / "nope.yaml")
 
 

@@ -12,7 +12,7 @@ import pytest
 from hifidata.config.sections import OcclusionConfig
 from hifidata.core.errors import WeightsError
 from hifidata.models.config import OcclusionCheckerConfig
-from hifidata.models.protocols import F32, Occlusion, RgbU8
+from hifidata.models.protocols import F32, OcclusionAnswer, RgbU8
 from hifidata.stages.occlusion import counted_terms, terms_in
 from tests.factories.models import tiny_blip2, tiny_llava
 
@@ -41,7 +41,7 @@ def pictures(n: int) -> list[RgbU8]:
     return [rng.integers(0, 255, (80, 80, 3), np.uint8) for _ in range(n)]
 
 
-def check(folder: Path, settings: OcclusionCheckerConfig, shown: list[RgbU8]) -> list[Occlusion]:
+def check(folder: Path, settings: OcclusionCheckerConfig, shown: list[RgbU8]) -> list[OcclusionAnswer]:
     from hifidata.models.occlusion.blip2 import Blip2Occlusion
 
     boxes: list[F32] = [BOX] * len(shown)

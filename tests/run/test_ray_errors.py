@@ -170,3 +170,21 @@ def test_ctrl_c_while_ray_starts_takes_effect_when_it_has_and_its_processes_get_
     with _sigint_later():
         pass
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_ray_that_does_not_start_in_time_is_one_line_and_exit_1_with_a_made_up_start(
+    twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import ray
+
+    def too_slow(**options: object) -> None:
+        raise Exception("The current node timed out during startup. This could happen because\nthe raylet failed.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", too_slow)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    code, words = ending(twelve_people, tmp_path / "out", "ray", (), monkeypatch, capsys)
+    assert code == 1
+    assert words.startswith("error: Ray did not start on this machine: The current node timed out during startup.")
+    assert "--executor local" in words
+    assert words.count("\n") == 1

@@ -16,7 +16,7 @@ from hifidata.config.sections import STAGE_NAMES
 from hifidata.core.errors import ModelError, RecipeError, WeightsError
 from hifidata.models.face3d.base import FaceShape, face_from_arrays
 from hifidata.models.face3d.mesh import MeshFitter
-from hifidata.run.identity_batch import Parcel, open_parcel, parcel_from_bytes, parcel_to_bytes
+from hifidata.run.identity_batch import IdentityBatch, batch_from_bytes, batch_to_bytes, open_batch
 from hifidata.run.plan import list_tasks, make_plan, open_source
 from hifidata.run.worker import Worker
 from hifidata.store.shards import members_of, read_samples
@@ -46,13 +46,13 @@ def shard_of(recipe: Recipe, out: Path, cuts: Sequence[int] = ()) -> Path:
     """Runs the one identity through worker groups that meet at the given stages, over the wire between them."""
     (task,) = list_tasks(recipe, make_plan(recipe).candidates_of)
     edges = [0, *cuts, len(STAGE_NAMES)]
-    parcel: Parcel | None = None
+    batch: IdentityBatch | None = None
     for first, last in pairwise(edges):
         worker = Worker(recipe, STAGE_NAMES[first:last], open_source(recipe), out)
-        start = open_parcel(task, worker.make_sample) if parcel is None else None
-        parcel = worker.run(start or parcel_from_bytes(parcel_to_bytes(parcel, worker.columns), worker.make_sample))  # type: ignore[arg-type]
-    outcome = worker.commit(parcel)
-    assert outcome.n_kept == len(PHOTOS), [row.get("message") for row in parcel.rows]
+        start = open_batch(task, worker.make_sample) if batch is None else None
+        batch = worker.run(start or batch_from_bytes(batch_to_bytes(batch, worker.columns), worker.make_sample))  # type: ignore[arg-type]
+    outcome = worker.commit(batch)
+    assert outcome.n_kept == len(PHOTOS), [row.get("message") for row in batch.rows]
     (shard,) = out.glob("shards/*/*.tar")
     return shard
 

@@ -18,7 +18,7 @@ from hifidata.config.recipe import Recipe, load_recipe
 from hifidata.config.sections import STAGE_NAMES
 from hifidata.core.errors import RecipeError
 from hifidata.image.decode import Limits, decode
-from hifidata.run.identity_batch import Parcel, open_parcel, parcel_from_bytes, parcel_to_bytes
+from hifidata.run.identity_batch import IdentityBatch, batch_from_bytes, batch_to_bytes, open_batch
 from hifidata.run.plan import open_source
 from hifidata.run.worker import Worker
 from hifidata.store.shards import read_samples
@@ -75,24 +75,24 @@ def recipe_with(photos: Path, weights: Path, graph: str | None, *overrides: str)
     return load_recipe(PROJECT_ROOT / "pipelines" / "folder.yaml", settings)
 
 
-def parcel_of(recipe: Recipe, out: Path, cuts: tuple[str, ...] = ()) -> tuple[Worker, Parcel]:
+def parcel_of(recipe: Recipe, out: Path, cuts: tuple[str, ...] = ()) -> tuple[Worker, IdentityBatch]:
     """All stages over the one person, in worker groups that end before the stages in ``cuts``."""
     edges = [0, *(STAGE_NAMES.index(cut) for cut in cuts), len(STAGE_NAMES)]
     source = open_source(recipe)
     task = next(iter(source.identities()))
-    parcel = None
+    batch = None
     for start, end in itertools.pairwise(edges):
         worker = Worker(recipe, STAGE_NAMES[start:end], source, out)
-        if parcel is None:
-            parcel = worker.run(open_parcel(task, worker.make_sample))
+        if batch is None:
+            batch = worker.run(open_batch(task, worker.make_sample))
         else:
-            parcel = worker.run(parcel_from_bytes(parcel_to_bytes(parcel, worker.columns), worker.make_sample))
-    assert parcel is not None
-    assert len(parcel.alive) == 2
-    return worker, parcel
+            batch = worker.run(batch_from_bytes(batch_to_bytes(batch, worker.columns), worker.make_sample))
+    assert batch is not None
+    assert len(batch.alive) == 2
+    return worker, batch
 
 
-def run_stages(recipe: Recipe, tmp_path: Path) -> Parcel:
+def run_stages(recipe: Recipe, tmp_path: Path) -> IdentityBatch:
     return parcel_of(recipe, tmp_path / "out")[1]
 
 
@@ -105,8 +105,8 @@ def test_a_made_graph_that_changes_nothing_is_used_with_a_cosine_near_one(
     photos: Path, weights: Path, tmp_path: Path
 ) -> None:
     plain = run_stages(recipe_with(photos, weights, None), tmp_path)
-    parcel = run_stages(recipe_with(photos, weights, "same"), tmp_path)
-    for row, sample, before in zip(parcel.rows, parcel.samples, plain.samples, strict=True):
+    batch = run_stages(recipe_with(photos, weights, "same"), tmp_path)
+    for row, sample, before in zip(batch.rows, batch.samples, plain.samples, strict=True):
         assert row["restored"] is True
         assert row["restore_cosine"] > 0.99
         assert row["restore_model"] == "gfpgan"
@@ -119,8 +119,8 @@ def test_a_made_graph_that_changes_the_face_is_refused_and_the_unrestored_portra
     photos: Path, weights: Path, tmp_path: Path, graph: str
 ) -> None:
     plain = run_stages(recipe_with(photos, weights, None), tmp_path)
-    parcel = run_stages(recipe_with(photos, weights, graph), tmp_path)
-    for row, sample, before in zip(parcel.rows, parcel.samples, plain.samples, strict=True):
+    batch = run_stages(recipe_with(photos, weights, graph), tmp_path)
+    for row, sample, before in zip(batch.rows, batch.samples, plain.samples, strict=True):
         assert row["restored"] is False
         assert row["restore_cosine"] < 0.85
         assert "the recipe asks for 0.850" in row["restore_message"]
@@ -135,8 +135,8 @@ def test_a_made_graph_that_gives_no_picture_is_refused_with_a_message(
     photos: Path, weights: Path, tmp_path: Path, graph: str, words: str
 ) -> None:
     plain = run_stages(recipe_with(photos, weights, None), tmp_path)
-    parcel = run_stages(recipe_with(photos, weights, graph), tmp_path)
-    for row, sample, before in zip(parcel.rows, parcel.samples, plain.samples, strict=True):
+    batch = run_stages(recipe_with(photos, weights, graph), tmp_path)
+    for row, sample, before in zip(batch.rows, batch.samples, plain.samples, strict=True):
         assert row["restored"] is False
         assert row["restore_cosine"] is None
         assert words in row["restore_message"]
@@ -149,14 +149,14 @@ def test_without_a_restorer_the_columns_stay_null(photos: Path, weights: Path, t
 
 
 def test_the_floor_is_the_recipes(photos: Path, weights: Path, tmp_path: Path) -> None:
-    parcel = run_stages(recipe_with(photos, weights, "inverted", "restore.min_cosine=-1"), tmp_path)
-    assert [row["restored"] for row in parcel.rows] == [True, True]
+    batch = run_stages(recipe_with(photos, weights, "inverted", "restore.min_cosine=-1"), tmp_path)
+    assert [row["restored"] for row in batch.rows] == [True, True]
 
 
 def test_identity_is_verified_on_the_unrestored_face(photos: Path, weights: Path, tmp_path: Path) -> None:
     plain = run_stages(recipe_with(photos, weights, None), tmp_path)
-    parcel = run_stages(recipe_with(photos, weights, "inverted", "restore.min_cosine=-1"), tmp_path)
-    for row, before in zip(parcel.rows, plain.rows, strict=True):
+    batch = run_stages(recipe_with(photos, weights, "inverted", "restore.min_cosine=-1"), tmp_path)
+    for row, before in zip(batch.rows, plain.rows, strict=True):
         np.testing.assert_array_equal(row["embedding"], before["embedding"])
         assert row["similarity"] == before["similarity"]
 
@@ -169,9 +169,9 @@ def test_the_shard_holds_the_restored_portrait_whichever_worker_group_restored_i
     recipe = recipe_with(photos, weights, "lighter", *from_its_pixels)
     shards = []
     for out, groups in ((tmp_path / "one", ()), (tmp_path / "several", cuts)):
-        worker, parcel = parcel_of(recipe, out, groups)
-        assert [row["restored"] for row in parcel.rows] == [True, True]
-        worker.commit(parcel)
+        worker, batch = parcel_of(recipe, out, groups)
+        assert [row["restored"] for row in batch.rows] == [True, True]
+        worker.commit(batch)
         shards.append(next(out.rglob("*.tar")))
     assert shards[0].read_bytes() == shards[1].read_bytes()
     plain = run_stages(recipe_with(photos, weights, None), tmp_path)
@@ -183,8 +183,8 @@ def test_the_shard_holds_the_restored_portrait_whichever_worker_group_restored_i
 
 def test_the_report_shows_what_was_written(photos: Path, weights: Path, tmp_path: Path) -> None:
     plain = run_stages(recipe_with(photos, weights, None), tmp_path)
-    parcel = run_stages(recipe_with(photos, weights, "lighter"), tmp_path)
-    for sample, before in zip(parcel.samples, plain.samples, strict=True):
+    batch = run_stages(recipe_with(photos, weights, "lighter"), tmp_path)
+    for sample, before in zip(batch.samples, plain.samples, strict=True):
         assert sample.thumbnail
         assert sample.thumbnail != before.thumbnail
 

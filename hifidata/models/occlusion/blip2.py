@@ -17,7 +17,7 @@ from PIL import Image
 
 from hifidata.core.errors import WeightsError
 from hifidata.models.config import OcclusionCheckerConfig
-from hifidata.models.protocols import F32, Occlusion, RgbU8
+from hifidata.models.protocols import F32, OcclusionAnswer, RgbU8
 from hifidata.models.runtime.transformers import LookAndWrite, Written
 
 SEEN_OVER_FACE = 2.0
@@ -52,7 +52,7 @@ class Blip2Occlusion:
         self._settings = settings
         self.name = f"blip2/{folder.name}/{settings.mode}"
 
-    def check(self, pictures: Sequence[RgbU8], xyxy_px: Sequence[F32]) -> list[Occlusion]:
+    def check(self, pictures: Sequence[RgbU8], xyxy_px: Sequence[F32]) -> list[OcclusionAnswer]:
         """One answer per picture, all in one batch.
 
         Args:
@@ -80,12 +80,12 @@ def around(rgb_u8: RgbU8, box: F32) -> RgbU8:
     return np.ascontiguousarray(rgb_u8[y1:y2, x1:x2])
 
 
-def _described(answer: Written) -> Occlusion:
-    return Occlusion(answer.text, None, None)
+def _described(answer: Written) -> OcclusionAnswer:
+    return OcclusionAnswer(answer.text, None, None)
 
 
-def _answered(answer: Written) -> Occlusion:
+def _answered(answer: Written) -> OcclusionAnswer:
     """Yes or no; anything else counts as a description."""
     word = answer.text.lower().lstrip(" \"'").partition(" ")[0].strip(".,!\"'")
     terms = {"yes": (COVERED,), "no": ()}.get(word)
-    return Occlusion(answer.text, terms, None)
+    return OcclusionAnswer(answer.text, terms, None)

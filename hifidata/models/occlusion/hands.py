@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hifidata.models.protocols import F32, Occlusion, RgbU8
+from hifidata.models.protocols import F32, OcclusionAnswer, RgbU8
 from hifidata.models.runtime.onnx import OnnxModel
 
 F64 = NDArray[np.float64]
@@ -87,7 +87,7 @@ class HandsAtFace:
         self._hand = OnnxModel(hand_weights, [(1, 3, HAND_PX, HAND_PX)])
         self._anchors = palm_anchors()
 
-    def check(self, pictures: Sequence[RgbU8], xyxy_px: Sequence[F32]) -> list[Occlusion]:
+    def check(self, pictures: Sequence[RgbU8], xyxy_px: Sequence[F32]) -> list[OcclusionAnswer]:
         """One answer per picture, for the box (4,) of its main face.
 
         Raises:
@@ -95,15 +95,15 @@ class HandsAtFace:
         """
         return [self._check_one(*pair) for pair in zip(pictures, xyxy_px, strict=True)]
 
-    def _check_one(self, picture: RgbU8, box_px: F32) -> Occlusion:
+    def _check_one(self, picture: RgbU8, box_px: F32) -> OcclusionAnswer:
         *first_sides, last_side = SEARCH_SIDES
         best_of_square = [self._at_face(picture, box_px, side) for side in first_sides]
         if any(best_of_square):  # else no two squares can show a hand: most faces are spared the last one
             best_of_square.append(self._at_face(picture, box_px, last_side))
         score = sorted(best_of_square)[-2]
         if score == 0.0:
-            return Occlusion("no hand at the face", (), 0.0)
-        return Occlusion(f"hand at the face: {score:.2f}", ("hand",), score)
+            return OcclusionAnswer("no hand at the face", (), 0.0)
+        return OcclusionAnswer(f"hand at the face: {score:.2f}", ("hand",), score)
 
     def _at_face(self, picture: RgbU8, box_px: F32, side: float) -> float:
         """Score of the most certain hand at the face that one square shows, 0 for none."""

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from hifidata.core.errors import HifiError
 
-MAX_DEATHS = 3
+MAX_CRASHES = 3
 """At the same thing; deaths at different ones are a cluster's daily life."""
 
 
-class DeathNotes:
+class CrashGuard:
     """The notes of one worker group.
 
     Args:
@@ -37,11 +37,11 @@ class DeathNotes:
             doing: what that is, for the message.
 
         Raises:
-            HifiError: ``MAX_DEATHS`` processes have died at it.
+            HifiError: ``MAX_CRASHES`` processes have died at it.
         """
         note = self._folder / key
         died = note.stat().st_size if note.exists() else 0
-        if died >= MAX_DEATHS:
+        if died >= MAX_CRASHES:
             raise HifiError(
                 f"groups: {self._group}: its worker died {died} times while {doing}, and was stopped; out of memory (lower "
                 "max_workers, or give the group a machine of its own), or a broken model file (`hifidata weights verify`)?"

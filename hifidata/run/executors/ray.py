@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import json
 import logging
 import os
@@ -15,7 +14,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import numpy as np
 import pyarrow as pa
@@ -25,17 +24,17 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
 from hifidata.config.recipe import Recipe
-from hifidata.core.errors import UsageError
+from hifidata.core.errors import HifiError, UsageError
 from hifidata.models.runtime import device
 from hifidata.run.devices import may_use_gpu
-from hifidata.run.executors.crash_guard import DeathNotes
+from hifidata.run.executors.crash_guard import CrashGuard
 from hifidata.run.executors.input import feed, open_reader
 from hifidata.run.identity_batch import (
     CARRIED_ERRORS,
+    batch_from_bytes,
+    batch_to_bytes,
     error_from_bytes,
     error_to_bytes,
-    parcel_from_bytes,
-    parcel_to_bytes,
     task_from_bytes,
     task_to_bytes,
 )
@@ -44,9 +43,9 @@ from hifidata.run.worker import Outcome, Worker
 from hifidata.store.layout import DatasetFolder
 from hifidata.weights.search_path import CACHE_VARIABLE, FOLDER_VARIABLE
 
-COLUMN = "parcel"
+COLUMN = "identity_batch"
 FAILED = "failed"
-"""Whether the parcel column holds an error instead. Exceptions would reach the driver as text inside Ray's own, if at all."""
+"""Whether the batch column holds an error instead. Exceptions would reach the driver as text inside Ray's own, if at all."""
 QUIET_ENV = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
 WEIGHTS_VARIABLES = (FOLDER_VARIABLE, CACHE_VARIABLE)
 """Workers look for model files where the driver found them; on a cluster that is a folder all machines share."""
@@ -97,7 +96,7 @@ class GroupActor:
         recipe = Recipe.model_validate_json(recipe_json)
         groups = recipe.worker_groups
         self._is_first, self._is_last = position == 0, position == len(groups) - 1
-        self._deaths = DeathNotes(DatasetFolder(Path(out)).deaths / str(position), _name_with_models(recipe, position))
+        self._deaths = CrashGuard(DatasetFolder(Path(out)).deaths / str(position), _name_with_models(recipe, position))
         self._error = b""
         own_id = ray.get_runtime_context().get_actor_id()  # Ray keeps it when it starts a dead worker again
         if not may_use_gpu(recipe, groups[position].stages):
@@ -109,7 +108,7 @@ class GroupActor:
             self._error = error_to_bytes(error)
 
     def __call__(self, batch: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, list[Any]]:
-        """One identity in; its parcel out, or its counters (JSON) once it is committed, or the error that ended it."""
+        """One identity in; its batch out, or its counters (JSON) once it is committed, or the error that ended it."""
         (message,), (failed,) = batch[COLUMN], batch[FAILED]
         if failed:
             return {COLUMN: [message], FAILED: [True]}
@@ -122,16 +121,16 @@ class GroupActor:
 
     def _work(self, message: bytes) -> bytes:
         make_sample = self._worker.make_sample
-        parcel = (
-            self._worker.open(task_from_bytes(message)) if self._is_first else parcel_from_bytes(message, make_sample)
+        batch = (
+            self._worker.open(task_from_bytes(message)) if self._is_first else batch_from_bytes(message, make_sample)
         )
-        task = parcel.task
+        task = batch.task
         with self._deaths.at(task.identity_id, f"at work on {task.identity_name!r}"):
-            done = self._worker.run(parcel)
+            done = self._worker.run(batch)
             return (
                 json.dumps(asdict(self._worker.commit(done))).encode()
                 if self._is_last
-                else parcel_to_bytes(done, self._worker.columns)
+                else batch_to_bytes(done, self._worker.columns)
             )
 
 
@@ -159,7 +158,7 @@ def run_ray(recipe: Recipe, pending: frozenset[str], out: Path, address: str | N
     started_here = not ray.is_initialized()
     deaths = DatasetFolder(out).deaths
     shutil.rmtree(deaths, ignore_errors=True)  # of a run that was killed
-    with redirect_stdout(_OnlyThisThread(sys.stdout)):
+    with redirect_stdout(cast(TextIO, _ThisThreadOnly(sys.stdout))):
         if started_here:
             _start(recipe, address)
         try:
@@ -172,10 +171,10 @@ def run_ray(recipe: Recipe, pending: frozenset[str], out: Path, address: str | N
                 ray.shutdown()
 
 
-class _OnlyThisThread(io.TextIOBase):
-    """Standard output without what other threads print.
+class _ThisThreadOnly:
+    """Standard output without lines that other threads print.
 
-    One of Ray's prints its warnings there, before --json's document; what matters reaches us as exceptions.
+    A thread of Ray prints warnings there, before the document of --json; errors reach this process as exceptions.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -184,23 +183,8 @@ class _OnlyThisThread(io.TextIOBase):
     def write(self, text: str) -> int:
         return self._stream.write(text) if threading.get_ident() == self._thread else len(text)
 
-    def flush(self) -> None:
-        self._stream.flush()
-
-    def isatty(self) -> bool:
-        return self._stream.isatty()
-
-    def fileno(self) -> int:
-        return self._stream.fileno()
-
-    @property
-    def closed(self) -> bool:
-        # Libraries that Ray imports keep the stream that they find until the interpreter ends.
-        return self._stream.closed
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self._stream.encoding
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _environment_error(error: BaseException | None) -> UsageError | None:
@@ -284,16 +268,23 @@ def _start_here(recipe: Recipe, runtime_env: dict[str, Any]) -> None:
     # Its C++ side writes to stderr past Python's logging, even to say that it was told to be quiet. What goes wrong
     # still reaches us as exceptions.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    with _silent_stderr():
-        ray.init(
-            address="local",  # whatever RAY_ADDRESS says: a cluster is used when it is asked for
-            num_cpus=recipe.executor.workers or os.cpu_count(),
-            include_dashboard=False,
-            object_store_memory=recipe.executor.object_store_bytes,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            runtime_env=runtime_env,
-        )
+    try:
+        with _silent_stderr():
+            ray.init(
+                address="local",  # whatever RAY_ADDRESS says: a cluster is used when it is asked for
+                num_cpus=recipe.executor.workers or os.cpu_count(),
+                include_dashboard=False,
+                object_store_memory=recipe.executor.object_store_bytes,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                runtime_env=runtime_env,
+            )
+    except Exception as error:
+        ray.shutdown()
+        raise HifiError(
+            f"Ray did not start on this machine: {' '.join(str(error).split())}; run the same command again when the machine is "
+            "less busy, lower executor.workers, or pass --executor local"
+        ) from error
 
 
 @contextmanager

@@ -1,1 +1,0 @@
-"""Gender and age estimators."""

@@ -1,1 +1,0 @@
-"""Portrait matting models."""

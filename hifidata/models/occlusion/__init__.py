@@ -1,1 +1,0 @@
-"""Occlusion checkers."""

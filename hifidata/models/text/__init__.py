@@ -1,1 +1,0 @@
-"""Text detectors and recognisers."""

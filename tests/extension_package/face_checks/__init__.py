@@ -1,0 +1,1 @@
+"""A quality model and a stage for hifidata."""

@@ -1,0 +1,233 @@
+"""Stages and models of other packages: a recipe names them, and everything works with them as with ours.
+
+``extension_package`` is a small package with a real sharpness measure and a made-up check for sunglasses.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from hifidata.config.recipe import resolve
+from hifidata.core.errors import RecipeError, WeightsError
+from hifidata.run.plan import make_plan
+from hifidata.run.requirements import check_licences, require_weights
+from tests.conftest import PROJECT_ROOT
+
+PACKAGE = PROJECT_ROOT / "tests" / "extension_package"
+FAULTS = "tests.factories.extensions"
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment of its own, with the package installed and everything of this one."""
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    python = folder / "bin" / "python"
+    site = Path(
+        subprocess.check_output(
+            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
+        ).strip()
+    )
+    (site / "ours.pth").write_text(f"{sysconfig.get_path('purelib')}\n{PROJECT_ROOT}\n")
+    install = ["install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "--python", python, *install, PACKAGE]
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": sysconfig.get_path("purelib")})
+    return python
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    np.save(folder / "tenengrad_scale.npy", np.float32(1500))
+    return folder
+
+
+def recipe_file(folder: Path, photos: Path, **more: Any) -> Path:
+    data = {
+        "name": "extended", "source": {"kind": "folder", "path": str(photos)},
+        "quality": {"model": "face_checks.models:Tenengrad", "options": {"side_px": 96}},
+        "stages": [{"after": "occlusion", "use": "sunglasses"}], "sunglasses": {"max_score": 0.4},
+        "watermark": {"model": None}, "crop": {"output_px": 256}, "verify": {"min_images": 1, "min_similarity": 0.5, "k": 1},
+        "failures": {"max_share": 0.5},
+    } | more  # fmt: skip
+    path = folder / "recipe.yaml"
+    path.write_text(json.dumps(data))
+    return path
+
+
+def hifidata(python: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [python, "-m", "hifidata", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=PROJECT_ROOT)
+
+
+@pytest.fixture(scope="module", params=["local", "ray"])
+def dataset(
+    request: pytest.FixtureRequest,
+    python: Path,
+    weights: Path,
+    twelve_people: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    folder = tmp_path_factory.mktemp("extended")
+    groups = [
+        {"name": "faces", "stages": ["intake"], "num_cpus": 0.5},
+        {"name": "rest", "stages": ["sunglasses"], "num_cpus": 0.5},
+    ]
+    recipe = recipe_file(folder, twelve_people, groups=groups)
+    out = folder / "out"
+    done = hifidata(python, "run", recipe, "--out", out, "--limit=3", "--weights", weights, "--executor", request.param)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_columns_and_reasons_of_another_package_reach_manifest_and_run_record(dataset: Path) -> None:
+    rows = pq.read_table(dataset / "manifests" / "images.parquet").to_pylist()
+    judged = [row for row in rows if row["sunglasses_score"] is not None]
+    assert len(judged) >= 6
+    for row in judged:
+        assert row["quality_model"] == "tenengrad"
+        assert row["tenengrad_gradient"] > 0
+        assert (row["reason"] == "sunglasses") == (row["sunglasses_score"] > np.float32(0.4))
+    record = json.loads((dataset / "dataset.json").read_bytes())
+    model, stage = record["recipe"]["extensions"]["quality.model"], record["recipe"]["extensions"]["stages.sunglasses"]
+    assert (model["package"], model["version"]) == (stage["package"], stage["version"]) == ("face-checks", "1.2.0")
+    assert re.fullmatch("[0-9a-f]{64}", model["files"]["tenengrad_scale.npy"])
+    assert [item.get("title") or item["stage"] for item in record["extensions"]] == ["Sunglasses", "quality"]
+    stages = [entry["stage"] for entry in record["stages"]]
+    assert stages[stages.index("occlusion") + 1] == "sunglasses"
+
+
+def test_replay_judges_their_limits_and_the_same_command_has_nothing_to_do(
+    dataset: Path, python: Path, weights: Path
+) -> None:
+    strict = json.loads(hifidata(python, "replay", dataset, "--set", "sunglasses.max_score=0", "--json").stdout)
+    assert strict["kept_after"] == 0
+    assert set(strict["newly_dropped"].values()) == {"sunglasses"}
+    again = ["run", dataset.parent / "recipe.yaml", "--out", dataset, "--limit=3", "--weights", weights]
+    assert "Nothing to do" in hifidata(python, *again).stdout
+    moved = hifidata(python, *again, "--set", "sunglasses.max_score=0.5")
+    assert moved.returncode == 2
+    assert "sunglasses.max_score: 0.4 -> 0.5" in moved.stderr
+
+
+def test_report_and_lists_need_no_package_of_theirs(dataset: Path, python: Path) -> None:
+    strict = dataset.parent / "strict"
+    recipe = dataset.parent / "recipe.yaml"
+    done = hifidata(
+        python, "run", recipe, "--out", strict, "--limit=1", "--executor=local", "--set", "sunglasses.max_score=0", "--set", "groups=[]",
+        "--weights", os.environ.get("HIFI_WEIGHTS", str(next(dataset.parent.parent.glob("weights*")))),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert subprocess.run([sys.executable, "-c", "import face_checks"], capture_output=True, check=False).returncode
+    assert hifidata(Path(sys.executable), "report", strict).returncode == 0
+    page = (strict / "report" / "index.html").read_text(encoding="utf-8")
+    assert "Both eyes are much darker than the cheeks." in page
+    assert "sunglasses.max_score" in page
+    listed = hifidata(Path(sys.executable), "failures", strict, "--dropped", "--reason=sunglasses", "--json").stdout
+    assert all(json.loads(line)["reason"] == "sunglasses" for line in listed.splitlines())
+    assert listed
+
+
+def recipe_of(photos: Path, **sections: Any) -> dict[str, Any]:
+    source = {"kind": "folder", "path": str(photos)}
+    return {"name": "t", "source": source, "watermark": {"model": None}, "executor": {"kind": "local"}} | sections
+
+
+def started(photos: Path, **sections: Any) -> None:
+    """What a run does before any work."""
+    recipe = resolve(recipe_of(photos, **sections), "t")
+    make_plan(recipe)
+    require_weights(recipe)
+
+
+@pytest.mark.parametrize(
+    ("model", "problem"),
+    [
+        ("crfiqa", "quality.model: unknown model 'crfiqa'; known: ediffiqa, fqa|iso29794"),
+        ("no_such_package.models:X", "quality.model: cannot import no_such_package.models for .*install the package"),
+        (f"{FAULTS}:Missing", "has no class 'Missing'; expected package.module:Class"),
+        (f"{FAULTS}:OtherMethod", "has no method score; see hifidata.models.protocols"),
+        (f"{FAULTS}:TooFewArguments", "score cannot be called with 4 arguments"),
+        (f"{FAULTS}:NoLicence", "declares no licence"),
+        (f"{FAULTS}:FileWithoutHash", "the file x.onnx has no sha256"),
+        (f"{FAULTS}:UndeclaredColumn", "fills the column quality_glow, which it does not declare; add it"),
+        (f"{FAULTS}:TakenColumn", "the column similarity is taken"),
+        (f"{FAULTS}:UnknownType", "is no Column with a type of string, binary"),
+        (f"{FAULTS}:BrokenScorer", "fails on a drawn face: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_one_line_before_any_work(twelve_people: Path, model: str, problem: str) -> None:
+    with pytest.raises(RecipeError, match=problem) as caught:
+        started(twelve_people, quality={"model": model})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("use", "problem"),
+    [
+        ({"use": "sunglases"}, "no entry point 'sunglases' of the group hifidata.stages"),
+        ({"use": f"{FAULTS}:GlowNotAStage"}, "must derive from hifidata.stages.base.Stage"),
+        ({"use": f"{FAULTS}:GlowWithoutTitle"}, "declares no title; the report needs it"),
+        ({"use": f"{FAULTS}:GlowWithOtherConfig"}, "needs a name and a Config derived from hifidata's StageConfig"),
+        ({"use": f"{FAULTS}:GlowNamedLikeOurs"}, "the name quality is taken; rename the stage"),
+        ({"use": f"{FAULTS}:GlowWithOtherColumn"}, "fills the column glow, which it does not declare"),
+        ({"use": f"{FAULTS}:GlowWithOtherType"}, "glow_score is declared float32, got 'bright'"),
+        ({"use": f"{FAULTS}:GlowWithOtherReason"}, "gives the reason too_bright, which it does not declare"),
+        ({"use": f"{FAULTS}:GlowWithTakenReason"}, "the reason no_face is taken"),
+        ({"use": f"{FAULTS}:Glow", "after": "brows"}, "stages.after: no stage brows; stages are intake, detect"),
+    ],
+)
+def test_a_stage_that_does_not_fit_is_one_line_before_any_work(
+    twelve_people: Path, use: dict[str, str], problem: str
+) -> None:
+    with pytest.raises(RecipeError, match=problem) as caught:
+        started(twelve_people, stages=[{"after": "occlusion"} | use])
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_of_another_package_are_checked_by_its_own_class(twelve_people: Path) -> None:
+    stages = [{"after": "occlusion", "use": f"{FAULTS}:Glow"}]
+    with pytest.raises(RecipeError, match=r"glow\.max_scor: unknown key; did you mean max_score\?"):
+        resolve(recipe_of(twelve_people, stages=stages, glow={"max_scor": 1}), "t")
+    with pytest.raises(RecipeError, match=r"glow: unknown key"):
+        resolve(recipe_of(twelve_people, glow={"max_score": 1}), "t")
+    options = {"model": f"{FAULTS}:WithOptions", "options": {"sid_px": 1}}
+    with pytest.raises(RecipeError, match=r"quality\.options\.sid_px: unknown key; did you mean side_px\?"):
+        resolve(recipe_of(twelve_people, quality=options), "t")
+    with pytest.raises(RecipeError, match=r"quality\.options: model iso29794 takes none"):
+        resolve(recipe_of(twelve_people, quality={"options": {"side_px": 1}}), "t")
+
+
+def test_the_licence_policy_holds_for_models_of_other_packages(twelve_people: Path) -> None:
+    free = {"licence_policy": "permissive", "detect": {"model": "dlib_hog"}}
+    recipe = resolve(recipe_of(twelve_people, quality={"model": f"{FAULTS}:NonCommercial"}, **free), "t")
+    with pytest.raises(WeightsError, match=r"quality:tests\.factories\.extensions:NonCommercial \(CC-BY-NC-4\.0\)"):
+        check_licences(recipe)
+
+
+def test_another_version_of_the_package_is_another_recipe(twelve_people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hifidata.models import registry
+
+    data = recipe_of(
+        twelve_people, stages=[{"after": "occlusion", "use": f"{FAULTS}:Glow"}], quality={"model": f"{FAULTS}:Scorer"}
+    )
+    first = resolve(data, "t")
+    monkeypatch.setattr(
+        "hifidata.core.extensions.importlib.metadata.packages_distributions", lambda: {"tests": ["hifi-portrait"]}
+    )
+    registry._extension.cache_clear()
+    second = resolve(data, "t")
+    registry._extension.cache_clear()
+    assert first.extensions["stages.glow"].version != second.extensions["stages.glow"].version
+    assert first.hash != second.hash
