@@ -146,7 +146,7 @@ def test_a_broken_set_is_named(tmp_path: Path, evalset: EvalSet) -> None:
     stored = json.loads((evalset.folder / "evalset.json").read_text())
     for change, message in (
         ({"format_version": 9}, "format version 9, expected 1"),
-        ({"people": []}, "nobody in it"),
+        ({"people": []}, "no identities"),
         ({"people": [{"identity_id": "../x", "photos": []}]}, "not an evaluation set"),
         ({"prompts": None}, "not an evaluation set"),
     ):

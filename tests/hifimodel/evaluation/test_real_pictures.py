@@ -128,9 +128,9 @@ def test_a_mirrored_target_is_the_same_person_in_another_pose(report: Report) ->
 def test_pictures_that_are_missing_or_faceless_are_counted_and_shown(report: Report) -> None:
     row = report.rows[0]
     assert (row.n_expected, row.n_pictures, row.n_faces) == (20, 18, 17)
-    assert "generated: 2 of 20 pictures are not there, 0 of them failed" in report.notes
-    assert "generated: no usable face in 1 of 18 pictures; they count in FID alone" in report.notes
-    assert "10 people: intervals from so few are too narrow" in report.notes
+    assert "generated: 2 of 20 images are missing, 0 of them failed" in report.notes
+    assert "generated: no usable face in 1 of 18 images; these only count in FID" in report.notes
+    assert "10 identities: intervals from so few are too narrow" in report.notes
     assert row.values["Exp"].n == 17  # type: ignore[union-attr]
 
 
