@@ -19,7 +19,7 @@ CHIP_PX = 112
 TEMPLATE_PX = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float32
 )
-"""(5, 2) eyes, nose tip and mouth corners in a chip of 112 px; the left of the image first. Source: ArcFace, arXiv:1801.07698."""
+"""(5, 2) eyes, nose tip and mouth corners in a chip of 112 px, left first. Source: ArcFace, arXiv:1801.07698."""
 
 
 def similarity(points: F32, target: F32) -> F32:

@@ -106,8 +106,8 @@ def run_cells(
             in_a_row = in_a_row + 1 if problem else 0
             if in_a_row == MAX_FAILURES_IN_A_ROW:
                 raise HifiError(
-                    f"generation: {in_a_row} cells in a row failed, the last ({cell.name}) with {problem}; fix that and run the "
-                    "same command to resume"
+                    f"generation: {in_a_row} cells in a row failed, the last ({cell.name}) with {problem}; fix that and run "
+                    "the same command to resume"
                 )
         if update:
             update(counts)

@@ -106,7 +106,7 @@ class Branch:
         return self.tokens is not None and self.uncond_tokens is None and self.pooled == "zeros"
 
     def fitted(self, n_images: int, like: Tensor) -> Branch:
-        """Return the branch with one row per image, on the device and in the dtype of ``like``; called once, before all steps."""
+        """Return the branch with one row per image, on the device and in the dtype of ``like``; called before all steps."""
         condition = _rows(self.condition, n_images, like)
         tokens, uncond, mask = (
             None if batch is None else _rows(batch, n_images, like)

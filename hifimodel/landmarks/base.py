@@ -84,7 +84,7 @@ def stored_face(model: str, sizes: Mapping[str, int], face3d: Mapping[str, Any] 
     made_by = str(face3d["model"])
     if made_by != model:
         raise LandmarkError(
-            f"landmark backend {model!r}: .face3d.npz is of {made_by!r}; use that backend, or shards with .face3d.npz of {model!r}"
+            f"landmark backend {model!r}: .face3d.npz is of {made_by!r}; use that backend, or shards with those of {model!r}"
         )
     face = face_from_arrays(model, face3d)
     got = {part: getattr(face, part).size for part in PARTS}

@@ -85,7 +85,7 @@ SCHEDULER: dict[str, Any] = {
 
 
 def text_config(architecture: str, second: bool) -> CLIPTextConfig:
-    """Return the config of SDXL's first (CLIP ViT-L) or second (OpenCLIP bigG) text encoder, or of the tiny encoder for both."""
+    """Return the config of SDXL's first (CLIP ViT-L) or second (OpenCLIP bigG) text encoder, or of the tiny one for both."""
     if architecture == "tiny":
         sizes: dict[str, Any] = {
             "hidden_size": 32,

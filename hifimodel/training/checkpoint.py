@@ -1,8 +1,8 @@
 """Checkpoints: all state that a resumed run needs to give the same result as an uninterrupted run.
 
 checkpoints/step-00000080/refiner/, hifinet/    the trained networks, ready to load; with an EMA, its averaged weights
-                          optimizer.pt          optimizer and gradient scaler; with an EMA, its state and the weights as trained
-                          process-0.pt ...      per process: loader position, sums of the current metrics row, torch's generators
+                          optimizer.pt          optimizer and scaler; with an EMA, its state and the weights as trained
+                          process-0.pt ...      per process: loader position, sums of the metrics, torch's generators
                           state.json            step, number of processes, digests of the frozen base and the recogniser
 """
 

@@ -214,7 +214,8 @@ class Loop:
                     self._board.add_scalar(name, row[name], run.done)
         self._say(
             f"step {run.done}/{run.settings.steps}: noise MSE {row['noise_mse']:.4f}, identity cosine "
-            f"{row['identity_cosine']:.3f}, {row['seconds_per_step']:.3g} s per step, {row['waiting_share']:.0%} of it waiting for data"
+            f"{row['identity_cosine']:.3f}, {row['seconds_per_step']:.3g} s per step, {row['waiting_share']:.0%} of it waiting "
+            "for data"
         )
 
     def _show(self) -> None:
@@ -243,8 +244,8 @@ class Loop:
             found = checkpoint.checkpoints(self._run.options.out)
             newest = found[-1].name if found else "none"
             raise DivergedError(
-                f"step {self._run.done}: the loss, its gradient or a weight is infinite or NaN; newest checkpoint: {newest}; try a "
-                "lower train.learning_rate or train.mixed_precision=bf16 in a new folder"
+                f"step {self._run.done}: the loss, its gradient or a weight is infinite or NaN; newest checkpoint: {newest}; "
+                "try a lower train.learning_rate or train.mixed_precision=bf16 in a new folder"
             )
 
     def _export(self) -> None:

@@ -132,7 +132,7 @@ def _tensors(checkpoint: Any) -> dict[str, NDArray[Any]]:
 
 
 def _layers(state: Mapping[str, NDArray[Any]]) -> list[tuple[F32, F32, int]]:
-    """Return kernel (C_out, C_in / groups, k, k), bias (C_out,) and stride of every convolution. Raises KeyError, ValueError."""
+    """Return kernel (C_out, C_in / groups, k, k), bias (C_out,) and stride per convolution. Raises KeyError, ValueError."""
     named = [("conv1", "bn1", 2)]
     for block, stride in BLOCKS.items():
         named += [(f"{block}.conv_dw", f"{block}.bn_dw", stride), (f"{block}.conv_sep", f"{block}.bn_sep", 1)]
