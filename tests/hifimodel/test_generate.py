@@ -352,7 +352,7 @@ def test_a_saved_pipeline_with_a_part_missing_or_cut_is_one_line_with_the_remedy
     damage(tmp_path / "saved" / place)
     alone = ["--no-references", "--no-landmarks"]
     line = complaint(capsys, asked(tmp_path / "saved", tmp_path / "out.png", *alone))
-    assert f"{tmp_path / 'saved'}: not a whole saved pipeline (" in line
+    assert f"{tmp_path / 'saved'}: not a complete saved pipeline (" in line
     assert "copy its whole folder, or save it again" in line
 
 
@@ -374,7 +374,7 @@ def test_checkpoints_that_do_not_fit_are_one_line(
         ({"landmark_style": "mesh-1"}, "landmark_style mesh-1, this release draws lines68-1"),
         ({"from_the_future": 1}, "is not of this version"),
         ({"architecture": "sdxl"}, "--base: none given"),
-        ({"embedder": "unheard_of"}, "identity embedder 'unheard_of': unknown"),
+        ({"embedder": "unheard_of"}, "identity embedder 'unheard_of' of the checkpoint: unknown"),
         ({"embedder": "tiny-random"}, "gives 64 numbers per face, the checkpoint takes 128"),
     ]
     for number, (choices, text) in enumerate(cases):
