@@ -81,9 +81,9 @@ def pictures(evalset: EvalSet, tmp_path_factory: pytest.TempPathFactory) -> Path
     """As if generated: of everybody the target mirrored, of obama nothing there, and of biden one without a face."""
     folder = tmp_path_factory.mktemp("pictures")
     for cell in evalset.cells():
-        if cell.person.identity_id != "obama":
-            rgb = cv2.imread(str(evalset.folder / cell.person.target))[:, ::-1]
-            faceless = cell.person.identity_id == "biden" and cell.seed == 1
+        if cell.identity.identity_id != "obama":
+            rgb = cv2.imread(str(evalset.folder / cell.identity.target))[:, ::-1]
+            faceless = cell.identity.identity_id == "biden" and cell.seed == 1
             path = folder / f"{cell.name}.png"
             path.parent.mkdir(exist_ok=True)
             cv2.imwrite(str(path), np.zeros_like(rgb) if faceless else rgb)
