@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from hifidata.cli import console
-from hifimodel.errors import ModelPackageError
+from hifidata.core.errors import HifiError
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "datasets" / "demo"
@@ -70,7 +70,7 @@ def _rows(name: str, photos: Path, shards: str) -> Iterator[tuple[str, str, str]
     given: dict[str, tuple[object, ...]] = {"photos": (photos,), "shards": (shards,), "nothing": ()}
     try:
         yield from import_module(f"benchmarks.{name}").rows(*given[takes])
-    except ModelPackageError as error:
+    except HifiError as error:
         yield str(error), "not measured", ""
 
 

@@ -24,7 +24,7 @@ from hifimodel.data import DataConfig, Loader, StoredLandmarks, find_shards
 from hifimodel.data.batch import collate
 from hifimodel.data.config import Counts
 from hifimodel.data.faces import decode_jpeg
-from hifimodel.data.group import Person, draw_of, make_group, make_reference
+from hifimodel.data.group import LoadedIdentity, draw_of, make_group, make_reference
 from hifimodel.data.stream import GroupStream, Position
 from hifimodel.errors import DataError
 from hifimodel.faces.clip_crop import reduction, resize_square
@@ -46,12 +46,12 @@ def rows(shards: str, size_px: int = 1024) -> Iterator[tuple[str, str, str]]:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     config = DataConfig(shards, size_px=size_px)
-    people = _people(config)
-    n_groups = sum(len(person.samples) for person in people)
+    identities = _identities(config)
+    n_groups = sum(len(identity.samples) for identity in identities)
     seconds, parts = float("inf"), [dict[str, float]()]
     for _ in range(ROUNDS):
         seconds = min(seconds, _per_group(config))
-        parts.append(_parts(config, people))
+        parts.append(_parts(config, identities))
     best = {name: min(part[name] for part in parts[1:]) / n_groups for name in parts[1]}
     yield (
         f"groups of {size_px} px per core over {GOAL_PER_CORE:g} a second",
@@ -93,39 +93,39 @@ def _arriving_per_s(config: DataConfig) -> float:
         return n_groups / (time.perf_counter() - began)
 
 
-def _people(config: DataConfig) -> list[Person]:
+def _identities(config: DataConfig) -> list[LoadedIdentity]:
     """Whole identities until there are enough targets."""
     stream = GroupStream(config, find_shards(config.shards), 0, StoredLandmarks(config.landmarks))
-    people: list[Person] = []
-    for person, _ in stream.people(Position(), Counts()):
-        people.append(person)
-        if sum(len(one.samples) for one in people) >= GROUPS:
+    identities: list[LoadedIdentity] = []
+    for identity, _ in stream.identities(Position(), Counts()):
+        identities.append(identity)
+        if sum(len(one.samples) for one in identities) >= GROUPS:
             break
-    return people
+    return identities
 
 
-def _parts(config: DataConfig, people: list[Person]) -> dict[str, float]:
+def _parts(config: DataConfig, identities: list[LoadedIdentity]) -> dict[str, float]:
     """Seconds of each part, called with nothing around it, for every picture as target once."""
     paint, size_px = StoredLandmarks(config.landmarks), config.size_px
     names = ("read and check", "decode", "resize", "draw landmarks", "reference decode and crops", "collate")
     spent = dict.fromkeys(names, 0.0)
-    _timed(spent, "read and check", lambda: _people(config))
-    for person in people:
-        person.crops = {}
-        for place, sample in enumerate(person.samples):
-            person.crops[place] = _timed(
+    _timed(spent, "read and check", lambda: _identities(config))
+    for identity in identities:
+        identity.crops = {}
+        for place, sample in enumerate(identity.samples):
+            identity.crops[place] = _timed(
                 spent, "reference decode and crops", lambda s=sample: make_reference(s, config)
             )
         groups = []
-        for place, sample in enumerate(person.samples):
+        for place, sample in enumerate(identity.samples):
             factor = reduction(sample.side_px / size_px)
             rgb_u8 = _timed(spent, "decode", lambda s=sample, f=factor: decode_jpeg(s.jpeg, f))
             _timed(spent, "resize", lambda rgb_u8=rgb_u8: resize_square(rgb_u8, size_px))
-            draw = draw_of(person, place, 0, config)
-            shape = person.samples[draw.order[0]]
+            draw = draw_of(identity, place, 0, config)
+            shape = identity.samples[draw.order[0]]
             faces = (sample.landmarks_px, sample.face3d, shape.landmarks_px, shape.face3d)
             _timed(spent, "draw landmarks", lambda faces=faces, s=sample: paint(*faces, s.side_px, size_px))
-            groups.append(make_group(person, place, draw, config, paint))
+            groups.append(make_group(identity, place, draw, config, paint))
         for begin in range(0, len(groups), config.batch_size):
             _timed(spent, "collate", lambda part=groups[begin : begin + config.batch_size]: collate(part))
     return spent

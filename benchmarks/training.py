@@ -19,12 +19,13 @@ import torch
 from accelerate import Accelerator
 
 from hifidata.cli import console
+from hifidata.core.errors import HifiError
 from hifimodel.config import load_preset
 from hifimodel.data import Batch
-from hifimodel.errors import ModelPackageError
-from hifimodel.losses.identity import NoiseLevels, denoising_loss, predict_x0
+from hifimodel.losses.denoising import denoising_loss, predict_x0
+from hifimodel.losses.identity import NoiseLevels
 from hifimodel.nets.face_refiner import pack_references
-from hifimodel.nets.hifinet import encode_pictures, landmark_latents
+from hifimodel.nets.hifinet import encode_images, landmark_latents
 from hifimodel.nets.text_encoders import encode_prompts
 from hifimodel.training.draws import draw
 from hifimodel.training.identity import IdentityTerm, identity_term
@@ -88,7 +89,7 @@ def _bare(run: Run, batch: Batch, term: IdentityTerm | None) -> None:
     """Every module once, forward and backward, with nothing around it: no optimizer, no metrics."""
     base, modules = run.modules.base, run.modules
     with torch.no_grad():
-        latents = encode_pictures(base.vae, batch.pixels_u8.permute(0, 3, 1, 2))
+        latents = encode_images(base.vae, batch.pixels_u8.permute(0, 3, 1, 2))
         landmarks = landmark_latents(base.vae, batch.landmarks_u8.permute(0, 3, 1, 2))
         clip_tokens = modules.face_encoder(batch.reference_clip)
         text = encode_prompts(base, batch.captions, "zeros")
@@ -130,7 +131,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         console.table("training, tiny preset", ("what", "measured", "goal"), rows(options.shards))
-    except ModelPackageError as error:
+    except HifiError as error:
         sys.exit(str(error))
 
 

@@ -1,25 +1,24 @@
-"""``python -m hifimodel.generate``: portraits of a person, with the expression and head pose of another photo.
+"""Generate portraits of a person with the expression and head pose of another photo.
 
     python -m hifimodel.generate --model runs/demo --reference a.jpg b.jpg c.jpg --target t.jpg \\
         --prompt "a portrait, in a garden" --out out.png
 
-Photos are looked at before any large model is loaded, so that a photo without a face is told within seconds. The portraits'
-paths go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 a wrong input, 130 interrupted.
+Photos are checked before the large models load, so that a photo without a face fails within seconds. Paths of portraits go to
+stdout, messages to stderr. Exit codes: 0 done, 1 failed, 2 usage or input error, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
-from hifidata.core.errors import HifiError
-from hifimodel.errors import ConfigError, ModelPackageError
+from hifimodel import console
+from hifimodel.errors import ConfigError
 from hifimodel.inference.portraits import (
     MakerOptions,
     add_options,
@@ -31,32 +30,28 @@ from hifimodel.inference.portraits import (
     quiet_libraries,
 )
 
-INTERRUPTED = 130
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
+    """Run the command line; returns the exit code."""
     args = _parser().parse_args(argv)
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    try:
-        for path in generate(args):
-            print(path)
-    except (ModelPackageError, HifiError) as error:
-        print(f"hifimodel.generate: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    console.show_log()
+    return console.exit_code_of(lambda: _generate(args))
+
+
+def _generate(args: argparse.Namespace) -> int:
+    for path in generate(args):
+        console.write(path)
     return 0
 
 
 def generate(args: argparse.Namespace) -> list[Path]:
-    """Writes the portraits that the command line asks for; see ``_parser`` for its options.
+    """Write the portraits that the command line requests; see ``_parser`` for its options.
 
     Returns:
-        ``--out`` for one portrait, ``out-1.png``, ``out-2.png``, ... beside it for more.
+        ``--out`` for one portrait; ``out-1.png``, ``out-2.png``, ... beside it for more.
 
     Raises:
-        ModelPackageError, HifiError: one line with what is wrong.
+        HifiError: one line that names the problem.
     """
     _require_inputs(args)
     quiet_libraries()
@@ -70,27 +65,27 @@ def generate(args: argparse.Namespace) -> list[Path]:
         _save(Image.fromarray(condition.landmarks_u8.permute(1, 2, 0).numpy()), args.landmarks_out)
     paths = [args.out] if args.num == 1 else [_numbered(args.out, number + 1) for number in range(args.num)]
     flagged = output.nsfw_content_detected or [False] * len(paths)
-    for picture, path, is_flagged in zip(output.images, paths, flagged, strict=True):
-        _save(picture, path)
+    for portrait, path, is_flagged in zip(output.images, paths, flagged, strict=True):
+        _save(portrait, path)
         if is_flagged:
-            print(f"{path}: black, because the safety check flagged it; try another prompt or seed", file=sys.stderr)
+            console.say(f"{path}: black, because the safety check flagged it; try another prompt or seed")
     return paths
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m hifimodel.generate", description="Portraits of a person after 1 to 6 photos."
+        prog="python -m hifimodel.generate", description="Generate portraits of a person from 1 to 6 photos."
     )
     add = parser.add_argument
     add("--reference", type=Path, nargs="+", default=[], metavar="PHOTO", help="1 to 6 photos of the person")
-    add("--no-references", action="store_true", help="no photos of a person: landmarks alone")
-    add("--target", type=Path, metavar="PHOTO", help="whose expression and head pose to take")
-    add("--no-landmarks", action="store_true", help="leave expression and pose to the prompt")
+    add("--no-references", action="store_true", help="no photos of a person: landmarks only")
+    add("--target", type=Path, metavar="PHOTO", help="photo that gives the expression and head pose")
+    add("--no-landmarks", action="store_true", help="expression and pose follow the prompt")
     add("--prompt", required=True, help='"" for none')
-    add("--out", type=Path, required=True, metavar="FILE", help=".png, .jpg or another picture format")
-    add("--num", type=at_least(1), default=1, metavar="N", help="portraits, with seeds from --seed on")
+    add("--out", type=Path, required=True, metavar="FILE", help=".png, .jpg or another image format")
+    add("--num", type=at_least(1), default=1, metavar="N", help="number of portraits; seeds count up from --seed")
     add("--seed", type=int, default=0)
-    add("--landmarks-out", type=Path, metavar="FILE", help="also save the landmark picture")
+    add("--landmarks-out", type=Path, metavar="FILE", help="also save the landmark image")
     add_options(parser)
     return parser
 
@@ -100,24 +95,24 @@ def _require_inputs(args: argparse.Namespace) -> None:
 
     if bool(args.reference) == args.no_references:
         given = "both given" if args.reference else "no reference"
-        raise ConfigError(f"--reference: {given}; name 1 to {MAX_REFERENCES} photos, or say --no-references")
+        raise ConfigError(f"--reference: {given}; name 1 to {MAX_REFERENCES} photos, or pass --no-references")
     if (args.target is not None) == args.no_landmarks:
         given = "both given" if args.no_landmarks else "no target"
-        raise ConfigError(f"--target: {given}; name a photo, or say --no-landmarks")
+        raise ConfigError(f"--target: {given}; name a photo, or pass --no-landmarks")
     for path in (args.out, args.landmarks_out):
         if path is not None:
             _require_writable_format(path)
     if not -(2**63) <= args.seed <= 2**63 - args.num:
-        raise ConfigError(f"--seed {args.seed}: out of range, torch takes 64 bits; give a smaller one")
+        raise ConfigError(f"--seed {args.seed}: out of range, torch takes 64 bits; choose a smaller seed")
 
 
 def _require_writable_format(path: Path) -> None:
-    """Tries: Pillow knows formats that it only reads, or writes for other pictures than colour ones."""
+    """Write a test image: Pillow cannot write some formats, or not in colour."""
     try:
         Image.new("RGB", (16, 16)).save(io.BytesIO(), Image.registered_extensions()[path.suffix.lower()])
     except (KeyError, OSError, ValueError) as error:
         raise ConfigError(
-            f"{path}: unknown picture format {path.suffix!r}, or one that portraits cannot have; end the name in .png or .jpg"
+            f"{path}: unknown image format {path.suffix!r}, or one without colour; use a name that ends in .png or .jpg"
         ) from error
 
 
@@ -125,12 +120,12 @@ def _numbered(path: Path, number: int) -> Path:
     return path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
-def _save(picture: Image.Image, path: Path) -> None:
+def _save(image: Image.Image, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path)
+        image.save(path)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
+        raise ConfigError(f"{path}: cannot be written ({error.strerror or error}); choose another path") from error
 
 
 if __name__ == "__main__":

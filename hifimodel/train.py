@@ -1,12 +1,12 @@
-"""Trains HiFi-Portrait on shards: parse, call, report.
+"""Train HiFi-Portrait on shards.
 
     python -m hifimodel.train --shards 'datasets/demo/shards/**/*.tar' --preset tiny --out runs/demo
     accelerate launch -m hifimodel.train --shards ... --preset sdxl --base stabilityai/stable-diffusion-xl-base-1.0 --out ...
 
-The same command again goes on from the newest checkpoint. In OUT: preset.yaml (every setting), metrics.csv, probe.csv, loss.png,
-samples/ (grids: reference, landmarks, target, generated), checkpoints/, and at the end model/.
+The same command resumes from the newest checkpoint. OUT contains preset.yaml (every setting), metrics.csv, probe.csv, loss.png,
+samples/ (grids: reference, landmarks, target, generated), checkpoints/, and after the last step model/.
 
-Exit codes: 0 done, 1 failed, 2 something to mend in the call or the data, 4 another run holds OUT, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 usage or data error, 4 OUT is locked by another run, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -17,34 +17,28 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hifidata.core.errors import HifiError
+from hifimodel import console
 from hifimodel.config import load_preset, preset_names
-from hifimodel.errors import ModelPackageError
-
-INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
+    """Run the command line; returns the exit code."""
     arguments = _parser().parse_args(argv)
-    try:
-        preset = load_preset(arguments.preset, arguments.set)
-        from hifimodel.training.loop import train  # slow to import: a wrong preset is told before
-        from hifimodel.training.options import RunOptions
+    return console.exit_code_of(lambda: _train(arguments))
 
-        options = RunOptions(
-            arguments.shards, arguments.out, preset, arguments.base, arguments.embedder, arguments.landmarks_weights
-        )
-        finished = train(options, _say)
-    except (ModelPackageError, HifiError) as error:  # the latter of a face model's missing file
-        _say(f"hifimodel.train: {error}")
-        return error.exit_code
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    if not finished:
-        return INTERRUPTED
+
+def _train(arguments: argparse.Namespace) -> int:
+    preset = load_preset(arguments.preset, arguments.set)
+    from hifimodel.training.loop import train  # slow to import: a wrong preset fails before
+    from hifimodel.training.options import RunOptions
+
+    options = RunOptions(
+        arguments.shards, arguments.out, preset, arguments.base, arguments.embedder, arguments.landmarks_weights
+    )
+    if not train(options, console.say):
+        return console.INTERRUPTED
     if os.environ.get("RANK", "0") == "0":
-        print(arguments.out / "model")
+        console.write(arguments.out / "model")
     return 0
 
 
@@ -52,30 +46,26 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m hifimodel.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--shards", required=True, help="a dataset folder, a folder of tars, or a quoted pattern")
+    parser.add_argument("--shards", required=True, help="dataset folder, folder of tars, or quoted pattern")
     parser.add_argument("--preset", required=True, help=f"{', '.join(preset_names())}, or a YAML file")
-    parser.add_argument("--out", required=True, type=Path, help="the run's folder; one that exists is gone on with")
-    parser.add_argument("--base", help="SDXL model: folder or Hub name; `random` for its shapes with random weights")
+    parser.add_argument("--out", required=True, type=Path, help="folder of the run; an existing run is resumed")
+    parser.add_argument("--base", help="SDXL model: folder or Hub name; `random`: its shapes with random weights")
     parser.add_argument(
         "--embedder",
         type=Path,
         metavar="FILE|DIR",
-        help="the identity loss' recogniser: its ONNX file, whose name says which it is, or the folder it lies in",
+        help="recogniser of the identity loss: its ONNX file, identified by name, or the folder that contains it",
     )
     parser.add_argument(
         "--landmarks-weights",
         type=Path,
         metavar="DIR",
-        help="files of the landmark generator; default: hifidata's weight folders (train.landmarks=deca needs it)",
+        help="files of the landmark backend; default: hifidata's weight folders (required for train.landmarks=deca)",
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a preset's value, for example train.steps=1000"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="preset value, for example train.steps=1000"
     )
     return parser
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

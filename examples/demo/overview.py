@@ -1,4 +1,4 @@
-"""The demo's result as one picture: what the tiny preset trained on, how its loss fell, and what it makes.
+"""Combine the demo's results in one image: training samples, a generated portrait, and the loss.
 
 python -m examples.demo.overview runs/demo
 """
@@ -6,11 +6,13 @@ python -m examples.demo.overview runs/demo
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from PIL import Image
 
-from hifimodel.errors import ConfigError, ModelPackageError
+from hifimodel import console
+from hifimodel.errors import ConfigError
 
 WIDTH_PX, GAP_PX, GROUND = 1000, 16, "white"
 COLUMNS = 4
@@ -18,10 +20,10 @@ COLUMNS = 4
 
 
 def overview(run: Path) -> Image.Image:
-    """Last sample grid, a portrait with its landmark picture, and the loss, one below the other.
+    """Stack the last sample grid, a portrait with its landmark image, and the loss.
 
     Raises:
-        ConfigError: the run has not got so far.
+        ConfigError: the run has not written these files yet.
     """
     grids = sorted((run / "samples").glob("step-*.png"))
     missing = [name for name in ("loss.png", "portrait.png", "landmarks.png") if not (run / name).exists()]
@@ -34,29 +36,30 @@ def overview(run: Path) -> Image.Image:
     page = Image.new("RGB", (WIDTH_PX, height), GROUND)
     y = 0
     for row in rows:
-        for column, picture in enumerate(row):
-            page.paste(picture, (column * (side + GAP_PX), y))
+        for column, cell in enumerate(row):
+            page.paste(cell, (column * (side + GAP_PX), y))
         y += row[0].height + GAP_PX
     return page
 
 
 def _scaled(path: Path, width_px: int) -> Image.Image:
-    with Image.open(path) as picture:
-        return picture.convert("RGB").resize((width_px, round(picture.height * width_px / picture.width)))
+    with Image.open(path) as image:
+        return image.convert("RGB").resize((width_px, round(image.height * width_px / image.width)))
 
 
 def main() -> None:
-    """Writes ``RUN/overview.png`` and prints its path."""
+    """Write ``RUN/overview.png`` and print its path."""
     parser = argparse.ArgumentParser(
         prog="python -m examples.demo.overview", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("run", type=Path, help="folder of a training run with a generated portrait")
-    run: Path = parser.parse_args().run
-    try:
-        overview(run).save(run / "overview.png")
-    except ModelPackageError as error:
-        parser.exit(error.exit_code, f"examples.demo.overview: {error}\n")
-    print(run / "overview.png")
+    sys.exit(console.exit_code_of(lambda: _write(parser.parse_args().run)))
+
+
+def _write(run: Path) -> int:
+    overview(run).save(run / "overview.png")
+    console.write(run / "overview.png")
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,22 +1,24 @@
-"""Files that appear whole or not at all: temp file in the same folder, fsync, rename, fsync of the folder."""
+"""Atomic writes (temporary file in the same folder, fsync, rename, fsync of the folder) and the lock of an output folder."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from hifidata.core.errors import FolderLockedError
+
 TEMPORARY_PREFIX = ".tmp-"
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Yields a binary file that becomes ``path`` when the block ends, and vanishes when it raises.
+    """Yield a binary file that becomes ``path`` at the end of the block, and is removed if the block raises.
 
-    A reader sees the old file or the new one. A process that dies leaves at most a ``.tmp-*`` file, which the next run
-    removes.
+    A reader sees the old file or the new file. A killed process leaves at most a ``.tmp-*`` file, which the next run removes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{os.uname().nodename}-{os.getpid()}")
@@ -29,35 +31,58 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync(path.parent)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """``path.write_bytes`` that nobody can see half done."""
+    """Write a file atomically."""
     with atomic_file(path) as file:
         file.write(data)
 
 
+def sync(path: Path) -> None:
+    """Flush a file or folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def remove(path: Path) -> None:
-    """Removes a file, and its folder where nothing else lies in it: a folder's name is the start of a person's id."""
+    """Remove a file, and its folder if that is then empty: the folder is named after the start of an identity's id."""
     path.unlink()
     with suppress(OSError):
         path.parent.rmdir()
 
 
 def remove_temporary(folder: Path) -> int:
-    """Removes what killed processes left; returns how many files. Only for the holder of the folder's lock."""
+    """Remove files that killed processes left; returns their number. Only for the holder of the folder's lock."""
     leftovers = list(folder.rglob(f"{TEMPORARY_PREFIX}*"))
     for leftover in leftovers:
         leftover.unlink(missing_ok=True)
     return len(leftovers)
 
 
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows cannot open a folder; its rename is durable enough for what we promise there
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+@contextmanager
+def locked(path: Path, refusal: str) -> Iterator[None]:
+    """Hold a lock file during the block. The system releases the lock when the process ends, for any reason.
+
+    Args:
+        path: the lock file. It names the process that holds it.
+        refusal: start of the error message, without a full stop.
+
+    Raises:
+        FolderLockedError: another process holds the lock.
+    """
+    with open(path, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown process"
+            raise FolderLockedError(f"{refusal} ({holder}); wait for it or choose another --out") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+        file.flush()
+        yield

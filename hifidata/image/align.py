@@ -1,4 +1,7 @@
-"""Align a face to the template that embedders and quality models are trained on."""
+"""Align a face to the template that embedders and quality models are trained on.
+
+Both packages use this fit and this template. ``hifimodel.losses.align`` samples the same aligned face in torch, for gradients.
+"""
 
 from __future__ import annotations
 

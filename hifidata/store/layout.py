@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hifidata.core.errors import DatasetError, FolderLockedError
-from hifidata.core.files import TEMPORARY_PREFIX, remove_temporary, write_bytes
+from hifidata.core.errors import DatasetError
+from hifidata.core.files import TEMPORARY_PREFIX, locked, remove_temporary, write_bytes
 
 
 class DatasetFolder:
@@ -121,23 +119,12 @@ class DatasetFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Holds the folder for one run; removes leftovers of killed runs first, and of this one at the end.
+        """Hold the folder for one run. Leftovers of killed runs are removed first, those of this run at the end.
 
         Raises:
-            FolderLockedError: another process holds it.
+            FolderLockedError: another process holds the folder.
         """
-        with open(self.state / "lock", "a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.seek(0)
-                raise FolderLockedError(
-                    f"{self.root}: another run holds this folder ({file.read().strip() or 'unknown process'}); "
-                    "wait for it or choose another --out"
-                ) from None
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
-            file.flush()
+        with locked(self.state / "lock", f"{self.root}: another run holds this folder"):
             self._remove_temporary()
             try:
                 yield

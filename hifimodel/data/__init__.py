@@ -1,8 +1,8 @@
-"""Training batches from dataset shards, streamed, resumable to the sample.
+"""Training batches, streamed from dataset shards; a resume continues at the exact sample.
 
-The flow, one file each: ``config`` (what is asked for) -> ``shards`` (identities from tars) -> ``sample`` (one picture's
-members, checked) -> ``stream`` (which target, which references, in which order) -> ``group`` (pixels of one training
-sample) -> ``batch`` (tensors) -> ``loader`` (worker processes, position, limits).
+The flow, one file each: ``config`` (settings) -> ``shards`` (identities from tars) -> ``sample`` (members of one image,
+checked) -> ``stream`` (order of targets and references) -> ``group`` (pixels of one training sample) -> ``batch`` (tensors)
+-> ``loader`` (worker processes, position, limits).
 """
 
 from hifimodel.data.batch import Batch

@@ -15,25 +15,24 @@ from hifimodel.data.group import Group
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B samples with R references in all.
+    """B samples with R references in total.
 
-    Pictures travel as bytes, a quarter of their float size, and become floats where they are used: after ``to(device)``
-    that is on the GPU.
+    Images are bytes, a quarter of their float size. They are converted to floats on the device that uses them.
 
     Attributes:
         pixels_u8: (B, S, S, 3) uint8 RGB targets.
-        landmarks_u8: (B, S, S, 3) uint8 RGB, black background: the target's expression and pose on a reference's shape.
-        captions: "" where the text was dropped.
-        time_ids: (B, 6) float32, SDXL's order: height and width of the photo, top and left of the cut, height and width
-            of the target.
+        landmarks_u8: (B, S, S, 3) uint8 RGB, black background: expression and pose of the target, shape of a reference.
+        captions: "" for dropped text.
+        time_ids: (B, 6) float32, in SDXL's order: height and width of the photo, top and left of the crop, height and
+            width of the target.
         target_kps: (B, 5, 2) float32, pixels of S.
         reference_clip: (R, 3, clip, clip) uint8 RGB crops around the face, not normalised.
-        reference_faces: (R, 3, align, align) uint8 RGB aligned faces.
+        reference_faces: (R, 3, 112, 112) uint8 RGB aligned faces.
         reference_embeddings: (R, d2) float32, as stored.
-        counts: references of each sample; their sum is R, references follow each other in the samples' order.
-        keys: the targets' keys.
-        reference_keys: (R) keys of the references.
-        position: state from which a ``Loader`` goes on after this batch.
+        counts: references of each sample; their sum is R, and references are in the order of the samples.
+        keys: of the targets.
+        reference_keys: R keys of the references.
+        position: state from which a ``Loader`` continues after this batch.
     """
 
     pixels_u8: Tensor
@@ -51,20 +50,20 @@ class Batch:
 
     @property
     def pixel_values(self) -> Tensor:
-        """(B, 3, S, S) float32 in [-1, 1], on the device of the bytes; made anew at each call."""
+        """Targets as (B, 3, S, S) float32 in [-1, 1], on the same device; computed at each access."""
         return _signed(self.pixels_u8)
 
     @property
     def landmark_pixels(self) -> Tensor:
-        """(B, 3, S, S) float32 in [-1, 1], on the device of the bytes; made anew at each call."""
+        """Landmark images as (B, 3, S, S) float32 in [-1, 1], on the same device; computed at each access."""
         return _signed(self.landmarks_u8)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same batch on a device."""
+        """Return the batch on a device."""
         return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory."""
+        """Return the batch in page-locked memory."""
         return self._mapped(Tensor.pin_memory)
 
     def _mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
@@ -75,7 +74,7 @@ class Batch:
 
 
 def collate(groups: Sequence[Group]) -> Batch:
-    """Stacks samples; ``position`` stays empty."""
+    """Stack samples; ``position`` stays empty."""
     references = [reference for group in groups for reference in group.references]
     return Batch(
         pixels_u8=_stacked([group.target_u8 for group in groups]),  # (B, S, S, 3)
@@ -84,7 +83,7 @@ def collate(groups: Sequence[Group]) -> Batch:
         time_ids=_stacked([group.time_ids for group in groups]),  # (B, 6)
         target_kps=_stacked([group.target_kps for group in groups]),  # (B, 5, 2)
         reference_clip=_stacked([r.clip_u8.transpose(2, 0, 1) for r in references]),  # (R, 3, clip, clip)
-        reference_faces=_stacked([r.face_u8.transpose(2, 0, 1) for r in references]),  # (R, 3, align, align)
+        reference_faces=_stacked([r.face_u8.transpose(2, 0, 1) for r in references]),  # (R, 3, 112, 112)
         reference_embeddings=torch.from_numpy(np.concatenate([group.embeddings for group in groups])),  # (R, d2)
         counts=[len(group.references) for group in groups],
         keys=[group.key for group in groups],

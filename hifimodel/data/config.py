@@ -1,4 +1,4 @@
-"""What the loader is asked for, and what it counted."""
+"""Settings and counts of the loader."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ class DataConfig:
     """Settings of the training data.
 
     Attributes:
-        shards: a dataset folder, a folder of tars, a tar, a glob pattern, or a list of these.
-        size_px: side of the training pictures.
+        shards: dataset folder, folder of tars, tar, glob pattern, or a list of these.
+        size_px: side of the training images.
         batch_size: samples per batch of this rank.
-        min_references, max_references: N is drawn evenly from these, both included.
-        text_drop: share of captions replaced by "", drawn anew each time.
-        min_images: identities with fewer usable pictures are skipped and counted.
-        seed: everything random follows from it, the epoch and the sample's key.
-        rank, world_size: this process among those that share the shards.
+        min_references, max_references: range of N, both included; drawn uniformly.
+        text_drop: share of captions that are replaced by ""; drawn per epoch and sample.
+        min_images: identities with fewer usable images are skipped and counted.
+        seed: all draws depend on it, the epoch and the key of the sample.
+        rank, world_size: this process, and the number of processes that share the shards.
         workers: decoding processes; 0 decodes in the calling process.
-        epochs: the stream ends after so many; None never ends, which is what ranks that train together need.
-        clip_px, align_px: sides of the two reference crops.
+        epochs: length of the stream; None: endless, as ranks that train together need.
+        clip_px: side of the reference crop for CLIP.
         clip_face_margin: side of the CLIP crop over the longer side of the face box.
-        matte_u8: grey value behind the person in references where the sample has ``.alpha.png``.
+        matte_u8: grey value of the background of references with ``.alpha.png``.
         landmarks: name of the landmark backend.
-        landmarks_weights: the folder of its files; None: hifidata's weight folders are searched.
-        max_bad_share: more corrupt samples, or damaged shards, than this share of those read stops the run.
-        window_identities: so many identities are in memory at once per worker, and their samples are shuffled together.
+        landmarks_weights: folder of its files; None: hifidata's weight folders.
+        max_bad_share: a larger share of corrupt samples or damaged shards stops the run.
+        window_identities: identities in memory per worker; their samples are shuffled together.
         prefetch_batches: batches that each worker prepares ahead.
         pin_memory: page-locked batches, for a GPU.
 
-    Source: paper section 4.1 (1 target, N of 1 to 4 references, 10 % empty text); an identity's pictures each serve as
-    target once per epoch, which the paper leaves open.
+    Source: paper section 4.1 (1 target, N of 1 to 4 references, 10 % empty text). Each image of an identity is the target once
+    per epoch, which the paper leaves open.
     """
 
     shards: str | Path | Sequence[str | Path]
@@ -54,7 +54,6 @@ class DataConfig:
     workers: int = 0
     epochs: int | None = None
     clip_px: int = ClipView.side_px
-    align_px: int = 112
     clip_face_margin: float = ClipView.side_over_face
     matte_u8: int = ClipView.ground_u8
     landmarks: str = "points"
@@ -71,8 +70,7 @@ class DataConfig:
             "min_references must be at least 1 and at most max_references": 1
             <= self.min_references
             <= self.max_references,
-            "min_images must exceed max_references, or the target would be among them": self.min_images
-            > self.max_references,
+            "min_images must exceed max_references, which exclude the target": self.min_images > self.max_references,
             "text_drop must be from 0 to 1": 0 <= self.text_drop <= 1,
             "max_bad_share must be from 0 to 1": 0 <= self.max_bad_share <= 1,
             "rank must be from 0 to world_size - 1": 0 <= self.rank < self.world_size,
@@ -81,7 +79,7 @@ class DataConfig:
                 self.window_identities, self.prefetch_batches
             )
             >= 1,
-            "clip_px and align_px must be at least 8": min(self.clip_px, self.align_px) >= 8,
+            "clip_px must be at least 8": self.clip_px >= 8,
             "clip_face_margin must be positive": self.clip_face_margin > 0,
             "matte_u8 must be from 0 to 255": 0 <= self.matte_u8 <= 255,
         }
@@ -91,7 +89,7 @@ class DataConfig:
 
     @property
     def readers(self) -> int:
-        """Streams of this rank."""
+        """Number of streams of this rank."""
         return max(1, self.workers)
 
     def _numbers(self) -> str:
@@ -100,13 +98,13 @@ class DataConfig:
 
 @dataclass
 class Counts:
-    """What a stream met since it began, over all epochs.
+    """Counts of a stream over all epochs.
 
     Attributes:
-        shards, damaged_shards: tars opened, and those cut off, unreadable or overwritten in part.
-        identities, too_few: identities read, and those skipped because fewer than ``min_images`` pictures are usable.
-        samples: pictures read.
-        corrupt: pictures skipped, by what was wrong with them.
+        shards, damaged_shards: tars opened, and tars that are truncated, unreadable or partly overwritten.
+        identities, too_few: identities read, and identities skipped with fewer than ``min_images`` usable images.
+        samples: images read.
+        corrupt: images skipped, by reason.
     """
 
     shards: int = 0
@@ -117,16 +115,16 @@ class Counts:
     corrupt: Counter[str] = field(default_factory=Counter)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values for JSON."""
         return vars(self) | {"corrupt": dict(self.corrupt)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Counts:
-        """The inverse of ``as_json``."""
+        """Return the inverse of ``as_json``."""
         return cls(**{**data, "corrupt": Counter(data["corrupt"])})
 
     def set_to(self, data: Mapping[str, Any]) -> None:
-        """Takes over the values of another ``as_json``."""
+        """Replace the values by those of another ``as_json``."""
         vars(self).update(vars(Counts.from_json(data)))
 
     def __add__(self, other: Counts) -> Counts:
@@ -136,5 +134,5 @@ class Counts:
         reasons = ", ".join(f"{reason} {number}" for reason, number in self.corrupt.most_common(4))
         return (
             f"{self.shards} shards ({self.damaged_shards} damaged), {self.identities} identities ({self.too_few} with "
-            f"too few pictures), {self.samples} samples ({self.corrupt.total()} corrupt{': ' + reasons if reasons else ''})"
+            f"too few images), {self.samples} samples ({self.corrupt.total()} corrupt{': ' + reasons if reasons else ''})"
         )

@@ -1,4 +1,4 @@
-"""The landmark picture of a training sample: the target's expression and pose on the reference's face shape."""
+"""The landmark image of a training sample: expression and pose of the target, face shape of the reference."""
 
 from __future__ import annotations
 
@@ -9,27 +9,26 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hifimodel.data.faces import scaled_points
-
-F32 = NDArray[np.float32]
+from hifidata.models.protocols import F32
+from hifimodel.faces.clip_crop import scaled_points
 
 
 class DrawLandmarks(Protocol):
     """Draws I_lmk.
 
     Args:
-        target_lm: (68, 2) float32, pixels of the target's stored picture.
-        target_face3d: arrays of the target's 3D face, or None.
-        ref_lm: (68, 2) float32, pixels of the reference's stored picture.
-        ref_face3d: arrays of the reference's 3D face, or None.
-        source_px: side of the target's stored picture.
+        target_lm: (68, 2) float32, pixels of the stored target.
+        target_face3d: arrays of the 3D face of the target, or None.
+        ref_lm: (68, 2) float32, pixels of the stored reference.
+        ref_face3d: arrays of the 3D face of the reference, or None.
+        source_px: side of the stored target.
         size_px: side of the result.
 
     Returns:
         (size_px, size_px, 3) uint8.
 
     Raises:
-        LandmarkError, ValueError: these points or arrays cannot be drawn; the sample is skipped and counted.
+        LandmarkError, ValueError: the points or arrays cannot be drawn; the sample is skipped and counted.
     """
 
     def __call__(
@@ -44,13 +43,13 @@ class DrawLandmarks(Protocol):
 
 
 class StoredLandmarks:
-    """``DrawLandmarks`` from what the shards store, through a backend of ``hifimodel.landmarks``.
+    """``DrawLandmarks`` of stored landmarks, by a backend of ``hifimodel.landmarks``.
 
-    Only its name and folder travel to worker processes; each loads its own backend at the first call.
+    Worker processes receive its name and folder only, and load the backend at the first call.
 
     Args:
-        backend: its name, for example ``points``.
-        weights: as in ``hifimodel.landmarks.load_backend``.
+        backend: name, for example ``points``.
+        weights: see ``hifimodel.landmarks.load_backend``.
     """
 
     def __init__(self, backend: str, weights: Path | None = None) -> None:
@@ -61,7 +60,7 @@ class StoredLandmarks:
         return StoredLandmarks, (self._name, self._weights)
 
     def load(self) -> None:
-        """Loads the backend now, so that what it lacks is told before any worker starts."""
+        """Load the backend, so that a missing file is an error before workers start."""
         from hifimodel.landmarks import load_backend
 
         if self._backend is None:
@@ -76,7 +75,7 @@ class StoredLandmarks:
         source_px: int,
         size_px: int,
     ) -> NDArray[np.uint8]:
-        """As ``DrawLandmarks``. Source: paper section 3.2, landmark generator."""
+        """See ``DrawLandmarks``. Source: paper section 3.2, landmark generator."""
         from hifimodel.landmarks.draw import draw
 
         self.load()

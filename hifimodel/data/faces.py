@@ -1,4 +1,4 @@
-"""Pixels: decoding at the size that is needed, and points in them."""
+"""Decoding of stored images and mattes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hifidata.models.protocols import RgbU8
 from hifimodel.data.sample import CorruptSample
-
-F32 = NDArray[np.float32]
-RgbU8 = NDArray[np.uint8]
 
 REDUCED = {
     1: cv2.IMREAD_COLOR,
@@ -17,11 +15,11 @@ REDUCED = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
-"""One for each of ``hifimodel.faces.clip_crop.REDUCTIONS``."""
+"""OpenCV flag of each of ``hifimodel.faces.clip_crop.REDUCTIONS``."""
 
 
 def decode_jpeg(data: bytes, factor: int = 1) -> RgbU8:
-    """(H / factor, W / factor, 3) uint8 sRGB. Raises CorruptSample where the bytes make no picture."""
+    """Decode to (H / factor, W / factor, 3) uint8 sRGB. Raises CorruptSample if the bytes are not an image."""
     flags = REDUCED[factor] | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -33,13 +31,8 @@ def decode_jpeg(data: bytes, factor: int = 1) -> RgbU8:
 
 
 def decode_alpha(data: bytes) -> NDArray[np.uint8]:
-    """(H, W) uint8 share of the person. Raises CorruptSample where the bytes make no matte."""
+    """Decode to (H, W) uint8 opacity of the person. Raises CorruptSample if the bytes are not a matte."""
     alpha = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
     if alpha is None or alpha.dtype != np.uint8:
         raise CorruptSample("alpha.png undecodable")
     return np.asarray(alpha if alpha.ndim == 2 else alpha[..., -1], np.uint8)
-
-
-def scaled_points(points_px: F32, scale: float) -> F32:
-    """Points of a picture in the same picture resized by ``scale``; pixel centres are whole numbers in both."""
-    return ((points_px + 0.5) * scale - 0.5).astype(np.float32)

@@ -1,4 +1,4 @@
-"""One training sample: a target, other pictures of the same person, and the landmark picture."""
+"""One training sample: a target, other images of the same identity, and the landmark image."""
 
 from __future__ import annotations
 
@@ -6,41 +6,38 @@ import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hifidata.core.errors import ModelError
+from hifidata.image.align import norm_crop
+from hifidata.models.protocols import F32, RgbU8
 from hifimodel.data.config import DataConfig
 from hifimodel.data.drawing import DrawLandmarks
-from hifimodel.data.faces import decode_alpha, decode_jpeg, scaled_points
+from hifimodel.data.faces import decode_alpha, decode_jpeg
 from hifimodel.data.sample import CorruptSample, Sample
 from hifimodel.errors import LandmarkError
-from hifimodel.faces.clip_crop import ClipView, clip_view, reduction, resize_square
-from hifimodel.faces.face_chip import align_face
-from hifimodel.geometry import DegenerateError
-
-F32 = NDArray[np.float32]
-RgbU8 = NDArray[np.uint8]
+from hifimodel.faces.clip_crop import ClipView, clip_view, reduction, resize_square, scaled_points
 
 
 @dataclass(frozen=True)
-class Reference:
-    """What is needed of a reference: its two crops."""
+class ReferenceCrops:
+    """The two crops of a reference."""
 
     clip_u8: RgbU8  # (clip_px, clip_px, 3)
-    face_u8: RgbU8  # (align_px, align_px, 3)
+    face_u8: RgbU8  # (112, 112, 3)
 
 
 @dataclass(eq=False)
-class Person:
+class LoadedIdentity:
     """An identity in memory.
 
     Attributes:
-        samples: usable pictures, in the order of the shard.
-        crops: reference crops made so far, by place; None for a picture that does not decode.
+        samples: usable images, in the order of the shard.
+        crops: reference crops made so far, by index of the sample; None for an image that does not decode.
     """
 
     identity_id: str
     samples: list[Sample]
-    crops: dict[int, Reference | None] = field(default_factory=dict)
+    crops: dict[int, ReferenceCrops | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +48,8 @@ class Group:
         target_u8: (S, S, 3) uint8.
         landmarks_u8: (S, S, 3) uint8.
         target_kps: (5, 2) float32, pixels of S.
-        time_ids: (6,) float32: height and width of the photo, top and left of the cut, height and width of the target.
-        references: the crops of N other pictures.
+        time_ids: (6,) float32: height and width of the photo, top and left of the crop, height and width of the target.
+        references: the crops of N other images.
         embeddings: (N, d2) float32.
     """
 
@@ -63,17 +60,17 @@ class Group:
     landmarks_u8: RgbU8
     target_kps: F32
     time_ids: F32
-    references: tuple[Reference, ...]
+    references: tuple[ReferenceCrops, ...]
     embeddings: F32
 
 
 @dataclass(frozen=True)
 class Draw:
-    """What chance decided for one target in one epoch.
+    """The random choices for one target in one epoch.
 
     Attributes:
-        order: places of all other pictures; the first ``n_references`` that decode are the references.
-        shape_share: from 0 to 1, which of the references gives the face shape.
+        order: indices of all other images; the first ``n_references`` that decode are the references.
+        shape_share: 0 to 1, position of the reference that gives the face shape.
     """
 
     n_references: int
@@ -82,31 +79,31 @@ class Draw:
     drop_text: bool
 
 
-def draw_of(person: Person, target: int, epoch: int, config: DataConfig) -> Draw:
-    """The draw for a target: it depends on the seed, the epoch and the sample's key, and on nothing that came before.
+def draw_of(identity: LoadedIdentity, target: int, epoch: int, config: DataConfig) -> Draw:
+    """Return the draw for a target; it depends on the seed, the epoch and the key of the sample only.
 
     Source: paper section 4.1 (N from 1 to 4, 10 % empty text) and 3.3 (one random reference gives the identity).
     """
-    rng = np.random.default_rng([config.seed, epoch, number_of(person.samples[target].key)])
+    rng = np.random.default_rng([config.seed, epoch, number_of(identity.samples[target].key)])
     n_references = int(rng.integers(config.min_references, config.max_references + 1))
-    others = [place for place in range(len(person.samples)) if place != target]
+    others = [place for place in range(len(identity.samples)) if place != target]
     order = tuple(int(place) for place in rng.permutation(others))
     return Draw(n_references, order, float(rng.random()), bool(rng.random() < config.text_drop))
 
 
-def make_group(person: Person, target: int, draw: Draw, config: DataConfig, paint: DrawLandmarks) -> Group:
-    """Decodes, crops and draws.
+def make_group(identity: LoadedIdentity, target: int, draw: Draw, config: DataConfig, paint: DrawLandmarks) -> Group:
+    """Decode, crop and draw a training sample.
 
     Raises:
-        CorruptSample: the target does not decode, or no other picture does, or the landmarks cannot be drawn.
+        CorruptSample: the target or all other images do not decode, or the landmarks cannot be drawn.
     """
-    sample = person.samples[target]
+    sample = identity.samples[target]
     size_px = config.size_px
     target_u8 = resize_square(decode_jpeg(sample.jpeg, reduction(sample.side_px / size_px)), size_px)
-    places = _usable(person, draw, config)
+    places = _usable(identity, draw, config)
     if not places:
         raise CorruptSample("no reference decodes")
-    shape = person.samples[places[int(draw.shape_share * len(places))]]
+    shape = identity.samples[places[int(draw.shape_share * len(places))]]
     try:
         landmarks_u8 = paint(
             sample.landmarks_px, sample.face3d, shape.landmarks_px, shape.face3d, sample.side_px, size_px
@@ -115,20 +112,20 @@ def make_group(person: Person, target: int, draw: Draw, config: DataConfig, pain
         raise CorruptSample("landmarks cannot be drawn") from error
     return Group(
         key=sample.key,
-        reference_keys=tuple(person.samples[place].key for place in places),
+        reference_keys=tuple(identity.samples[place].key for place in places),
         caption="" if draw.drop_text else sample.caption,
         target_u8=target_u8,
         landmarks_u8=landmarks_u8,
         target_kps=scaled_points(sample.kps_px, size_px / sample.side_px),
         time_ids=time_ids(sample, size_px),
-        references=tuple(crops for place in places if (crops := person.crops[place])),
-        embeddings=np.stack([person.samples[place].embedding for place in places]),
+        references=tuple(crops for place in places if (crops := identity.crops[place])),
+        embeddings=np.stack([identity.samples[place].embedding for place in places]),
     )
 
 
 def time_ids(sample: Sample, size_px: int) -> F32:
-    """(6,) SDXL's size conditions: the photo's height and width; top and left of the cut, in the photo enlarged so that the
-    cut has the target's size; height and width of the target.
+    """Return (6,) SDXL's size conditions: height and width of the photo, top and left of the crop, height and width of the
+    target. Top and left are in the photo after a resize that gives the crop the size of the target.
 
     Source: SDXL, arXiv:2307.01952, section 2.2.
     """
@@ -137,38 +134,38 @@ def time_ids(sample: Sample, size_px: int) -> F32:
     return np.array([*sample.original_hw_px, top, left, size_px, size_px], np.float32)
 
 
-def make_reference(sample: Sample, config: DataConfig) -> Reference:
-    """Both crops of a reference. Raises CorruptSample.
+def make_reference(sample: Sample, config: DataConfig) -> ReferenceCrops:
+    """Make both crops of a reference. Raises CorruptSample.
 
-    The chip is of the whole picture with its background, as the stored embedding is: recognisers tell a reduced or matted
-    one from it.
+    The aligned face comes from the full-size image with background, like the stored embedding: a reduced or matted image
+    changes the embedding.
     """
     rgb_u8 = decode_jpeg(sample.jpeg)
     alpha_u8 = None if sample.alpha_png is None else decode_alpha(sample.alpha_png)
     view = ClipView(config.clip_px, config.clip_face_margin, config.matte_u8)
     try:
-        face_u8 = align_face(rgb_u8, sample.kps_px, config.align_px)
+        face_u8 = norm_crop(rgb_u8, sample.kps_px)
         clip_u8, _ = clip_view(rgb_u8, sample.face_xyxy_px, view, alpha_u8)
-    except DegenerateError as error:
+    except ModelError as error:
         raise CorruptSample("face without extent") from error
-    return Reference(clip_u8, face_u8)
+    return ReferenceCrops(clip_u8, face_u8)
 
 
 def number_of(text: str) -> int:
-    """A number that seeds a generator, the same in every process."""
+    """Return a number that seeds a generator, the same in every process."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
-def _usable(person: Person, draw: Draw, config: DataConfig) -> list[int]:
-    """The first places of the draw whose crops can be made; a broken picture is replaced by the next."""
+def _usable(identity: LoadedIdentity, draw: Draw, config: DataConfig) -> list[int]:
+    """Return the first indices of the draw whose crops can be made; the next image replaces a corrupt one."""
     places: list[int] = []
     for place in draw.order:
-        if place not in person.crops:
+        if place not in identity.crops:
             try:
-                person.crops[place] = make_reference(person.samples[place], config)
-            except CorruptSample:  # counted when its turn as target comes
-                person.crops[place] = None
-        if person.crops[place] is not None:
+                identity.crops[place] = make_reference(identity.samples[place], config)
+            except CorruptSample:  # counted when the image is the target
+                identity.crops[place] = None
+        if identity.crops[place] is not None:
             places.append(place)
         if len(places) == draw.n_references:
             break

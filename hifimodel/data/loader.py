@@ -1,4 +1,4 @@
-"""Batches from worker processes, with one position for all of them."""
+"""Batches from worker processes, with one common position."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from typing import Any
 import cv2
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from hifidata.core.errors import HifiError
 from hifimodel.data.batch import Batch, collate
 from hifimodel.data.config import Counts, DataConfig
 from hifimodel.data.drawing import DrawLandmarks, StoredLandmarks
 from hifimodel.data.group import Group
 from hifimodel.data.shards import digest, find_shards
 from hifimodel.data.stream import GroupStream, Position
-from hifimodel.errors import DataError, ModelPackageError
+from hifimodel.errors import DataError
 
 STATE_VERSION = 2
 JUDGED_FROM = 1000
-"""Before so many samples or the first epoch's end, a share says little and stops nothing."""
+"""Fewer samples than this in the first epoch are too few to judge ``max_bad_share``."""
 BOUND = ("seed", "rank", "world_size", "workers", "batch_size", "min_references", "max_references", "text_drop",
          "min_images", "window_identities", "epochs")  # fmt: skip
-"""Settings that a position is bound to: with another value it would mean another sample."""
+"""Settings that a position depends on: with another value it would refer to another sample."""
 
 
 @dataclass(frozen=True)
 class _Delivery:
-    """What a worker hands over: a batch, or the line it failed with (an exception would arrive as a page of text)."""
+    """A batch of a worker, or its error as one line (an exception would arrive as a page of text)."""
 
     reader: int
     after: Position | None = None
@@ -39,27 +40,27 @@ class _Delivery:
     failure: str | None = None
 
     def pin_memory(self) -> _Delivery:
-        """The same with its batch in page-locked memory; ``DataLoader`` pins what has a method of this name, and no other."""
+        """Return the delivery with its batch in page-locked memory; ``DataLoader`` calls a method of this name."""
         return self if self.batch is None else replace(self, batch=self.batch.pin_memory())
 
 
 class Loader:
-    """An endless stream of training batches of one rank (or ``config.epochs`` long).
+    """An endless stream of training batches of one rank, or a stream of ``config.epochs``.
 
-    Iterating goes on where the last iteration ended. The stream is a function of the settings, the shards and the rank;
-    ``state`` after a batch, or that batch's ``position``, continues it bit for bit in another process.
+    An iteration continues where the last one ended. The stream is a function of the settings, the shards and the rank.
+    ``state`` after a batch, or ``position`` of the batch, continues it bit for bit in another process.
 
-    Not to be wrapped by ``accelerator.prepare``: shards are already split over ranks. Ranks that train together take
-    endless streams, since their epochs differ in length.
+    Do not wrap it with ``accelerator.prepare``: shards are already split over ranks. Ranks that train together need endless
+    streams, since their epochs differ in length.
 
     Args:
         config: settings.
-        state: a position to go on from; None begins.
-        paint: draws the landmark picture; by default from the stored landmarks with ``config.landmarks``.
+        state: position to continue from; None: the start.
+        paint: draws the landmark image; default: the stored landmarks with ``config.landmarks``.
 
     Raises:
-        DataError: no shards, another format version, or a state that belongs to other settings or shards. While
-            iterating: no usable identity, or too many corrupt samples.
+        DataError: no shards, another format version, or a state of other settings or shards. During iteration: no usable
+            identity, or too many corrupt samples.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Loader:
 
     @property
     def state(self) -> dict[str, Any]:
-        """Where the stream stands: a few hundred bytes per worker, fit for JSON."""
+        """Position of the stream, for JSON; a few hundred bytes per worker."""
         return {
             "version": STATE_VERSION,
             "shards": self._digest,
@@ -90,7 +91,7 @@ class Loader:
 
     @property
     def counts(self) -> Counts:
-        """What this rank has met so far."""
+        """Counts of this rank so far."""
         return sum((Counts.from_json(position.counts) for position in self._positions), Counts())
 
     def __iter__(self) -> Iterator[Batch]:
@@ -120,7 +121,7 @@ class Loader:
         limit = self._config.max_bad_share
         if counts.corrupt.total() > limit * counts.samples or counts.damaged_shards > limit * counts.shards:
             raise DataError(
-                f"shards: over max_bad_share {limit:g}: met {counts}; run `hifidata inspect` on the dataset, make it again, "
+                f"shards: over max_bad_share {limit:g}: read {counts}; run `hifidata inspect` on the dataset, build it again, "
                 "or raise max_bad_share"
             )
 
@@ -130,20 +131,20 @@ class Loader:
     def _restore(self, state: Mapping[str, Any]) -> None:
         if state.get("version") != STATE_VERSION:
             raise DataError(
-                f"loader state: version {state.get('version')}, expected {STATE_VERSION}; start a new epoch"
+                f"loader state: version {state.get('version')}, expected {STATE_VERSION}; start without a state"
             )
         now, then = self._bound_settings(), state.get("settings", {})
         changed = [f"{name} was {then.get(name)}, is {now[name]}" for name in BOUND if then.get(name) != now[name]]
         if state.get("shards") != self._digest:
             changed.append("the shards' names or sizes changed")
         if changed:
-            raise DataError(f"loader state: {'; '.join(changed)}; resume with what it was, or begin without a state")
+            raise DataError(f"loader state: {'; '.join(changed)}; resume with the same, or start without a state")
         self._positions = [Position(**position) for position in state["readers"]]
         self._next = int(state["next"])
 
 
 class _Batches(IterableDataset[_Delivery]):
-    """What a worker process runs. Worker 0 plays the reader whose turn it is, so that batches come in the old order."""
+    """The dataset of a worker process. Worker 0 is the next reader, so that batches keep their order after a resume."""
 
     def __init__(
         self,
@@ -163,8 +164,10 @@ class _Batches(IterableDataset[_Delivery]):
     def __iter__(self) -> Iterator[_Delivery]:
         config, info = self._config, get_worker_info()
         if info is not None:
-            cv2.setNumThreads(1)  # the workers are the parallelism
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's: it needs batches until it has saved
+            cv2.setNumThreads(1)  # workers already run in parallel
+            signal.signal(
+                signal.SIGINT, signal.SIG_IGN
+            )  # only the trainer handles Ctrl-C: it needs batches until its checkpoint is written
         reader = (self._first + (info.id if info else 0)) % config.readers
         stream = GroupStream(config, self._shards, config.rank * config.readers + reader, self._paint)
         gathered: list[Group] = []
@@ -176,7 +179,7 @@ class _Batches(IterableDataset[_Delivery]):
                 if len(gathered) == config.batch_size:
                     yield _Delivery(reader, after, collate(gathered))
                     gathered = []
-        except ModelPackageError as error:
+        except HifiError as error:
             yield _Delivery(reader, failure=str(error))
         else:
             if gathered:  # the short batch at the end of the last epoch
@@ -184,8 +187,8 @@ class _Batches(IterableDataset[_Delivery]):
 
 
 def _fresh_processes() -> BaseContext:
-    # A forked trainer would hand its workers locked locks: torch, OpenCV and CUDA all keep threads. The server that
-    # workers are forked from has none, and imports torch once for all of them.
+    # Workers forked from the trainer could inherit held locks: torch, OpenCV and CUDA have threads. The fork server has
+    # no threads, and imports torch once for all workers.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["hifimodel.data"])
     return context

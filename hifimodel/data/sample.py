@@ -1,4 +1,4 @@
-"""One picture's members, checked and brought to one coordinate system: pixels of the stored picture."""
+"""The members of one image, checked and converted to pixels of the stored image."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hifidata.models.face3d.base import kps_of
+from hifidata.models.protocols import F32
 from hifimodel.data.shards import require_version
-
-F32 = NDArray[np.float32]
+from hifimodel.faces.clip_crop import scaled_points
 
 N_LANDMARKS = 68
 MAX_SIDE_PX = 8192
 MAX_ARRAY_BYTES = 2**20
 MAX_COORDINATE_PX = 1e7
-"""No photo is larger; sums and products of such numbers still fit float32."""
+"""Larger than any photo; sums and products of such numbers still fit float32."""
 MAX_NORM_ERROR = 0.01
-"""Embeddings of shards have L2 norm 1; kept as float16 they miss it by less than this."""
-KPS_OF_LANDMARKS = (range(36, 42), range(42, 48), range(30, 31), range(48, 49), range(54, 55))
-"""Which of the 68 points make up the left eye, right eye, nose tip and mouth corners."""
+"""Embeddings of shards have L2 norm 1; after storage as float16 the error is smaller than this."""
 UNNAMED = "unnamed"
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 UNREADABLE_ARRAY = (
@@ -47,25 +46,25 @@ UNREADABLE_ARRAY = (
 
 
 class CorruptSample(Exception):
-    """A member is missing or broken; the message is the reason that is counted, a few words without any value."""
+    """A member is missing or damaged; the message is the counted reason, a few words without values."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A usable picture of a person.
+    """A usable image.
 
     Attributes:
-        jpeg: encoded picture, square, not decoded yet.
+        jpeg: encoded square image.
         alpha_png: encoded matte, or None.
-        matting_model: what made the matte, ``UNNAMED`` where the sample does not say, None without a matte.
+        matting_model: model of the matte; ``UNNAMED`` if the sample does not name it, None without a matte.
         embedding: (d2,) float32.
-        landmarks_px: (68, 2) float32, pixels of the stored picture (the centre of its first pixel is 0, 0).
-        face3d: arrays of a 3D face model, or None where none ran.
-        kps_px: (5, 2) float32: eyes, nose tip, mouth corners; pixels of the stored picture.
-        face_xyxy_px: (4,) float32 face box, stored picture; its edges, so half a pixel outside the first and last pixel.
-        side_px: side of the stored picture.
-        original_hw_px: size of the photo it was cut from.
-        crop_yx_px: where the cut began in that photo, enlarged by as much as the cut was.
+        landmarks_px: (68, 2) float32, pixels of the stored image; the centre of the first pixel is (0, 0).
+        face3d: arrays of a 3D face model, or None.
+        kps_px: (5, 2) float32: eyes, nose tip, mouth corners; pixels of the stored image.
+        face_xyxy_px: (4,) float32 edges of the face box; those of the whole image are 0 and ``side_px``.
+        side_px: side of the stored image.
+        original_hw_px: size of the photo.
+        crop_yx_px: corner of the crop in the photo, after the resize of the crop.
     """
 
     key: str
@@ -85,15 +84,15 @@ class Sample:
 
 
 def parse_sample(key: str, members: Mapping[str, bytes]) -> Sample:
-    """Checks and reads everything but the pixels.
+    """Check and read all members but the pixels.
 
     Args:
-        key: names the sample in errors.
+        key: of the sample, for errors.
         members: bytes by suffix.
 
     Raises:
-        CorruptSample: a member is missing, cut off or makes no sense.
-        DataError: the sample says that it is of another format version.
+        CorruptSample: a member is missing, truncated or invalid.
+        DataError: the sample has another format version.
     """
     for suffix in ("json", "jpg", "txt", "embedding.npy", "landmarks.npy"):
         if suffix not in members:
@@ -113,7 +112,7 @@ def parse_sample(key: str, members: Mapping[str, bytes]) -> Sample:
     box = _numbers(facts, "face_x1_px", "face_y1_px", "face_x2_px", "face_y2_px").reshape(2, 2)
     face_xyxy_px = ((box - corner) * scale).astype(np.float32).ravel()
     kps = facts.get("face_kps")
-    kps_px = _five_points(landmarks_px) if kps is None else _moved(_points(kps), corner, scale)
+    kps_px = kps_of(landmarks_px) if kps is None else scaled_points(_points(kps), scale, corner)
     _require_near(kps_px, side_px)
     _require_near(face_xyxy_px, side_px)
     return Sample(
@@ -158,8 +157,8 @@ def _side_px(jpeg: bytes) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as picture:
-                width_px, height_px = picture.size
+            with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
+                width_px, height_px = image.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise CorruptSample("jpg header unreadable") from error
     if width_px != height_px or width_px > MAX_SIDE_PX:
@@ -175,7 +174,7 @@ def _array(members: Mapping[str, bytes], suffix: str) -> F32:
         loaded = np.load(io.BytesIO(data), allow_pickle=False)
         if loaded.dtype.kind not in "fiu":
             raise ValueError(f"dtype {loaded.dtype}")
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+        with np.errstate(over="ignore"):  # too large for float32: infinite
             array = np.asarray(loaded, np.float32)
     except UNREADABLE_ARRAY as error:
         raise CorruptSample(f"{suffix} unreadable") from error
@@ -203,7 +202,7 @@ def _face3d(members: Mapping[str, bytes]) -> dict[str, Any] | None:
 
 def _numbers(facts: Mapping[str, Any], *names: str) -> NDArray[np.float64]:
     values = [facts.get(name) for name in names]
-    # Compared, not converted: an integer of JSON may have more digits than a float.
+    # Compared without conversion: a JSON integer can exceed the range of floats.
     if not all(isinstance(value, (int, float)) and abs(value) <= MAX_COORDINATE_PX for value in values):
         raise CorruptSample("json lacks numbers")
     return np.array(values, np.float64)
@@ -220,7 +219,7 @@ def _points(values: Any) -> NDArray[np.float64]:
 
 
 def _window(facts: Mapping[str, Any], side_px: int) -> tuple[NDArray[np.float64], float]:
-    """(corner of the cut in the photo, stored pixels per photo pixel)."""
+    """Return the corner of the crop in the photo, and stored pixels per photo pixel."""
     x1, y1, x2, width_px, height_px = _numbers(facts, "crop_x1_px", "crop_y1_px", "crop_x2_px", "width_px", "height_px")
     if x2 - x1 < 1 or min(width_px, height_px) < 1:
         raise CorruptSample("json of an empty crop")
@@ -229,13 +228,4 @@ def _window(facts: Mapping[str, Any], side_px: int) -> tuple[NDArray[np.float64]
 
 def _require_near(points_px: F32, side_px: int) -> None:
     if points_px.min() < -side_px or points_px.max() > 2 * side_px:
-        raise CorruptSample("face far outside the picture")
-
-
-def _moved(points: NDArray[np.float64], corner: NDArray[np.float64], scale: float) -> F32:
-    # Pixel centres are whole numbers on both sides, the edges that the resize keeps lie half a pixel further out.
-    return ((points - corner + 0.5) * scale - 0.5).astype(np.float32)
-
-
-def _five_points(landmarks_px: F32) -> F32:
-    return np.stack([landmarks_px[list(part)].mean(axis=0) for part in KPS_OF_LANDMARKS]).astype(np.float32)
+        raise CorruptSample("face far outside the image")

@@ -1,8 +1,8 @@
-"""Identities from tars: which tars there are, and whose turn they are.
+"""Identities from tars.
 
-webdataset reads tars as one forward stream. Resuming inside a pack and sharing a pack between workers both need to jump
-over whole identities without reading their pictures, so the headers are walked with ``tarfile`` here. That also leaves out
-webdataset's ``pipe:`` addresses and its unpickling of members.
+webdataset reads tars as one forward stream. Resuming inside a pack and sharing a pack between workers need to skip whole
+identities without reading their images, so this module reads the headers with ``tarfile``. It also avoids webdataset's
+``pipe:`` addresses and its unpickling of members.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from hifimodel.data.config import Counts
 from hifimodel.errors import DataError
 
 FORMAT_VERSION = 1
-"""Version of the shard contract that this package reads."""
+"""Version of the shard format that this package reads."""
 WANTED = frozenset({"jpg", "txt", "json", "embedding.npy", "landmarks.npy", "face3d.npz", "alpha.png"})
 MAX_MEMBER_BYTES = 64 * 2**20
 BLOCK_BYTES = 512
 DAMAGE = (tarfile.TarError, EOFError, OSError, ValueError, OverflowError)
-"""What tarfile raises on scrambled bytes; the last two come from numbers in a header."""
+"""Errors of tarfile for damaged bytes; the last two come from numbers in a header."""
 
 
 @dataclass(frozen=True)
 class RawIdentity:
-    """One person's samples as they lie in the tar.
+    """The samples of one identity in a tar.
 
     Attributes:
-        ordinal: its place among the tar's identities.
+        ordinal: index among the identities of the tar.
         samples: (key, member bytes by suffix), in order.
     """
 
@@ -44,17 +44,17 @@ class RawIdentity:
 
 
 def find_shards(where: str | Path | Sequence[str | Path]) -> list[Path]:
-    """All tars under the given places, sorted, each once.
+    """Return all tars of the given folders, files and patterns, sorted, each once.
 
     Raises:
-        DataError: nothing there, or a dataset of another format version.
+        DataError: no tars, or a dataset of another format version.
     """
     places = [where] if isinstance(where, (str, Path)) else list(where)
     found = sorted({path.absolute() for place in places for path in _tars(Path(place))})
     if not found:
         shown = ", ".join(str(place) for place in places) or "an empty list"
         raise DataError(
-            f"shards: {shown}: no tar there; give a dataset folder, a folder of tars, or a quoted pattern such as "
+            f"shards: {shown}: no tar found; give a dataset folder, a folder of tars, or a quoted pattern such as "
             "'datasets/demo/shards/**/*.tar'"
         )
     for folder in sorted({parent for path in found for parent in list(path.parents)[:3]}):
@@ -63,7 +63,7 @@ def find_shards(where: str | Path | Sequence[str | Path]) -> list[Path]:
 
 
 def digest(shards: Sequence[Path]) -> str:
-    """Short hex digest of the tars' names and sizes: two equal ones make the same stream."""
+    """Return a short hex digest of names and sizes of the tars; equal digests give equal streams."""
     base = Path(os.path.commonpath([path.parent for path in shards]))
     lines = [f"{path.relative_to(base).as_posix()} {path.stat().st_size}" for path in shards]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
@@ -72,13 +72,13 @@ def digest(shards: Sequence[Path]) -> str:
 def read_identities(
     shard: Path, start: int = 0, share: tuple[int, int] = (0, 1), counts: Counts | None = None
 ) -> Iterator[RawIdentity]:
-    """The identities of a tar, one in memory at a time.
+    """Yield the identities of a tar, one in memory at a time.
 
     Args:
-        shard: a tar in which each identity's samples, and each sample's members, are neighbours.
-        start: identities before this ordinal are passed over.
-        share: (part, parts): only identities whose ordinal leaves the remainder ``part`` are read.
-        counts: gets the shard, and whether it is damaged. What can be read of a damaged tar is still returned.
+        shard: a tar in which the samples of an identity, and the members of a sample, are contiguous.
+        start: ordinal of the first identity to read.
+        share: (part, parts): only identities with ``ordinal % parts == part`` are read.
+        counts: updated with the shard, and whether it is damaged. The readable part of a damaged tar is still returned.
     """
     part, parts = share
     counts = Counts() if counts is None else counts
@@ -97,7 +97,7 @@ def _tars(place: Path) -> list[Path]:
         inside = place / "shards"
         found = (inside if inside.is_dir() else place).rglob("*.tar")
         return [path for path in found if path.is_file() and not path.name.startswith(".")]
-    if place.is_file():  # also one whose name a pattern would read otherwise
+    if place.is_file():  # also a name with characters of a pattern
         return [place]
     return [path for name in glob.glob(str(place), recursive=True) if (path := Path(name)).is_file()]
 
@@ -108,30 +108,28 @@ def _check_version(path: Path) -> None:
     except FileNotFoundError:
         return
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: cannot be read as a dataset's description ({error}); run `hifidata run` again"
-        ) from error
+        raise DataError(f"{path}: cannot be read ({error}); run `hifidata run` again") from error
     require_version(version, str(path))
 
 
 def require_version(version: object, where: str) -> None:
-    """Raises DataError unless the version is the one this package reads."""
+    """Raise DataError unless this package reads the version."""
     if version != FORMAT_VERSION:
         raise DataError(
-            f"{where}: format version {version}, this hifimodel reads {FORMAT_VERSION}; make the dataset with the hifidata "
-            "of this release, or use the hifimodel of that one"
+            f"{where}: format version {version}, expected {FORMAT_VERSION}; build the dataset with hifidata of this release, "
+            "or use hifimodel of the other release"
         )
 
 
 def _headers(file: BinaryIO) -> Iterator[tuple[str, list[tarfile.TarInfo]]]:
-    """(identity id, its wanted members) for each run of members of one identity; raises after the last readable one."""
+    """Yield (identity id, its members) per contiguous identity; raises after the last readable one if the tar is damaged."""
     current, members = "", list[tarfile.TarInfo]()
     damage: Exception | None = None
     with tarfile.open(fileobj=file, mode="r:") as tar:
         try:
             while member := tar.next():
                 if member.size < 0:
-                    raise tarfile.ReadError("negative size")  # an older tarfile would walk backwards, for ever
+                    raise tarfile.ReadError("negative size")  # an older tarfile would seek backwards in an endless loop
                 key, _, suffix = _split(member)
                 identity_id = key.rpartition("_")[0]
                 if not identity_id or suffix not in WANTED or not member.isreg():
@@ -145,14 +143,14 @@ def _headers(file: BinaryIO) -> Iterator[tuple[str, list[tarfile.TarInfo]]]:
             damage = error
         if members:
             yield current, members
-        # tarfile takes a scrambled or missing header for the end of the archive; the real end is a block of zeros.
+        # tarfile treats a damaged or missing header as the end of the archive; the real end is a block of zeros.
         file.seek(tar.offset)
         if damage or file.read(BLOCK_BYTES) != bytes(BLOCK_BYTES):
             raise damage or tarfile.ReadError("no end of archive")
 
 
 def _split(member: tarfile.TarInfo) -> tuple[str, str, str]:
-    """(key, dot, suffix), parted at the first dot as webdataset does."""
+    """Split into (key, dot, suffix) at the first dot, as webdataset does."""
     return member.name.rpartition("/")[2].partition(".")
 
 
@@ -164,6 +162,6 @@ def _read(file: BinaryIO, members: Sequence[tarfile.TarInfo]) -> list[tuple[str,
         if member.size <= MAX_MEMBER_BYTES:
             file.seek(member.offset_data)
             data = file.read(member.size)
-            if len(data) == member.size:  # else cut off: the sample misses this member, and says so
+            if len(data) == member.size:  # else truncated: the member counts as missing
                 parts[suffix] = data
     return list(samples.items())

@@ -1,11 +1,11 @@
-"""Which target comes when: a stream that can start again at any sample.
+"""The order of targets: a stream that can resume at any sample.
 
-Readers (all workers of all ranks) share the tars of an epoch in a drawn order. Each loads ``window_identities`` people at
-a time, shuffles all their pictures as targets, hands them out, and goes on to the next people. A position is therefore a
-place among the tars and a place in the window; nothing random is carried along.
+Readers (all workers of all ranks) share the tars of an epoch in a random order. A reader loads ``window_identities``
+identities, yields all their images as targets in a random order, and continues with the next identities. A position is
+therefore an index among the tars and an index in the window, without any random state.
 
-A reader may find nobody in an epoch, where usable people are fewer than readers: it goes on to the next, in which the tars
-come to other readers.
+With fewer usable identities than readers, a reader can be empty in an epoch. It continues with the next epoch, in which it
+reads other tars.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ import numpy as np
 
 from hifimodel.data.config import Counts, DataConfig
 from hifimodel.data.drawing import DrawLandmarks
-from hifimodel.data.group import Group, Person, draw_of, make_group, number_of
+from hifimodel.data.group import Group, LoadedIdentity, draw_of, make_group, number_of
 from hifimodel.data.sample import CorruptSample, Sample, parse_sample
 from hifimodel.data.shards import find_shards, read_identities
 from hifimodel.errors import DataError
 
 EMPTY_EPOCHS = 3
-"""A reader that found nobody in so many epochs in a row looks through all tars, and gives up if nobody is there."""
-SHARD_ORDER, WINDOW_ORDER = 1, 2  # keep the generators of the two shuffles apart
+"""After so many empty epochs in a row, a reader checks all tars, and fails if there is no usable identity."""
+SHARD_ORDER, WINDOW_ORDER = 1, 2  # separate seeds of the two shuffles
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where a reader stands, after a sample.
+    """Position of a reader after a sample.
 
     Attributes:
-        shard: place of the window's first tar in the reader's list for this epoch.
-        ordinal: the window's first identity within that tar.
-        done: targets of the window that were handed out or skipped.
-        counts: ``Counts.as_json`` at that moment.
+        shard: index of the window's first tar in the reader's list of this epoch.
+        ordinal: first identity of the window in that tar.
+        done: targets of the window that were yielded or skipped.
+        counts: ``Counts.as_json`` at that position.
     """
 
     epoch: int = 0
@@ -48,18 +48,18 @@ class Position:
     counts: Mapping[str, Any] = field(default_factory=lambda: Counts().as_json())
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class ShardFacts:
-    """What a model must know of a dataset before training.
+    """Facts of a dataset that a model depends on.
 
     Attributes:
-        embedding_model: what made the stored embeddings.
+        embedding_model: model of the stored embeddings.
         embedding_dim: d2.
-        matting: what made the mattes of references; None where there are none.
+        matting: model of the mattes of references; None without mattes.
     """
 
     embedding_model: str
@@ -68,13 +68,13 @@ class ShardFacts:
 
 
 class GroupStream:
-    """The samples of one reader.
+    """The training samples of one reader.
 
     Args:
         config: settings.
         shards: all tars, the same list for every reader.
-        reader: this reader's number among all workers of all ranks.
-        paint: draws the landmark picture.
+        reader: index of the reader among all workers of all ranks.
+        paint: draws the landmark image.
     """
 
     def __init__(self, config: DataConfig, shards: Sequence[Path], reader: int, paint: DrawLandmarks) -> None:
@@ -88,10 +88,10 @@ class GroupStream:
         self._cause = ""
 
     def groups(self, position: Position) -> Iterator[tuple[Group, Position]]:
-        """(sample, position after it), from a position on.
+        """Yield (training sample, position after it) from a position.
 
         Raises:
-            DataError: no reader could find a usable identity, or the shards do not fit together.
+            DataError: there is no usable identity, or the shards do not match each other.
         """
         counts = Counts.from_json(position.counts)
         empty = 0  # epochs in a row
@@ -105,15 +105,15 @@ class GroupStream:
                 yield group, after
             empty = 0 if found or start.done else empty + 1
             if empty == EMPTY_EPOCHS:
-                self._require_somebody()
+                self._require_identity()
                 empty = 0
 
-    def people(self, start: Position, counts: Counts) -> Iterator[tuple[Person, Position]]:
-        """This reader's usable identities of an epoch from a position on, each with the position that begins with it."""
+    def identities(self, start: Position, counts: Counts) -> Iterator[tuple[LoadedIdentity, Position]]:
+        """Yield the usable identities of an epoch from a position, each with the position that starts with it."""
         config, n_shards = self._config, len(self._shards)
         drawn = np.random.default_rng([config.seed, start.epoch, SHARD_ORDER]).permutation(n_shards)
-        # Enough tars: each has one reader. Fewer tars than readers: every reader takes its share of each, another one in
-        # each epoch, so that nobody's share is empty for ever.
+        # With enough tars, each has one reader. With fewer tars than readers, every reader reads a share of each, and
+        # shares rotate with the epoch, so that no reader stays empty.
         mine = drawn[self._reader :: self._readers] if n_shards >= self._readers else drawn
         turn = self._reader - start.epoch
         for place in range(start.shard, len(mine)):
@@ -121,35 +121,39 @@ class GroupStream:
             first = start.ordinal if place == start.shard else 0
             for raw in read_identities(self._shards[mine[place]], first, share, counts):
                 counts.identities += 1
-                person = Person(raw.identity_id, list(self._usable(raw.samples, counts)))
-                if len(person.samples) >= config.min_images:
-                    yield person, Position(start.epoch, place, raw.ordinal)
+                identity = LoadedIdentity(raw.identity_id, list(self._usable(raw.samples, counts)))
+                if len(identity.samples) >= config.min_images:
+                    yield identity, Position(start.epoch, place, raw.ordinal)
                 else:
                     counts.too_few += 1
 
     def _epoch(self, start: Position, counts: Counts) -> Iterator[tuple[Group, Position]]:
-        people, done = self.people(start, counts), start.done
-        while window := list(itertools.islice(people, self._config.window_identities)):
+        identities, done = self.identities(start, counts), start.done
+        while window := list(itertools.islice(identities, self._config.window_identities)):
             if done:
-                counts.set_to(start.counts)  # a window begun before the stop is read again, but was counted then
-            yield from self._window([person for person, _ in window], replace(window[0][1], done=done), counts)
-            window.clear()  # or it would stay in memory while the next is read
+                counts.set_to(
+                    start.counts
+                )  # a window that was started before the stop is read again, but already counted
+            yield from self._window([identity for identity, _ in window], replace(window[0][1], done=done), counts)
+            window.clear()  # free it before the next window is read
             done = 0
 
-    def _window(self, people: Sequence[Person], begin: Position, counts: Counts) -> Iterator[tuple[Group, Position]]:
-        targets = [(person, place) for person in people for place in range(len(person.samples))]
-        seed = [self._config.seed, begin.epoch, WINDOW_ORDER, number_of(people[0].identity_id)]
+    def _window(
+        self, identities: Sequence[LoadedIdentity], begin: Position, counts: Counts
+    ) -> Iterator[tuple[Group, Position]]:
+        targets = [(identity, place) for identity in identities for place in range(len(identity.samples))]
+        seed = [self._config.seed, begin.epoch, WINDOW_ORDER, number_of(identities[0].identity_id)]
         order = np.random.default_rng(seed).permutation(len(targets))
         for number in range(begin.done, len(targets)):
-            person, place = targets[order[number]]
-            group = self._group(person, place, begin.epoch, counts)
+            identity, place = targets[order[number]]
+            group = self._group(identity, place, begin.epoch, counts)
             if group is not None:
                 yield group, replace(begin, done=number + 1, counts=counts.as_json())
 
-    def _group(self, person: Person, place: int, epoch: int, counts: Counts) -> Group | None:
+    def _group(self, identity: LoadedIdentity, place: int, epoch: int, counts: Counts) -> Group | None:
         try:
-            draw = draw_of(person, place, epoch, self._config)
-            return make_group(person, place, draw, self._config, self._paint)
+            draw = draw_of(identity, place, epoch, self._config)
+            return make_group(identity, place, draw, self._config, self._paint)
         except CorruptSample as error:
             counts.corrupt[str(error)] += 1
             self._cause = str(error.__cause__ or error)
@@ -173,32 +177,32 @@ class GroupStream:
         if embedder != self._embedder:
             raise DataError(
                 f"shards: embeddings of {embedder[1]} numbers by {embedder[0]} (sample {sample.key}) and of "
-                f"{self._embedder[1]} by {self._embedder[0]}; train on datasets made with one `verify.model`"
+                f"{self._embedder[1]} by {self._embedder[0]}; train on datasets with the same `verify.model`"
             )
 
     def _require_same_matting(self, sample: Sample) -> None:
         matting = sample.matting_model or "none"
         self._matting = self._matting or matting
-        if matting != self._matting:  # a checkpoint records one, and photos are then treated like that
+        if matting != self._matting:  # a checkpoint records one matting model, which generation then uses
             raise DataError(
-                f"shards: references of matting {matting} (sample {sample.key}) and {self._matting}; train on datasets made "
-                "with one `matting.model`"
+                f"shards: references of matting {matting} (sample {sample.key}) and {self._matting}; train on datasets with "
+                "the same `matting.model`"
             )
 
-    def _require_somebody(self) -> None:
-        """Raises DataError unless a reader that had all tars to itself would get a sample."""
+    def _require_identity(self) -> None:
+        """Raise DataError unless a single reader of all tars would get a sample."""
         alone = GroupStream(replace(self._config, rank=0, world_size=1, workers=0), self._shards, 0, self._paint)
-        met = Counts()
-        if next(alone._epoch(Position(), met), None) is None:
+        counts = Counts()
+        if next(alone._epoch(Position(), counts), None) is None:
             cause = f"; last: {alone._cause}" if alone._cause else ""
             raise DataError(
-                f"shards: no usable identity for any of {self._readers} readers (ranks x workers); met {met}{cause}; lower "
-                f"min_images (now {self._config.min_images}), or mend what is named"
+                f"shards: no usable identity for any of {self._readers} readers (ranks x workers); read {counts}{cause}; lower "
+                f"min_images (now {self._config.min_images}), or repair the shards"
             )
 
 
 def describe_shards(config: DataConfig) -> ShardFacts:
-    """What the first usable picture says of the whole dataset. Raises DataError where there is none."""
+    """Return the facts of the first usable image. Raises DataError if there is none."""
     counts = Counts()
     for shard in find_shards(config.shards):
         for raw in read_identities(shard, counts=counts):
@@ -211,4 +215,4 @@ def describe_shards(config: DataConfig) -> ShardFacts:
                     counts.corrupt[str(error)] += 1
                     continue
                 return ShardFacts(sample.embedding_model, len(sample.embedding), sample.matting_model)
-    raise DataError(f"shards: no usable picture; met {counts}; run `hifidata inspect` on the dataset")
+    raise DataError(f"shards: no usable image; read {counts}; run `hifidata inspect` on the dataset")

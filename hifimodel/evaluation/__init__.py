@@ -1,7 +1,7 @@
-"""Measuring generated portraits: the paper's Table 1, with intervals, and with rows that show what the numbers mean.
+"""Evaluation of generated portraits: the paper's Table 1, with intervals and with sanity rows of real photos.
 
-The flow, one file each: ``setbuilder`` (people, prompts and seeds from shards) -> ``evalset`` (what a set is) ->
-``runner`` (one picture per cell) -> ``faces`` (what the instruments say of one picture) -> ``metrics`` (numbers of one
-picture) -> ``statistics`` and ``fid`` (numbers of a row, with intervals) -> ``report`` (all rows, and whether the sanity
-rows come out in the right order) -> ``table`` (words).
+The flow, one file each: ``setbuilder`` (identities, prompts and seeds from shards) -> ``evalset`` (format of a set) ->
+``runner`` (one image per cell) -> ``faces`` (measurements of one image) -> ``metrics`` (numbers of one image) ->
+``statistics`` and ``fid`` (numbers of a row, with intervals) -> ``report`` (all rows, and the order of the sanity rows) ->
+``table`` (text).
 """

@@ -8,15 +8,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from hifidata.core.errors import WeightsError
 from hifidata.models.protocols import F32, RgbU8
-from hifimodel.errors import WeightsError
+from hifimodel.errors import one_line
 
 
 def load_clip(folder: Path) -> Callable[[RgbU8], F32]:
-    """CLIP's image features, after its projection: a function from a square crop (H, H, 3) uint8 to (d,) with L2 norm 1.
+    """Load CLIP's image features after the projection: a function from a square crop (H, H, 3) uint8 to (d,) with L2 norm 1.
 
     Raises:
-        WeightsError: the folder holds no CLIP model.
+        WeightsError: the folder contains no CLIP model.
     """
     import torch
     from transformers import CLIPVisionModelWithProjection
@@ -27,7 +28,7 @@ def load_clip(folder: Path) -> Callable[[RgbU8], F32]:
         model = CLIPVisionModelWithProjection.from_pretrained(str(folder), local_files_only=True).eval()
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise WeightsError(
-            f"--clip {folder}: cannot be read as a CLIP model ({' '.join(str(error).split())[:120]}); give a folder in "
+            f"--clip {folder}: cannot be read as a CLIP model ({one_line(error, 120)}); give a folder in "
             "transformers' layout, for example a copy of openai/clip-vit-large-patch14"
         ) from error
     side_px = model.config.image_size

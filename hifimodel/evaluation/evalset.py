@@ -1,15 +1,14 @@
-"""What an evaluation set is: people with a target and references, prompts, seeds; one picture is asked for of each cell.
+"""An evaluation set: identities with a target and references, prompts and seeds. A model generates one image per cell.
 
 EVALSET/evalset.json                              written last
 EVALSET/pictures/<identity>/target.jpg, reference_1.jpg, ...
-PICTURES/<identity>/p00_s0.png                    what a model made of it: prompt 0, seed 0
+PICTURES/<identity>/p00_s0.png                    generated for prompt 0 and seed 0
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +18,14 @@ from hifimodel.errors import DataError
 FORMAT_VERSION = 1
 SET_FILE = "evalset.json"
 SUFFIXES = (".png", ".jpg")
-"""Generated pictures may be either; ours are PNG."""
+"""Formats of generated images; hifimodel writes PNG."""
 FAILED = "*.failed.json"
-"""Notes about cells that could not be made, where their pictures would be."""
+"""Records of failed cells, beside the images."""
 
 
 @dataclass(frozen=True)
-class Person:
-    """One identity: files of its photos, relative to the set's folder."""
+class EvalIdentity:
+    """An identity: files of its photos, relative to the folder of the set."""
 
     identity_id: str
     target: str
@@ -35,24 +34,24 @@ class Person:
 
 @dataclass(frozen=True)
 class Cell:
-    """One picture that a model is asked for.
+    """An image to generate.
 
     Attributes:
-        prompt_number: place of the prompt in the set, from 0.
+        prompt_number: index of the prompt in the set.
     """
 
-    person: Person
+    identity: EvalIdentity
     prompt_number: int
     prompt: str
     seed: int
 
     @property
     def name(self) -> str:
-        """Path inside a folder of generated pictures, without suffix."""
-        return f"{self.person.identity_id}/p{self.prompt_number:02d}_s{self.seed}"
+        """Path in a folder of generated images, without suffix."""
+        return f"{self.identity.identity_id}/p{self.prompt_number:02d}_s{self.seed}"
 
     def find(self, pictures: Path) -> Path | None:
-        """The picture of this cell, or None where there is none."""
+        """Return the image of the cell, or None."""
         paths = (pictures / f"{self.name}{suffix}" for suffix in SUFFIXES)
         return next((path for path in paths if path.is_file()), None)
 
@@ -62,67 +61,53 @@ class EvalSet:
     """An evaluation set on disk.
 
     Attributes:
-        digest: hex sha256 of its ``evalset.json``, which holds the hashes of its photos.
+        digest: hex sha256 of ``evalset.json``, which contains the hashes of the photos.
     """
 
     folder: Path
-    people: tuple[Person, ...]
+    identities: tuple[EvalIdentity, ...]
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
     digest: str
 
     def cells(self) -> Iterator[Cell]:
-        """Prompt by prompt, so that a run that is stopped early has something of every person."""
+        """Yield cells prompt by prompt, so that a stopped run has images of every identity."""
         for number, prompt in enumerate(self.prompts):
             for seed in self.seeds:
-                for person in self.people:
-                    yield Cell(person, number, prompt, seed)
+                for identity in self.identities:
+                    yield Cell(identity, number, prompt, seed)
 
 
 def read_evalset(folder: Path) -> EvalSet:
-    """Reads a set and looks whether its photos are there.
+    """Read a set and check that its photos exist.
 
     Raises:
-        DataError: no set, one of another format version, or photos are missing.
+        DataError: no set, another format version, or missing photos.
     """
     path = folder / SET_FILE
     try:
         data = path.read_bytes()
         stored = json.loads(data)
         version = stored["format_version"]
-        people = tuple(_person(entry) for entry in stored["people"])
+        identities = tuple(_identity(entry) for entry in stored["people"])
         prompts, seeds = tuple(map(str, stored["prompts"])), tuple(map(int, stored["seeds"]))
     except FileNotFoundError:
-        raise DataError(f"{path}: not there; make a set with `python -m hifimodel.evaluate build`") from None
+        raise DataError(f"{path}: no such file; make a set with `python -m hifimodel.evaluate build`") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not an evaluation set ({type(error).__name__}: {error}); build it again") from error
     if version != FORMAT_VERSION:
         raise DataError(f"{path}: format version {version}, expected {FORMAT_VERSION}; build the set again")
-    photos = [photo for person in people for photo in (person.target, *person.references)]
+    photos = [photo for identity in identities for photo in (identity.target, *identity.references)]
     missing = [photo for photo in photos if not (folder / photo).is_file()]
-    if missing or not people:
-        what = f"{len(missing)} photos are missing, the first is {missing[0]}" if missing else "nobody in it"
+    if missing or not identities:
+        what = f"{len(missing)} photos are missing, the first is {missing[0]}" if missing else "no identities"
         raise DataError(f"{path}: {what}; build the set again")
-    return EvalSet(folder, people, prompts, seeds, hashlib.sha256(data).hexdigest())
+    return EvalSet(folder, identities, prompts, seeds, hashlib.sha256(data).hexdigest())
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file that nobody can see half done: a temporary one beside it, then a rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _person(entry: dict[str, object]) -> Person:
+def _identity(entry: dict[str, object]) -> EvalIdentity:
     identity_id, photos = str(entry["identity_id"]), entry["photos"]
     if not identity_id.replace("-", "").isalnum() or not isinstance(photos, list) or len(photos) < 2:
-        raise ValueError("a person needs an id of letters and digits, a target and a reference")
+        raise ValueError("an identity needs an id of letters and digits, a target and a reference")
     target, *references = (str(photo["file"]) for photo in photos)
-    return Person(identity_id, target, tuple(references))
+    return EvalIdentity(identity_id, target, tuple(references))

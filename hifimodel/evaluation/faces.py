@@ -1,4 +1,4 @@
-"""What the instruments say of one picture: who the face is, how it looks to CLIP, its expression, pose and light."""
+"""Measurements of one image: identity, CLIP features, expression, pose and light of the face."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hifidata.core.errors import ModelError, RecipeError
-from hifidata.core.errors import WeightsError as DataWeightsError
+from hifidata.core.errors import ModelError, RecipeError, WeightsError
+from hifidata.image.align import norm_crop
 from hifidata.models import registry
+from hifidata.models.face3d.base import kps_of
 from hifidata.models.protocols import F32, FaceDetector, FaceEmbedder, RgbU8
-from hifimodel.errors import ConfigError, WeightsError
+from hifimodel.errors import ConfigError
 from hifimodel.evaluation.clip import load_clip
 from hifimodel.evaluation.fid import load_inception
 from hifimodel.faces.clip_crop import ClipView, clip_view
-from hifimodel.faces.face_chip import align_face
-from hifimodel.geometry import DegenerateError
 from hifimodel.landmarks import BACKENDS, LandmarkBackend, LandmarkError, load_backend
-from hifimodel.landmarks.face_statistics import EYE_CENTRES, MOUTH_CORNERS, NOSE_TIP, mean_face_mm
+from hifimodel.landmarks.face_statistics import mean_face_mm
 
 if TYPE_CHECKING:
     from hifidata.models.detect.dlib import LandmarkPredictor
@@ -31,21 +30,21 @@ if TYPE_CHECKING:
 F64 = NDArray[np.float64]
 LIGHT_CELLS, LIGHT_MARGIN_PX = 4, 16
 LIGHT_FLOOR = 8.0
-"""Added to a luma of 0 to 255, so that black counts five stops below white and not infinitely many."""
+"""Added to a luma of 0 to 255, so that black is five stops below white instead of infinitely many."""
 
 
 @dataclass(frozen=True)
 class InstrumentSettings:
-    """What to measure with.
+    """The models of the measurements.
 
     Attributes:
-        recognisers: names of hifidata's embedders; ``arcface`` is the paper's. The one that a model was trained against
-            flatters it: look at another one, too.
-        detector: name of hifidata's detectors.
-        face3d: name of a landmark backend (``deca`` is the paper's), which gives expression and pose.
+        recognisers: embedders of hifidata; ``arcface`` is the paper's. The recogniser that a model was trained with
+            overestimates its similarity, so use another one too.
+        detector: face detector of hifidata.
+        face3d: landmark backend that gives expression and pose; ``deca`` is the paper's.
         face3d_folder: its files; None: hifidata's weight folders.
         clip: folder of a CLIP model in transformers' layout.
-        inception: FID's network.
+        inception: file of FID's network.
     """
 
     recognisers: tuple[str, ...] = ("arcface", "dlib_resnet")
@@ -58,13 +57,13 @@ class InstrumentSettings:
 
 @dataclass(frozen=True)
 class Face:
-    """A face in numbers.
+    """The measurements of a face.
 
     Attributes:
         embeddings: by recogniser, (d,) with L2 norm 1.
         clip: (d,) with L2 norm 1, or None.
-        expression: (n,) of the 3D face model, or None where there is none.
-        pose_rad: yaw, pitch and roll, in radians; of ``deca`` its own six numbers, the last three being the jaw's.
+        expression: (n,) of the 3D face model, or None.
+        pose_rad: yaw, pitch and roll in radians; with ``deca`` its six pose numbers, of which the last three are the jaw's.
         light: (16,) brightness in stops, over a 4 x 4 grid of the aligned face.
     """
 
@@ -76,8 +75,8 @@ class Face:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A picture in numbers; ``face`` is None where no face was found."""
+class MeasuredImage:
+    """The measurements of an image; ``face`` is None if no face was found."""
 
     face: Face | None
     inception: F32 | None
@@ -85,10 +84,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class Instruments:
-    """Loaded models.
+    """The loaded models.
 
     Attributes:
-        missing: why a column cannot be measured, in words, by column.
+        missing: reason per column that cannot be measured.
     """
 
     detector: FaceDetector
@@ -98,13 +97,13 @@ class Instruments:
     inception: Callable[[RgbU8], F32] | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
 
-    def measure(self, rgb_u8: RgbU8) -> Measured:
-        """Everything about one picture (H, W, 3) uint8. Of several faces the largest counts."""
+    def measure(self, rgb_u8: RgbU8) -> MeasuredImage:
+        """Measure an image (H, W, 3) uint8. Of several faces, the largest counts."""
         inception = None if self.inception is None else self.inception(rgb_u8)
         try:
-            return Measured(self._face(rgb_u8), inception)
-        except (ModelError, LandmarkError, DegenerateError):  # five points on a line and the like: no face to speak of
-            return Measured(None, inception)
+            return MeasuredImage(self._face(rgb_u8), inception)
+        except (ModelError, LandmarkError):  # points that do not span a face
+            return MeasuredImage(None, inception)
 
     def _face(self, rgb_u8: RgbU8) -> Face | None:
         faces = self.detector.detect([rgb_u8])[0]
@@ -112,7 +111,7 @@ class Instruments:
             return None
         box, kps_px = faces.xyxy_px[0], faces.kps_px[0]
         landmarks_px = self._predictor.predict(rgb_u8, box) if faces.landmarks_px is None else faces.landmarks_px[0]
-        aligned = align_face(rgb_u8, kps_px)
+        aligned = norm_crop(rgb_u8, kps_px)
         embeddings = {
             name: model.embed([rgb_u8], [kps_px], [landmarks_px])[0] for name, model in self.recognisers.items()
         }
@@ -132,14 +131,14 @@ class Instruments:
 
     @cached_property
     def _predictor(self) -> LandmarkPredictor:
-        """Landmarks for detectors that give five points: some recognisers align by 68."""
+        """Landmarks for detectors of five points: some recognisers align by 68 landmarks."""
         from hifidata.models.detect.dlib import LandmarkPredictor
 
         return LandmarkPredictor()
 
 
 def light_stops(aligned_rgb_u8: RgbU8) -> F64:
-    """(16,) log2 of the mean luma in each cell of a 4 x 4 grid over an aligned face (112, 112, 3), its border left out."""
+    """Return (16,) log2 of the mean luma per cell of a 4 x 4 grid over an aligned face (112, 112, 3), without its border."""
     luma = cv2.cvtColor(np.ascontiguousarray(aligned_rgb_u8), cv2.COLOR_RGB2GRAY).astype(np.float64)
     inner = luma[LIGHT_MARGIN_PX:-LIGHT_MARGIN_PX, LIGHT_MARGIN_PX:-LIGHT_MARGIN_PX]  # (80, 80)
     cell_px = inner.shape[0] // LIGHT_CELLS
@@ -148,11 +147,11 @@ def light_stops(aligned_rgb_u8: RgbU8) -> F64:
 
 
 def load_instruments(settings: InstrumentSettings) -> Instruments:
-    """Loads what can be loaded; what lacks its weights is named in ``missing``.
+    """Load the models; ``missing`` names those without weights.
 
     Raises:
         ConfigError: a name is unknown.
-        WeightsError: a file that was named is not what it must be.
+        WeightsError: a given file or folder has other contents.
     """
     for stage, names in (("detect", [settings.detector]), ("verify", settings.recognisers)):
         for name in names:
@@ -167,15 +166,15 @@ def load_instruments(settings: InstrumentSettings) -> Instruments:
     for name in settings.recognisers:
         try:
             recognisers[name] = registry.load("verify", name)
-        except DataWeightsError as error:
+        except WeightsError as error:
             missing[f"Sim_f {name}"] = f"no {name} weights ({error})"
     face3d = None
     try:
         face3d = _tried(load_backend(settings.face3d, settings.face3d_folder))
-    except (DataWeightsError, LandmarkError) as error:
+    except (WeightsError, LandmarkError) as error:
         if settings.face3d_folder is not None:
             raise WeightsError(f"--face3d-weights: {error}") from error
-        why = f"no {settings.face3d} weights ({error}); or take --face3d points, which needs none"
+        why = f"no {settings.face3d} weights ({error}); or use --face3d points, which needs none"
         missing |= dict.fromkeys(("Exp", "Pose"), why)
     if settings.clip is None:
         missing["CLIP_f"] = "no CLIP weights (name the folder of a CLIP model with --clip)"
@@ -192,9 +191,7 @@ def load_instruments(settings: InstrumentSettings) -> Instruments:
 
 
 def _tried(face3d: LandmarkBackend) -> LandmarkBackend:
-    """The backend after a first face of nothing: a network that is missing shows now, and not at the first picture."""
+    """Return the backend after a fit to a black image, which loads its network: a missing file is an error now."""
     points = (mean_face_mm()[:, :2] * (1, -1) + 150).astype(np.float32)  # (68, 2), the face about 300 px wide
-    eyes = (points[eye].mean(axis=0) for eye in EYE_CENTRES)
-    kps = np.stack([*eyes, points[NOSE_TIP], *points[list(MOUTH_CORNERS)]])
-    face3d.encode(np.zeros((300, 300, 3), np.uint8), kps, points)
+    face3d.encode(np.zeros((300, 300, 3), np.uint8), kps_of(points), points)
     return face3d

@@ -1,4 +1,4 @@
-"""HiFi-Portrait as a generator of evaluation pictures: what ``hifimodel.generate`` does, with the model loaded once."""
+"""HiFi-Portrait as a generator of evaluation images: ``hifimodel.generate`` with one load of the model."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ PARTS = ("refiner", "hifinet")
 
 
 def load(model: str, options: Sequence[str] = ()) -> Generate:
-    """Loads a trained model.
+    """Load a trained model.
 
     Args:
-        model: what ``hifimodel.generate --model`` takes.
-        options: more of its options, such as ``--base``, ``--lora``, ``--steps``, ``--guidance``; the photos, the prompt and
-            the seed come with each request.
+        model: as ``--model`` of ``hifimodel.generate``.
+        options: further options of ``hifimodel.generate``, such as ``--base``, ``--lora``, ``--steps``, ``--guidance``. Photos,
+            prompt and seed are in each request.
 
     Returns:
-        A function that makes a picture, and raises ConditionError where the safety check blackened it.
+        A function that generates an image. It raises ConditionError if the safety check flags the image.
 
     Raises:
-        ModelPackageError, HifiError: a file is missing, or the parts do not fit.
+        HifiError: a file is missing, or the parts do not match.
 
     Source: paper section 4.1: all four references, and the landmarks of the target.
     """
@@ -55,7 +55,7 @@ def load(model: str, options: Sequence[str] = ()) -> Generate:
 
 
 class _Generator:
-    """A model with its weights in memory; a person's photos are read once.
+    """A loaded model; the photos of an identity are read once.
 
     Attributes:
         digest: of the weights, see ``_digest``.
@@ -67,21 +67,22 @@ class _Generator:
         self.digest = _digest(how, pipeline)
 
     def __call__(self, request: Request) -> RgbU8:
-        """One portrait, (size_px, size_px, 3) uint8. Raises ConditionError where the safety check blackened it."""
+        """Generate a portrait (size_px, size_px, 3) uint8. Raises ConditionError if the safety check flags it."""
         if request.target not in self._conditions:
             read = self._reader.read(request.references, request.target, self._how.size_px)
             self._conditions[request.target] = read
         condition = self._conditions[request.target]
         output = make_portraits(self._pipeline, self._how, request.prompt, condition, [request.seed])
         if output.nsfw_content_detected and output.nsfw_content_detected[0]:
-            raise ConditionError("the safety check flagged the picture; see `python -m hifimodel.generate --help`")
+            raise ConditionError("the safety check flagged the image; see `python -m hifimodel.generate --help`")
         return np.asarray(output.images[0].convert("RGB"), np.uint8)
 
 
 def _digest(how: MakerOptions, pipeline: HiFiPortraitPipeline) -> str:
-    """Hex sha256 of the trained nets' files, a LoRA's file, and a few layers of the base, whose gigabytes are left alone.
+    """Return the hex sha256 of the files of the trained networks and of a LoRA, and of a few layers of the base.
 
-    The layers are rounded to bfloat16, so that a GPU and a CPU, which compute in different types, say the same.
+    Hashing the whole base would take too long. The layers are rounded to bfloat16, so that a GPU and a CPU, which compute in
+    different types, give the same digest.
     """
     import torch
 

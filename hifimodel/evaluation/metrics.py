@@ -1,7 +1,7 @@
-"""The numbers of one generated picture, beside its references and its target.
+"""The metrics of one generated image, compared with its references and its target.
 
-Source: paper section 4.1, evaluation metrics. It multiplies all by 100 ("percentages"), and so do we. It leaves open which
-pose components count, and whether RMSE is taken per picture; here it is, and ``ABOUT`` says the rest.
+Source: paper section 4.1, evaluation metrics. As in the paper, numbers are multiplied by 100. The paper does not state the pose
+components, or whether RMSE is per image; here it is, and ``ABOUT`` defines the rest.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ ABOUT: Mapping[str, str] = {
     CLIP: "higher is better; mean cosine of CLIP's projected image features of face crops, against all references, x 100",
     EXPRESSION: "lower is better; root mean square difference of expression numbers, generated against target",
     POSE: "lower is better; root mean square difference of head pose numbers, generated against target, x 100",
-    FID: "lower is better; Frechet distance of Inception features, whole generated pictures against real ones",
+    FID: "lower is better; Frechet distance of Inception features, whole generated images against real images",
     COPY_PASTE: "0: pose, expression and light of the target; 100: those of the nearest reference",
 }
 EXPRESSION_UNITS: Mapping[str, tuple[float, str]] = {
-    "tddfa": (100.0, "10 coefficients of 3DDFA's own basis, as they are, x 100"),
+    "tddfa": (100.0, "10 coefficients of 3DDFA's basis, x 100"),
     "deca": (100.0, "50 FLAME coefficients, x 100"),
     "points": (1.0, "136 displacements of 68 landmarks seen from the front, mm"),
 }
-"""By landmark backend: factor, and words. Numbers of different backends do not compare."""
+"""Factor and unit per landmark backend. Numbers of different backends are not comparable."""
 POSE_UNITS: Mapping[str, str] = {"deca": "3 numbers of the head and 3 of the jaw, axis-angle in radians"}
 DEFAULT_POSE_UNITS = "yaw, pitch and roll in radians"
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How far two photos of one person usually lie apart: means over all pairs of a target and its reference.
+    """Usual distances between two photos of an identity: means over all pairs of a target and its reference.
 
     Attributes:
-        by_factor: for ``pose``, ``expression`` and ``light``; a factor that could not be measured is left out.
+        by_factor: for ``pose``, ``expression`` and ``light``, without factors that could not be measured.
     """
 
     by_factor: Mapping[str, float]
 
 
-def picture_scores(
+def image_scores(
     face: Face, target: Face | None, references: Sequence[Face], spread: Spread, expression_factor: float = 100.0
 ) -> dict[str, float]:
-    """Every column but FID for one picture; NaN where a face or an instrument is missing.
+    """Return every column but FID for one image; NaN if a face or a model is missing.
 
     Args:
-        face: of the generated picture.
+        face: of the generated image.
         target: of the target photo.
-        references: of the references in which a face was found.
+        references: of the references with a face.
         spread: see ``copy_paste``.
         expression_factor: see ``EXPRESSION_UNITS``.
     """
@@ -69,16 +69,16 @@ def picture_scores(
 
 
 def copy_paste(face: Face, target: Face, references: Sequence[Face], spread: Spread) -> float:
-    """Whether a picture looks the way the target does, or the way one of the references does.
+    """Return whether an image looks like the target or like one of the references.
 
-    The distance of two faces is the mean, over pose, expression and light, of the root mean square difference divided by
-    what that difference usually is between two photos of one person in this set (``spread``). With t the distance to the
-    target and r that to the *nearest* reference, the index is t / (t + r): 0 for the target's own look, 1 for a reference
-    pasted in, 0.5 where both are as near. A face that has nothing to do with either comes out above 0.5 where there are several
-    references, since the nearest of several is nearer than the one target. Who it is has no part in it.
+    The distance of two faces is the mean, over pose, expression and light, of the root mean square difference divided by the
+    usual difference between two photos of an identity in this set (``spread``). With t the distance to the target and r the
+    distance to the *nearest* reference, the index is t / (t + r): 0 for the look of the target, 1 for a copied reference, 0.5
+    for equal distances. An unrelated face is above 0.5 if there are several references, since the nearest of several is nearer
+    than the single target. Identity has no influence.
 
     Returns:
-        0 to 1; NaN without references, and where the target and a reference look the same, so that nothing can be said.
+        0 to 1; NaN without references, and if target and reference look the same.
     """
     if not references or not spread.by_factor:
         return float("nan")
@@ -89,7 +89,7 @@ def copy_paste(face: Face, target: Face, references: Sequence[Face], spread: Spr
 
 
 def spread_of(pairs: Sequence[tuple[Face, Face]]) -> Spread:
-    """The usual distances; factors that never differ are left out."""
+    """Return the usual distances, without factors that never differ."""
     found: dict[str, list[float]] = {}
     for first, second in pairs:
         for factor, distance in distances(first, second).items():
@@ -99,13 +99,13 @@ def spread_of(pairs: Sequence[tuple[Face, Face]]) -> Spread:
 
 
 def distances(first: Face, second: Face) -> dict[str, float]:
-    """Root mean square differences: ``pose`` (radians), ``expression`` (the model's units), ``light`` (stops).
+    """Return root mean square differences: ``pose`` (radians), ``expression`` (units of the model), ``light`` (stops).
 
-    A factor that one of the faces lacks is left out.
+    Factors that one of the faces lacks are left out.
     """
     found = {"light": rms(first.light - second.light)}
     if first.pose_rad is not None and second.pose_rad is not None:
-        turned = (first.pose_rad - second.pose_rad + np.pi) % (2 * np.pi) - np.pi  # the short way round
+        turned = (first.pose_rad - second.pose_rad + np.pi) % (2 * np.pi) - np.pi  # at most half a turn
         found["pose"] = rms(turned)
     if first.expression is not None and second.expression is not None:
         found["expression"] = rms(first.expression - second.expression)
@@ -113,7 +113,7 @@ def distances(first: Face, second: Face) -> dict[str, float]:
 
 
 def rms(differences: NDArray[np.float64]) -> float:
-    """Root of the mean square."""
+    """Return the root mean square."""
     return float(np.sqrt(np.mean(np.square(differences))))
 
 
@@ -124,7 +124,7 @@ def _look_distance(first: Face, second: Face, spread: Spread) -> float:
 
 
 def _mean_cosine(vector: NDArray[np.float32] | None, others: Sequence[NDArray[np.float32] | None]) -> float:
-    """Mean cosine of unit vectors; NaN where there is nothing to compare."""
+    """Return the mean cosine of unit vectors; NaN without vectors to compare."""
     known = [other for other in others if other is not None]
     if vector is None or not known:
         return float("nan")

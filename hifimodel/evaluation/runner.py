@@ -1,4 +1,4 @@
-"""Makes the picture of every cell of an evaluation set; the same command again goes on where it stopped."""
+"""Generates the image of every cell of an evaluation set; the same command resumes."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hifidata.core.errors import HifiError
-from hifimodel.errors import ConditionError, ConfigError, DataError, ModelPackageError
-from hifimodel.evaluation.evalset import FAILED, Cell, EvalSet, write_whole
+from hifidata.core.files import write_bytes
+from hifimodel.errors import ConditionError, ConfigError, DataError, one_line
+from hifimodel.evaluation.evalset import FAILED, Cell, EvalSet
 
 RUN_FILE = "run.json"
 MAX_FAILURES_IN_A_ROW = 10
-CELL_ERRORS = (ModelPackageError, HifiError, ValueError, RuntimeError, OSError)
-"""What one cell's inputs, or a GPU's memory, can bring about. Anything else is a bug."""
+CELL_ERRORS = (HifiError, ValueError, RuntimeError, OSError)
+"""Errors from the inputs of a cell or the memory of a GPU. Any other exception is a bug."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a generator gets.
+    """The input of a generator.
 
     Attributes:
-        references: files of the references' photos.
-        target: file of the photo whose expression and pose are wanted.
+        references: files of the reference photos.
+        target: file of the photo that gives expression and pose.
         seed: of the noise.
     """
 
@@ -40,12 +41,12 @@ class Request:
 
 
 Generate = Callable[[Request], NDArray[np.uint8]]
-"""Makes one picture, (H, W, 3) uint8. An attribute ``digest``, if it has one, tells its weights from others of the same name."""
+"""Generates an image (H, W, 3) uint8. An optional attribute ``digest`` identifies its weights."""
 
 
 @dataclass
 class RunCounts:
-    """Cells made now, made before, and failed."""
+    """Numbers of cells that were generated, that existed, and that failed."""
 
     made: int = 0
     skipped: int = 0
@@ -53,12 +54,12 @@ class RunCounts:
 
 
 def load_generator(name: str, model: str, options: Sequence[str] = ()) -> Generate:
-    """The generator that ``module:function`` makes.
+    """Load a generator with ``module:function``.
 
     Args:
-        name: the function; ours is ``hifimodel.evaluation.generator:load``.
+        name: the function; the default is ``hifimodel.evaluation.generator:load``.
         model: name or folder of the model, for the function.
-        options: more words from the command line, for the function.
+        options: further command-line arguments, for the function.
 
     Raises:
         ConfigError: there is no such function.
@@ -69,7 +70,7 @@ def load_generator(name: str, model: str, options: Sequence[str] = ()) -> Genera
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"--generator {name}: cannot be imported ({error}); expected module:function, which takes --model and a list of "
-            "options, and returns a function from a hifimodel.evaluation.runner.Request to a picture"
+            "options, and returns a function from a hifimodel.evaluation.runner.Request to an image"
         ) from error
     generate: Generate = make(model, options)
     return generate
@@ -78,21 +79,20 @@ def load_generator(name: str, model: str, options: Sequence[str] = ()) -> Genera
 def run_cells(
     evalset: EvalSet, generate: Generate, model: str, out: Path, update: Callable[[RunCounts], None] | None = None
 ) -> RunCounts:
-    """Generates what is not there yet.
+    """Generate the missing images.
 
-    Every picture appears whole or not at all. A cell that fails leaves ``<cell>.failed.json`` with the reason, and is tried
-    again by the next run.
+    Images are written atomically. A failed cell leaves ``<cell>.failed.json`` with the reason, and the next run retries it.
 
     Args:
         evalset: the set.
-        generate: makes one picture.
-        model: what the pictures are made with; one folder holds those of one model and one set.
-        out: folder for the pictures.
-        update: told after every cell.
+        generate: generates an image.
+        model: description of the generator; a folder belongs to one model and one set.
+        out: folder for the images.
+        update: called after every cell.
 
     Raises:
-        DataError: the folder holds pictures of another set or model, or of other weights under the same name.
-        ModelPackageError: many cells in a row failed.
+        DataError: the folder contains images of another set, model, or weights of the same name.
+        HifiError: many cells in a row failed.
     """
     weights = getattr(generate, "digest", None)
     _claim(out / RUN_FILE, {"set": evalset.digest, "model": model} | ({"weights": weights} if weights else {}))
@@ -105,9 +105,9 @@ def run_cells(
             counts.made, counts.failed = counts.made + (not problem), counts.failed + bool(problem)
             in_a_row = in_a_row + 1 if problem else 0
             if in_a_row == MAX_FAILURES_IN_A_ROW:
-                raise ModelPackageError(
-                    f"generation: {in_a_row} cells in a row failed, the last ({cell.name}) with {problem}; mend that and run "
-                    "the same command again"
+                raise HifiError(
+                    f"generation: {in_a_row} cells in a row failed, the last ({cell.name}) with {problem}; fix that and run "
+                    "the same command to resume"
                 )
         if update:
             update(counts)
@@ -115,34 +115,34 @@ def run_cells(
 
 
 def _make(cell: Cell, folder: Path, generate: Generate, out: Path) -> str:
-    """Makes one picture; returns what went wrong, "" where nothing did."""
-    references = tuple(folder / name for name in cell.person.references)
+    """Generate an image; returns the problem, "" for success."""
+    references = tuple(folder / name for name in cell.identity.references)
     record = out / FAILED.replace("*", cell.name)
     try:
-        rgb_u8 = generate(Request(references, folder / cell.person.target, cell.prompt, cell.seed))
+        rgb_u8 = generate(Request(references, folder / cell.identity.target, cell.prompt, cell.seed))
     except CELL_ERRORS as error:
-        problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        write_whole(record, json.dumps({"cell": cell.name, "error": problem}).encode())
+        problem = f"{type(error).__name__}: {one_line(error, 2000)}"
+        write_bytes(record, json.dumps({"cell": cell.name, "error": problem}).encode())
         return problem
     rgb_u8 = np.asarray(rgb_u8)
     if rgb_u8.dtype != np.uint8 or rgb_u8.ndim != 3 or rgb_u8.shape[2] != 3:
         raise ConditionError(f"generator: got {rgb_u8.dtype} of shape {rgb_u8.shape}, expected uint8 (H, W, 3)")
     png = io.BytesIO()
     Image.fromarray(rgb_u8).save(png, "PNG")
-    write_whole(out / f"{cell.name}.png", png.getvalue())
+    write_bytes(out / f"{cell.name}.png", png.getvalue())
     record.unlink(missing_ok=True)
     return ""
 
 
 def _claim(path: Path, run: dict[str, str]) -> None:
-    """Notes whose pictures these are. Raises DataError where they are another's."""
+    """Record set, model and weights of the folder. Raises DataError if the folder belongs to others."""
     try:
         before = json.loads(path.read_bytes())
     except FileNotFoundError:
-        write_whole(path, json.dumps(run, indent=1).encode())
+        write_bytes(path, json.dumps(run, indent=1).encode())
         return
     except ValueError as error:
-        raise DataError(f"{path}: cannot be read ({error}); give another --out, or remove that folder") from error
+        raise DataError(f"{path}: cannot be read ({error}); choose another --out, or remove that folder") from error
     if before != run:
         changed = [
             "model's weights" if name == "weights" else name
@@ -150,5 +150,5 @@ def _claim(path: Path, run: dict[str, str]) -> None:
             if not isinstance(before, dict) or before.get(name) != run[name]
         ]
         raise DataError(
-            f"{path}: these pictures are of another {' and '.join(changed) or 'run'}; give another --out, or remove that folder"
+            f"{path}: these images are of another {' and '.join(changed) or 'run'}; choose another --out, or remove that folder"
         )

@@ -1,4 +1,4 @@
-"""What must hold of real photos before any number of the table means anything."""
+"""Checks on real photos: if they fail, the numbers of the table are not reliable."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ ORDERS: Mapping[str, tuple[str, ...]] = {
     POSE: (TARGET, PASTED),
     COPY_PASTE: (TARGET, OTHER, PASTED),
 }
-"""Rows by column, the lowest number first. The order of an other person's expression and pose is chance, so it is open."""
+"""Rows per column, the lowest number first. Expression and pose of another person are random, so they are not compared."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison of two sanity rows.
+    """A comparison of two sanity rows.
 
     Attributes:
-        words: what must hold, with the numbers.
+        words: the expected order, with the numbers.
     """
 
     column: str
@@ -34,11 +34,11 @@ class Check:
 
 
 def sanity_checks(rows: Mapping[str, Mapping[str, Estimate | None]], columns: Sequence[str]) -> list[Check]:
-    """Compares neighbours of ``ORDERS`` in every column that was measured.
+    """Compare neighbours of ``ORDERS`` in every measured column.
 
     Args:
         rows: values by column, by sanity row.
-        columns: to check; ``Sim_f arcface`` follows the order of ``Sim_f``.
+        columns: to check; ``Sim_f arcface`` has the order of ``Sim_f``.
     """
     checks = []
     for column in columns:

@@ -1,4 +1,4 @@
-"""Draws an evaluation set from shards: per person one target and four references, the same for the same seed."""
+"""Draws an evaluation set from shards: per identity a target and four references; the same seed gives the same set."""
 
 from __future__ import annotations
 
@@ -9,33 +9,34 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from hifidata.core.files import write_bytes
 from hifimodel.data.config import Counts
 from hifimodel.data.faces import decode_jpeg
 from hifimodel.data.group import number_of
 from hifimodel.data.sample import CorruptSample, parse_sample
 from hifimodel.data.shards import RawIdentity, find_shards, read_identities
 from hifimodel.errors import DataError
-from hifimodel.evaluation.evalset import FORMAT_VERSION, SET_FILE, EvalSet, read_evalset, write_whole
+from hifimodel.evaluation.evalset import FORMAT_VERSION, SET_FILE, EvalSet, read_evalset
 
 DEFAULT_IDENTITIES = 100
-"""As many as the paper's WebFace-100, or all there are."""
+"""As in the paper's WebFace-100, or all usable identities if there are fewer."""
 PROMPTS_FILE = "prompts.txt"
-"""Comes with the package."""
+"""The packaged prompts."""
 
 
 @dataclass(frozen=True)
 class SetSettings:
-    """What is drawn.
+    """Settings of the draw.
 
     Attributes:
-        identities: so many people, no fewer; None: at most ``DEFAULT_IDENTITIES``.
-        references: per person, beside the target.
-        seeds: pictures to generate per prompt and person.
+        identities: exact number; None: at most ``DEFAULT_IDENTITIES``.
+        references: per identity, without the target.
+        seeds: images to generate per prompt and identity.
         seed: of the draw.
 
-    Source: paper section 4.1: 100 and 300 people, 1 target and 4 references each, 10 prompts, 3 pictures. There the target
-    comes from another dataset (LAION-Face), so of another person; here it is a photo of the same person, without which a
-    target would say nothing about how similar two photos of one person are.
+    Source: paper section 4.1: 100 and 300 identities, 1 target and 4 references each, 10 prompts, 3 images. The paper's target
+    is a photo of another person (LAION-Face). Here it is a photo of the same person, so that it also shows the similarity of
+    two photos of an identity.
     """
 
     identities: int | None = None
@@ -45,73 +46,75 @@ class SetSettings:
 
 
 def read_prompts(path: Path | None = None, limit: int | None = None) -> tuple[str, ...]:
-    """Prompts of a text file, one a line; ``#`` begins a comment.
+    """Read prompts of a text file, one per line; ``#`` starts a comment.
 
     Args:
-        path: the file; None: the package's own.
-        limit: only so many, the first.
+        path: the file; None: the packaged prompts.
+        limit: number of prompts, from the first.
 
     Raises:
-        DataError: there are none.
+        DataError: there are no prompts.
     """
     source = resources.files("hifimodel.evaluation") / PROMPTS_FILE if path is None else path
     try:
         lines = source.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"prompts: {source}: cannot be read ({error}); give a text file, one prompt a line") from error
+        raise DataError(
+            f"prompts: {source}: cannot be read ({error}); give a text file with one prompt per line"
+        ) from error
     prompts = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))[:limit]
     if not prompts:
-        raise DataError(f"prompts: {source}: no line with a prompt in it; write one prompt a line")
+        raise DataError(f"prompts: {source}: no prompt; write one prompt per line")
     return prompts
 
 
 def build_evalset(
     shards: str | Path | Sequence[str | Path], out: Path, prompts: Sequence[str], settings: SetSettings | None = None
 ) -> EvalSet:
-    """Draws people and writes their photos as they lie in the shards, then ``evalset.json``.
+    """Draw identities and write their photos as stored in the shards, then ``evalset.json``.
 
-    Which photos of a person are drawn depends on the seed and the samples' keys alone; which people, also on how they are
-    spread over the shards, since no more shards are read than needed. Take shards that the model was not trained on.
+    The photos of an identity depend on the seed and the keys of the samples only. The identities also depend on their
+    distribution over shards, since only as many shards are read as needed. Use shards that the model was not trained on.
 
     Args:
-        shards: as ``hifimodel.data.find_shards`` takes them.
-        out: the set's folder; an equal set there is left as it is.
-        prompts: to generate with.
-        settings: how many of what.
+        shards: see ``hifimodel.data.find_shards``.
+        out: folder of the set; an equal set stays unchanged.
+        prompts: of the set.
+        settings: of the draw.
 
     Raises:
-        DataError: too few usable people, or another set lies in ``out``.
+        DataError: too few usable identities, or ``out`` contains another set.
     """
     settings = settings or SetSettings()
     counts = Counts()
-    drawn = _people(find_shards(shards), settings, counts)
+    drawn = _identities(find_shards(shards), settings, counts)
     wanted = settings.identities or 1
     if len(drawn) < wanted:
         raise DataError(
-            f"evaluation set: {len(drawn)} people with {settings.references + 1} usable photos, expected {wanted}; met "
-            f"{counts}; ask for fewer --identities or --references"
+            f"evaluation set: {len(drawn)} identities with {settings.references + 1} usable photos, expected {wanted}; read "
+            f"{counts}; choose fewer --identities or --references"
         )
-    people = dict(sorted(drawn.items()))
+    identities = dict(sorted(drawn.items()))
     stored = {
         "format_version": FORMAT_VERSION,
         "draw_seed": settings.seed,
         "prompts": list(prompts),
         "seeds": list(range(settings.seeds)),
-        "people": [_entry(identity_id, photos) for identity_id, photos in people.items()],
+        "people": [_entry(identity_id, photos) for identity_id, photos in identities.items()],
     }
     data = json.dumps(stored, indent=1, ensure_ascii=False).encode()
     path = out / SET_FILE
     if path.is_file() and path.read_bytes() != data:
-        raise DataError(f"{path}: another evaluation set lies there; give another --out, or remove that folder")
-    for identity_id, photos in people.items():
+        raise DataError(f"{path}: contains another evaluation set; choose another --out, or remove that folder")
+    for identity_id, photos in identities.items():
         for number, jpeg in enumerate(photos.values()):
-            write_whole(out / _file(identity_id, number), jpeg)
-    write_whole(path, data)
+            write_bytes(out / _file(identity_id, number), jpeg)
+    write_bytes(path, data)
     return read_evalset(out)
 
 
-def _people(shards: Sequence[Path], settings: SetSettings, counts: Counts) -> dict[str, dict[str, bytes]]:
-    """Photos (JPEG bytes by sample key, target first) by identity."""
+def _identities(shards: Sequence[Path], settings: SetSettings, counts: Counts) -> dict[str, dict[str, bytes]]:
+    """Return photos (JPEG bytes by sample key, target first) by identity."""
     most = settings.identities or DEFAULT_IDENTITIES
     drawn: dict[str, dict[str, bytes]] = {}
     for shard in sorted(shards, key=lambda path: _rank(settings, path.name)):
@@ -131,7 +134,7 @@ def _people(shards: Sequence[Path], settings: SetSettings, counts: Counts) -> di
 
 
 def _photos(raw: RawIdentity, settings: SetSettings, counts: Counts) -> dict[str, bytes] | None:
-    """The first photos of the draw that decode; None where they are too few."""
+    """Return the first photos of the draw that decode; None if they are too few."""
     photos: dict[str, bytes] = {}
     for key, members in sorted(raw.samples, key=lambda sample: _rank(settings, sample[0])):
         counts.samples += 1
@@ -161,5 +164,5 @@ def _file(identity_id: str, number: int) -> str:
 
 
 def _rank(settings: SetSettings, name: str) -> int:
-    """A draw without state: the lowest ranks win."""
+    """Return a random rank that depends on the seed and the name only; the lowest ranks are drawn."""
     return number_of(f"{settings.seed} {name}")

@@ -1,4 +1,4 @@
-"""A mean and how sure it is: people are what was sampled, so people are what is resampled."""
+"""Means with intervals by resampling identities, since identities are the sampled unit."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ F64 = NDArray[np.float64]
 
 LEVEL = 0.95
 NORMAL_QUANTILE = 1.959964
-"""Of a standard normal distribution, for ``LEVEL``."""
+"""Quantile of the standard normal distribution for ``LEVEL``."""
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How often, and from which seed; the same seed draws the same people for every row and column.
+    """Settings of the resampling; every row and column uses the same draws.
 
     Attributes:
         resamples: for means.
-        fid_resamples: for FID, each of which costs an eigenvalue problem.
+        fid_resamples: for FID; each one solves an eigenvalue problem.
     """
 
     resamples: int = 2000
     fid_resamples: int = 100
     seed: int = 0
 
-    def draws(self, n_people: int, resamples: int) -> NDArray[np.int64]:
-        """(resamples, n_people) places of the people drawn, with replacement."""
-        return np.random.default_rng(self.seed).integers(0, n_people, (resamples, n_people))
+    def draws(self, n_identities: int, resamples: int) -> NDArray[np.int64]:
+        """Return (resamples, n_identities) indices of identities, drawn with replacement."""
+        return np.random.default_rng(self.seed).integers(0, n_identities, (resamples, n_identities))
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Estimate:
     """A number with its 95 % interval.
 
     Attributes:
-        low, high: None where fewer than two people were measured.
-        n: pictures that it is the mean of.
+        low, high: None with fewer than two measured identities.
+        n: number of images.
     """
 
     value: float
@@ -48,18 +48,18 @@ class Estimate:
     n: int
 
 
-def mean_estimate(by_person: Sequence[Sequence[float]], bootstrap: Bootstrap) -> Estimate | None:
-    """Mean over all pictures, with a percentile interval from resampled people.
+def mean_estimate(by_identity: Sequence[Sequence[float]], bootstrap: Bootstrap) -> Estimate | None:
+    """Return the mean over all images, with a percentile interval from resampled identities.
 
-    Pictures of one person resemble one another, so an interval from resampled pictures would be too narrow.
+    Images of an identity are similar, so an interval from resampled images would be too narrow.
 
     Args:
-        by_person: for each person the pictures' numbers; NaN where a picture could not be measured.
+        by_identity: numbers of the images per identity; NaN for an image that could not be measured.
 
     Returns:
-        None where nothing was measured.
+        None without measurements.
     """
-    values = [np.asarray(numbers, np.float64) for numbers in by_person]
+    values = [np.asarray(numbers, np.float64) for numbers in by_identity]
     kept = [numbers[np.isfinite(numbers)] for numbers in values]
     kept = [numbers for numbers in kept if len(numbers)]
     if not kept:
@@ -68,7 +68,7 @@ def mean_estimate(by_person: Sequence[Sequence[float]], bootstrap: Bootstrap) ->
     mean = float(sums.sum() / sizes.sum())
     if len(kept) < 2:
         return Estimate(mean, None, None, int(sizes.sum()))
-    drawn = bootstrap.draws(len(kept), bootstrap.resamples)  # (R, people)
+    drawn = bootstrap.draws(len(kept), bootstrap.resamples)  # (R, identities)
     means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)  # (R,)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(mean, float(low), float(high), int(sizes.sum()))

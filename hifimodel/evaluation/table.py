@@ -1,30 +1,23 @@
-"""A report as a table, in words and numbers."""
+"""A report as a table and its legend."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hifimodel import console
 from hifimodel.evaluation.metrics import COPY_PASTE
 from hifimodel.evaluation.report import Report
 from hifimodel.evaluation.rows import Row
 from hifimodel.evaluation.statistics import Estimate
 
-PIPE_WIDTH = 160
 HIGHER, LOWER = " \u2191", " \u2193"
 
 
-def console(stderr: bool = False) -> Console:
-    """Where tables go: as wide as the terminal, or wide enough for a table in a pipe or a file."""
-    found = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
-    return found if found.is_terminal else Console(stderr=stderr, highlight=False, markup=False, width=PIPE_WIDTH)
-
-
-def print_report(report: Report, to: Console) -> None:
-    """Rows as in the paper's Table 1, then what the columns are, what is missing and why, and the checks."""
+def print_report(report: Report) -> None:
+    """Print rows as in the paper's Table 1, then the meaning of the columns, missing columns and the sanity checks."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 1, 0))
     table.add_column("")
     table.add_column("faces", justify="right")
@@ -33,14 +26,14 @@ def print_report(report: Report, to: Console) -> None:
     for row in report.rows:
         cells = [_cell(row.values.get(name), report.missing.get(name)) for name in report.columns]
         table.add_row(Text(row.name), Text(_faces(row)), *cells)
-    to.print(table)
+    console.write_table(table)
     for line in _legend(report):
-        to.print(line, soft_wrap=True)
+        console.write(line)
 
 
 def _legend(report: Report) -> Iterator[str]:
     yield from (f"{name}: {about}" for name, about in {n.split(" ")[0]: a for n, a in report.columns.items()}.items())
-    yield "[low, high]: 95 % intervals, people resampled; faces: pictures with a usable face, of those that are there"
+    yield "[low, high]: 95 % intervals over resampled identities; faces: images with a usable face, of the existing images"
     yield from (f"{name} is not measured: {why}" for name, why in report.missing.items())
     yield from (f"note: {note}" for note in report.notes)
     n_wrong = sum(not check.holds for check in report.checks)
@@ -49,9 +42,9 @@ def _legend(report: Report) -> Iterator[str]:
 
 
 def wrong_order(report: Report) -> list[str]:
-    """One line for each check that fails; the numbers of that column then mean little."""
+    """Return one line for each check that fails; the numbers of that column are then not reliable."""
     return [
-        f"sanity: expected {check.words}; do not trust {check.column} on this set: look at its photos, or measure more people"
+        f"sanity: expected {check.words}; do not trust {check.column} on this set: check its photos, or measure more identities"
         for check in report.checks
         if not check.holds
     ]

@@ -1,1 +1,1 @@
-"""From a photo to the faces that the networks see."""
+"""Preparation of photos: the faces that are input to the networks."""

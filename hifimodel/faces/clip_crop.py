@@ -1,36 +1,35 @@
-"""What CLIP sees of a reference: the one way to it from a picture, its face box and its matte.
+"""CLIP's crop of a reference, from an image, its face box and its matte.
 
-The loader feeds training through it, ``hifimodel.faces.photo`` generation and evaluation: what a model was trained on and what
-it is given later differ by the photo alone.
+The loader uses it for training, and ``hifimodel.faces.photo`` for generation and evaluation, so that both give the same crop.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hifimodel.geometry import DegenerateError
+from hifidata.core.errors import ModelError
+from hifidata.models.protocols import F32, RgbU8
 
-F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
-RgbU8 = NDArray[np.uint8]
 
 REDUCTIONS = (1, 2, 4, 8)
-"""libjpeg decodes a JPEG at these fractions of its size for less than the whole, and without aliasing."""
+"""libjpeg decodes a JPEG at these fractions of its size faster than the whole, and without aliasing."""
 
 
 @dataclass(frozen=True)
 class ClipView:
-    """How references are shown to CLIP.
+    """Settings of CLIP's crop.
 
     Attributes:
         side_px: side of the crop.
-        side_over_face: side of CLIP's square over the longer side of the face box.
-        ground_u8: grey value behind the person where a matte is given.
-        min_face_alpha: where the matte keeps less of the middle of the face, it is wrong, and the background stays.
+        side_over_face: side of the square over the longer side of the face box.
+        ground_u8: grey value of the background if there is a matte.
+        min_face_alpha: a matte with a lower mean over the middle of the face is rejected, and the background stays.
     """
 
     side_px: int = 224
@@ -40,21 +39,21 @@ class ClipView:
 
 
 def clip_view(rgb_u8: RgbU8, face_xyxy_px: F32, how: ClipView, alpha_u8: U8 | None = None) -> tuple[RgbU8, bool]:
-    """The square around a face, before an even background where a matte is given.
+    """Cut out the square around a face, with an even background if there is a matte.
 
-    The work is done on the smallest picture that the crop allows, which is quicker matted.
+    The image is first reduced as far as the crop allows, which makes matting faster.
 
     Args:
         rgb_u8: (H, W, 3) uint8.
-        face_xyxy_px: (4,) edges of the face box; the picture's own are 0, 0, W, H.
-        how: sizes and background.
-        alpha_u8: (h, w) uint8 share of the person, of any size; None keeps the background.
+        face_xyxy_px: (4,) edges of the face box; the edges of the image are 0, 0, W, H.
+        how: the settings.
+        alpha_u8: (h, w) uint8 opacity of the person, of any size; None keeps the background.
 
     Returns:
         (side_px, side_px, 3) uint8, and whether the matte was used.
 
     Raises:
-        DegenerateError: the box has no area.
+        ModelError: the box has no area.
 
     Source: paper section 3.2, pre-processing of the references (PP-Matting); the square and the background are ours.
     """
@@ -77,49 +76,59 @@ def clip_view(rgb_u8: RgbU8, face_xyxy_px: F32, how: ClipView, alpha_u8: U8 | No
 
 
 def clip_crop(rgb_u8: RgbU8, face_xyxy_px: F32, margin: float, side_px: int) -> RgbU8:
-    """The square around a face box.
+    """Cut out the square around a face box.
 
     Args:
         rgb_u8: (H, W, 3) uint8.
-        face_xyxy_px: (4,) edges of the box; a picture's own are 0, 0, W, H.
+        face_xyxy_px: (4,) edges of the box; the edges of the image are 0, 0, W, H.
         margin: side of the square over the longer side of the box.
         side_px: side of the result.
 
     Returns:
-        (side_px, side_px, 3) uint8; the edge pixels repeat where the picture ends, which also carries on a matte's even
-        background.
+        (side_px, side_px, 3) uint8; edge pixels repeat outside the image, which also extends an even background.
 
     Raises:
-        DegenerateError: the box has no area.
+        ModelError: the box has no area.
     """
     scale = side_px / (_longer_side_px(face_xyxy_px) * margin)
-    centre = (face_xyxy_px[:2].astype(np.float64) + face_xyxy_px[2:]) / 2 - 0.5  # in pixel centres, as points are
+    centre = (
+        face_xyxy_px[:2].astype(np.float64) + face_xyxy_px[2:]
+    ) / 2 - 0.5  # in coordinates of pixel centres, like points
     shift = (side_px - 1) / 2 - scale * centre
     return _warp(rgb_u8, np.column_stack([np.eye(2) * scale, shift]), side_px, cv2.BORDER_REPLICATE)
 
 
 def reduction(spare: float) -> int:
-    """The largest of 1, 2, 4, 8 that is at most ``spare`` (how many times larger the picture is than needed)."""
+    """Return the largest of 1, 2, 4, 8 that is at most ``spare``, the size of the image over the needed size."""
     return max(factor for factor in REDUCTIONS if factor <= max(spare, 1.0))
 
 
 def resize_square(rgb_u8: RgbU8, side_px: int) -> RgbU8:
-    """(side_px, side_px, 3): area average when shrinking, bicubic when enlarging."""
+    """Resize to (side_px, side_px, 3): area average to reduce, bicubic to enlarge."""
     if rgb_u8.shape[:2] == (side_px, side_px):
         return rgb_u8
     way = cv2.INTER_AREA if rgb_u8.shape[0] > side_px else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(rgb_u8, (side_px, side_px), interpolation=way), np.uint8)
 
 
+def scaled_points(points_px: NDArray[Any], scale: float, corner_px: NDArray[Any] | float = 0.0) -> F32:
+    """Move points into an image that was cut at ``corner_px`` and resized by ``scale``.
+
+    The centre of a pixel has whole-number coordinates in both images. The resize aligns the outer edges of the pixels, half a
+    pixel further out.
+    """
+    return ((points_px - corner_px + 0.5) * scale - 0.5).astype(np.float32)
+
+
 def _longer_side_px(face_xyxy_px: F32) -> float:
     side_px = float((face_xyxy_px[2:] - face_xyxy_px[:2]).max())
     if not side_px >= 1:
-        raise DegenerateError(f"face box {face_xyxy_px.tolist()}: no area")
+        raise ModelError(f"face box {face_xyxy_px.tolist()}: no area")
     return side_px
 
 
 def _middle_mean(alpha: F32, xyxy_px: F32) -> float:
-    """Mean of a map over the middle half of a box; 0 where that lies outside."""
+    """Return the mean of a map over the middle half of a box; 0 if that is outside the map."""
     quarter = (xyxy_px[2:] - xyxy_px[:2]) / 4
     x1, y1 = np.maximum(np.floor(xyxy_px[:2] + quarter), 0).astype(int)
     x2, y2 = np.maximum(np.ceil(xyxy_px[2:] - quarter), 0).astype(int)
@@ -128,7 +137,7 @@ def _middle_mean(alpha: F32, xyxy_px: F32) -> float:
 
 
 def _warp(rgb_u8: RgbU8, matrix: NDArray[np.float64], side_px: int, border: int) -> RgbU8:
-    """(side_px, side_px, 3): sampled bilinearly at a whole multiple of the size, then averaged, so nothing is skipped."""
+    """Warp to (side_px, side_px, 3): sampled bilinearly at a whole multiple of the size, then averaged."""
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     finer = min(max(1, int(1 / scale)), 16)
     fine = matrix * finer

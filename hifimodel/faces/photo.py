@@ -1,8 +1,8 @@
-"""From a photo to what the nets see of it: background removed, the best face aligned and cropped.
+"""Preparation of photos: background removal, and the best face aligned and cropped.
 
-Source: paper 3.2 (pre-processing): matting, then the highest-scoring face. Here the face is looked for before the
-background goes, since a poor matte can cost an ear or a chin; and only CLIP sees the matted picture, since the identity
-vectors and 3D faces of shards, which a model is trained with, are made from the picture as it was taken.
+Source: paper 3.2 (pre-processing): matting, then the highest-scoring face. Here the face is detected before matting, since a
+poor matte can remove an ear or the chin. Only CLIP's crop is matted: the identity vectors and 3D faces of shards, with which a
+model is trained, come from the original image.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from hifidata.core.errors import ModelError
+from hifidata.image.align import norm_crop
 from hifidata.models.protocols import F32, FaceDetector, Faces, RgbU8
-from hifimodel.errors import PhotoError
+from hifimodel.errors import PhotoError, one_line
 from hifimodel.faces.clip_crop import ClipView, clip_view
-from hifimodel.faces.face_chip import align_face
-from hifimodel.geometry import DegenerateError
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """How references are prepared.
+    """Settings of the preparation.
 
     Attributes:
-        alpha: (H, W, 3) picture -> (H, W) share of the person, of a backend of hifidata's matting; None keeps backgrounds.
+        alpha: (H, W, 3) image -> (H, W) opacity of the person, by a matting model of hifidata; None keeps backgrounds.
         view: CLIP's crop, as in training.
-        other_face_min_area_ratio: from this share of the main face's area on, another face in a target counts.
+        other_face_min_area_ratio: a further face of a target counts from this share of the main face's area.
     """
 
     alpha: Callable[[RgbU8], F32] | None = None
@@ -38,15 +38,15 @@ class Preparation:
 
 @dataclass(frozen=True)
 class PhotoFace:
-    """The face that counts in a photo.
+    """The selected face of a photo.
 
     Attributes:
         name: file name, for messages.
-        rgb_u8: (H, W, 3) the photo.
+        rgb_u8: (H, W, 3), the photo.
         xyxy_px: (4,) face box.
         kps_px: (5, 2).
-        landmarks_px: (68, 2), or None where the detector has none.
-        score: the detector's.
+        landmarks_px: (68, 2), or None if the detector gives none.
+        score: of the detector.
     """
 
     name: str
@@ -59,13 +59,13 @@ class PhotoFace:
 
 @dataclass(frozen=True)
 class Reference:
-    """What the face encoder takes of one reference.
+    """The crops of a reference.
 
     Attributes:
-        face: the face and where it lies.
+        face: the face and its position.
         aligned_rgb_u8: (112, 112, 3), for the identity embedding.
-        clip_rgb_u8: (224, 224, 3), for CLIP; its background removed where that was asked for and worked.
-        is_matted: whether it was.
+        clip_rgb_u8: (224, 224, 3), for CLIP; without background if ``is_matted``.
+        is_matted: whether a matte was requested and accepted.
     """
 
     face: PhotoFace
@@ -75,7 +75,7 @@ class Reference:
 
 
 def read_photo(path: Path) -> RgbU8:
-    """(H, W, 3) uint8 sRGB, upright. Raises PhotoError where the file is not a picture."""
+    """Read a photo as (H, W, 3) uint8 sRGB, upright. Raises PhotoError if the file is not an image."""
     try:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image)
@@ -83,22 +83,20 @@ def read_photo(path: Path) -> RgbU8:
     except FileNotFoundError:
         raise PhotoError(f"{path}: no such file") from None
     except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
-        raise PhotoError(
-            f"{path}: not a readable picture ({' '.join(str(error).split())}); use a JPEG or PNG"
-        ) from error
+        raise PhotoError(f"{path}: not a readable image ({one_line(error)}); use a JPEG or PNG") from error
 
 
 def prepare_reference(name: str, rgb_u8: RgbU8, detector: FaceDetector, how: Preparation | None = None) -> Reference:
-    """Takes the highest-scoring face of a reference photo.
+    """Prepare the highest-scoring face of a reference photo.
 
     Args:
         name: file name, for messages.
         rgb_u8: (H, W, 3) uint8.
-        detector: see hifidata's ``FaceDetector``.
-        how: matting and crop.
+        detector: a face detector of hifidata.
+        how: the settings; None: defaults.
 
     Raises:
-        PhotoError: there is no face, or its five points coincide.
+        PhotoError: no face, or the five points coincide.
     """
     how = how or Preparation()
     faces = detector.detect([rgb_u8])[0]
@@ -108,20 +106,20 @@ def prepare_reference(name: str, rgb_u8: RgbU8, detector: FaceDetector, how: Pre
         )
     best = int(np.argmax(faces.scores))
     face = _face(name, rgb_u8, faces, best)
-    alpha_u8 = None if how.alpha is None else np.rint(how.alpha(rgb_u8) * 255).astype(np.uint8)  # as shards keep it
+    alpha_u8 = None if how.alpha is None else np.rint(how.alpha(rgb_u8) * 255).astype(np.uint8)  # as stored in shards
     try:
-        aligned = align_face(rgb_u8, face.kps_px)
+        aligned = norm_crop(rgb_u8, face.kps_px)
         clip, is_matted = clip_view(rgb_u8, face.xyxy_px, how.view, alpha_u8)
-    except DegenerateError as error:
-        raise PhotoError(f"reference {name}: its face has no extent ({error}); use another photo") from error
+    except ModelError as error:
+        raise PhotoError(f"reference {name}: the face has no extent ({error}); use another photo") from error
     return Reference(face, aligned, clip, is_matted)
 
 
 def prepare_target(name: str, rgb_u8: RgbU8, detector: FaceDetector, how: Preparation | None = None) -> PhotoFace:
-    """Takes the only face of a target photo; which other faces count is as in a recipe's ``detect`` section.
+    """Select the only face of a target photo; which further faces count follows the ``detect`` section of recipes.
 
     Raises:
-        PhotoError: there is no face, or more than one that counts.
+        PhotoError: no face, or more than one that counts.
     """
     how = how or Preparation()
     faces = detector.detect([rgb_u8])[0]
@@ -138,9 +136,9 @@ def prepare_target(name: str, rgb_u8: RgbU8, detector: FaceDetector, how: Prepar
     return _face(name, rgb_u8, faces, int(np.argmax(areas)))
 
 
-def _grey_u8(picture: Image.Image) -> Image.Image:
-    """A 16-bit grey picture with 8 bits, as hifidata takes it; Pillow would clip it at 255, and so make it white."""
-    grey = np.clip(np.asarray(picture).astype(np.int64), 0, 65535)
+def _grey_u8(image: Image.Image) -> Image.Image:
+    """Convert a 16-bit grey image to 8 bits, as hifidata does; Pillow would clip it at 255, which is white."""
+    grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
     return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8))
 
 

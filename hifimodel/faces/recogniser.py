@@ -1,7 +1,6 @@
-"""The identity vector of a reference, made by whatever made those that the checkpoint was trained with.
+"""The identity embedding of a reference, by the recogniser that the checkpoint was trained with.
 
-The paper: E_id, InsightFace's recogniser (section 3.2). Checkpoints name theirs in ``ModelConfig.embedder``; this file is the
-one place that turns the name into something that can be called.
+Source: section 3.2, E_id, InsightFace's recogniser. A checkpoint names its recogniser in ``ModelConfig.embedder``.
 """
 
 from __future__ import annotations
@@ -14,30 +13,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hifidata.core.errors import WeightsError
 from hifidata.models import registry
 from hifidata.weights.find import find_weight
-from hifimodel.errors import CheckpointError, WeightsError
+from hifimodel.errors import CheckpointError
 from hifimodel.faces.photo import Reference
 from hifimodel.nets.embedder import EMBEDDERS, FaceEmbedder, load_embedder
 
 NETWORKS: Mapping[str, str] = {"arcface": "w600k_r50", "arcface_glintr100": "glintr100"}
-"""hifidata's names for recognisers (``embedding_model`` in shards) that hifimodel calls by their files."""
+"""hifimodel's names (by file) of recognisers, by hifidata's name (``embedding_model`` in shards)."""
 
 HIFIDATA_ALONE: Mapping[str, int] = {"dlib_resnet": 128}
-"""Recognisers that no torch copy exists of, with their d2: hifidata's own backend runs them."""
+"""Recognisers without a torch version, with their d2; hifidata runs them."""
 
 
-class Identity(Protocol):
-    """Maps references to unit vectors."""
+class IdentityEmbedder(Protocol):
+    """Embeds references."""
 
     name: str
 
     def embed(self, references: Sequence[Reference]) -> Tensor:
-        """(N, d2) float32 with L2 norm 1."""
+        """Return (N, d2) float32 with L2 norm 1."""
 
 
-class AlignedIdentity:
-    """A recogniser of ``hifimodel.nets.embedder`` on the aligned faces."""
+class AlignedEmbedder:
+    """A recogniser of ``hifimodel.nets.embedder``, on aligned faces."""
 
     def __init__(self, embedder: FaceEmbedder) -> None:
         self.name = embedder.name
@@ -45,20 +45,20 @@ class AlignedIdentity:
 
     @torch.no_grad()
     def embed(self, references: Sequence[Reference]) -> Tensor:
-        """See Identity."""
+        """See IdentityEmbedder."""
         faces = np.stack([reference.aligned_rgb_u8 for reference in references])  # (N, 112, 112, 3)
         return self._embedder(torch.from_numpy(faces).permute(0, 3, 1, 2))
 
 
-class HifidataIdentity:
-    """A hifidata backend, which aligns faces by itself."""
+class HifidataEmbedder:
+    """A recogniser of hifidata, which aligns faces itself."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._backend = registry.load("verify", name)
 
     def embed(self, references: Sequence[Reference]) -> Tensor:
-        """See Identity."""
+        """See IdentityEmbedder."""
         faces = [reference.face for reference in references]
         vectors = self._backend.embed(
             [face.rgb_u8 for face in faces], [face.kps_px for face in faces], [face.landmarks_px for face in faces]
@@ -66,31 +66,31 @@ class HifidataIdentity:
         return torch.from_numpy(np.asarray(vectors, np.float32))
 
 
-def load_identity(name: str, dim: int, path: Path | None = None) -> Identity:
-    """The recogniser that a checkpoint was trained with.
+def load_identity_embedder(name: str, dim: int, path: Path | None = None) -> IdentityEmbedder:
+    """Load the recogniser that a checkpoint was trained with.
 
     Args:
-        name: ``ModelConfig.embedder``, or a dataset's ``embedding_model``.
+        name: ``ModelConfig.embedder``, or ``embedding_model`` of a dataset.
         dim: d2 of the checkpoint.
         path: its file or folder; None: hifidata's weight folders are searched.
 
     Raises:
-        WeightsError: nothing is known by that name, or its file is missing or another network's.
-        CheckpointError: it gives vectors of another width than the checkpoint takes.
+        WeightsError: the name is unknown, or the file is missing or of another network.
+        CheckpointError: the width of its vectors does not match the checkpoint.
     """
     own = NETWORKS.get(name, name)
     dims = {**HIFIDATA_ALONE, **{key: spec.dim for key, spec in EMBEDDERS.items()}}
     if own not in dims:
         raise WeightsError(
-            f"identity embedder {name!r}: unknown, though the checkpoint names it; known: {', '.join([*dims, *NETWORKS])}"
+            f"identity embedder {name!r} of the checkpoint: unknown; known: {', '.join([*dims, *NETWORKS])}"
         )
     if dims[own] != dim:
         raise CheckpointError(
-            f"identity embedder {name!r}: gives {dims[own]} numbers per face, the checkpoint takes {dim}; it was trained "
-            "with another embedder than its config says"
+            f"identity embedder {name!r}: gives {dims[own]} numbers per face, the checkpoint takes {dim}; its config names "
+            "another embedder than its training used"
         )
     if own in HIFIDATA_ALONE:
-        return HifidataIdentity(own)
+        return HifidataEmbedder(own)
     if path is None and EMBEDDERS[own].file:
         path = find_weight(own)
-    return AlignedIdentity(load_embedder(own, path))
+    return AlignedEmbedder(load_embedder(own, path))

@@ -1,7 +1,7 @@
-"""Which reference gives the landmarks their shape: the best picture among those that look the way the target does.
+"""Selection of the reference that gives the landmarks their shape, by face quality and head pose.
 
-Source: paper Eq. 9, S_ref = S_q + 0.5 S_a. S_q is the face quality, 0 to 1 (the paper: ModelScope FQA). How S_a follows
-from RetinaFace the paper does not say; here it is a stated function of the head poses that five points give.
+Source: paper Eq. 9, S_ref = S_q + 0.5 S_a. S_q is the face quality, 0 to 1 (in the paper by ModelScope FQA). The paper does
+not state how S_a follows from RetinaFace. Here it is a function of head poses, which are fitted to five points.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hifidata.models.face3d.base import angles_deg
+from hifidata.core.errors import ModelError
+from hifidata.models.face3d.base import angles_deg, kps_of, weak_perspective
 from hifidata.models.protocols import F32
 from hifimodel.errors import LandmarkError
-from hifimodel.geometry import DegenerateError, weak_perspective
-from hifimodel.landmarks.face_statistics import EYE_CENTRES, MOUTH_CORNERS, NOSE_TIP, mean_face_mm
+from hifimodel.landmarks.face_statistics import mean_face_mm
 
 ANGLE_WEIGHT = 0.5
 """Lambda of Eq. 9."""
 PITCH_WEIGHT, ROLL_WEIGHT = 0.5, 0.5
-"""Five points give the pitch less surely than the yaw (5.4 and 1.7 degrees from 3DDFA's, median of 115
-portraits); rolling, which hides nothing, is undone in the picture."""
+"""Five points give the pitch less accurately than the yaw (5.4 and 1.7 degrees from 3DDFA's, median of 115 portraits). Roll
+hides no part of the face, and the crop undoes it."""
 NO_AGREEMENT_DEG = 90.0
-"""Weighted difference from which on S_a is 0: nothing that one picture shows is seen in the other."""
+"""Weighted difference from which S_a is 0: the images show opposite sides of the face."""
 
 
 @dataclass(frozen=True)
 class HeadPose:
-    """Angles with the manifest's signs: positive towards the picture's right, up, and clockwise."""
+    """Head pose with the signs of the manifest: positive towards the right of the image, up, and clockwise."""
 
     yaw_deg: float
     pitch_deg: float
@@ -38,27 +38,27 @@ class HeadPose:
 
 
 def pose_from_kps(kps_px: F32) -> HeadPose:
-    """Head pose by fitting the scaled orthographic projection of an average face to five points.
+    """Fit the head pose of an average face to five points.
 
     Args:
-        kps_px: (5, 2) eyes, nose tip and mouth corners, px; "left" first.
+        kps_px: (5, 2) eyes, nose tip and mouth corners, px; the left of the image first.
 
     Raises:
         LandmarkError: the points lie on a line.
     """
-    face = mean_face_mm()
-    model = np.stack([*(face[eye].mean(axis=0) for eye in EYE_CENTRES), face[NOSE_TIP], *face[list(MOUTH_CORNERS)]])
     try:
-        _, rotation, _ = weak_perspective(model, np.asarray(kps_px, np.float64) * (1, -1))  # y up
-    except DegenerateError as error:
-        raise LandmarkError(f"head pose: five points are no face ({error}); detect the face again") from error
+        _, rotation, _ = weak_perspective(kps_of(mean_face_mm()), np.asarray(kps_px, np.float64) * (1, -1))  # y up
+    except ModelError as error:
+        raise LandmarkError(
+            f"head pose: the five points do not span a face ({error}); detect the face again"
+        ) from error
     return HeadPose(*angles_deg(rotation))
 
 
 def angle_score(reference: HeadPose, target: HeadPose) -> float:
-    """S_a: 1 for the same head pose, falling linearly to 0 at 90 degrees of weighted difference.
+    """Return S_a: 1 for equal head poses, decreasing linearly to 0 at 90 degrees of weighted difference.
 
-    The difference is sqrt(d_yaw^2 + (d_pitch / 2)^2 + (d_roll / 2)^2), roll taken the short way round.
+    The difference is sqrt(d_yaw^2 + (d_pitch / 2)^2 + (d_roll / 2)^2), with d_roll at most 180 degrees.
     """
     d_roll = (reference.roll_deg - target.roll_deg + 180) % 360 - 180
     d_pitch = reference.pitch_deg - target.pitch_deg
@@ -67,30 +67,30 @@ def angle_score(reference: HeadPose, target: HeadPose) -> float:
 
 
 def reference_scores(qualities: Sequence[float], references: Sequence[HeadPose], target: HeadPose) -> NDArray[Any]:
-    """S_ref of Eq. 9 for each reference.
+    """Return S_ref of Eq. 9 for each reference.
 
     Args:
         qualities: N face qualities S_q, 0 to 1.
         references: N head poses.
-        target: the target's.
+        target: head pose of the target.
 
     Returns:
         (N,) float64, 0 to 1.5.
 
     Raises:
-        LandmarkError: a quality is missing or not between 0 and 1.
+        LandmarkError: a quality is missing, or not between 0 and 1.
     """
     quality = np.asarray(qualities, np.float64)
     if quality.shape != (len(references),) or not ((quality >= 0) & (quality <= 1)).all():
         raise LandmarkError(
             f"reference selection: qualities {list(qualities)} for {len(references)} references, expected one between "
-            "0 and 1 each; score them with one quality model"
+            "0 and 1 each; use one quality model for all"
         )
     return np.asarray(quality + ANGLE_WEIGHT * np.array([angle_score(pose, target) for pose in references]))
 
 
 def select_reference(qualities: Sequence[float], references: Sequence[HeadPose], target: HeadPose) -> int:
-    """Index of the reference with the highest S_ref; the first of equals. See ``reference_scores``."""
+    """Return the index of the reference with the highest S_ref, the first of equals. See ``reference_scores``."""
     if not references:
-        raise LandmarkError("reference selection: no references; give at least one picture with a face")
+        raise LandmarkError("reference selection: no references; give at least one image with a face")
     return int(np.argmax(reference_scores(qualities, references, target)))

@@ -1,15 +1,15 @@
-"""Control branches: nets whose residuals are added up before the UNet sees them.
+"""Control branches: networks whose residuals are summed for the UNet.
 
     branches = [
         Branch(hifinet, tokens=face_tokens, condition=landmark_latents),
-        Branch(identity_net, tokens=instantid_tokens, condition=keypoint_picture, scale=0.5),
-        Branch(depth_net, condition=depth_picture, end=0.6),  # no tokens of its own: it reads the prompt
+        Branch(identity_net, tokens=instantid_tokens, condition=keypoint_image, scale=0.5),
+        Branch(depth_net, condition=depth_image, end=0.6),  # without own tokens: those of the prompt
     ]
 
-Every branch has its own tokens, strength and part of the steps, which is what diffusers' ``MultiControlNetModel`` cannot
-do: that one hands the same tokens to all of its nets.
+Every branch has its own tokens, scale and range of steps. diffusers' ``MultiControlNetModel`` cannot do this: it passes the
+same tokens to all its networks.
 
-Source: the paper's section 4.2, "Compatibility" (Fig. 6, together with InstantID); how the two are joined it does not say.
+Source: paper 4.2, "Compatibility" (Fig. 6, with InstantID). The paper does not state how the two are combined.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from hifimodel.errors import ConditionError
 
 @dataclass(frozen=True, eq=False)
 class Residuals:
-    """What is added to the UNet's skip connections.
+    """Residuals for the skip connections of the UNet.
 
     Args:
         down: one per skip connection, (B, C, h, w) each.
@@ -42,33 +42,33 @@ class Residuals:
         return Residuals([a + b for a, b in zip(self.down, other.down, strict=True)], self.mid + other.mid)
 
     def twice(self) -> Residuals:
-        """For both halves of guidance."""
+        """Return the residuals for both halves of guidance."""
         return Residuals([torch.cat([part, part]) for part in self.down], torch.cat([self.mid, self.mid]))
 
     def weighted(self, mask: Tensor) -> Residuals:
-        """Times (B, 1, H, W), brought to each residual's size."""
+        """Return the residuals times a mask (B, 1, H, W), resized to each residual."""
         return Residuals([_weighted(part, mask) for part in self.down], _weighted(self.mid, mask))
 
 
 @dataclass(frozen=True, eq=False)
 class Branch:
-    """A ControlNet, what it sees, and how much and when it counts.
+    """A ControlNet with its inputs, scale, range of steps and mask.
 
-    Batches may have one row for all pictures, one per prompt, or one per picture.
+    Batches have one row for all images, one per prompt, or one per image.
 
     Args:
-        net: any SDXL ``ControlNetModel``: HiFi-Net, InstantID's IdentityNet, a depth net.
-        condition: what it takes as ``controlnet_cond``: landmark latents, or a picture (B, 3, H, W) in [0, 1].
-        tokens: (B, T, d) for its cross-attention; None: the prompt's.
-        uncond_tokens: (B, U, d) in guidance's unconditional half, T a multiple of U; None: ``tokens`` in both halves.
-        scale: factor on its residuals; at 0 the net does not run.
-        start: share of the steps after which it begins, 0 to 1.
-        end: share of the steps after which it ends.
-        mask: (B, 1, H, W) float, 0 to 1, of any size: where in the picture it counts; None: everywhere.
-        pooled: ``zeros`` hides the prompt's pooled vector from it, as ``ModelConfig.pooled_text`` does.
+        net: any SDXL ``ControlNetModel``: HiFi-Net, InstantID's IdentityNet, a depth network.
+        condition: ``controlnet_cond`` of the network: landmark latents, or an image (B, 3, H, W) in [0, 1].
+        tokens: (B, T, d) for cross-attention; None: those of the prompt.
+        uncond_tokens: (B, U, d) for the unconditional half of guidance, T a multiple of U; None: ``tokens`` in both halves.
+        scale: factor of the residuals; with 0 the network does not run.
+        start: share of the steps at which the branch starts, 0 to 1.
+        end: share of the steps at which it ends.
+        mask: (B, 1, H, W) float, 0 to 1, of any size: weight per position; None: 1 everywhere.
+        pooled: ``zeros`` replaces the pooled vector of the prompt, see ``ModelConfig.pooled_text``.
 
     Raises:
-        ConditionError: the range of steps is empty or outside of 0 to 1, or the two kinds of tokens do not fit.
+        ConditionError: the range of steps is empty or not in 0 to 1, or the numbers of tokens do not match.
     """
 
     net: ControlNetModel
@@ -97,33 +97,33 @@ class Branch:
             )
 
     def is_active(self, step: int, n_steps: int) -> bool:
-        """Whether all of this step (0 to n_steps - 1) lies in the branch's range, and the branch counts at all."""
+        """Return whether the whole step (0 to n_steps - 1) is in the range of the branch and the scale is not 0."""
         return self.scale != 0 and step / n_steps >= self.start and (step + 1) / n_steps <= self.end
 
     @property
     def ignores_text(self) -> bool:
-        """Whether both halves of guidance are the same to this net, so that it need run on one alone."""
+        """Whether both halves of guidance have equal inputs, so that the network runs on one half only."""
         return self.tokens is not None and self.uncond_tokens is None and self.pooled == "zeros"
 
-    def fitted(self, n_pictures: int, like: Tensor) -> Branch:
-        """The same with one row per picture, on the device and in the dtype of ``like``: done once, not at every step."""
-        condition = _rows(self.condition, n_pictures, like)
+    def fitted(self, n_images: int, like: Tensor) -> Branch:
+        """Return the branch with one row per image, on the device and in the dtype of ``like``; called before all steps."""
+        condition = _rows(self.condition, n_images, like)
         tokens, uncond, mask = (
-            None if batch is None else _rows(batch, n_pictures, like)
+            None if batch is None else _rows(batch, n_images, like)
             for batch in (self.tokens, self.uncond_tokens, self.mask)
         )
         if tokens is not None and uncond is not None:
-            # Copies of all tokens leave attention as it is, and both halves then fit in one batch.
+            # Repeating all tokens does not change attention, and both halves then fit in one batch.
             uncond = uncond.repeat(1, tokens.shape[1] // uncond.shape[1], 1)
         return replace(self, condition=condition, tokens=tokens, uncond_tokens=uncond, mask=mask)
 
 
 @dataclass(frozen=True, eq=False)
 class StepInputs:
-    """What the UNet sees at one step.
+    """The inputs of the UNet at one step.
 
     Args:
-        latents: (B, 4, h, w), scaled by the scheduler; with guidance B = 2 x pictures, the unconditional half first.
+        latents: (B, 4, h, w), scaled by the scheduler; with guidance B = 2 x images, the unconditional half first.
         timestep: of the scheduler.
         text: (B, 77, d).
         pooled: (B, 1280).
@@ -144,7 +144,7 @@ class StepInputs:
         return {"text_embeds": self.pooled, "time_ids": self.time_ids}
 
     def conditional_half(self) -> StepInputs:
-        """The second half alone."""
+        """Return the second half only."""
         latents, text, pooled, ids = (
             part.chunk(2)[1] for part in (self.latents, self.text, self.pooled, self.time_ids)
         )
@@ -152,11 +152,11 @@ class StepInputs:
 
 
 def summed_residuals(branches: Sequence[Branch], inputs: StepInputs, step: int, n_steps: int) -> Residuals | None:
-    """Runs the branches whose turn it is; None where it is nobody's, so that the UNet runs as if there were none.
+    """Run the active branches; returns None if no branch is active.
 
     Args:
         branches: after ``Branch.fitted``.
-        inputs: what the UNet is about to see.
+        inputs: of the UNet at this step.
         step: 0 to n_steps - 1.
         n_steps: number of denoising steps.
     """
@@ -200,10 +200,10 @@ def _weighted(residual: Tensor, mask: Tensor) -> Tensor:
     return residual * functional.interpolate(mask, residual.shape[-2:], mode="area")
 
 
-def _rows(batch: Tensor, n_pictures: int, like: Tensor) -> Tensor:
-    if n_pictures % len(batch):
+def _rows(batch: Tensor, n_images: int, like: Tensor) -> Tensor:
+    if n_images % len(batch):
         raise ConditionError(
-            f"control branch: a batch of {len(batch)} for {n_pictures} pictures; give one row for all, one per prompt, or "
-            "one per picture"
+            f"control branch: a batch of {len(batch)} for {n_images} images; give one row for all, one per prompt, or "
+            "one per image"
         )
-    return batch.to(like.device, like.dtype).repeat_interleave(n_pictures // len(batch), dim=0)
+    return batch.to(like.device, like.dtype).repeat_interleave(n_images // len(batch), dim=0)

@@ -1,4 +1,4 @@
-"""From photos to what the pipeline is conditioned on: face crops, identity vectors and the landmark picture.
+"""The condition of the pipeline from photos: face crops, identity vectors and the landmark image.
 
 reader = PhotoReader(detector, identity, quality, landmarks)
 condition = reader.read(references=[Path("a.jpg"), Path("b.jpg")], target=Path("t.jpg"), size_px=1024)
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hifidata.models.protocols import F32, FaceDetector, QualityScorer, RgbU8
 from hifimodel.errors import ConditionError
+from hifimodel.faces.clip_crop import scaled_points
 from hifimodel.faces.photo import (
     PhotoFace,
     Preparation,
@@ -25,28 +26,28 @@ from hifimodel.faces.photo import (
     prepare_target,
     read_photo,
 )
-from hifimodel.faces.recogniser import Identity
+from hifimodel.faces.recogniser import IdentityEmbedder
 from hifimodel.faces.selection import pose_from_kps, select_reference
 from hifimodel.landmarks import FaceShape, LandmarkBackend, draw
 
 MAX_REFERENCES = 6
-"""The paper trains with 1 to 4 and shows up to 6."""
+"""The paper trains with 1 to 4 references and shows up to 6."""
 
 SIDE_OVER_FACE, CENTRE_UP = 2.4, 0.15
-"""How hifidata frames its portraits: side of the square over the face box's longer side, and how far it is moved up."""
+"""Framing of hifidata's portraits: side of the square over the longer side of the face box, and its shift upwards."""
 
 
 @dataclass(frozen=True, eq=False)
 class PortraitCondition:
-    """One person, and how they look.
+    """The condition of a portrait: identity, and expression with head pose.
 
     Args:
         clip_crops_u8: (N, 3, H, W) uint8 RGB, 1 to 6 reference faces for CLIP; None: no references.
-        embeddings: (N, d2) float32, L2 norm 1, of the same references; None where there are none.
+        embeddings: (N, d2) float32, L2 norm 1, of the same references; None without references.
         landmarks_u8: (3, H, W) uint8 RGB on black, in the size of the portrait; None: no landmarks.
 
     Raises:
-        ConditionError: the parts do not fit one another, there are more than 6 references, or there is nothing at all.
+        ConditionError: the parts do not match, there are more than 6 references, or all parts are None.
     """
 
     clip_crops_u8: Tensor | None
@@ -72,67 +73,67 @@ class PortraitCondition:
 
     @property
     def n_references(self) -> int:
-        """N."""
+        """N, the number of references."""
         return 0 if self.clip_crops_u8 is None else len(self.clip_crops_u8)
 
 
 @dataclass(frozen=True, eq=False)
 class PhotoReader:
-    """What looks at photos.
+    """Reads photos into conditions.
 
     Args:
-        detector: finds faces.
-        identity: makes identity vectors, as in training.
+        detector: face detector.
+        identity: embedder, as in training.
         quality: S_q of Eq. 9.
-        landmarks: takes faces apart and puts them together.
-        how: matting and crops of references; None: the usual crop, no matting.
+        landmarks: landmark backend.
+        how: matting and crops of references; None: the default crop, no matting.
     """
 
     detector: FaceDetector
-    identity: Identity
+    identity: IdentityEmbedder
     quality: QualityScorer
     landmarks: LandmarkBackend
     how: Preparation | None = None
 
     def read(self, references: Sequence[Path], target: Path | None, size_px: int) -> PortraitCondition:
-        """The condition of one portrait.
+        """Read the condition of one portrait.
 
         Args:
-            references: up to 6 photos of one person; none at all where landmarks alone shall guide.
-            target: the photo whose expression and head pose the portrait takes; None: no landmarks.
+            references: up to 6 photos of one person; none for landmarks only.
+            target: photo that gives the expression and head pose; None: no landmarks.
             size_px: side of the portrait.
 
         Raises:
             ConditionError: too many references, or neither references nor target.
-            PhotoError: a file is no picture, a reference has no face, the target has none or several.
+            PhotoError: a file is not an image, a reference has no face, or the target has none or several.
         """
         if references:
             require_reference_count(len(references))
-        people = [self.read_reference(path) for path in references]
-        drawn = None if target is None else self.draw_landmarks(people, self.read_target(target), size_px)
+        faces = [self.read_reference(path) for path in references]
+        drawn = None if target is None else self.draw_landmarks(faces, self.read_target(target), size_px)
         landmarks_u8 = None if drawn is None else channels_first(drawn)  # (3, H, W)
-        if not people:
+        if not faces:
             return PortraitCondition(None, None, landmarks_u8)
-        crops_u8 = torch.stack([channels_first(person.clip_rgb_u8) for person in people])  # (N, 3, 224, 224)
-        return PortraitCondition(crops_u8, self.identity.embed(people), landmarks_u8)
+        crops_u8 = torch.stack([channels_first(face.clip_rgb_u8) for face in faces])  # (N, 3, 224, 224)
+        return PortraitCondition(crops_u8, self.identity.embed(faces), landmarks_u8)
 
     def read_reference(self, path: Path) -> Reference:
-        """One reference; raises PhotoError."""
+        """Read a reference. Raises PhotoError."""
         return prepare_reference(path.name, read_photo(path), self.detector, self.how)
 
     def read_target(self, path: Path) -> PhotoFace:
-        """The target; raises PhotoError."""
+        """Read the target. Raises PhotoError."""
         return prepare_target(path.name, read_photo(path), self.detector, self.how)
 
     def draw_landmarks(self, references: Sequence[Reference], target: PhotoFace, size_px: int) -> RgbU8:
-        """I_lmk: the face shape of the best reference, the target's expression and pose, framed as a portrait.
+        """Draw I_lmk: the face shape of the best reference, expression and pose of the target, framed as a portrait.
 
         Returns:
             (size_px, size_px, 3) uint8.
 
         Source: paper section 3.3, Eq. 9.
         """
-        if not references:  # nobody's shape is asked for: the target's own
+        if not references:  # without references: the shape of the target
             return self._drawn(self._encode(target), target, size_px)
         poses = [pose_from_kps(reference.face.kps_px) for reference in references]
         qualities = [self._quality(reference.face) for reference in references]
@@ -148,12 +149,11 @@ class PhotoReader:
 
     def _drawn(self, shape: FaceShape, target: PhotoFace, size_px: int) -> RgbU8:
         corner, scale = portrait_window(target, size_px)
-        points_px = (self.landmarks.project(shape) - corner + 0.5) * scale - 0.5  # (68, 2)
-        return draw(points_px.astype(np.float32), size_px)
+        return draw(scaled_points(self.landmarks.project(shape), scale, corner), size_px)
 
 
 def require_reference_count(n_references: int) -> None:
-    """Raises ConditionError unless there are 1 to 6."""
+    """Raise ConditionError unless there are 1 to 6 references."""
     if not 1 <= n_references <= MAX_REFERENCES:
         raise ConditionError(
             f"references: got {n_references}, expected 1 to {MAX_REFERENCES} photos of one person; keep the best"
@@ -161,10 +161,10 @@ def require_reference_count(n_references: int) -> None:
 
 
 def portrait_window(target: PhotoFace, size_px: int) -> tuple[F32, float]:
-    """Where the portrait lies in the target photo: its corner in px, and portrait pixels per photo pixel.
+    """Return the window of the portrait in the target photo: its corner in px, and portrait pixels per photo pixel.
 
-    A square photo is a portrait already, such as hifidata's, and is kept as it is framed. Any other is framed as
-    hifidata would, except that the square may leave the photo, whose pixels are not needed.
+    A square photo, such as a portrait of hifidata, keeps its framing. Other photos are framed as in hifidata, except that the
+    square may extend beyond the photo, whose pixels are not needed.
     """
     height_px, width_px = target.rgb_u8.shape[:2]
     if height_px == width_px:
@@ -177,5 +177,5 @@ def portrait_window(target: PhotoFace, size_px: int) -> tuple[F32, float]:
 
 
 def channels_first(rgb_u8: RgbU8) -> Tensor:
-    """(3, H, W) uint8 of an (H, W, 3) picture."""
+    """Convert an (H, W, 3) image to a (3, H, W) uint8 tensor."""
     return torch.from_numpy(np.ascontiguousarray(rgb_u8.transpose(2, 0, 1)))

@@ -1,4 +1,4 @@
-"""HiFi-Net's control branch: face tokens and landmark latents, computed once and the same at every step."""
+"""HiFi-Net's control branch: face tokens and landmark latents, computed once for all steps."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class FaceNets:
-    """What turns a person into a control branch.
+    """The networks that make a control branch from a condition.
 
     Args:
-        hifinet: its config's choices decide about guidance and pooled text.
+        hifinet: its choices define guidance and pooled text.
         refiner: makes face tokens.
         vision: the CLIP tower of the refiner's training.
-        vae: the base's, in a dtype that it does not overflow in.
-        device: where the nets compute; under offload they lie elsewhere until called.
+        vae: the VAE of the base, in a dtype without overflow.
+        device: of the computation; with offload the networks are elsewhere until called.
         dtype: of the tokens.
     """
 
@@ -41,61 +41,59 @@ class FaceNets:
     device: torch.device
     dtype: torch.dtype
 
-    def branch(self, people: Sequence[PortraitCondition], size: tuple[int, int], is_guided: bool) -> Branch:
-        """HiFi-Net's branch for P people.
+    def branch(self, conditions: Sequence[PortraitCondition], size: tuple[int, int], is_guided: bool) -> Branch:
+        """Make HiFi-Net's branch for P conditions.
 
         Args:
-            people: one for all pictures, or one per prompt.
+            conditions: one for all images, or one per prompt.
             size: height and width of the portraits, px.
-            is_guided: whether there is an unconditional half; what it sees of faces is ``ModelConfig.face_in_uncond``.
+            is_guided: whether there is an unconditional half; its faces follow ``ModelConfig.face_in_uncond``.
 
         Raises:
-            ConditionError: a landmark picture has not the portrait's size, or the nets take other inputs.
+            ConditionError: a landmark image does not have the size of the portrait, or the networks take other inputs.
         """
         choices = self.hifinet.choices
         return Branch(
             self.hifinet,
-            condition=torch.cat([self.landmarks(person, size) for person in people]),  # (P, 4, H / 8, W / 8)
-            tokens=self.tokens(people),
+            condition=torch.cat([self.landmarks(condition, size) for condition in conditions]),  # (P, 4, H / 8, W / 8)
+            tokens=self.tokens(conditions),
             uncond_tokens=self.no_face() if is_guided and choices.face_in_uncond != "same" else None,
             pooled=choices.pooled_text,
         )
 
-    def tokens(self, people: Sequence[PortraitCondition]) -> Tensor:
-        """(P, L * 33, d), L the least common multiple of the numbers of references."""
-        parts = [self._tokens_of(person) for person in people]
+    def tokens(self, conditions: Sequence[PortraitCondition]) -> Tensor:
+        """Return (P, L * 33, d), with L the least common multiple of the numbers of references."""
+        parts = [self._tokens_of(condition) for condition in conditions]
         return pack_references(torch.cat(parts), [len(part) for part in parts])
 
-    def landmarks(self, person: PortraitCondition, size: tuple[int, int]) -> Tensor:
-        """(1, 4, H / 8, W / 8) z_lmk; the latent of black for "no landmarks"."""
-        picture_u8 = person.landmarks_u8
-        if picture_u8 is None:
+    def landmarks(self, condition: PortraitCondition, size: tuple[int, int]) -> Tensor:
+        """Return (1, 4, H / 8, W / 8) z_lmk; the latent of black for "no landmarks"."""
+        image_u8 = condition.landmarks_u8
+        if image_u8 is None:
             return black_latents(self.vae, *size)
-        if picture_u8.shape != (3, *size) or picture_u8.dtype != torch.uint8:
+        if image_u8.shape != (3, *size) or image_u8.dtype != torch.uint8:
             raise ConditionError(
-                f"landmark picture: {picture_u8.dtype} of shape {tuple(picture_u8.shape)}, expected uint8 {(3, *size)}; "
+                f"landmark image: {image_u8.dtype} of shape {tuple(image_u8.shape)}, expected uint8 {(3, *size)}; "
                 "draw it in the size of the portrait"
             )
-        return landmark_latents(self.vae, picture_u8.unsqueeze(0))
+        return landmark_latents(self.vae, image_u8.unsqueeze(0))
 
     def no_face(self) -> Tensor:
-        """(1, 33, d) tokens of "no reference"."""
+        """Return (1, 33, d) tokens of "no reference"."""
         choices = self.hifinet.choices
         policy = choices.face_in_uncond
         if policy == "same":
-            policy = "zeros"  # what training drops faces to, where it drops any
+            policy = "zeros"  # the tokens of dropped faces in training
             if choices.face_drop_rate == 0:
-                logger.warning(
-                    "no references: in training this checkpoint always saw faces, so zeros stand in for them"
-                )
+                logger.warning("no references: this checkpoint was always trained with faces, so zeros replace them")
         tokens = self.refiner.unconditional(policy, self._encoder.n_tokens)
         return tokens.to(self.device, self.dtype)
 
-    def _tokens_of(self, person: PortraitCondition) -> Tensor:
-        if person.clip_crops_u8 is None or person.embeddings is None:
+    def _tokens_of(self, condition: PortraitCondition) -> Tensor:
+        if condition.clip_crops_u8 is None or condition.embeddings is None:
             return self.no_face()
-        clip_tokens = self._encoder(person.clip_crops_u8)  # (N, 257, d1)
-        embeddings = person.embeddings.to(self.device, self.dtype)  # (N, d2)
+        clip_tokens = self._encoder(condition.clip_crops_u8)  # (N, 257, d1)
+        embeddings = condition.embeddings.to(self.device, self.dtype)  # (N, d2)
         return self.refiner(clip_tokens.to(self.device, self.dtype), embeddings)  # (N, 33, d)
 
     @property

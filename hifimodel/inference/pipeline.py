@@ -3,7 +3,8 @@
     pipeline = HiFiPortraitPipeline.from_trained("runs/demo", base="stabilityai/stable-diffusion-xl-base-1.0")
     portrait = pipeline("a portrait, in a garden", condition, generator=torch.Generator().manual_seed(0)).images[0]
 
-The steps follow the order of ``__call__``. Prompts, latents, LoRA, textual inversion, IP-Adapter and offload are the parent's.
+The methods are in the order of ``__call__``. Prompts, latents, LoRA, textual inversion, IP-Adapter and offload are the
+parent's.
 """
 
 from __future__ import annotations
@@ -48,9 +49,11 @@ OnStepEnd = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 
 @dataclass
 class PortraitOutput(BaseOutput):
-    """Args:
-    images: PIL pictures, an array, or a tensor, as ``output_type`` asked.
-    nsfw_content_detected: one bool per picture, True where it was blackened; None where nothing was checked.
+    """The output of the pipeline.
+
+    Attributes:
+        images: PIL images, an array, or a tensor, by ``output_type``.
+        nsfw_content_detected: one bool per image, True for a flagged image, which is black; None without a check.
     """
 
     images: list[Image.Image] | Any
@@ -58,10 +61,10 @@ class PortraitOutput(BaseOutput):
 
 
 def trailing_ddim(scheduler: KarrasDiffusionSchedulers) -> DDIMScheduler:
-    """DDIM over the same noise schedule whose first step is the noisiest timestep and whose last lands on the picture.
+    """Make DDIM over the same noise schedule, from the noisiest timestep to the image without noise.
 
-    Source: section 4.1, "DDIM sampler with 8-steps SDXL-Lightning". Lightning is distilled on timesteps counted from the noisy
-    end (trailing); diffusers' defaults would start at 875 of 999, clip latents to [-1, 1] and leave a rest of noise.
+    Source: section 4.1, "DDIM sampler with 8-steps SDXL-Lightning". Lightning is distilled on trailing timesteps, counted from
+    the noisiest. diffusers' defaults start at 875 of 999, clip latents to [-1, 1] and leave some noise.
     """
     return DDIMScheduler.from_config(
         scheduler.config, timestep_spacing="trailing", clip_sample=False, thresholding=False, set_alpha_to_one=True
@@ -69,28 +72,28 @@ def trailing_ddim(scheduler: KarrasDiffusionSchedulers) -> DDIMScheduler:
 
 
 class HiFiPortraitPipeline(StableDiffusionXLPipeline):
-    """Portraits of a person after 1 to 6 photos, with the expression and head pose of another photo.
+    """Portraits of a person from 1 to 6 photos, with the expression and head pose of another photo.
 
-    Everything that ``StableDiffusionXLPipeline`` can do around its call works here: ``from_pretrained``, ``save_pretrained``,
-    other schedulers, ``load_lora_weights``, ``load_ip_adapter``, ``enable_model_cpu_offload``. Any SDXL model can be the base,
-    since nothing of the UNet is replaced.
+    The other methods of ``StableDiffusionXLPipeline`` work as usual: ``from_pretrained``, ``save_pretrained``, other
+    schedulers, ``load_lora_weights``, ``load_ip_adapter``, ``enable_model_cpu_offload``. Any SDXL model can be the base, since
+    the UNet is not changed.
 
     Args:
-        hifinet: the trained net; its config says how the rest has to behave.
+        hifinet: the trained network; its config defines the behaviour of the other parts.
         refiner: the trained face refiner.
-        face_vision: the CLIP vision tower that it was trained with.
+        face_vision: the CLIP vision tower of the training.
         force_zeros_for_empty_prompt: whether empty prompts are zeros instead of an encoded ""; None: as in training.
 
     Attributes:
-        safety_check: marks pictures that are not to be shown; see ``hifimodel.inference.safety``.
-        requires_safety_check: whether to say so when pictures were not checked.
+        safety_check: flags images that must not be shown; see ``hifimodel.inference.safety``.
+        requires_safety_check: whether to warn if images are not checked.
 
     Raises:
-        CheckpointError: the parts were not trained together, or on landmark pictures of another style.
-        ConditionError: the base is no SDXL model.
+        CheckpointError: the parts were not trained together, or with another landmark style.
+        ConditionError: the base is not an SDXL model.
     """
 
-    # HiFi-Net is left out: it alternates with the UNet, and swapping both at every step would cost more than it saves.
+    # HiFi-Net is not in the list: it alternates with the UNet, and moving both at every step would cost more than it saves.
     model_cpu_offload_seq = "text_encoder->text_encoder_2->face_vision->refiner->image_encoder->unet->vae"
 
     def __init__(
@@ -131,7 +134,7 @@ class HiFiPortraitPipeline(StableDiffusionXLPipeline):
 
     @classmethod
     def from_modules(cls, modules: Modules) -> HiFiPortraitPipeline:
-        """The pipeline of modules that are already there, in the middle of training for example; shares their weights."""
+        """Make the pipeline of loaded modules, for example during training; shares their weights."""
         base = modules.base
         return cls(
             base.vae,
@@ -148,16 +151,16 @@ class HiFiPortraitPipeline(StableDiffusionXLPipeline):
 
     @classmethod
     def from_trained(cls, folder: str | Path, base: str | Path | None = None) -> HiFiPortraitPipeline:
-        """What ``hifimodel.train`` wrote, over any SDXL base.
+        """Load a trained model over any SDXL base.
 
         Args:
-            folder: a training run's folder, the model folder in it, or what ``save_pretrained`` wrote.
-            base: folder or Hub name of an SDXL model in diffusers' layout; None: the one that ``save_pretrained`` put there,
-                or the tiny architecture's.
+            folder: folder of a training run, its model folder, or a folder of ``save_pretrained``.
+            base: folder or Hub name of an SDXL model in diffusers' layout; None: the base in a folder of
+                ``save_pretrained``, or that of the tiny architecture.
 
         Raises:
             WeightsError: a part is missing or cannot be loaded.
-            CheckpointError, ConditionError: the parts do not fit one another.
+            CheckpointError, ConditionError: the parts do not match.
         """
         if base is None and (Path(folder) / cls.config_name).is_file():
             return load_saved(cls, Path(folder))
@@ -187,32 +190,32 @@ class HiFiPortraitPipeline(StableDiffusionXLPipeline):
         callback_on_step_end: OnStepEnd | PipelineCallback | MultiPipelineCallbacks | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> PortraitOutput | tuple[Any, list[bool] | None]:
-        """Generates portraits. Arguments are called as in diffusers' SDXL pipelines, and so they are many.
+        """Generate portraits. The arguments have the names of diffusers' SDXL pipelines.
 
         Args:
-            prompt: one, or a list; "" is no text.
-            faces: whose portrait, for all prompts or one per prompt; None: the base model alone (and ``branches``).
-            negative_prompt: of guidance's other half; one for all, or one per prompt.
-            height, width: px; default: the size that HiFi-Net was trained at.
+            prompt: one, or a list; "" for no text.
+            faces: one condition for all prompts, or one per prompt; None: only the base model and ``branches``.
+            negative_prompt: of the unconditional half of guidance; one for all, or one per prompt.
+            height, width: px; default: the size of the training.
             num_inference_steps: 8 for SDXL-Lightning.
-            guidance_scale: 0 or 1: no guidance, as Lightning needs it; an ordinary SDXL model wants about 5 and 30 steps.
+            guidance_scale: 0 or 1: no guidance, for Lightning; about 5, with 30 steps, for an ordinary SDXL model.
             controlnet_conditioning_scale, control_guidance_start, control_guidance_end: of HiFi-Net; see ``Branch``.
-            branches: other control nets; see ``hifimodel.inference.branches``.
-            num_images_per_prompt: pictures of one prompt follow each other.
-            eta: DDIM's; 0 is deterministic.
-            generator: one, or one per picture: then a picture does not depend on the others of its batch.
-            latents: (pictures, 4, H / 8, W / 8) noise to start from; default: drawn from ``generator``.
+            branches: further control networks; see ``hifimodel.inference.branches``.
+            num_images_per_prompt: images per prompt, contiguous in the output.
+            eta: of DDIM; 0 is deterministic.
+            generator: one, or one per image. With one per image, an image does not depend on the others of its batch.
+            latents: (images, 4, H / 8, W / 8) initial noise; default: drawn from ``generator``.
             ip_adapter_image_embeds: as in diffusers, after ``load_ip_adapter``.
-            output_type: ``pil``, ``np``, ``pt`` or ``latent``; latents are never checked for nudity.
-            return_dict: False gives the output's fields as a tuple.
+            output_type: ``pil``, ``np``, ``pt`` or ``latent``; latents are not checked for nudity.
+            return_dict: False returns the fields of the output as a tuple.
             callback_on_step_end: called as ``f(pipeline, step, timestep, tensors) -> tensors`` after every step.
-            callback_on_step_end_tensor_inputs: which of ``_callback_tensor_inputs`` it gets.
+            callback_on_step_end_tensor_inputs: names of its tensors, from ``_callback_tensor_inputs``.
 
         Raises:
-            ConditionError: inputs do not fit one another or the model.
+            ConditionError: inputs do not match each other or the model.
 
-        Source: section 4.1 (8 steps, DDIM) and 3.2. What faces the unconditional half sees follows the checkpoint's
-        ``face_in_uncond``; the landmarks stay in both halves.
+        Source: section 4.1 (8 steps, DDIM) and 3.2. The faces of the unconditional half follow ``face_in_uncond`` of the
+        checkpoint; the landmarks are in both halves.
         """
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
@@ -220,26 +223,24 @@ class HiFiPortraitPipeline(StableDiffusionXLPipeline):
         height, width = (side or self.hifinet.choices.image_px for side in (height, width))
         self._require_call(prompts, height, width, callback_on_step_end_tensor_inputs)
         self._guidance_scale, self._interrupt = guidance_scale, False
-        n_pictures, device = len(prompts) * num_images_per_prompt, self._execution_device
+        n_images, device = len(prompts) * num_images_per_prompt, self._execution_device
 
         tensors = self._encode_text(prompts, negative_prompt, num_images_per_prompt)
         tensors["add_time_ids"] = self._time_ids(height, width, len(tensors["prompt_embeds"]))
-        image_embeds = self._image_embeds(ip_adapter_image_embeds, n_pictures)
+        image_embeds = self._image_embeds(ip_adapter_image_embeds, n_images)
         own = self._face_branch(faces, len(prompts), (height, width))
         if own is not None:
             start, end = control_guidance_start, control_guidance_end
             branches = [replace(own, scale=controlnet_conditioning_scale, start=start, end=end), *branches]
-        branches = [branch.fitted(n_pictures, tensors["prompt_embeds"]) for branch in branches]
+        branches = [branch.fitted(n_images, tensors["prompt_embeds"]) for branch in branches]
 
         self.scheduler.set_timesteps(num_inference_steps, device=device)
         timesteps = self.scheduler.timesteps
         self._num_timesteps = len(timesteps)
         if hasattr(self.scheduler, "set_begin_index"):
-            self.scheduler.set_begin_index(0)  # schedulers with repeated timesteps cannot find their place otherwise
+            self.scheduler.set_begin_index(0)  # needed by schedulers with repeated timesteps
         channels, dtype = self.unet.config.in_channels, self.unet.dtype
-        tensors["latents"] = self.prepare_latents(
-            n_pictures, channels, height, width, dtype, device, generator, latents
-        )
+        tensors["latents"] = self.prepare_latents(n_images, channels, height, width, dtype, device, generator, latents)
         step_options = self.prepare_extra_step_kwargs(generator, eta)
         with self.progress_bar(total=len(timesteps)) as bar:
             for step, timestep in enumerate(timesteps):
@@ -262,18 +263,18 @@ class HiFiPortraitPipeline(StableDiffusionXLPipeline):
     ) -> Branch | None:
         if faces is None:
             return None
-        people = [faces] if isinstance(faces, PortraitCondition) else list(faces)
-        if len(people) not in (1, n_prompts):
+        conditions = [faces] if isinstance(faces, PortraitCondition) else list(faces)
+        if len(conditions) not in (1, n_prompts):
             raise ConditionError(
-                f"faces: {len(people)} conditions for {n_prompts} prompts; give one for all, or one per prompt"
+                f"faces: {len(conditions)} conditions for {n_prompts} prompts; give one for all, or one per prompt"
             )
         with self._safe_vae():
             device, dtype = self._execution_device, self.unet.dtype
             nets = FaceNets(self.hifinet, self.refiner, self.face_vision, self.vae, device, dtype)
-            return nets.branch(people, size, self.do_classifier_free_guidance)
+            return nets.branch(conditions, size, self.do_classifier_free_guidance)
 
     def _encode_text(self, prompts: list[str], negative: str | list[str] | None, n_images: int) -> dict[str, Tensor]:
-        """The callback's tensors of text: (B, 77, d) and (B, 1280), the unconditional half first where there is one."""
+        """Return the text tensors (B, 77, d) and (B, 1280), with guidance the unconditional half first."""
         guided = self.do_classifier_free_guidance
         negatives = [negative or ""] * len(prompts) if not isinstance(negative, list) else negative
         if len(negatives) != len(prompts):
@@ -288,7 +289,7 @@ class HiFiPortraitPipeline(StableDiffusionXLPipeline):
         )
         if guided:
             text, pooled, prompts = torch.cat([no_text, text]), torch.cat([no_pooled, pooled]), negatives + prompts
-        if self.config.force_zeros_for_empty_prompt:  # the parent does so for the missing negative prompt alone
+        if self.config.force_zeros_for_empty_prompt:  # the parent only does this for a missing negative prompt
             empty = torch.tensor([not prompt for prompt in prompts], device=text.device).repeat_interleave(n_images)
             text, pooled = text.masked_fill(empty[:, None, None], 0.0), pooled.masked_fill(empty[:, None], 0.0)
         dtype = self.unet.dtype
@@ -299,11 +300,11 @@ class HiFiPortraitPipeline(StableDiffusionXLPipeline):
         ids = self._get_add_time_ids(size, (0, 0), size, self.unet.dtype, dim)  # (1, 6): a whole photo of this size
         return ids.to(self._execution_device).repeat(n_rows, 1)
 
-    def _image_embeds(self, given: list[Tensor] | None, n_pictures: int) -> list[Tensor] | None:
+    def _image_embeds(self, given: list[Tensor] | None, n_images: int) -> list[Tensor] | None:
         if given is None:
             return None
         guided = self.do_classifier_free_guidance
-        return self.prepare_ip_adapter_image_embeds(None, given, self._execution_device, n_pictures, guided)
+        return self.prepare_ip_adapter_image_embeds(None, given, self._execution_device, n_images, guided)
 
     def _predict_noise(
         self,
@@ -311,7 +312,7 @@ class HiFiPortraitPipeline(StableDiffusionXLPipeline):
         timestep: Tensor,
         branches: Sequence[Branch],
         step: int,
-        images: list[Tensor] | None,
+        image_embeds: list[Tensor] | None,
     ) -> Tensor:
         guided = self.do_classifier_free_guidance
         latents = torch.cat([tensors["latents"]] * 2) if guided else tensors["latents"]
@@ -328,7 +329,7 @@ class HiFiPortraitPipeline(StableDiffusionXLPipeline):
             inputs.latents,
             timestep,
             encoder_hidden_states=inputs.text,
-            added_cond_kwargs=inputs.added if images is None else inputs.added | {"image_embeds": images},
+            added_cond_kwargs=inputs.added if image_embeds is None else inputs.added | {"image_embeds": image_embeds},
             down_block_additional_residuals=None if residuals is None else residuals.down,
             mid_block_additional_residual=None if residuals is None else residuals.mid,
             return_dict=False,
@@ -339,7 +340,7 @@ class HiFiPortraitPipeline(StableDiffusionXLPipeline):
         return without + self.guidance_scale * (with_text - without)
 
     def _finish(self, latents: Tensor, output_type: str) -> PortraitOutput:
-        """Decodes, checks, blackens what was flagged."""
+        """Decode, check, and make flagged images black."""
         if output_type == "latent":
             return PortraitOutput(images=latents, nsfw_content_detected=None)
         with self._safe_vae():
@@ -357,13 +358,13 @@ class HiFiPortraitPipeline(StableDiffusionXLPipeline):
             return self.safety_check(self.image_processor.postprocess(pixels, "pil"))
         if self.requires_safety_check:
             logger.warning(
-                "pictures were not checked for nudity: no checker is at hand; see hifimodel/inference/safety.py"
+                "images were not checked for nudity: no checker is available; see hifimodel/inference/safety.py"
             )
         return None
 
     @contextmanager
     def _safe_vae(self) -> Iterator[None]:
-        """SDXL's own VAE overflows in half precision; its config says so."""
+        """Use float32 during the block if the VAE overflows in half precision, as its config says of SDXL's own."""
         dtype = self.vae.dtype
         overflows = dtype == torch.float16 and self.vae.config.force_upcast
         if overflows:

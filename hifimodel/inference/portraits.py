@@ -1,6 +1,6 @@
-"""A trained model put to work: the options that say how, what looks at photos for it, and the call that makes pictures.
+"""Generation with a trained model: options, the reader of photos, and the call of the pipeline.
 
-Shared by ``hifimodel.generate`` and ``hifimodel.evaluation.generator``. The options need no torch; what loads models does.
+Shared by ``hifimodel.generate`` and ``hifimodel.evaluation.generator``. The options do not need torch; loading models does.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from hifidata.core.errors import WeightsError
 from hifidata.models import registry
-from hifimodel.errors import ConfigError, WeightsError
+from hifimodel.errors import ConfigError, one_line
 from hifimodel.landmarks import BACKENDS, load_backend
 
 if TYPE_CHECKING:
@@ -29,12 +30,12 @@ if TYPE_CHECKING:
 NO_MATTING = "none"
 MAX_STEPS = 1000
 QUALITY_MODEL = "iso29794"
-"""S_q of Eq. 9; the paper's ModelScope FQA has no files that may be passed on."""
+"""S_q of Eq. 9; the files of the paper's ModelScope FQA may not be redistributed."""
 
 
 @dataclass(frozen=True)
 class MakerOptions:
-    """How portraits are made, whoever they are of; one field per option of ``add_options``, which says what it means."""
+    """The options of generation, except photos and prompts; ``add_options`` documents each field."""
 
     model: Path
     base: str | None
@@ -55,21 +56,21 @@ class MakerOptions:
     offload: bool
 
     def __post_init__(self) -> None:
-        """Raises ConfigError where a number is none that diffusion can use."""
+        """Raise ConfigError if a number is out of range."""
         for name, number in (("guidance", self.guidance), ("scale", self.scale)):
             if not math.isfinite(number):
-                raise ConfigError(f"--{name}: {number} is not finite; the usual number is in --help")
+                raise ConfigError(f"--{name}: {number} is not finite; see --help for the usual value")
         if self.steps > MAX_STEPS:
             raise ConfigError(f"--steps: {self.steps}, SDXL's noise schedule has {MAX_STEPS}; about 30 is usual")
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> MakerOptions:
-        """Those of a parser that ``add_options`` was given."""
+        """Return the options from the arguments of a parser with ``add_options``."""
         return cls(**{field.name: getattr(args, field.name) for field in fields(cls)})
 
     @cached_property
     def choices(self) -> ModelConfig:
-        """What the model is; raises CheckpointError where there is none."""
+        """The choices of the model. Raises CheckpointError if there is none."""
         from hifimodel.nets.checkpoint import checkpoint_choices
 
         return checkpoint_choices(self.model)
@@ -81,37 +82,42 @@ class MakerOptions:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds what ``MakerOptions`` holds to a command line."""
+    """Add the options of ``MakerOptions`` to a command line."""
     add = parser.add_argument
-    add("--model", type=Path, required=True, metavar="DIR", help="a training run, its model/, or a saved pipeline")
-    add("--base", metavar="DIR|NAME", help="SDXL model in diffusers' layout; the tiny preset takes none")
+    add("--model", type=Path, required=True, metavar="DIR", help="training run, its model/, or a saved pipeline")
+    add("--base", metavar="DIR|NAME", help="SDXL model in diffusers' layout; not for the tiny preset")
     add("--lora", metavar="FILE|NAME", help="LoRA for the base, for example SDXL-Lightning's (needs peft)")
-    add("--negative-prompt", metavar="TEXT", help="with --guidance above 1")
+    add("--negative-prompt", metavar="TEXT", help="used with --guidance above 1")
     add("--steps", type=at_least(1), default=8, help="8 for SDXL-Lightning (default), about 30 for ordinary SDXL")
     add("--guidance", type=float, default=0.0, help="0 for SDXL-Lightning (default), about 5 for ordinary SDXL")
-    add("--scale", type=float, default=1.0, help="strength of the person's likeness and landmarks (default 1)")
-    add("--size", type=at_least(64), metavar="PX", help="side of the portrait; default: the training's")
-    add("--detector", default="dlib_hog", metavar="NAME", help="a face detector of hifidata (default dlib_hog)")
-    add("--landmarks", choices=sorted(BACKENDS), help="landmark generator; default: the training's")
-    add("--landmarks-weights", type=Path, metavar="DIR", help="its files; default: hifidata's weight folders")
+    add("--scale", type=float, default=1.0, help="strength of identity and landmarks (default 1)")
+    add("--size", type=at_least(64), metavar="PX", help="side of the portrait; default: as in training")
+    add("--detector", default="dlib_hog", metavar="NAME", help="face detector of hifidata (default dlib_hog)")
+    add("--landmarks", choices=sorted(BACKENDS), help="landmark backend; default: as in training")
     add(
-        "--embedder", type=Path, metavar="FILE", help="the identity embedder's file; default: hifidata's weight folders"
+        "--landmarks-weights", type=Path, metavar="DIR", help="files of the backend; default: hifidata's weight folders"
+    )
+    add(
+        "--embedder",
+        type=Path,
+        metavar="FILE",
+        help="file of the identity embedder; default: hifidata's weight folders",
     )
     add(
         "--matting",
         nargs="?",
         const="selfie",
         metavar="NAME",
-        help=f"what removes the references' backgrounds, or {NO_MATTING}; default: as in training",
+        help=f"matting model for the references, or {NO_MATTING}; default: as in training",
     )
-    add("--safety-checker", type=Path, metavar="DIR", help="a copy of Stable Diffusion's safety checker")
+    add("--safety-checker", type=Path, metavar="DIR", help="copy of Stable Diffusion's safety checker")
     add("--no-safety-check", "--unsafe", action="store_true", help="do not check portraits for nudity")
-    add("--device", metavar="NAME", help="default: cuda where there is one, else cpu")
-    add("--offload", action="store_true", help="keep on the GPU only what runs; slower, for small cards")
+    add("--device", metavar="NAME", help="default: cuda if available, else cpu")
+    add("--offload", action="store_true", help="keep only the running part on the GPU; slower, for small GPUs")
 
 
 def at_least(lowest: int) -> Callable[[str], int]:
-    """The type of an option that takes whole numbers from ``lowest`` on."""
+    """Return the argparse type of whole numbers from ``lowest``."""
 
     def number(text: str) -> int:
         if int(text) < lowest:
@@ -122,38 +128,38 @@ def at_least(lowest: int) -> Callable[[str], int]:
 
 
 def quiet_libraries() -> None:
-    """Without this, importing and loading write pages about optional packages and progress bars of a millisecond."""
+    """Silence the libraries, which print notes about optional packages and progress bars while loading."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
     for library in (diffusers_logging, transformers_logging):
-        library.set_verbosity(logging.CRITICAL)  # what they call errors they also raise, and we say it in one line
+        library.set_verbosity(logging.CRITICAL)  # their errors are also raised, and printed as one line
         library.disable_progress_bar()
 
 
 def find_device(name: str | None) -> str:
-    """The name of a device that works; None: a GPU where there is one. Raises ConfigError for one that does not."""
+    """Return the name of a usable device; None selects a GPU if available. Raises ConfigError for an unusable device."""
     import torch
 
     if not name:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.zeros(1, device=name).cpu()  # the only question that every kind of device answers
+        torch.zeros(1, device=name).cpu()  # a test that works for every kind of device
     except (RuntimeError, AssertionError, ImportError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error, 120)
         raise ConfigError(f"--device {name}: cannot be used here ({reason}); try cuda, cuda:1 or cpu") from error
     return name
 
 
 def load_reader(options: MakerOptions) -> PhotoReader:
-    """What looks at photos as the model was trained. Raises ModelPackageError or HifiError where something is missing."""
-    from hifimodel.faces.recogniser import load_identity
+    """Load the reader of photos, with the models of the training. Raises HifiError if one is missing."""
+    from hifimodel.faces.recogniser import load_identity_embedder
     from hifimodel.inference.conditions import PhotoReader
 
     choices = options.choices
     return PhotoReader(
         registry.load("detect", options.detector),
-        load_identity(choices.embedder, choices.embedder_dim, options.embedder),
+        load_identity_embedder(choices.embedder, choices.embedder_dim, options.embedder),
         registry.load("quality", QUALITY_MODEL),
         load_backend(options.landmarks or choices.landmarks, options.landmarks_weights),
         _preparation(options),
@@ -161,14 +167,14 @@ def load_reader(options: MakerOptions) -> PhotoReader:
 
 
 def load_pipeline(options: MakerOptions) -> HiFiPortraitPipeline:
-    """The pipeline on its device. Raises ModelPackageError where a part is missing or does not fit."""
+    """Load the pipeline on its device. Raises HifiError if a part is missing or does not match."""
     import torch
 
     from hifimodel.inference.pipeline import HiFiPortraitPipeline
     from hifimodel.inference.safety import find_safety_check
     from hifimodel.nets.checkpoint import checkpoint_choices
 
-    checkpoint_choices(options.model)  # what is wrong with a folder is told better here than by what loads its parts
+    checkpoint_choices(options.model)  # gives a clearer error than loading the parts
     device = find_device(options.device)
     check = None if options.no_safety_check else find_safety_check(options.safety_checker)
     pipeline = HiFiPortraitPipeline.from_trained(options.model, options.base)
@@ -192,13 +198,13 @@ def make_portraits(
     condition: PortraitCondition | None,
     seeds: Sequence[int],
 ) -> PortraitOutput:
-    """One portrait per seed; each is the same whatever the others are.
+    """Generate one portrait per seed; each is independent of the others.
 
     Args:
         pipeline: of ``load_pipeline``.
-        options: those that it was loaded with.
+        options: of the pipeline.
         prompt: "" for none.
-        condition: of ``load_reader``, for portraits of ``options.size_px``; None: the base model alone.
+        condition: of ``load_reader``, for portraits of ``options.size_px``; None: the base model only.
         seeds: of the noise.
     """
     import torch
@@ -215,7 +221,7 @@ def make_portraits(
         num_images_per_prompt=len(seeds),
         generator=[torch.Generator().manual_seed(seed) for seed in seeds],
     )
-    return cast("PortraitOutput", output)  # the tuple comes with `return_dict=False` alone
+    return cast("PortraitOutput", output)  # a tuple only with `return_dict=False`
 
 
 def _preparation(options: MakerOptions) -> Preparation:
@@ -231,8 +237,8 @@ def _preparation(options: MakerOptions) -> Preparation:
         return Preparation(view=view)
     if matting == UNNAMED:
         raise ConfigError(
-            f"--model {options.model}: trained on references without background, by a model that its shards did not name; "
-            f"name it with --matting, or say --matting {NO_MATTING}"
+            f"--model {options.model}: trained on references without background, by a matting model that the shards did not "
+            f"name; name it with --matting, or pass --matting {NO_MATTING}"
         )
     matter = registry.load("matting", matting)
     return Preparation(lambda rgb_u8: matter.matte([rgb_u8])[0], view)
@@ -244,7 +250,7 @@ def _load_lora(pipeline: HiFiPortraitPipeline, lora: str) -> None:
     try:
         pipeline.load_lora_weights(lora)
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise WeightsError(f"--lora {lora}: cannot be loaded ({reason}); name a LoRA for SDXL") from error
-    pipeline.fuse_lora()  # the UNet then costs what it cost before
+    pipeline.fuse_lora()  # no extra cost per step
     pipeline.unload_lora_weights()

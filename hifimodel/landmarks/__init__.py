@@ -1,14 +1,14 @@
-"""The landmark generator: who it is from a reference, expression and pose from the target, drawn as a picture.
+"""The landmark generator: an image of landmarks with the shape of a reference and the expression and pose of the target.
 
     backend = load_backend("tddfa", weights=None)
     reference = backend.encode(reference_rgb_u8, reference_kps_px, None)
     target = backend.encode(target_rgb_u8, target_kps_px, None)
-    picture = draw(backend.project(backend.swap(reference, target)), size_px=1024)
+    image = draw(backend.project(backend.swap(reference, target)), size_px=1024)
 
-Backends: ``points`` (68 stored landmarks, no 3D model, nothing to download), ``tddfa`` (3DDFA_V2) and ``deca`` (the
-paper's choice; its files come from the user). Nothing here imports torch; only ``deca`` does, when its encoder is loaded.
+Backends: ``points`` (68 stored landmarks, no 3D model, no files), ``tddfa`` (3DDFA_V2) and ``deca`` (the paper's choice; the
+user provides its files). Only ``deca`` imports torch, when it loads its encoder.
 
-Source: the paper's section 3.3 (landmark generator); the style of the picture is ours, the paper only shows one.
+Source: paper 3.3 (landmark generator); the style of the image is ours.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ BACKENDS: Mapping[str, str] = {
     "tddfa": "tddfa:TddfaBackend",
     "deca": "deca:DecaBackend",
 }
-"""Class by the name a config uses."""
+"""Module and class of each backend name."""
 
 
 def load_backend(name: str, weights: Path | None = None) -> LandmarkBackend:
-    """Loads a landmark backend.
+    """Load a landmark backend.
 
     Args:
         name: key of ``BACKENDS``.
-        weights: the folder of its files; None: hifidata's weight folders are searched (``deca`` needs the folder).
+        weights: folder of its files; None: hifidata's weight folders (``deca`` needs the folder).
 
     Raises:
-        LandmarkError: no backend of that name.
-        WeightsError: a file is missing or is not what it should be.
+        LandmarkError: unknown name.
+        WeightsError: a file is missing or has other contents.
     """
     if name not in BACKENDS:
         raise LandmarkError(f"landmark backend {name!r} does not exist; known: {', '.join(BACKENDS)}")

@@ -1,4 +1,4 @@
-"""What every landmark backend promises, and what they share."""
+"""The interface of landmark backends, and shared checks."""
 
 from __future__ import annotations
 
@@ -19,64 +19,64 @@ N_POINTS = 68
 
 
 class LandmarkBackend(Protocol):
-    """Takes faces apart into shape, expression, pose and camera, and puts the shape of one into the place of another.
+    """Splits faces into shape, expression, pose and camera, and combines the parts of two faces.
 
     Attributes:
-        name: as in a config.
+        name: key of ``BACKENDS``.
     """
 
     name: str
 
     def encode(self, rgb_u8: RgbU8, kps_px: F32, landmarks_px: F32 | None) -> FaceShape:
-        """Takes a face in a picture apart.
+        """Fit a face in an image.
 
         Args:
             rgb_u8: (H, W, 3) uint8.
             kps_px: (5, 2) eyes, nose tip and mouth corners, px.
-            landmarks_px: (68, 2) iBUG-300W landmarks, px, where a detector gave them.
+            landmarks_px: (68, 2) iBUG-300W landmarks, px, if the detector gives them.
 
         Raises:
-            LandmarkError: the backend needs landmarks and got none, or the points are no face.
+            LandmarkError: the backend needs landmarks and there are none, or the points do not span a face.
         """
 
     def from_stored(self, landmarks_px: F32 | None, face3d: Mapping[str, Any] | None) -> FaceShape:
-        """The same from a sample's ``.landmarks.npy`` and ``.face3d.npz``. Raises LandmarkError naming what is missing."""
+        """Return the face of ``.landmarks.npy`` and ``.face3d.npz``. Raises LandmarkError, naming the missing member."""
 
     def swap(self, reference: FaceShape, target: FaceShape) -> FaceShape:
-        """The shape of the reference with the expression, pose and camera of the target."""
+        """Return the shape of the reference with the expression, pose and camera of the target."""
 
     def project(self, face: FaceShape) -> F32:
-        """(68, 2) float32 landmarks, px of the picture that the face's camera belongs to."""
+        """Return (68, 2) float32 landmarks, px of the image of the face's camera."""
 
     def angles_deg(self, face: FaceShape) -> tuple[float, float, float]:
-        """Yaw, pitch and roll; positive: towards the picture's right, up, clockwise."""
+        """Return yaw, pitch and roll; positive: towards the right of the image, up, clockwise."""
 
 
 def swapped(reference: FaceShape, target: FaceShape) -> FaceShape:
-    """The reference's shape in the target's place. Raises LandmarkError where two models made the two faces."""
+    """Return the target with the shape of the reference. Raises LandmarkError if the faces are of two models."""
     if reference.model != target.model:
         raise LandmarkError(
-            f"landmark swap: the reference comes from {reference.model!r}, the target from {target.model!r}; "
+            f"landmark swap: the reference is of {reference.model!r}, the target of {target.model!r}; "
             "encode both with one backend"
         )
     return FaceShape(target.model, reference.shape, target.expression, target.pose, target.camera)
 
 
 def stored_face(model: str, sizes: Mapping[str, int], face3d: Mapping[str, Any] | None) -> FaceShape:
-    """The face of a sample's ``.face3d.npz``.
+    """Return the face of ``.face3d.npz`` of a sample.
 
     Args:
-        model: what it must say it was made by.
-        sizes: numbers in shape, expression, pose and camera.
-        face3d: the npz' members.
+        model: expected name of the model.
+        sizes: expected sizes of shape, expression, pose and camera.
+        face3d: members of the npz.
 
     Raises:
-        LandmarkError: the member is missing, or comes from another model.
+        LandmarkError: a member is missing, or of another model.
     """
     if face3d is None:
         raise LandmarkError(
-            f"landmark backend {model!r}: the sample has no .face3d.npz of that model (hifidata writes those of "
-            "face3d.model=tddfa; DECA's are yours to add); or use the backend 'points'"
+            f"landmark backend {model!r}: the sample has no .face3d.npz of that model; run hifidata with face3d.model=tddfa "
+            "(files of DECA must be added manually), or use the backend 'points'"
         )
     missing = [name for name in ("model", *PARTS) if name not in face3d]
     if missing:
@@ -84,8 +84,7 @@ def stored_face(model: str, sizes: Mapping[str, int], face3d: Mapping[str, Any] 
     made_by = str(face3d["model"])
     if made_by != model:
         raise LandmarkError(
-            f"landmark backend {model!r}: .face3d.npz was made by {made_by!r}; use that backend, or shards "
-            f"whose .face3d.npz are {model}'s"
+            f"landmark backend {model!r}: .face3d.npz is of {made_by!r}; use that backend, or shards with those of {model!r}"
         )
     face = face_from_arrays(model, face3d)
     got = {part: getattr(face, part).size for part in PARTS}
@@ -95,7 +94,7 @@ def stored_face(model: str, sizes: Mapping[str, int], face3d: Mapping[str, Any] 
 
 
 def checked_landmarks(landmarks_px: F32 | None, where: str) -> F32:
-    """The landmarks themselves. Raises LandmarkError unless they are (68, 2) finite numbers."""
+    """Return the landmarks. Raises LandmarkError unless they are (68, 2) finite numbers."""
     if landmarks_px is None:
         raise LandmarkError(
             f"{where}: no 68 landmarks; use a detector that gives them (dlib_hog), run hifidata with landmarks, "

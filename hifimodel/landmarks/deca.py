@@ -1,7 +1,7 @@
-"""DECA as a landmark backend: the paper's own choice. Its three files come from the user; see ``FILES``.
+"""DECA as a landmark backend, the paper's choice. The user provides its three files; see ``FILES``.
 
-DECA's and FLAME's licences forbid copies, commercial use and the training of commercial networks. Nothing here downloads
-them; a checkpoint trained with them says so by the backend's name in its config.
+The licences of DECA and FLAME forbid copies, commercial use and the training of commercial networks. Nothing downloads the
+files. The config of a checkpoint names its backend.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 FILES = {
     "generic_model.pkl": "FLAME 2020, from flame.is.tue.mpg.de after registration",
     "landmark_embedding.npy": "DECA's repository, folder data",
-    "deca_model.tar": "DECA's own download, only needed to encode pictures",
+    "deca_model.tar": "DECA's own download, only needed to encode images",
 }
 INPUT_PX = 224
 REGION_OVER_LANDMARKS = 1.1 * 1.25
-"""Side of the region over the mean of width and height of the landmarks' box: DECA's two factors."""
+"""Side of the region over the mean of width and height of the landmarks' box: two factors of DECA."""
 _CODES = {"shape": N_SHAPE, "texture": 50, "expression": N_EXPRESSION, "pose": 6, "camera": 3, "light": 27}
 
 
@@ -38,13 +38,13 @@ class DecaBackend:
     """Shape (100), expression (50), pose (6: head and jaw, axis-angle).
 
     Args:
-        weights: the folder that holds ``FILES``.
+        weights: folder of ``FILES``.
 
     Raises:
-        LandmarkError: no folder was given, or a file is missing or wrong.
+        LandmarkError: no folder is given, or a file is missing or wrong.
 
     Source: paper 3.3; Feng et al., Learning an Animatable Detailed 3D Face Model from In-The-Wild Images, SIGGRAPH 2021.
-    The crop is undone with the target's own numbers, which DECA's demo does not keep; there is no renderer.
+    The crop is undone exactly, which DECA's demo does not do; there is no renderer.
     """
 
     name = "deca"
@@ -60,23 +60,25 @@ class DecaBackend:
 
     @cached_property
     def _encoder(self) -> DecaEncoder:
-        from hifimodel.landmarks.deca_encoder import DecaEncoder  # the one place that needs torch
+        from hifimodel.landmarks.deca_encoder import DecaEncoder  # needs torch
 
         return DecaEncoder(self._folder / "deca_model.tar", sum(_CODES.values()))
 
     def encode(self, rgb_u8: RgbU8, kps_px: F32, landmarks_px: F32 | None) -> FaceShape:
-        """See LandmarkBackend; needs the landmarks, since DECA's crop is defined by them."""
+        """See LandmarkBackend; needs the landmarks, which define DECA's crop."""
         points = checked_landmarks(landmarks_px, "landmark backend 'deca'")
         low, high = points.min(axis=0).astype(np.float64), points.max(axis=0).astype(np.float64)
         side_px = int((high - low).mean() * REGION_OVER_LANDMARKS)
         if side_px < 1:
             raise LandmarkError("landmark backend 'deca': the landmarks coincide")
-        step = side_px / (INPUT_PX - 1)  # DECA maps the region's corners to the centres of the first and last pixel
+        step = side_px / (
+            INPUT_PX - 1
+        )  # DECA maps the corners of the region to the centres of the first and last pixel
         corner = (low + high - side_px) / 2
-        into_picture = np.array([[step, 0, corner[0]], [0, step, corner[1]]])
+        into_image = np.array([[step, 0, corner[0]], [0, step, corner[1]]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         rgb = rgb_u8.astype(np.float32) / 255
-        crop = np.asarray(cv2.warpAffine(rgb, into_picture, (INPUT_PX, INPUT_PX), flags=flags), np.float32)
+        crop = np.asarray(cv2.warpAffine(rgb, into_image, (INPUT_PX, INPUT_PX), flags=flags), np.float32)
         cuts = np.cumsum(list(_CODES.values()))[:-1]
         parts = dict(zip(_CODES, np.split(self._encoder(crop), cuts), strict=True))
         scale, x, y = parts["camera"].astype(np.float64)
@@ -89,7 +91,7 @@ class DecaBackend:
         return stored_face(self.name, {"shape": N_SHAPE, "expression": N_EXPRESSION, "pose": 6, "camera": 3}, face3d)
 
     def swap(self, reference: FaceShape, target: FaceShape) -> FaceShape:
-        """See LandmarkBackend; the head's pose stays the target's too, unlike in DECA's transfer demo."""
+        """See LandmarkBackend; the head pose is also the target's, unlike in DECA's transfer demo."""
         return swapped(reference, target)
 
     def project(self, face: FaceShape) -> F32:

@@ -1,4 +1,4 @@
-"""DECA's coarse encoder: a ResNet-50 and two linear layers, straight from the tensors of its checkpoint. Needs torch."""
+"""DECA's coarse encoder: a ResNet-50 and two linear layers, from the tensors of its checkpoint. Needs torch."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hifidata.models.protocols import F32
-from hifimodel.errors import LandmarkError
+from hifimodel.errors import LandmarkError, one_line
 
 BLOCKS = {"layer1": 3, "layer2": 4, "layer3": 6, "layer4": 3}
 
 
 class DecaEncoder:
-    """Turns a crop into the 236 numbers of DECA.
+    """Encodes a crop to the 236 coefficients of DECA.
 
     Args:
         path: ``deca_model.tar``, loaded with ``weights_only=True``.
-        n_codes: outputs that the last layer must have.
+        n_codes: expected number of outputs.
 
     Raises:
-        LandmarkError: missing, not such a checkpoint, or one with other layers.
+        LandmarkError: the file is missing, not such a checkpoint, or has other layers.
     """
 
     def __init__(self, path: Path, n_codes: int) -> None:
@@ -34,16 +34,16 @@ class DecaEncoder:
             self._weights: Mapping[str, Tensor] = stored["E_flame"]
             n_got = len(self._weights["layers.2.bias"])
         except FileNotFoundError:
-            raise LandmarkError(f"{path} is missing; it is DECA's own download, see its repository") from None
+            raise LandmarkError(f"{path} is missing; download it manually, see DECA's repository") from None
         except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-            line = " ".join(str(error).split())[:200]
+            line = one_line(error)
             raise LandmarkError(f"{path}: no DECA checkpoint with E_flame ({line}); download it again") from error
         if n_got != n_codes:
             raise LandmarkError(f"{path}: its encoder gives {n_got} numbers, expected {n_codes}")
 
     @torch.inference_mode()
     def __call__(self, crop: F32) -> F32:
-        """(236,) float32 of one (224, 224, 3) float32 RGB crop, 0 to 1."""
+        """Encode one (224, 224, 3) float32 RGB crop, 0 to 1, to (236,) float32."""
         x = torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1)))[None]  # (1, 3, 224, 224)
         try:
             x = F.relu(self._normalised("encoder.bn1", self._convolved("encoder.conv1", x, stride=2, padding=3)))
@@ -55,7 +55,7 @@ class DecaEncoder:
             x = F.relu(self._linear("layers.0", x.mean(dim=(2, 3))))  # (1, 2048, 7, 7) -> (1, 1024)
             codes: F32 = self._linear("layers.2", x)[0].numpy()
         except KeyError as error:
-            raise LandmarkError(f"deca_model.tar: its E_flame has no tensor {error}; expected a ResNet-50") from error
+            raise LandmarkError(f"deca_model.tar: E_flame has no tensor {error}; expected a ResNet-50") from error
         return codes
 
     def _bottleneck(self, name: str, x: Tensor, stride: int) -> Tensor:

@@ -1,7 +1,7 @@
-"""68 landmarks as a picture: the condition that HiFi-Net sees.
+"""68 landmarks as an image: the condition of HiFi-Net.
 
-The style has a version. A checkpoint carries the version it was trained with and refuses another, so any change that moves
-a pixel is a new version.
+The style has a version. A checkpoint records the version of its training and refuses others, so any change of a pixel needs a
+new version.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from hifidata.models.protocols import F32, RgbU8
 from hifimodel.landmarks.base import checked_landmarks
 
 STYLE_VERSION = "lines68-1"
-"""Black ground, one colour per part, left and right told apart, lines as thick as the face is large."""
+"""Black background, one colour per part, different colours left and right, line width in proportion to the face."""
 
 
 class Part(NamedTuple):
-    """A line of the face: its points, whether it closes, its colour."""
+    """A line of the face: its points, whether it is closed, and its colour."""
 
     name: str
     points: slice
@@ -41,7 +41,7 @@ PARTS = (
 )
 
 WIDTH_OVER_SPREAD = 0.045
-"""Line width over the root mean square distance of the points from their centre; 6 px for a face 430 px wide."""
+"""Line width over the root mean square distance of the points from their centre: 6 px for a face 430 px wide."""
 MIN_WIDTH_PX = 1.5
 HALVINGS = 2
 SUPERSAMPLING = 2**HALVINGS
@@ -49,11 +49,11 @@ _FRACTION_BITS = 4
 
 
 def draw(points_px: F32, size_px: int | tuple[int, int]) -> RgbU8:
-    """Draws landmarks, anti-aliased; the same points give the same bytes.
+    """Draw landmarks, anti-aliased; the same points give the same bytes.
 
     Args:
-        points_px: (68, 2) float32; a pixel's centre has whole-number coordinates. What lies outside is cut off.
-        size_px: side of the picture, or (height, width).
+        points_px: (68, 2) float32; the centre of a pixel has whole-number coordinates. Lines are clipped at the image.
+        size_px: side of the image, or (height, width).
 
     Returns:
         (H, W, 3) uint8.
@@ -61,33 +61,33 @@ def draw(points_px: F32, size_px: int | tuple[int, int]) -> RgbU8:
     Raises:
         LandmarkError: not (68, 2) finite numbers.
 
-    Source: paper 3.3 (I_lmk); the paper does not state its style.
+    Source: paper 3.3 (I_lmk); the paper does not state the style.
     """
     points = checked_landmarks(points_px, "draw").astype(np.float64)
     height_px, width_px = (size_px, size_px) if isinstance(size_px, int) else size_px
-    picture = np.zeros((height_px, width_px, 3), np.uint8)
+    image = np.zeros((height_px, width_px, 3), np.uint8)
     line_px = line_width_px(points)
     low = np.clip(np.floor(points.min(axis=0) - line_px), 0, (width_px, height_px)).astype(int)
     high = np.clip(np.ceil(points.max(axis=0) + line_px) + 1, 0, (width_px, height_px)).astype(int)
     if (low >= high).any():
-        return picture
-    # Only the face's own rectangle is drawn large: four times a whole 1024 px picture would be 50 MB a sample.
+        return image
+    # Only the rectangle of the face is drawn enlarged: four times a whole 1024 px image is 50 MB per sample.
     large = np.zeros((*(high - low)[::-1] * SUPERSAMPLING, 3), np.uint8)
     _draw_parts(large, (points - low + 0.5) * SUPERSAMPLING - 0.5, round(line_px * SUPERSAMPLING))
-    for _ in range(HALVINGS):  # a third of the time of one step by four
+    for _ in range(HALVINGS):  # takes a third of the time of one step by four
         large = np.asarray(cv2.resize(large, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
-    picture[low[1] : high[1], low[0] : high[0]] = large
-    return picture
+    image[low[1] : high[1], low[0] : high[0]] = large
+    return image
 
 
 def line_width_px(points_px: NDArray[np.floating]) -> float:
-    """Line width for a face."""
+    """Return the line width for a face."""
     spread_px = float(np.sqrt(((points_px - points_px.mean(axis=0)) ** 2).sum(axis=1).mean()))
     return max(MIN_WIDTH_PX, WIDTH_OVER_SPREAD * spread_px)
 
 
 def _draw_parts(large: RgbU8, points: NDArray[np.float64], width: int) -> None:
-    limit = 8 * max(large.shape)  # keeps OpenCV's fixed-point coordinates in range; far outside the picture either way
+    limit = 8 * max(large.shape)  # keeps OpenCV's fixed-point coordinates in range; far outside the image
     fixed = np.rint(np.clip(points, -limit, limit) * 2**_FRACTION_BITS).astype(np.int32)
     for part in PARTS:
         cv2.polylines(large, [fixed[part.points]], part.is_closed, part.rgb, width, cv2.LINE_8, _FRACTION_BITS)

@@ -1,8 +1,8 @@
-"""An average adult face with 68 points, and how faces differ by person and by expression, in millimetres.
+"""An average adult face of 68 points, and how faces vary by identity and by expression, in millimetres.
 
-Set by hand from usual facial distances (eyes 63 mm apart, mouth 52 mm wide, eyes to chin 118 mm, ...) and from what the
-named muscles move; no data set went into it. Axes: x to the picture's right, y up, z towards the viewer; the origin lies
-between the outer corners of the eyes.
+Set by hand from usual facial distances (eyes 63 mm apart, mouth 52 mm wide, eyes to chin 118 mm, ...) and from muscle
+movements; no dataset was used. Axes: x to the right of the image, y up, z towards the viewer; the origin is between the outer
+corners of the eyes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
 
-# Left half in the picture and the middle, by iBUG-300W number; the right half mirrors it.
+# The left half of the image and the middle, by iBUG-300W number; the right half is the mirror image.
 _HALF_MM = {
     0: (-71, -2, -60), 1: (-70, -22, -60), 2: (-68, -42, -60), 3: (-64, -61, -56), 4: (-57, -79, -47),
     5: (-46, -95, -31), 6: (-32, -108, -13), 7: (-16, -116, 3), 8: (0, -118, 10),
@@ -32,15 +32,13 @@ _PAIRS = [
     (48, 54), (49, 53), (50, 52), (59, 55), (58, 56), (60, 64), (61, 63), (67, 65),
 ]  # fmt: skip
 JAW = slice(0, 17)
-EYE_CENTRES, NOSE_TIP, MOUTH_CORNERS = (slice(36, 42), slice(42, 48)), 30, (48, 54)
-"""The five points of a detector among the 68."""
 BROWS, EYES, NOSE_BASE, LIPS = slice(17, 27), slice(36, 48), slice(31, 36), slice(48, 68)
 _UPPER_LIP, _LOWER_LIP = [49, 50, 51, 52, 53], [55, 56, 57, 58, 59]
 _INNER_UPPER, _INNER_LOWER = [61, 62, 63], [65, 66, 67]
 
 
 def mean_face_mm() -> F64:
-    """(68, 3) points of the average face."""
+    """Return (68, 3) points of the average face."""
     face = np.zeros((68, 3))
     for point, xyz in _HALF_MM.items():
         face[point] = xyz
@@ -50,9 +48,9 @@ def mean_face_mm() -> F64:
 
 
 def identity_modes_mm() -> F64:
-    """(n, 68, 2) displacements of one standard deviation between people, expression aside.
+    """Return (n, 68, 2) displacements of one standard deviation between identities, without expression.
 
-    About half of what callipers find: the rest of a difference between two photos is the lens, the pose and the detector.
+    They are about half of calliper measurements: lens, pose and detector explain the rest of a difference between photos.
     """
     face = mean_face_mm()
     side, height = np.sign(face[:, 0]), face[:, 1]
@@ -87,7 +85,7 @@ def identity_modes_mm() -> F64:
 
 
 def expression_modes_mm() -> F64:
-    """(n, 68, 2) displacements of one standard deviation within a person: expression, and a head placed a little wrong."""
+    """Return (n, 68, 2) displacements of one standard deviation within an identity: expression, and small pose errors."""
     face = mean_face_mm()
     side = np.sign(face[:, 0])
     drop = np.zeros(68)
@@ -125,15 +123,15 @@ def expression_modes_mm() -> F64:
 
 
 UNNAMED_MM = 0.7
-"""Spread between people, by point, that none of the named displacements covers."""
+"""Standard deviation between identities, per point, that no displacement above covers."""
 LANDMARK_NOISE_MM, JAW_NOISE_MM = 1.4, 3.0
-"""Detectors slide along the outline of the face, and take what they see for it when the head is turned."""
+"""Detectors are inaccurate along the outline, and follow the visible outline of a turned head."""
 
 
 def identity_share() -> F64:
-    """(136, 136): the part of a difference between two faces' points that their identities explain.
+    """Return the (136, 136) map from a difference between two faces to the part that identity explains.
 
-    The linear estimate with the least squared error where both kinds of difference are Gaussian with the spreads above:
+    It is the linear estimate of least squared error if both kinds of difference are Gaussian with the deviations above:
     C_identity (C_identity + C_expression)^-1.
     """
     noise = np.full((68, 2), LANDMARK_NOISE_MM)

@@ -1,12 +1,12 @@
-"""FLAME's 68 landmarks from shape, expression and pose, in NumPy, reading the model's own files.
+"""FLAME's 68 landmarks from shape, expression and pose, in NumPy, from the model's own files.
 
-The files are the user's: FLAME's licence allows no copies, so nothing here downloads or carries them. They are Python 2
-pickles with objects of packages that no longer install; they are read by an unpickler that builds NumPy arrays, makes
-empty shells of everything from those packages, and refuses the rest.
+FLAME's licence allows no copies, so the user provides the files. They are Python 2 pickles with objects of packages that can
+no longer be installed. The unpickler builds NumPy arrays, replaces objects of those packages by empty shells, and refuses all
+others.
 
-Source: Li et al., Learning a model of facial shape and expression from 4D scans, SIGGRAPH Asia 2017; landmark embedding
-and the split of the basis (300 shape then 100 expression directions) as in DECA. Of DECA's two landmark sets this is the
-one fixed on the face (``full_lmk``), not the one that slides along the visible outline.
+Source: Li et al., Learning a model of facial shape and expression from 4D scans, SIGGRAPH Asia 2017; landmark embedding and
+the order of the basis (300 shape, then 100 expression directions) as in DECA. Of DECA's two landmark sets, this is the set that
+is fixed on the face (``full_lmk``), not the set on the visible outline.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hifidata.models.protocols import F32
-from hifimodel.errors import LandmarkError
+from hifimodel.errors import LandmarkError, one_line
 from hifimodel.landmarks.base import N_POINTS
 
 F64 = NDArray[np.float64]
@@ -34,14 +34,14 @@ _SHELLS = ("chumpy", "scipy", "torch", "collections")
 
 
 class FlameLandmarks:
-    """Linear blend skinning of the vertices that the 68 landmarks hang on, and of no others.
+    """Linear blend skinning of the vertices of the 68 landmarks.
 
     Args:
         model: ``generic_model.pkl`` of FLAME 2020.
         embedding: DECA's ``landmark_embedding.npy``.
 
     Raises:
-        LandmarkError: a file is not what its name says, or holds anything but arrays.
+        LandmarkError: a file has other contents than its name says, or objects other than arrays.
     """
 
     def __init__(self, model: Path, embedding: Path) -> None:
@@ -76,12 +76,12 @@ class FlameLandmarks:
             raise LandmarkError(f"{model}: {len(self._parents)} joints, expected FLAME's {N_JOINTS}")
 
     def points(self, shape: F32, expression: F32, pose: F32) -> F64:
-        """(68, 3) landmarks in FLAME's units (metres): x to the picture's right, y up, z towards the viewer.
+        """Return (68, 3) landmarks in metres: x to the right of the image, y up, z towards the viewer.
 
         Args:
             shape: (100,).
             expression: (50,).
-            pose: (6,) axis-angle of the whole head, then of the jaw; neck and eyes stay straight.
+            pose: (6,) axis-angle of the whole head, then of the jaw; neck and eyes are not rotated.
         """
         betas = np.concatenate([shape, expression]).astype(np.float64)
         rotations = np.tile(np.eye(3), (N_JOINTS, 1, 1))
@@ -94,7 +94,7 @@ class FlameLandmarks:
         return np.asarray(np.einsum("lk,lkc->lc", self._weights_of_corners, posed[self._corners]))
 
     def _bones(self, rotations: F64, joints: F64) -> F64:
-        """(5, 3, 4) transforms from the rest position to the posed one, down the chain of joints."""
+        """Return (5, 3, 4) transforms from the rest position to the pose, along the chain of joints."""
         placed = np.zeros((N_JOINTS, 4, 4))
         for joint, parent in enumerate(self._parents):
             step = np.eye(4)
@@ -107,12 +107,12 @@ class FlameLandmarks:
 
 
 def axis_angle(vector: NDArray[Any]) -> F64:
-    """(3, 3) rotation of a (3,) axis times angle in radians."""
+    """Return the (3, 3) rotation of a (3,) axis times angle in radians."""
     return np.asarray(cv2.Rodrigues(np.asarray(vector, np.float64).reshape(3, 1))[0])
 
 
 class _Shell:
-    """Stands for an object of a package that is not to be loaded: keeps its state, runs nothing."""
+    """Replaces an object of a package that is not loaded: keeps its state, runs no code."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.state: Any = {}
@@ -122,10 +122,10 @@ class _Shell:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Builds arrays and shells. Unpickling can call any function that a file names; this names the few it may."""
+    """Builds arrays and shells only; unpickling can otherwise call any function that a file names."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a name in the file stands for. Raises UnpicklingError for anything but arrays and shells."""
+        """Return the object of a name in the file. Raises UnpicklingError for all but arrays and shells."""
         root = module.split(".")[0]
         if root == "numpy" and name in _NUMPY_ONLY:
             return super().find_class(module, name)
@@ -133,7 +133,7 @@ class _ArraysOnly(pickle.Unpickler):
             return super().find_class(module, name)
         if root in _SHELLS:
             return _Shell
-        raise pickle.UnpicklingError(f"it wants to load {module}.{name}, which no FLAME file needs")
+        raise pickle.UnpicklingError(f"it loads {module}.{name}, which no FLAME file needs")
 
 
 def _load_pickle(file: BinaryIO) -> Any:
@@ -153,7 +153,7 @@ def _read(path: Path, load: Any) -> Mapping[str, Any]:
             stored = load(file)
     except FileNotFoundError:
         raise LandmarkError(
-            f"{path} is missing; FLAME and DECA files come from their authors' pages, see deca.py"
+            f"{path} is missing; download the files of FLAME and DECA manually, see hifimodel/landmarks/deca.py"
         ) from None
     except (
         OSError,
@@ -165,16 +165,16 @@ def _read(path: Path, load: Any) -> Mapping[str, Any]:
         TypeError,
         pickle.UnpicklingError,
     ) as error:
-        raise LandmarkError(f"{path}: not a FLAME file ({' '.join(str(error).split())}); download it again") from error
+        raise LandmarkError(f"{path}: not a FLAME file ({one_line(error)}); download it again") from error
     if not isinstance(stored, Mapping):
-        raise LandmarkError(f"{path}: holds a {type(stored).__name__}, expected a dictionary of arrays")
+        raise LandmarkError(f"{path}: contains a {type(stored).__name__}, expected a dictionary of arrays")
     return stored
 
 
 def _array(stored: Mapping[str, Any], name: str, path: Path) -> F64:
-    """A member as a dense array, out of a chumpy or sparse shell where it lies in one."""
+    """Return a member as a dense array, also from a chumpy or sparse shell."""
     if name not in stored:
-        raise LandmarkError(f"{path}: has no {name}; expected the file as its authors publish it")
+        raise LandmarkError(f"{path}: has no {name}; use the file as its authors publish it")
     value = stored[name]
     if isinstance(value, _Shell):
         value = _dense(value.state) if "indptr" in value.state else value.state.get("x")
@@ -185,7 +185,7 @@ def _array(stored: Mapping[str, Any], name: str, path: Path) -> F64:
 
 
 def _dense(csc: Mapping[str, Any]) -> F64:
-    """A compressed-column matrix of SciPy as a plain one."""
+    """Convert a compressed-column matrix of SciPy to a dense array."""
     dense = np.zeros(csc.get("_shape", csc.get("shape")))
     columns = np.repeat(np.arange(dense.shape[1]), np.diff(csc["indptr"]))
     np.add.at(dense, (csc["indices"], columns), csc["data"])

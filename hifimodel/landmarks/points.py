@@ -1,4 +1,4 @@
-"""Landmarks without a 3D model: two faces' 68 points, an average face, and how people differ from one another."""
+"""Landmarks without a 3D model, from 68 points, an average face and the variation between identities."""
 
 from __future__ import annotations
 
@@ -8,32 +8,31 @@ from typing import Any
 
 import numpy as np
 
-from hifidata.models.face3d.base import angles_deg, to_pixels
+from hifidata.core.errors import ModelError
+from hifidata.models.face3d.base import angles_deg, to_pixels, weak_perspective
 from hifidata.models.protocols import F32, RgbU8
 from hifimodel.errors import LandmarkError
-from hifimodel.geometry import DegenerateError, weak_perspective
 from hifimodel.landmarks.base import N_POINTS, FaceShape, checked_landmarks, swapped
 from hifimodel.landmarks.face_statistics import F64, identity_share, mean_face_mm
 
 MIN_FORESHORTENING = 0.5
-"""Widths seen from further aside than 60 degrees are undone as if from 60: the points' errors would grow without bound."""
+"""Foreshortening beyond 60 degrees is undone as for 60 degrees; otherwise errors of points would grow without bound."""
 
 
 class PointsBackend:
-    """Swaps by a closed form; nothing to download, and any detector with 68 landmarks will do.
+    """Swaps faces in closed form, without files, for any detector with 68 landmarks.
 
-    A head pose is fitted with an average face (weak perspective). Undoing it leaves every point's displacement from the
-    average face, seen from the front, in millimetres. A fixed linear map (``face_statistics.identity_share``) gives the
-    part of it that differs between people; that part is ``shape``, the rest is ``expression``, and both add up to the
-    displacement, so a face swapped with itself keeps its landmarks to float rounding.
+    The head pose of an average face is fitted (weak perspective) and undone. The result is the displacement of every point
+    from the average face, seen from the front, in millimetres. A fixed linear map (``face_statistics.identity_share``) gives
+    the part that varies between identities: that part is ``shape``, the rest is ``expression``. Both add up to the
+    displacement, so a face that is swapped with itself keeps its landmarks up to rounding.
 
-    How it differs from a 3D model: depth is always the average face's, so a long nose stays average in profile; identity
-    and expression are told apart by hand-set spreads and not learned, and are mixed where they look alike (a wide mouth,
-    a smile); points on the outline follow what the detector saw, not a fixed place of the skull. See docs/decisions.md
-    for its measured error.
+    Differences from a 3D model: depth is always that of the average face, so a long nose stays average in profile. Identity
+    and expression are separated by hand-set deviations, and are mixed if they look alike (a wide mouth, a smile). Points on
+    the outline follow the detector instead of a fixed place of the skull. docs/decisions.md gives the measured error.
 
     Args:
-        weights: not used.
+        weights: ignored.
     """
 
     name = "points"
@@ -43,7 +42,7 @@ class PointsBackend:
         self._identity_share = identity_share()
 
     def encode(self, rgb_u8: RgbU8, kps_px: F32, landmarks_px: F32 | None) -> FaceShape:
-        """See LandmarkBackend; looks at the landmarks alone."""
+        """See LandmarkBackend; uses the landmarks only."""
         return self._encode(checked_landmarks(landmarks_px, "landmark backend 'points'"))
 
     def from_stored(self, landmarks_px: F32 | None, face3d: Mapping[str, Any] | None) -> FaceShape:
@@ -69,8 +68,8 @@ class PointsBackend:
         seen = landmarks_px.astype(np.float64) * (1, -1)  # y up
         try:
             scale, rotation, offset = weak_perspective(self._mean_mm, seen)
-        except DegenerateError as error:
-            raise LandmarkError(f"landmark backend 'points': the landmarks are no face ({error})") from error
+        except ModelError as error:
+            raise LandmarkError(f"landmark backend 'points': the landmarks do not span a face ({error})") from error
         in_plane = (seen - offset) / scale - self._mean_mm[:, 2:] * rotation[:2, 2]
         displaced_mm = (in_plane @ np.linalg.inv(_flat(rotation)).T - self._mean_mm[:, :2]).ravel()  # (136,)
         shape_mm = self._identity_share @ displaced_mm
@@ -84,6 +83,6 @@ class PointsBackend:
 
 
 def _flat(rotation: F64) -> F64:
-    """(2, 2) map of the face's front plane to the picture, its foreshortening bounded so that it can be undone."""
+    """Return the (2, 2) map from the front plane of the face to the image, with bounded foreshortening."""
     left, stretch, right = np.linalg.svd(rotation[:2, :2])
     return np.asarray((left * np.maximum(stretch, MIN_FORESHORTENING)) @ right)

@@ -21,20 +21,20 @@ BASIS = {
     "3ddfa_bfm_w_exp_base": "w_exp_base.txt",
 }
 NETWORK = {"3ddfa_mb05": "mb05_120x120.onnx", "3ddfa_mean_std": "param_mean_std_62d_120x120.npz"}
-"""Files by their names in hifidata's weights catalogue."""
+"""Files by their names in hifidata's catalogue of weights."""
 
 
 class TddfaBackend:
-    """Fits with the network only when asked to ``encode``: training from shards needs the basis alone.
+    """Loads the network in ``encode``; training from shards only needs the basis.
 
     Args:
-        weights: folder of 3DDFA's files; None: hifidata's weight folders.
+        weights: folder of the files; None: hifidata's weight folders.
 
     Raises:
-        WeightsError: a file is missing or is not what it should be.
+        WeightsError: a file is missing or has other contents.
 
-    Source: paper 3.3, with 3DDFA_V2's 40 + 10 basis in the place of DECA's 100 + 50. The shape moves over, the target keeps
-    its region, so the landmarks land in the target's picture.
+    Source: paper 3.3, with 3DDFA_V2's 40 + 10 basis instead of DECA's 100 + 50. The swap keeps the region of the target, so
+    the landmarks are in the image of the target.
     """
 
     name = "tddfa"
@@ -58,7 +58,7 @@ class TddfaBackend:
         return paths
 
     def encode(self, rgb_u8: RgbU8, kps_px: F32, landmarks_px: F32 | None) -> FaceShape:
-        """See LandmarkBackend; landmarks only place the region that the network looks at."""
+        """See LandmarkBackend; landmarks only place the input region of the network."""
         try:
             return self._fitter.fit(rgb_u8, kps_px, landmarks_px)
         except ModelError as error:

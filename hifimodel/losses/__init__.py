@@ -1,1 +1,1 @@
-"""Training losses."""
+"""Training losses (Eq. 6 to 8)."""

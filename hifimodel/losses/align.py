@@ -1,4 +1,4 @@
-"""Five points to the 112 x 112 crop that recognisers are trained on, differentiable in the pixels."""
+"""Alignment by five points to the chip of ``hifidata.image.align``, differentiable in the pixels."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hifimodel.faces.face_chip import CHIP_PX, TEMPLATE_PX
+from hifidata.image.align import CHIP_PX, TEMPLATE_PX
 
 
 def similarity_to_template(kps: Tensor) -> Tensor:
-    """The rotation, scale and shift that bring five points closest to ``TEMPLATE_PX``, by least squares.
+    """Fit the rotation, scale and shift from five points to ``TEMPLATE_PX`` by least squares.
 
-    Umeyama's solution without its reflection case, which in the plane is a division of complex numbers.
+    Umeyama's solution without the reflection case; in the plane it is a division of complex numbers.
 
     Args:
-        kps: (B, 5, 2) in pixels; gradients are not followed.
+        kps: (B, 5, 2) in pixels; no gradients flow to them.
 
     Returns:
-        (B, 2, 3) float32, picture pixels to crop pixels.
+        (B, 2, 3) float32, image pixels to crop pixels.
     """
     points = torch.view_as_complex(kps.detach().float().contiguous())  # (B, 5)
     template = torch.view_as_complex(torch.tensor(TEMPLATE_PX, device=kps.device))  # (5,)
@@ -35,32 +35,32 @@ def similarity_to_template(kps: Tensor) -> Tensor:
 
 
 def crop_corners(kps: Tensor) -> Tensor:
-    """(B, 4, 2): corners of the aligned crop in the picture's pixels."""
+    """Return (B, 4, 2): corners of the aligned crop in image pixels."""
     side = CHIP_PX - 1.0
     corners = torch.tensor([(0.0, 0.0), (side, 0.0), (side, side), (0.0, side)], device=kps.device)
     inverse = _inverse(similarity_to_template(kps))
     return corners @ inverse[:, :, :2].transpose(1, 2) + inverse[:, None, :, 2]
 
 
-def align_faces(pictures: Tensor, kps: Tensor) -> Tensor:
-    """Aligned faces, sampled bilinearly; the same pixels as ``cv2.warpAffine`` with a border of zeros.
+def align_faces(images: Tensor, kps: Tensor) -> Tensor:
+    """Sample aligned faces bilinearly; the pixels equal those of ``norm_crop``.
 
     Args:
-        pictures: (B, 3, H, W) float.
-        kps: (B, 5, 2) in pixels of the pictures: both eyes, nose, both mouth corners.
+        images: (B, 3, H, W) float.
+        kps: (B, 5, 2) in image pixels: eyes, nose tip, mouth corners.
 
     Returns:
-        (B, 3, 112, 112) in the pictures' dtype.
+        (B, 3, 112, 112) in the dtype of the images; zeros outside the images.
     """
-    height, width = pictures.shape[-2:]
-    steps = torch.arange(CHIP_PX, device=pictures.device, dtype=torch.float32)
+    height, width = images.shape[-2:]
+    steps = torch.arange(CHIP_PX, device=images.device, dtype=torch.float32)
     rows, columns = torch.meshgrid(steps, steps, indexing="ij")
     crop = torch.stack([columns, rows, torch.ones_like(rows)], dim=-1).view(1, -1, 3)  # (1, 112 * 112, 3)
-    inverse = _inverse(similarity_to_template(kps.to(pictures.device)))
+    inverse = _inverse(similarity_to_template(kps.to(images.device)))
     source = crop @ inverse.transpose(1, 2)  # (B, 112 * 112, 2) in pixels
-    size = torch.tensor([width, height], device=pictures.device)
+    size = torch.tensor([width, height], device=images.device)
     grid = ((2 * source + 1) / size - 1).view(-1, CHIP_PX, CHIP_PX, 2)
-    return functional.grid_sample(pictures, grid.to(pictures.dtype), padding_mode="zeros", align_corners=False)
+    return functional.grid_sample(images, grid.to(images.dtype), padding_mode="zeros", align_corners=False)
 
 
 def _inverse(matrix: Tensor) -> Tensor:

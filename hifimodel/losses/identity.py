@@ -1,4 +1,4 @@
-"""What is minimised: the noise error, and the identity error of the denoised face."""
+"""The identity error (Eq. 7) of the denoised face."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler
+from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,106 +17,76 @@ from hifimodel.errors import ConfigError
 from hifimodel.losses.align import align_faces, crop_corners
 from hifimodel.nets.embedder import FaceEmbedder
 
-FaceDetector = Callable[[np.ndarray], Sequence[np.ndarray | None]]
-"""E_det: pictures rgb_u8 (B, H, W, 3) to the five points (5, 2) in pixels of the best face of each, or None."""
+KpsDetector = Callable[[np.ndarray], Sequence[np.ndarray | None]]
+"""E_det: images rgb_u8 (B, H, W, 3) to the five points (5, 2) in px of the best face of each, or None."""
 
 WINDOW_STEP = 8
-"""Windows are multiples of this many latents, so that few different shapes are met."""
-
-
-def denoising_target(scheduler: DDPMScheduler, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-    """(B, 4, h, w): what the UNet should predict, noise or velocity, as the base's schedule says.
-
-    Raises:
-        ConfigError: the schedule predicts something else.
-    """
-    kind = scheduler.config["prediction_type"]
-    if kind == "epsilon":
-        return noise
-    if kind == "v_prediction":
-        return scheduler.get_velocity(latents, noise, timesteps)
-    raise ConfigError(f"scheduler: prediction_type {kind} is not trained here; use a base of epsilon or v_prediction")
-
-
-def denoising_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error in float32.
-
-    Source: section 3.3, Eq. 6; the paper writes an L2 norm, every code base it builds on takes the mean square.
-    """
-    return functional.mse_loss(prediction.float(), target.float())
-
-
-def predict_x0(scheduler: DDPMScheduler, noisy: Tensor, prediction: Tensor, timesteps: Tensor) -> Tensor:
-    """The denoised latents that a prediction implies, in float32.
-
-    Args:
-        scheduler: gives the noise levels and says what is predicted.
-        noisy: (B, 4, h, w), z_t.
-        prediction: (B, 4, h, w), noise or velocity.
-        timesteps: (B,).
-
-    Returns:
-        (B, 4, h, w). For noise prediction an error grows by sqrt((1 - a) / a), 14.6 at the last step.
-
-    Source: section 3.3, x0_hat of Eq. 7, from the closed form of the forward process.
-    """
-    kept = scheduler.alphas_cumprod.to(noisy.device)[timesteps].float().view(-1, 1, 1, 1)
-    noisy, prediction = noisy.float(), prediction.float()
-    if scheduler.config["prediction_type"] == "v_prediction":
-        return kept.sqrt() * noisy - (1 - kept).sqrt() * prediction
-    return (noisy - (1 - kept).sqrt() * prediction) / kept.sqrt()
+"""Windows are multiples of this many latents, so that few different shapes occur."""
 
 
 def mean_embeddings(embeddings: Tensor, counts: Sequence[int]) -> Tensor:
-    """(B, d2): F_id of Eq. 7, the mean over each sample's references (R, d2), which lie one sample after the other."""
+    """Return F_id of Eq. 7 (B, d2): the mean over the references of each sample, (R, d2) in the order of the samples."""
     return torch.stack([part.mean(dim=0) for part in embeddings.split(list(counts))])
 
 
 @dataclass(frozen=True)
-class Window:
-    """The same square of latents for all samples of a batch, at another place in each."""
+class LatentWindow:
+    """A square of latents of the same size for all samples of a batch, at another position in each."""
 
     side: int
     tops: tuple[int, ...]
     lefts: tuple[int, ...]
 
     def cut(self, latents: Tensor) -> Tensor:
-        """(B, 4, side, side) out of (B, 4, h, w)."""
-        places = zip(self.tops, self.lefts, strict=True)
+        """Return (B, 4, side, side) out of (B, 4, h, w)."""
+        corners = zip(self.tops, self.lefts, strict=True)
         return torch.stack(
-            [latents[k, :, top : top + self.side, left : left + self.side] for k, (top, left) in enumerate(places)]
+            [latents[k, :, top : top + self.side, left : left + self.side] for k, (top, left) in enumerate(corners)]
         )
 
     def offsets_px(self, factor: int) -> Tensor:
-        """(B, 1, 2): x and y of the windows' corners in pixels."""
+        """Return (B, 1, 2): x and y of the windows' corners in pixels."""
         return torch.tensor([(left, top) for top, left in zip(self.tops, self.lefts, strict=True)])[:, None] * factor
 
 
-def face_window(kps: Tensor, latent_side: int, factor: int, margin: float) -> Window:
-    """Where to decode: the aligned crop of every face and a margin.
+def face_window(kps: Tensor, latent_side: int, factor: int, margin: float) -> LatentWindow:
+    """Return the window to decode: the aligned crop of every face and a margin.
 
     Args:
-        kps: (B, 5, 2) in pixels; on the CPU, since the window's size is a shape.
+        kps: (B, 5, 2) in pixels; on the CPU, since the size of the window is a shape.
         latent_side: side of the latents.
         factor: pixels per latent.
-        margin: border around the crop's bounding box, over the box's side.
+        margin: border around the bounding box of the crop, over the side of the box.
     """
     corners = crop_corners(kps.float().cpu())  # (B, 4, 2)
     low, high = corners.amin(dim=1), corners.amax(dim=1)  # (B, 2)
     need = float((high - low).amax()) * (1 + 2 * margin) / factor
     side = min(latent_side, math.ceil(need / WINDOW_STEP) * WINDOW_STEP)
     start = ((low + high) / 2 / factor - side / 2).round().clamp(0, latent_side - side).int().tolist()
-    return Window(side, tuple(top for _, top in start), tuple(left for left, _ in start))
+    return LatentWindow(side, tuple(top for _, top in start), tuple(left for left, _ in start))
+
+
+@dataclass(frozen=True)
+class NoiseLevels:
+    """Timesteps (B,), preferably on the CPU, and the cumulative alphas (1000,) of the schedule."""
+
+    timesteps: Tensor
+    alphas_cumprod: Tensor
+
+    def identity_weights(self, kind: str) -> Tensor:
+        """Return (B,): 1, or for ``error`` min(1, sqrt(a / (1 - a))), the inverse of the growth of errors in x0."""
+        kept = self.alphas_cumprod.to(self.timesteps.device)[self.timesteps].float()
+        return (kept / (1 - kept)).sqrt().clamp(max=1.0) if kind == "error" else torch.ones_like(kept)
 
 
 @dataclass(frozen=True)
 class IdentityResult:
     """The identity loss of a batch.
 
-    Args:
-        loss: scalar, Eq. 7 averaged over all samples; one that did not pass the gate counts 0.
-        similarity: mean cosine over those that passed, detached; NaN where none did.
-        n_gated: how many passed.
+    Attributes:
+        loss: scalar, Eq. 7 averaged over all samples; a sample that does not pass the gate counts 0.
+        similarity: mean cosine over the samples that pass, detached; NaN if none passes.
+        n_gated: number of samples that pass.
     """
 
     loss: Tensor
@@ -127,22 +97,22 @@ class IdentityResult:
 class IdentityLoss:
     """L_id: 1 - cosine between the denoised face and the mean of the references.
 
-    Only a window around the face is decoded, which is where the step's memory goes otherwise; ``tests`` pin it to the full
-    decode.
+    Only a window around the face is decoded: decoding the whole image takes most memory of a step. Tests compare the window
+    with the full decode.
 
     Args:
-        vae: the base's, frozen.
+        vae: the VAE of the base, frozen.
         embedder: E_id, frozen.
-        settings: which gate, weight and margin.
+        settings: gate, weight and margin.
         detector: E_det, for the gate ``detector``.
 
-    Source: section 3.3, Eq. 7. Its gate is a factor of 0 or 1 for each sample, so the mean is over all of them: how a batch is
-    split over processes and accumulated steps does not weigh its samples. The gate ``detector`` is the paper's. ``timestep`` passes samples up to a noise level and
-    ``target_kps`` passes all; both align by the target's own points, which the landmarks ask the model to hit, and cost no
-    detector.
+    Source: section 3.3, Eq. 7. The gate is a factor of 0 or 1 per sample, so the mean is over all samples: the split of a batch
+    over processes and accumulated steps does not change the weight of a sample. ``detector`` is the gate of the paper.
+    ``timestep`` passes samples up to a noise level, ``target_kps`` passes all. Both align by the five points of the target,
+    which the landmarks prescribe, and need no detector.
 
     Raises:
-        ConfigError: the gate needs a detector and none was given.
+        ConfigError: the gate needs a detector and there is none.
     """
 
     def __init__(
@@ -150,7 +120,7 @@ class IdentityLoss:
         vae: AutoencoderKL,
         embedder: FaceEmbedder,
         settings: TrainConfig,
-        detector: FaceDetector | None = None,
+        detector: KpsDetector | None = None,
     ) -> None:
         if settings.id_gate == "detector" and detector is None:
             raise ConfigError("train.id_gate: detector needs a face detector; give one, or set it to timestep")
@@ -159,13 +129,13 @@ class IdentityLoss:
         self._factor = 2 ** (len(vae.config["block_out_channels"]) - 1)
 
     def __call__(self, x0: Tensor, references: Tensor, target_kps: Tensor, noise: NoiseLevels) -> IdentityResult:
-        """The loss of a batch.
+        """Return the loss of a batch.
 
         Args:
             x0: (B, 4, h, w) from ``predict_x0``, with gradients.
             references: (B, d2) from ``mean_embeddings``.
-            target_kps: (B, 5, 2) of the target picture in pixels, on the CPU.
-            noise: the batch's timesteps and the schedule.
+            target_kps: (B, 5, 2) of the target image in pixels, on the CPU.
+            noise: timesteps of the batch, and the schedule.
         """
         rows = self._rows_by_time(noise)
         if not rows:
@@ -192,24 +162,11 @@ class IdentityLoss:
         return [row for row, step in enumerate(noise.timesteps.tolist()) if step <= self._settings.id_max_timestep]
 
 
-@dataclass(frozen=True)
-class NoiseLevels:
-    """Timesteps (B,), best kept on the CPU, and the schedule's cumulative alphas (1000,)."""
-
-    timesteps: Tensor
-    alphas_cumprod: Tensor
-
-    def identity_weights(self, kind: str) -> Tensor:
-        """(B,): 1, or for ``error`` min(1, sqrt(a / (1 - a))), the inverse of what predicting x0 does to an error."""
-        kept = self.alphas_cumprod.to(self.timesteps.device)[self.timesteps].float()
-        return (kept / (1 - kept)).sqrt().clamp(max=1.0) if kind == "error" else torch.ones_like(kept)
-
-
 def _nothing_passed(x0: Tensor) -> IdentityResult:
     # Attached to the graph, so that every rank of a distributed run has the same backward pass.
     return IdentityResult(x0.sum() * 0.0, x0.new_tensor(math.nan), 0)
 
 
-def _as_u8(pictures: Tensor) -> np.ndarray:
-    bright = (pictures.detach() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+def _as_u8(images: Tensor) -> np.ndarray:
+    bright = (images.detach() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
     return bright.permute(0, 2, 3, 1).cpu().numpy()

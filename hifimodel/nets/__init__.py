@@ -1,1 +1,1 @@
-"""The networks of HiFi-Portrait, and how they are loaded."""
+"""The networks of HiFi-Portrait and their loading."""

@@ -1,7 +1,7 @@
-"""The frozen base in code: SDXL's shapes for counting and timing, and ``tiny``, the same in small.
+"""The frozen base in code: SDXL's shapes for counting and timing, and ``tiny``, a small version of it.
 
-Nothing here is downloaded, and nothing here is trained: weights are random from a seed, except the tiny VAE's, which are
-chosen so that it averages blocks of pixels and its pictures can be recognised.
+Nothing is downloaded or trained. Weights are random from a seed, except those of the tiny VAE: it averages blocks of pixels,
+so that its images are recognisable.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SDXL_UNET: dict[str, Any] = {
     "addition_time_embed_dim": 256,
     "projection_class_embeddings_input_dim": 2816,
 }
-"""SDXL-base-1.0's UNet: 2,567 M parameters."""
+"""The UNet of SDXL-base-1.0: 2,567 M parameters."""
 
 SDXL_VAE: dict[str, Any] = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -81,11 +81,11 @@ SCHEDULER: dict[str, Any] = {
     "num_train_timesteps": 1000,
     "prediction_type": "epsilon",
 }
-"""SDXL-base-1.0's noise schedule."""
+"""The noise schedule of SDXL-base-1.0."""
 
 
 def text_config(architecture: str, second: bool) -> CLIPTextConfig:
-    """SDXL's first (CLIP ViT-L) or second (OpenCLIP bigG) text encoder, or the tiny one that stands for both."""
+    """Return the config of SDXL's first (CLIP ViT-L) or second (OpenCLIP bigG) text encoder, or of the tiny one for both."""
     if architecture == "tiny":
         sizes: dict[str, Any] = {
             "hidden_size": 32,
@@ -102,7 +102,7 @@ def text_config(architecture: str, second: bool) -> CLIPTextConfig:
 
 
 def vision_config(architecture: str) -> CLIPVisionConfig:
-    """CLIP ViT-L/14 (257 tokens of 1024), or a tower of 17 tokens of 32."""
+    """Return the config of CLIP ViT-L/14 (257 tokens of 1024), or of a tower of 17 tokens of 32."""
     if architecture == "tiny":
         return CLIPVisionConfig(
             hidden_size=32,
@@ -118,10 +118,10 @@ def vision_config(architecture: str) -> CLIPVisionConfig:
 
 
 def byte_tokenizer() -> CLIPTokenizer:
-    """A CLIP tokenizer whose tokens are single bytes: 514 entries, made in a temporary folder, no download."""
+    """Make a CLIP tokenizer whose tokens are single bytes: 514 entries, without a download."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
-    # Byte-level BPE writes each byte as one printable character; those without one take code points from 256 on.
+    # Byte-level BPE writes each byte as one printable character; bytes without one use code points from 256 on.
     characters = [chr(byte) for byte in printable] + [chr(256 + place) for place in range(len(others))]
     words = [*characters, *(f"{character}</w>" for character in characters), "<|startoftext|>", "<|endoftext|>"]
     with tempfile.TemporaryDirectory() as folder:
@@ -133,12 +133,12 @@ def byte_tokenizer() -> CLIPTokenizer:
 
 
 def random_unet(architecture: str) -> UNet2DConditionModel:
-    """The UNet with random weights."""
+    """Make the UNet with random weights."""
     return UNet2DConditionModel(**(TINY_UNET if architecture == "tiny" else SDXL_UNET))
 
 
 def random_vae(architecture: str) -> AutoencoderKL:
-    """SDXL's VAE with random weights, or the tiny one that averages blocks of 4 x 4 pixels."""
+    """Make SDXL's VAE with random weights, or the tiny VAE that averages blocks of 4 x 4 pixels."""
     return averaging_vae() if architecture == "tiny" else AutoencoderKL(**SDXL_VAE)
 
 
@@ -147,11 +147,11 @@ SHIFT = 12.0
 
 
 def averaging_vae() -> AutoencoderKL:
-    """An ``AutoencoderKL`` with weights set by hand: latents are block means of R, G, B and of their average.
+    """Make an ``AutoencoderKL`` with hand-set weights: latents are block means of R, G, B and of their average.
 
-    Channels 0 to 2 are the colours, 5 to 7 the same negated, so that the group norm's mean is zero; 3 and 4 carry
-    +-CARRIER, so that its variance is theirs whatever the picture is. That makes the norm nearly linear, and the shift keeps
-    SiLU in its straight part. Residual branches are zero. Decoding repeats and blurs.
+    Channels 0 to 2 are the colours and 5 to 7 their negatives, so that the mean of the group norm is zero. Channels 3 and 4
+    carry +-CARRIER, so that its variance does not depend on the image. The norm is then nearly linear, and SHIFT keeps SiLU
+    in its linear part. Residual branches are zero. Decoding repeats and blurs.
     """
     vae = AutoencoderKL(**TINY_VAE).eval().requires_grad_(False)
     for parameter in vae.parameters():
@@ -164,7 +164,7 @@ def averaging_vae() -> AutoencoderKL:
     vae.encoder.conv_out.bias[4:] = -30.0  # log variance: the latent is exact
     _pass(vae.quant_conv, torch.eye(8))
     _pass(vae.post_quant_conv, torch.eye(4))
-    # Half of each colour's brightness comes from the fourth latent, so that noise in either half counts less.
+    # Half of the brightness of each colour comes from the fourth latent, so that noise in either half has less effect.
     _carry(vae.decoder.conv_in, torch.cat([colours - luma / 2, torch.full((3, 1), 0.5)], dim=1))
     _read(vae.decoder.conv_norm_out, vae.decoder.conv_out, colours, channels)
     for block in (*vae.encoder.down_blocks, *vae.decoder.up_blocks):
@@ -173,7 +173,7 @@ def averaging_vae() -> AutoencoderKL:
         for conv in (sampler.conv for sampler in (getattr(block, "upsamplers", None) or [])):
             blur = torch.tensor([0.25, 0.5, 0.25])
             conv.weight[:] = torch.eye(channels)[:, :, None, None] * torch.outer(blur, blur)
-            conv.weight[3:5] = 0.0  # blurring would change the carriers at the border
+            conv.weight[3:5] = 0.0  # blur would change the carriers at the border
             _centre(conv)[3, 3] = _centre(conv)[4, 4] = 1.0
     return vae
 

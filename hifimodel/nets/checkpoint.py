@@ -1,4 +1,4 @@
-"""What a trained model is, and whether its parts belong together."""
+"""The choices of a trained model, and the check that its parts belong together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from transformers import CLIPVisionModel
 
 from hifimodel.config import ModelConfig, require_landmark_style
-from hifimodel.errors import CheckpointError, ConditionError
+from hifimodel.errors import CheckpointError, ConditionError, one_line
 from hifimodel.nets.face_refiner import FaceRefiner
 from hifimodel.nets.hifinet import HiFiNet
 from hifimodel.nets.loading import find_model
@@ -19,38 +19,37 @@ PARTS = ("refiner", "hifinet")
 
 
 def checkpoint_choices(folder: str | Path) -> ModelConfig:
-    """What a trained model is, without loading it.
+    """Read the choices of a trained model without loading its weights.
 
     Args:
-        folder: as for ``hifimodel.nets.loading.find_model``.
+        folder: see ``hifimodel.nets.loading.find_model``.
 
     Raises:
-        CheckpointError: there is no model, it is of another version, or its landmark pictures have another style.
+        CheckpointError: there is no model, or it has another version or landmark style.
     """
     model = find_model(folder)
     if not all((model / part / "config.json").is_file() for part in PARTS):
         reason = "no model yet" if Path(folder).is_dir() else "no such folder"
         raise CheckpointError(
-            f"--model {folder}: {reason}; expected {' and '.join(PARTS)} in it or in its model/, as hifimodel.train writes "
-            "them"
+            f"--model {folder}: {reason}; expected {' and '.join(PARTS)} in it or in its model/, as written by hifimodel.train"
         )
     try:
         choices = ModelConfig.model_validate(HiFiNet.load_config(model / "hifinet")["choices"])
     except (OSError, KeyError, TypeError, ValidationError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise CheckpointError(
-            f"{model}: its config.json is not one of this version ({reason}); use the version of hifimodel that wrote it"
+            f"{model}: config.json is not of this version ({reason}); use the version of hifimodel that wrote it"
         ) from error
     require_landmark_style(choices, str(model))
     return choices
 
 
 def require_fit(hifinet: HiFiNet, refiner: FaceRefiner, vision: CLIPVisionModel, unet: UNet2DConditionModel) -> None:
-    """Raises unless these were trained together, this code draws their landmarks, and the base has SDXL's shape.
+    """Check that the parts were trained together, that this code draws their landmarks, and that the base has SDXL's shape.
 
     Raises:
         CheckpointError: another landmark style, or a refiner or CLIP tower of another checkpoint.
-        ConditionError: another kind of base.
+        ConditionError: the base has another architecture.
     """
     choices, own = hifinet.choices, refiner.config
     require_landmark_style(choices, "checkpoint")
@@ -63,16 +62,16 @@ def require_fit(hifinet: HiFiNet, refiner: FaceRefiner, vision: CLIPVisionModel,
     wrong = [f"{name}: refiner has {got}, expected {wanted}" for name, (got, wanted) in parts.items() if got != wanted]
     if wrong:
         raise CheckpointError(
-            f"checkpoint: its parts were not trained together ({'; '.join(wrong)}); copy both from one run"
+            f"checkpoint: the parts were not trained together ({'; '.join(wrong)}); copy both from one run"
         )
     for key in ("block_out_channels", "cross_attention_dim", "in_channels"):
         trained, given = (_plain(config.get(key)) for config in (hifinet.config["net"], unet.config))
         if trained != given:
             raise ConditionError(
-                f"base model: its UNet has {key} {given}, the checkpoint was trained on one with {trained}; use a base of "
-                "the same architecture (SDXL)"
+                f"base model: the UNet has {key} {given}, the checkpoint was trained with {trained}; use a base of the same "
+                "architecture (SDXL)"
             )
 
 
 def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, list | tuple) else value  # JSON knows no tuples
+    return list(value) if isinstance(value, list | tuple) else value  # JSON has no tuples

@@ -1,4 +1,4 @@
-"""E_id: the face recogniser, as a torch module that the identity loss can differentiate."""
+"""E_id: the face recogniser as a torch module, so that the identity loss can differentiate it."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hifimodel.errors import ConditionError, WeightsError
-from hifimodel.faces.face_chip import CHIP_PX
+from hifidata.core.errors import WeightsError
+from hifidata.image.align import CHIP_PX
+from hifimodel.errors import ConditionError, one_line
 
 
 @dataclass(frozen=True)
 class EmbedderSpec:
-    """A recogniser that we know how to feed.
+    """Input format and output width of a known recogniser.
 
-    Args:
-        file: its usual file name.
+    Attributes:
+        file: usual file name.
         dim: d2, width of the embedding.
         mean: per channel, subtracted from RGB in 0 to 255.
-        std: per channel, divided by afterwards.
-        stored_as: ``embedding_model`` of shards that hold its vectors, which is hifidata's name for it.
+        std: per channel, divisor after the subtraction.
+        stored_as: hifidata's name of the recogniser, ``embedding_model`` in shards.
     """
 
     file: str
@@ -41,15 +42,15 @@ EMBEDDERS: Mapping[str, EmbedderSpec] = {
     ),
     "tiny-random": EmbedderSpec("", 64),
 }
-"""``tiny-random`` is untrained: it lets the tiny preset run without files, and its similarities mean nothing."""
+"""``tiny-random`` is untrained: the tiny preset runs without files, and its similarities have no meaning."""
 
 
 class FaceEmbedder(nn.Module):
     """A frozen recogniser.
 
     Args:
-        net: maps normalised pictures (B, 3, 112, 112) to embeddings of any norm (B, d2).
-        name: a name of ``EMBEDDERS``.
+        net: normalised images (B, 3, 112, 112) to embeddings of any norm (B, d2).
+        name: a key of ``EMBEDDERS``.
 
     Source: section 3.2, E_id; the paper uses InsightFace's, whose ONNX file has no gradients.
     """
@@ -67,7 +68,7 @@ class FaceEmbedder(nn.Module):
         self.eval()
 
     def forward(self, faces: Tensor) -> Tensor:
-        """Embeddings with L2 norm 1; differentiable where ``faces`` is.
+        """Return embeddings with L2 norm 1, differentiable in ``faces``.
 
         Args:
             faces: (B, 3, 112, 112), aligned, RGB; uint8, or float in [-1, 1].
@@ -76,34 +77,34 @@ class FaceEmbedder(nn.Module):
             (B, d2) float32.
 
         Raises:
-            ConditionError: another size.
+            ConditionError: wrong size.
         """
         if faces.shape[1:] != (3, CHIP_PX, CHIP_PX):
             raise ConditionError(
                 f"aligned faces: got shape {tuple(faces.shape)}, expected (B, 3, {CHIP_PX}, {CHIP_PX}); align them with "
                 "hifimodel.losses.align.align_faces"
             )
-        # Half precision moves cosines by more than the loss does late in training.
+        # Half precision changes cosines by more than the loss changes them late in training.
         with torch.autocast(faces.device.type, enabled=False):
             bright = faces.float() if faces.dtype == torch.uint8 else (faces.float() + 1.0) * 127.5  # 0 to 255
             return functional.normalize(self.net((bright - self.mean) / self.std), dim=-1)
 
 
 def load_embedder(name: str, path: Path | None = None) -> FaceEmbedder:
-    """A recogniser by name.
+    """Load a recogniser by name.
 
     Args:
         name: a key of ``EMBEDDERS``.
-        path: its ONNX file, or a folder that holds it under its usual name; ``tiny-random`` needs none.
+        path: its ONNX file, or a folder that contains it under its usual name; not needed for ``tiny-random``.
 
     Raises:
-        WeightsError: unknown name, no file, or a file of another network.
+        WeightsError: unknown name, no file, or the file of another network.
     """
     if name not in EMBEDDERS:
         raise WeightsError(f"model.embedder: {name} is unknown; known: {', '.join(EMBEDDERS)}")
     if name == "tiny-random":
         return FaceEmbedder(_random_net(EMBEDDERS[name].dim), name)
-    from hifimodel.nets.onnx_graph import OnnxGraph  # the onnx package is needed for files alone
+    from hifimodel.nets.onnx_graph import OnnxGraph  # the onnx package is only needed for files
 
     spec = EMBEDDERS[name]
     file = path / spec.file if path is not None and path.is_dir() else path
@@ -113,8 +114,8 @@ def load_embedder(name: str, path: Path | None = None) -> FaceEmbedder:
         embedder = FaceEmbedder(OnnxGraph(file), name)
         with torch.no_grad():
             dim = embedder(torch.zeros(1, 3, CHIP_PX, CHIP_PX)).shape[-1]
-    except (RuntimeError, ValueError, TypeError, LookupError) as error:  # whatever a foreign graph lacks
-        reason = " ".join(str(error).split())[:200]
+    except (RuntimeError, ValueError, TypeError, LookupError) as error:  # errors of an unsuitable graph
+        reason = one_line(error)
         raise WeightsError(
             f"{file}: does not run as a recogniser of faces ({reason}); pass --embedder with the path of {spec.file}"
         ) from error

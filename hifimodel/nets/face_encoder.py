@@ -1,4 +1,4 @@
-"""The frozen CLIP vision tower that gives a reference's local features."""
+"""The frozen CLIP vision tower: local features of a reference."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class FaceEncoder(nn.Module):
-    """CLIP tokens of face crops, from one chosen layer.
+    """Encodes face crops to the CLIP tokens of one layer.
 
     Args:
-        vision: the vision tower; frozen here.
-        layer: index into its hidden states, -2 for the last but one.
+        vision: the vision tower; it is frozen.
+        layer: index of the hidden state; -2 is the last but one.
 
     Attributes:
-        image_px: side of the pictures that the tower takes.
+        image_px: input size of the tower.
 
-    Source: section 3.2, F_local. The paper names neither the layer nor whether the class token counts; 257 = 256 patches +
-    1 says that it does.
+    Source: section 3.2, F_local. The paper does not state the layer. The class token is included, since 257 tokens are 256
+    patches and 1.
 
     Raises:
-        ConditionError: the tower has no such layer, or does not take square pictures.
+        ConditionError: the tower has no such layer, or its input is not square.
     """
 
     mean: Tensor
@@ -40,7 +40,7 @@ class FaceEncoder(nn.Module):
             raise ConditionError(f"model.clip_layer: {layer}, expected -{n_layers} to -1 for this image encoder")
         sides = vision.config.image_size, vision.config.patch_size
         if not isinstance(sides[0], int) or not isinstance(sides[1], int):
-            raise ConditionError(f"image encoder: pictures and patches of {sides} px, expected one number each")
+            raise ConditionError(f"image encoder: images and patches of {sides} px, expected one number each")
         self.image_px, self._patch_px = sides[0], sides[1]
         self.vision = vision.requires_grad_(False)
         self.layer = layer
@@ -50,35 +50,35 @@ class FaceEncoder(nn.Module):
 
     @property
     def dim(self) -> int:
-        """d1."""
+        """d1, width of the tokens."""
         return self.vision.config.hidden_size
 
     @property
     def n_tokens(self) -> int:
-        """Tokens per picture, 257 for 224 px and patches of 14."""
+        """Tokens per image; 257 for 224 px and patches of 14 px."""
         return 1 + (self.image_px // self._patch_px) ** 2
 
     @torch.no_grad()
     def forward(self, crops: Tensor) -> Tensor:
-        """F_local.
+        """Return F_local.
 
         Args:
-            crops: (R, 3, H, W) uint8, square face crops, RGB. Other sizes than the tower's own are resized.
+            crops: (R, 3, H, W) uint8, square face crops, RGB; resized to the input size of the tower.
 
         Returns:
             (R, 257, d1) in the tower's dtype.
 
         Raises:
-            ConditionError: the crops are not uint8, so that their range would be a guess.
+            ConditionError: the crops are not uint8, so their value range is unknown.
         """
         if crops.dtype != torch.uint8 or crops.ndim != 4 or crops.shape[1] != 3:
             raise ConditionError(
                 f"face crops: got {crops.dtype} of shape {tuple(crops.shape)}, expected uint8 (R, 3, H, W) in RGB"
             )
-        pictures = crops.to(self.vision.device, torch.float32) / 255.0
+        images = crops.to(self.vision.device, torch.float32) / 255.0
         size = (self.image_px, self.image_px)
-        if pictures.shape[-2:] != size:
-            pictures = functional.interpolate(pictures, size, mode="bicubic", antialias=True).clamp(0, 1)
-        normalised = (pictures - self.mean) / self.std  # (R, 3, 224, 224)
+        if images.shape[-2:] != size:
+            images = functional.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
+        normalised = (images - self.mean) / self.std  # (R, 3, 224, 224)
         output = self.vision(pixel_values=normalised.to(self.vision.dtype), output_hidden_states=True)
         return output.hidden_states[self.layer]

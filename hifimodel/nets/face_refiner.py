@@ -1,7 +1,7 @@
-"""The face refiner: CLIP tokens and an identity embedding per reference in, 33 face tokens out.
+"""The face refiner: 33 face tokens per reference, from its CLIP tokens and identity embedding.
 
-References are flat: ``R`` of them, whatever sample they belong to. ``pack_references`` then lays the tokens of each
-sample side by side, so the refiner never sees padding.
+The ``R`` references of all samples form one batch. ``pack_references`` then concatenates the tokens of each sample, so the
+refiner never processes padding.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from hifimodel.errors import ConditionError
 
 
 class FaceRefiner(ModelMixin, ConfigMixin):
-    """Transformer decoder over one reference's local and global features.
+    """A transformer decoder over the local and global features of one reference.
 
     Args:
-        clip_dim: d1, width of the CLIP tokens; read it from the image encoder's ``config.hidden_size``.
+        clip_dim: d1, width of the CLIP tokens: ``config.hidden_size`` of the image encoder.
         embedding_dim: d2, width of the identity embedding.
-        refiner: a ``RefinerConfig`` as a mapping; stored in the checkpoint as it is.
-        learned_null: adds ``null_tokens``, the face state of guidance's unconditional half.
+        refiner: a ``RefinerConfig`` as a mapping; stored in the checkpoint.
+        learned_null: adds ``null_tokens``, the faces of the unconditional half of guidance.
 
     Source: section 3.2, Eq. 2-4. The paper gives neither norm, heads nor FFN width: see ``RefinerConfig``. A unit
-    embedding is scaled by sqrt(d2), so that its entries are as large as those of CLIP's tokens; raw InsightFace
-    embeddings have about that norm.
+    embedding is scaled by sqrt(d2), so that its entries are as large as those of CLIP tokens. Raw InsightFace embeddings
+    have about that norm.
     """
 
     _no_split_modules = ("TransformerDecoderLayer",)
@@ -42,7 +42,7 @@ class FaceRefiner(ModelMixin, ConfigMixin):
         dim, n_learnable = refiner["dim"], refiner["n_learnable_tokens"]
         self.local_in = nn.Linear(clip_dim, dim)
         self.global_in = nn.Linear(embedding_dim, dim)
-        # One set for all references, not one per slot: references stay exchangeable and any number of them works.
+        # One set for all references: they stay exchangeable, and their number is free.
         self.learnable_tokens = nn.Parameter(torch.randn(1, n_learnable, dim) / math.sqrt(dim))
         self.memory_norm = nn.LayerNorm(dim) if refiner["memory_norm"] else nn.Identity()
         self.layers = nn.ModuleList(
@@ -63,16 +63,16 @@ class FaceRefiner(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_model_config(cls, model: ModelConfig, clip_dim: int) -> FaceRefiner:
-        """A fresh refiner with this config's choices for an image encoder of width ``clip_dim``."""
+        """Make a new refiner with the choices of a config, for an image encoder of width ``clip_dim``."""
         return cls(clip_dim, model.embedder_dim, model.refiner.model_dump(), model.face_in_uncond == "learned")
 
     @property
     def n_tokens(self) -> int:
-        """Tokens per reference: one global and the learnable ones, 33 in the paper."""
+        """Tokens per reference: one global token and the learnable tokens; 33 in the paper."""
         return 1 + self.learnable_tokens.shape[1]
 
     def forward(self, clip_tokens: Tensor, embeddings: Tensor) -> Tensor:
-        """Face tokens of every reference.
+        """Return the face tokens of every reference.
 
         Args:
             clip_tokens: (R, 257, d1), F_local.
@@ -82,7 +82,7 @@ class FaceRefiner(ModelMixin, ConfigMixin):
             (R, 33, d), F_face.
 
         Raises:
-            ConditionError: the two inputs do not fit each other or the config.
+            ConditionError: the inputs do not match each other or the config.
         """
         self._check(clip_tokens, embeddings)
         local = self.local_in(clip_tokens)  # (R, 257, d)
@@ -95,14 +95,14 @@ class FaceRefiner(ModelMixin, ConfigMixin):
         return self.final_norm(query)
 
     def unconditional(self, policy: str, n_clip_tokens: int) -> Tensor:
-        """(1, 33, d) face tokens of "no reference", for the policies ``zeros`` and ``learned``.
+        """Return the (1, 33, d) face tokens of "no reference", for the policies ``zeros`` and ``learned``.
 
         Args:
-            policy: ``ModelConfig.face_in_uncond``; ``same`` has no state of its own.
-            n_clip_tokens: 257, or what the image encoder gives.
+            policy: ``ModelConfig.face_in_uncond``; ``same`` has no tokens of its own.
+            n_clip_tokens: number of tokens of the image encoder, such as 257.
 
         Raises:
-            ConditionError: this refiner has no such state.
+            ConditionError: this refiner was not trained with the policy.
         """
         if policy == "learned" and self.config["learned_null"]:
             return self.null_tokens
@@ -113,7 +113,7 @@ class FaceRefiner(ModelMixin, ConfigMixin):
                 like.new_zeros(1, self.config["embedding_dim"]),
             )
         raise ConditionError(
-            f"unconditional faces: this checkpoint has no state for {policy!r}; use the policy it was trained with"
+            f"unconditional faces: this checkpoint has no state for {policy!r}; use the policy of its training"
         )
 
     def _check(self, clip_tokens: Tensor, embeddings: Tensor) -> None:
@@ -127,17 +127,17 @@ class FaceRefiner(ModelMixin, ConfigMixin):
 
 
 def pack_references(tokens: Tensor, counts: Sequence[int], tile_to: int | None = None) -> Tensor:
-    """Lays the face tokens of each sample's references side by side, exactly, for any mix of counts.
+    """Concatenate the face tokens of each sample's references.
 
-    Samples of one batch have different numbers of references but must have equally many tokens. Padding with zeros
-    would change the result (a zero key takes attention). Repeating all references equally often does not: a softmax
-    over k copies equals the softmax over one. So each sample is tiled to the least common multiple of the counts.
+    Samples of a batch have different numbers of references but need the same number of tokens. Zero padding would change
+    the result, since a zero key receives attention. Repeating all references equally often does not: a softmax over k
+    copies equals the softmax over one. So each sample is tiled to the least common multiple of the counts.
 
     Args:
-        tokens: (R, T, d) with R = sum(counts), the references of sample 0 first, then those of sample 1, ...
+        tokens: (R, T, d) with R = sum(counts), in the order of the samples.
         counts: references per sample, each at least 1.
-        tile_to: references per sample after tiling; None takes lcm(counts). A fixed value keeps shapes static, which
-            compiled nets need: 12 serves 1 to 4 references.
+        tile_to: references per sample after tiling; None: lcm(counts). A fixed value gives static shapes for compiled
+            networks: 12 fits 1 to 4 references.
 
     Returns:
         (B, tile_to * T, d).

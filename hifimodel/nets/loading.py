@@ -1,4 +1,4 @@
-"""Puts the parts together: frozen base, frozen encoders, and the two nets that are trained."""
+"""Builds and loads the model: frozen base, frozen encoders, and the two trained networks."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionConfig, CLIPVisionModel
 
+from hifidata.core.errors import WeightsError
 from hifimodel.config import ModelConfig, require_landmark_style
-from hifimodel.errors import WeightsError
+from hifimodel.errors import one_line
 from hifimodel.nets import architectures
 from hifimodel.nets.face_encoder import FaceEncoder
 from hifimodel.nets.face_refiner import FaceRefiner
@@ -22,14 +23,14 @@ from hifimodel.nets.hifinet import HiFiNet
 
 
 class Pretrained(Protocol):
-    """What the libraries' models, tokenizers and schedulers have in common."""
+    """The common interface of models, tokenizers and schedulers of the libraries."""
 
     @classmethod
     def from_pretrained(cls, source: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Loads from a folder or by its Hub name."""
+        """Load from a folder or by Hub name."""
 
 
-Part = TypeVar("Part", bound=Pretrained)
+PretrainedPart = TypeVar("PretrainedPart", bound=Pretrained)
 Net = TypeVar("Net", bound=nn.Module)
 
 LOAD_ERRORS = (
@@ -43,17 +44,17 @@ LOAD_ERRORS = (
     RuntimeError,
     SafetensorError,
 )
-"""What ``from_pretrained`` raises on damaged folders: the libraries hand what a file says to constructors unchecked."""
+"""Errors of ``from_pretrained`` for damaged folders: the libraries pass file contents to constructors unchecked."""
 PIPELINE_INDEX = "model_index.json"
 STATE_FILE = "state.json"
-"""In a checkpoint and in a run's ``model/``: the step, and what else is worth knowing."""
+"""In a checkpoint and in ``model/`` of a run: the step and other facts."""
 RANDOM = "random"
-"""Instead of a base: SDXL's shapes with random weights, for counting and timing."""
+"""A base of SDXL's shapes with random weights, for counting and timing."""
 
 
 @dataclass(frozen=True)
 class Base:
-    """The frozen text-to-image model; every part in eval mode and without gradients."""
+    """The frozen text-to-image model; all parts in eval mode and without gradients."""
 
     unet: UNet2DConditionModel
     vae: AutoencoderKL
@@ -66,7 +67,7 @@ class Base:
 
 @dataclass(frozen=True)
 class Modules:
-    """Everything a training step or a pipeline needs, except the embedder, which ``hifimodel.nets.embedder`` loads."""
+    """The parts of a training step or a pipeline, except the embedder of ``hifimodel.nets.embedder``."""
 
     base: Base
     face_encoder: FaceEncoder
@@ -74,22 +75,22 @@ class Modules:
     hifinet: HiFiNet
 
     def trainable(self) -> list[nn.Parameter]:
-        """Parameters of the refiner and HiFi-Net, the only ones the paper trains (section 3.3)."""
+        """Return the parameters of the refiner and HiFi-Net; the paper trains only these (section 3.3)."""
         return [*self.refiner.parameters(), *self.hifinet.parameters()]
 
 
 def build_modules(model: ModelConfig, base: str | Path | None = None, seed: int = 0) -> Modules:
-    """New refiner and HiFi-Net over a frozen base.
+    """Make a new refiner and HiFi-Net over a frozen base.
 
     Args:
         model: the choices.
         base: folder or Hub name of an SDXL model in diffusers' layout; ``random`` for SDXL's shapes with random weights. The
-            tiny architecture takes none.
-        seed: for every random weight; the same seed gives the same modules.
+            tiny architecture needs none.
+        seed: of all random weights; the same seed gives the same modules.
 
     Raises:
-        WeightsError: no base where one is needed, or it cannot be loaded.
-        CheckpointError: the landmark style is not this release's.
+        WeightsError: a base is needed and missing, or cannot be loaded.
+        CheckpointError: this release draws another landmark style.
     """
     require_landmark_style(model, "model")
     with torch.random.fork_rng(devices=[]):
@@ -102,16 +103,16 @@ def build_modules(model: ModelConfig, base: str | Path | None = None, seed: int 
 
 
 def load_trained(folder: str | Path, base: str | Path | None = None, seed: int = 0) -> Modules:
-    """The modules of a trained model over ``base``.
+    """Load the modules of a trained model over ``base``.
 
     Args:
-        folder: what ``find_model`` takes.
-        base: as in ``build_modules``.
-        seed: as in ``build_modules``; training uses the default.
+        folder: see ``find_model``.
+        base: see ``build_modules``.
+        seed: see ``build_modules``; training uses the default.
 
     Raises:
         WeightsError: a part is missing or cannot be loaded.
-        CheckpointError: it was trained on another style of landmark pictures.
+        CheckpointError: it was trained with another landmark style.
     """
     folder = find_model(folder)
     refiner = _load(FaceRefiner, folder / "refiner", None)
@@ -125,7 +126,7 @@ def load_trained(folder: str | Path, base: str | Path | None = None, seed: int =
 
 
 def load_trained_nets(modules: Modules, folder: Path) -> None:
-    """Puts the weights of a folder that ``save_trained`` wrote into ``modules``.
+    """Load the weights of a folder of ``save_trained`` into ``modules``.
 
     Raises:
         WeightsError: a part is missing or cannot be loaded.
@@ -134,8 +135,8 @@ def load_trained_nets(modules: Modules, folder: Path) -> None:
     modules.hifinet.load_state_dict(_load(HiFiNet, folder / "hifinet", None).state_dict())
 
 
-def load_saved(kind: type[Part], folder: Path) -> Part:
-    """A pipeline of diffusers' that ``save_pretrained`` wrote.
+def load_saved(kind: type[PretrainedPart], folder: Path) -> PretrainedPart:
+    """Load a diffusers pipeline that ``save_pretrained`` wrote.
 
     Raises:
         WeightsError: a part is missing or cannot be loaded.
@@ -144,48 +145,50 @@ def load_saved(kind: type[Part], folder: Path) -> Part:
         index = json.loads((folder / PIPELINE_INDEX).read_text(encoding="utf-8"))
         parts = [name for name, kinds in index.items() if isinstance(kinds, list) and any(kinds)]
         if absent := [name for name in parts if not (folder / name).is_dir()]:
-            raise FileNotFoundError(f"no {', '.join(absent)}")  # a missing tokenizer would be replaced by an empty one
-        saved: Part = kind.from_pretrained(str(folder))
+            raise FileNotFoundError(
+                f"no {', '.join(absent)}"
+            )  # the library would replace a missing tokenizer by an empty one
+        saved: PretrainedPart = kind.from_pretrained(str(folder))
     except LOAD_ERRORS as error:
         raise WeightsError(
-            f"{folder}: not a whole saved pipeline ({_reason(error)}); copy its whole folder, or save it again"
+            f"{folder}: not a complete saved pipeline ({_reason(error)}); copy its whole folder, or save it again"
         ) from error
     return saved
 
 
 def find_model(folder: str | Path) -> Path:
-    """The folder with ``refiner/`` and ``hifinet/`` that is meant by a training run, its ``model/`` or a checkpoint.
+    """Return the folder with ``refiner/`` and ``hifinet/`` of a training run, its ``model/`` or a checkpoint.
 
-    Of a run, the finished model counts, unless it went on to a newer checkpoint; else its newest checkpoint.
+    For a run, this is the finished model, unless a newer checkpoint exists; without a finished model, the newest checkpoint.
     """
     folder = Path(folder)
     finished, saved = folder / "model", sorted(folder.glob("checkpoints/step-*"), reverse=True)
-    went_on = bool(saved) and _step_of(saved[0]) > _step_of(finished) >= 0
-    candidates = [folder, *saved, finished] if went_on else [folder, finished, *saved]
-    return next((place for place in candidates if (place / "hifinet").is_dir()), folder)
+    is_resumed = bool(saved) and _step_of(saved[0]) > _step_of(finished) >= 0
+    candidates = [folder, *saved, finished] if is_resumed else [folder, finished, *saved]
+    return next((path for path in candidates if (path / "hifinet").is_dir()), folder)
 
 
-def _step_of(place: Path) -> int:
-    """-1 where the folder does not say."""
+def _step_of(folder: Path) -> int:
+    """Return the step of a checkpoint or model; -1 if unknown."""
     try:
-        return int(json.loads((place / STATE_FILE).read_text(encoding="utf-8"))["step"])
+        return int(json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))["step"])
     except (OSError, ValueError, KeyError, TypeError):
         return -1
 
 
 def save_trained(modules: Modules, folder: str | Path) -> None:
-    """Writes ``refiner/`` and ``hifinet/`` as safetensors with their configs."""
+    """Write ``refiner/`` and ``hifinet/`` as safetensors with their configs."""
     modules.refiner.save_pretrained(Path(folder) / "refiner")
     modules.hifinet.save_pretrained(Path(folder) / "hifinet")
 
 
 def load_base(model: ModelConfig, base: str | Path | None) -> Base:
-    """The frozen base; see ``build_modules``."""
+    """Load the frozen base; see ``build_modules``."""
     if model.architecture == "tiny" and base is None:
         return _random_base("tiny")
     if base is None:
         raise WeightsError(
-            "--base: none given, and this preset is SDXL's; name a folder or a Hub model, for example "
+            "--base: none given, and this preset needs SDXL; name a folder or a Hub model, for example "
             "stabilityai/stable-diffusion-xl-base-1.0"
         )
     if str(base) == RANDOM:
@@ -202,7 +205,7 @@ def load_base(model: ModelConfig, base: str | Path | None) -> Base:
 
 
 def load_face_encoder(model: ModelConfig, random_weights: bool = False) -> FaceEncoder:
-    """The CLIP vision tower that the config names."""
+    """Load the CLIP vision tower of a config."""
     if model.image_encoder == "tiny-random":
         vision = CLIPVisionModel(architectures.vision_config("tiny"))
     elif random_weights:
@@ -213,21 +216,23 @@ def load_face_encoder(model: ModelConfig, random_weights: bool = False) -> FaceE
 
 
 def face_encoder_px(model: ModelConfig, saved: Path) -> int:
-    """Side of the pictures that the CLIP tower takes, without loading it.
+    """Return the input size of the CLIP tower without loading it.
 
     Args:
         model: names the tower.
-        saved: the tower's folder in a saved pipeline, which counts where it exists.
+        saved: folder of the tower in a saved pipeline; preferred if it exists.
 
     Raises:
-        WeightsError: the config cannot be loaded, or is not of square pictures.
+        WeightsError: the config cannot be loaded, or the input is not square.
     """
     if model.image_encoder == "tiny-random":
         config = architectures.vision_config("tiny")
     else:
         config = _load(CLIPVisionConfig, saved if saved.is_dir() else model.image_encoder, None)
     if not isinstance(config.image_size, int):
-        raise WeightsError(f"{model.image_encoder}: pictures of {config.image_size} px; name an encoder of square ones")
+        raise WeightsError(
+            f"{model.image_encoder}: input of {config.image_size} px is not square; name another encoder"
+        )
     return config.image_size
 
 
@@ -247,10 +252,10 @@ def _frozen(module: Net) -> Net:
     return module.eval().requires_grad_(False)
 
 
-def _load(kind: type[Part], source: str | Path, subfolder: str | None) -> Part:
+def _load(kind: type[PretrainedPart], source: str | Path, subfolder: str | None) -> PretrainedPart:
     place = {} if subfolder is None else {"subfolder": subfolder}
     try:
-        part: Part = kind.from_pretrained(str(source), **place)
+        part: PretrainedPart = kind.from_pretrained(str(source), **place)
     except LOAD_ERRORS as error:
         where = str(source) if subfolder is None else f"{source}, part {subfolder}"
         raise WeightsError(
@@ -260,5 +265,5 @@ def _load(kind: type[Part], source: str | Path, subfolder: str | None) -> Part:
 
 
 def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())[:200].rstrip(". ")
+    text = one_line(error).rstrip(". ")
     return text if isinstance(error, OSError | ValueError | RuntimeError) else f"{type(error).__name__}: {text}"

@@ -1,7 +1,7 @@
-"""Runs an ONNX graph of a face recogniser as a torch module, so that gradients flow through it.
+"""An ONNX graph of a face recogniser as a torch module with gradients.
 
-ONNX Runtime has no backward pass, and general converters need torchvision. Recognisers are chains of a dozen operators,
-so this is the whole of it. Checked against ONNX Runtime in the tests.
+ONNX Runtime has no backward pass, and general converters need torchvision. Recognisers use about a dozen operators. Tests
+compare the module with ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hifimodel.errors import WeightsError
+from hifidata.core.errors import WeightsError
+from hifimodel.errors import one_line
 
 Attributes = Mapping[str, Any]
 Inputs = list[Any]
-"""Tensors; None for an absent one, where the operator allows it."""
+"""Tensors; None for an absent optional input."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """One operator: its name, the names of its inputs ("" for an absent one), its output, its attributes."""
+    """An operator: name, names of inputs ("" for an absent input), output and attributes."""
 
     op: str
     inputs: tuple[str, ...]
@@ -39,10 +40,10 @@ class OnnxGraph(nn.Module):
     """A frozen ONNX graph with one input and one output.
 
     Args:
-        path: the file. A batch dimension that was exported as 1 is free here.
+        path: the file. A batch dimension that was exported as 1 is free.
 
     Raises:
-        WeightsError: not ONNX, or an operator that recognisers do not use.
+        WeightsError: not ONNX, or an operator that is not supported.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,13 +51,13 @@ class OnnxGraph(nn.Module):
         try:
             graph = onnx.load(str(path)).graph
         except (OSError, DecodeError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise WeightsError(f"{path}: cannot be read as ONNX: {reason}; name the recogniser's .onnx file") from error
         unknown = sorted({node.op_type for node in graph.node} - OPERATORS.keys() - {"Constant"})
         if unknown:
             raise WeightsError(
-                f"{path}: operators {', '.join(unknown)} have no torch counterpart here; use a CNN recogniser, or add them "
-                "to hifimodel/nets/onnx_graph.py"
+                f"{path}: operators {', '.join(unknown)} are not supported; use a CNN recogniser, or add them to "
+                "hifimodel/nets/onnx_graph.py"
             )
         constants = {item.name: item for item in graph.initializer}
         constants |= {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
@@ -66,13 +67,13 @@ class OnnxGraph(nn.Module):
         self._nodes = [_node(node) for node in graph.node if node.op_type != "Constant"]
         inputs = [value.name for value in graph.input if value.name not in constants]
         if not (inputs and self._nodes and graph.output):
-            raise WeightsError(f"{path}: holds no network; name the recogniser's .onnx file")
+            raise WeightsError(f"{path}: contains no network; name the recogniser's .onnx file")
         self._input, self._output = inputs[0], graph.output[0].name
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """The graph's output for normalised pictures (B, 3, H, W)."""
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the output of the graph for normalised images (B, 3, H, W)."""
         values: dict[str, Any] = {name: getattr(self, slot) for name, slot in self._slots.items()}
-        values |= {self._input: pictures, "": None}
+        values |= {self._input: images, "": None}
         for node in self._nodes:
             values[node.output] = OPERATORS[node.op]([values[name] for name in node.inputs], node.attributes)
         result: Tensor = values[self._output]
@@ -121,7 +122,7 @@ def _clip(inputs: Inputs, attributes: Attributes) -> Tensor:
 def _reshape(inputs: Inputs, attributes: Attributes) -> Tensor:
     x, shape = inputs
     wanted = [x.shape[place] if size == 0 else size for place, size in enumerate(shape.tolist())]
-    if wanted[0] == 1:  # the batch of the export
+    if wanted[0] == 1:  # the batch size of the export
         wanted[0] = x.shape[0]
     return x.reshape(wanted)
 

@@ -1,4 +1,4 @@
-"""SDXL's two text encoders, as the base was trained: the last but one layer of both, and the second's pooled vector."""
+"""SDXL's two text encoders: the last but one layer of both, and the pooled vector of the second."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from hifimodel.nets.loading import Base
 
 @dataclass(frozen=True)
 class TextFeatures:
-    """Args:
-    tokens: (B, 77, 2048) for the UNet's cross-attention.
-    pooled: (B, 1280), the ``text_embeds`` of ``added_cond_kwargs``.
+    """Encoded prompts.
+
+    Attributes:
+        tokens: (B, 77, 2048) for the cross-attention of the UNet.
+        pooled: (B, 1280), ``text_embeds`` of ``added_cond_kwargs``.
     """
 
     tokens: Tensor
@@ -25,12 +27,12 @@ class TextFeatures:
 
 @torch.no_grad()
 def encode_prompts(base: Base, prompts: Sequence[str], empty_text: Literal["zeros", "encode"]) -> TextFeatures:
-    """Text features of a batch of prompts.
+    """Encode a batch of prompts.
 
     Args:
         base: the frozen base.
-        prompts: one per sample; "" is dropped text.
-        empty_text: ``zeros`` gives dropped text zeros, as SDXL's own training and pipeline do; ``encode`` encodes "".
+        prompts: one per sample; "" for dropped text.
+        empty_text: ``zeros``: dropped text is zeros, as in SDXL's training and pipeline; ``encode``: an encoded "".
     """
     hidden: list[Tensor] = []
     pooled: list[Tensor] = []
@@ -46,7 +48,7 @@ def encode_prompts(base: Base, prompts: Sequence[str], empty_text: Literal["zero
         output = encoder(tokens.input_ids.to(encoder.device), output_hidden_states=True)
         hidden.append(output.hidden_states[-2])  # (B, 77, 768) and (B, 77, 1280)
         pooled.append(output[0])
-    features, second = torch.cat(hidden, dim=-1), pooled[-1].clone()  # the first encoder's are not used
+    features, second = torch.cat(hidden, dim=-1), pooled[-1].clone()  # the first encoder's pooled vector is not used
     if empty_text == "zeros":
         empty = torch.tensor([not prompt for prompt in prompts], device=features.device)
         features[empty], second[empty] = 0.0, 0.0

@@ -1,9 +1,9 @@
-"""Checkpoints: everything a run needs to go on as if it had never stopped.
+"""Checkpoints: all state that a resumed run needs to give the same result as an uninterrupted run.
 
-checkpoints/step-00000080/refiner/, hifinet/    the nets, loadable by themselves; with an EMA, its averaged weights
-                          optimizer.pt          optimizer, gradient scaler; with an EMA, its state and the weights as trained
-                          process-0.pt ...      of each process: the loader's place, sums of the metrics' open window, torch's generators
-                          state.json            step, number of processes, digests of the frozen base and recogniser
+checkpoints/step-00000080/refiner/, hifinet/    the trained networks, ready to load; with an EMA, its averaged weights
+                          optimizer.pt          optimizer and scaler; with an EMA, its state and the weights as trained
+                          process-0.pt ...      per process: loader position, sums of the metrics, torch's generators
+                          state.json            step, number of processes, digests of the frozen base and the recogniser
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from hifimodel.errors import CheckpointError, WeightsError
+from hifidata.core.errors import WeightsError
+from hifimodel.errors import CheckpointError, one_line
 from hifimodel.nets.loading import STATE_FILE, Base, Modules, load_trained_nets
-from hifimodel.training.folders import begin_folder, finish_folder, remove_folder
+from hifimodel.training.folders import begin_folder, finish_folder, remove_folder, temporary_folder
 
 NAME = re.compile(r"step-(\d{8})")
 
 
 @dataclass(frozen=True)
-class Facts:
+class CheckpointFacts:
     """``state.json``.
 
     Attributes:
         step: optimizer steps done.
         n_processes: processes that trained together.
         base: ``base_digest`` of the frozen base.
-        embedder: name and digest of the identity loss' recogniser; "" without that loss, and before it was recorded.
+        embedder: name and digest of the recogniser of the identity loss; "" without that loss, and in older checkpoints.
     """
 
     step: int
@@ -45,44 +46,44 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Saved:
-    """A checkpoint that was read.
+class SavedCheckpoint:
+    """A checkpoint in memory.
 
     Attributes:
-        shared: what all processes have in common: optimizer, scaler, ema; with an EMA also weights, those that are trained.
-        own: this process' loader position, window of metrics and generators.
+        shared: state of all processes: optimizer, scaler, ema; with an EMA also the trained weights.
+        own: state of this process: loader position, sums of metrics, generators.
     """
 
-    facts: Facts
+    facts: CheckpointFacts
     shared: dict[str, Any]
     own: dict[str, Any]
 
 
 def checkpoints(out: Path) -> list[Path]:
-    """The run's checkpoints, oldest first."""
+    """Return the checkpoints of a run, oldest first."""
     return sorted(path for path in (out / "checkpoints").glob("step-*") if NAME.fullmatch(path.name))
 
 
 def save(
     out: Path,
-    facts: Facts,
+    facts: CheckpointFacts,
     write_nets: Callable[[Path], None],
     shared: dict[str, Any],
     own: dict[str, Any],
     accelerator: Accelerator,
 ) -> Path:
-    """Writes a checkpoint; every process calls it. On return it is on the disk.
+    """Write a checkpoint; every process calls this. On return it is on the disk.
 
     Args:
-        out: the run's folder.
+        out: folder of the run.
         facts: of ``state.json``.
-        write_nets: writes the nets into a folder, in the first process.
-        shared: as in ``Saved``.
-        own: as in ``Saved``.
-        accelerator: the run's.
+        write_nets: writes the networks into a folder; called in the first process.
+        shared: see ``SavedCheckpoint``.
+        own: see ``SavedCheckpoint``.
+        accelerator: of the run.
     """
     path = out / "checkpoints" / f"step-{facts.step:08d}"
-    temporary = path.with_name(f".tmp-{path.name}")
+    temporary = temporary_folder(path)
     if accelerator.is_main_process:
         begin_folder(path)
         torch.save(shared, temporary / "optimizer.pt")
@@ -97,60 +98,62 @@ def save(
     return path
 
 
-def load(path: Path, modules: Modules, process: int, n_processes: int) -> Saved:
-    """Reads a checkpoint; the nets' weights go into ``modules``.
+def load(path: Path, modules: Modules, process: int, n_processes: int) -> SavedCheckpoint:
+    """Read a checkpoint; the weights of the networks go into ``modules``.
 
     Raises:
-        CheckpointError: it cannot be read, or belongs to another number of processes or another base.
+        CheckpointError: it cannot be read, or is of another number of processes or another base.
     """
     try:
-        facts = Facts(**json.loads((path / STATE_FILE).read_text(encoding="utf-8")))
+        facts = CheckpointFacts(**json.loads((path / STATE_FILE).read_text(encoding="utf-8")))
         if facts.n_processes != n_processes:
             raise CheckpointError(
                 f"{path}: written by {facts.n_processes} processes, this run has {n_processes}; the data are split over "
-                "them: go on with as many, or start a new folder"
+                "processes: resume with the same number, or start a new folder"
             )
         if facts.base != base_digest(modules.base):
-            raise CheckpointError(f"{path}: trained over another base; go on with that one, or start a new folder")
+            raise CheckpointError(f"{path}: trained with another base; resume with that base, or start a new folder")
         shared = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
         own = torch.load(path / f"process-{process}.pt", map_location="cpu", weights_only=True)
         load_trained_nets(modules, path)
     except (OSError, ValueError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError, WeightsError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())[:200]
-        raise CheckpointError(f"{path}: cannot be read ({reason}); remove it, and the one before is used") from error
-    return Saved(facts, shared, own)
+        reason = one_line(error.__cause__ or error)
+        raise CheckpointError(
+            f"{path}: cannot be read ({reason}); remove it to resume from the previous checkpoint"
+        ) from error
+    return SavedCheckpoint(facts, shared, own)
 
 
-def require_same_embedder(path: Path, facts: Facts, embedder: str) -> None:
-    """Raises CheckpointError where the identity loss had another recogniser than now; ``embedder`` as in ``Facts``."""
+def require_same_embedder(path: Path, facts: CheckpointFacts, embedder: str) -> None:
+    """Raise CheckpointError if the identity loss had another recogniser; ``embedder`` as in ``CheckpointFacts``."""
     if facts.embedder and facts.embedder != embedder:
         raise CheckpointError(
-            f"{path}: trained with the identity loss of {facts.embedder}, this run has {embedder or 'none'}; go on with the "
+            f"{path}: trained with the identity loss of {facts.embedder}, this run has {embedder or 'none'}; resume with the "
             "same --embedder, or start a new folder"
         )
 
 
 def prune(out: Path, keep: int) -> None:
-    """Removes all checkpoints but the newest ``keep``."""
+    """Remove all checkpoints but the newest ``keep``."""
     for path in checkpoints(out)[:-keep]:
         remove_folder(path)
 
 
 def generators() -> dict[str, Any]:
-    """State of torch's global generators. Nothing here draws from them; a library might."""
+    """Return the state of torch's global generators, which a library may use; this package does not."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 
 def restore_generators(state: dict[str, Any]) -> None:
-    """The inverse of ``generators``."""
+    """Restore the state of ``generators``."""
     torch.set_rng_state(state["cpu"])
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
 def base_digest(base: Base) -> str:
-    """Tells bases apart by their outermost layers: a few kilobytes instead of all their gigabytes."""
+    """Return a digest of the outermost layers of a base: a few kilobytes instead of gigabytes."""
     digest = hashlib.sha256()
     for part in outermost(base):
         digest.update(part.detach().float().cpu().numpy().tobytes())
@@ -158,7 +161,7 @@ def base_digest(base: Base) -> str:
 
 
 def outermost(base: Base) -> Iterator[torch.Tensor]:
-    """A few layers that training a base anew changes."""
+    """Yield a few layers that any other training of the base changes."""
     yield base.unet.conv_in.weight
     yield base.unet.conv_out.weight
     yield base.vae.encoder.conv_in.weight

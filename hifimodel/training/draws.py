@@ -1,6 +1,6 @@
-"""What chance decides in a step: a function of the seed, the step and the sample, and of nothing that came before.
+"""The random draws of a step: a function of the seed, the step and the sample only.
 
-So nothing random needs to be carried over a restart, and a sample meets the same noise on whichever process it lands.
+A resume needs no random state, and a sample gets the same noise on any process.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Draws:
-    """Of a batch; all on the CPU.
+    """The draws of a batch, on the CPU.
 
     Attributes:
         timesteps: (B,) int64.
         noise: (B, 4, h, w) float32.
-        faces_dropped: (B,) bool, samples that are trained without any face.
+        faces_dropped: (B,) bool, samples that are trained without faces.
     """
 
     timesteps: Tensor
@@ -30,11 +30,13 @@ class Draws:
 
 @dataclass(frozen=True)
 class DrawSettings:
-    """Attributes:
-    seed: of the run.
-    latent_side: side of the latents.
-    n_timesteps: of the schedule; drawn evenly.
-    face_drop_rate: share of samples without faces.
+    """Settings of the draws.
+
+    Attributes:
+        seed: of the run.
+        latent_side: side of the latents.
+        n_timesteps: of the schedule; drawn uniformly.
+        face_drop_rate: share of samples without faces.
     """
 
     seed: int
@@ -44,7 +46,7 @@ class DrawSettings:
 
 
 def draw(keys: Sequence[str], step: int, settings: DrawSettings) -> Draws:
-    """The draws of the samples ``keys`` in one step."""
+    """Return the draws of the samples ``keys`` in one step."""
     timesteps, noises, dropped = [], [], []
     for key in keys:
         name = f"{settings.seed} {step} {key}".encode()

@@ -1,4 +1,4 @@
-"""A batch through everything that is not trained."""
+"""The frozen models, and a batch encoded by them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hifimodel.config import ModelConfig, TrainConfig
 from hifimodel.data import Batch
-from hifimodel.nets.hifinet import encode_pictures, landmark_latents
+from hifimodel.nets.hifinet import encode_images, landmark_latents
 from hifimodel.nets.loading import Modules
 from hifimodel.nets.text_encoders import TextFeatures, encode_prompts
 
@@ -19,8 +19,8 @@ DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A batch as the trained nets and the UNet take it; all on the device.
+class PreparedBatch:
+    """The inputs of the trained networks and the UNet for a batch, on the device.
 
     Attributes:
         keys: of the samples.
@@ -29,7 +29,7 @@ class Prepared:
         clip_tokens: (R, 257, d1), F_local.
         embeddings: (R, d2) float32, F_global.
         counts: references of each sample.
-        text: features of the captions.
+        text: encoded captions.
         time_ids: (B, 6).
     """
 
@@ -44,19 +44,19 @@ class Prepared:
 
 
 class Latents(Protocol):
-    """Gives the latents (B, 4, h, w) of a batch on the CPU, whose targets (B, 3, S, S) uint8 lie on the device, too."""
+    """Returns the latents (B, 4, h, w) of a batch on the CPU; its targets (B, 3, S, S) uint8 are also on the device."""
 
-    def __call__(self, batch: Batch, pictures: Tensor) -> Tensor: ...
+    def __call__(self, batch: Batch, images: Tensor) -> Tensor: ...
 
 
-class Frozen:
-    """The frozen parts, on their device and in their compute dtype.
+class FrozenModels:
+    """The frozen models, on their device and in their compute dtype.
 
     Args:
-        modules: their base and face encoder are moved and cast; the trained nets stay as they are.
+        modules: base and face encoder are moved and cast; the trained networks are not changed.
         model: choices.
-        train: precision, checkpointing, memory format.
-        device: where to.
+        train: precision, gradient checkpointing, memory format.
+        device: destination.
     """
 
     def __init__(self, modules: Modules, model: ModelConfig, train: TrainConfig, device: torch.device) -> None:
@@ -65,8 +65,8 @@ class Frozen:
         base = self.base
         for part in (base.unet, base.text_encoder, base.text_encoder_2, self.encoder.vision):
             _moved(part, device, self.dtype)
-        self.encoder.to(device)  # its mean and deviation stay float32
-        # SDXL's VAE overflows in fp16, and its config says so.
+        self.encoder.to(device)  # mean and standard deviation stay float32
+        # SDXL's VAE overflows in fp16; its config says so.
         wide = self.dtype == torch.float16 and base.vae.config["force_upcast"]
         _moved(base.vae, device, torch.float32 if wide else self.dtype)
         if train.channels_last:
@@ -74,22 +74,22 @@ class Frozen:
             base.vae.to(memory_format=torch.channels_last)
         if train.gradient_checkpointing:
             base.unet.enable_gradient_checkpointing()
-            # HiFi-Net's residuals enter after the encoder and the middle: no gradient goes through these, nothing is kept.
+            # HiFi-Net's residuals enter after the encoder and the middle block, so no gradient flows through these.
             for part in (*base.unet.down_blocks, base.unet.mid_block):
                 part.apply(_without_checkpointing)
         if train.compile:
             base.unet.compile()
 
-    def encode_targets(self, batch: Batch, pictures: Tensor) -> Tensor:
-        """``Latents`` without a cache."""
-        # A channels-last VAE passes its layout on, and other layouts run other kernels, which round otherwise.
-        return encode_pictures(self.base.vae, pictures).contiguous()
+    def encode_targets(self, batch: Batch, images: Tensor) -> Tensor:
+        """Encode the targets; ``Latents`` without a cache."""
+        # The output of a channels-last VAE is channels-last, and another layout runs other kernels, which round differently.
+        return encode_images(self.base.vae, images).contiguous()
 
     @torch.no_grad()
-    def prepare(self, batch: Batch, latents: Latents) -> Prepared:
-        """Encodes a batch; ``latents`` is ``encode_targets`` or a cache before it."""
+    def prepare(self, batch: Batch, latents: Latents) -> PreparedBatch:
+        """Encode a batch; ``latents`` is ``encode_targets`` or a cache of it."""
         on_device = batch.to(self.device, non_blocking=True)
-        return Prepared(
+        return PreparedBatch(
             keys=batch.keys,
             latents=latents(batch, on_device.pixels_u8.permute(0, 3, 1, 2)).float(),
             landmarks=landmark_latents(self.base.vae, on_device.landmarks_u8.permute(0, 3, 1, 2)),
@@ -102,11 +102,10 @@ class Frozen:
 
 
 def _moved(part: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-    nn.Module.to(
-        part, device, dtype
-    )  # diffusers' own `to` warns of layers to be kept in float32, of which these have none
+    # `to` of diffusers would warn about layers that must stay float32; these models have none
+    nn.Module.to(part, device, dtype)
 
 
 def _without_checkpointing(module: nn.Module) -> None:
     if hasattr(module, "gradient_checkpointing"):
-        module.gradient_checkpointing = False  # type: ignore[assignment]  # torch knows tensors and modules alone
+        module.gradient_checkpointing = False  # type: ignore[assignment]  # torch only knows tensors and modules

@@ -1,4 +1,4 @@
-"""The identity loss in training: which recogniser, which reference vectors, which detector."""
+"""The identity loss in training: its recogniser, reference vectors and detector."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hifidata.core.errors import HifiError
+from hifidata.core.errors import HifiError, WeightsError
 from hifidata.models import registry
-from hifidata.models.protocols import FaceDetector as PhotoDetector
+from hifidata.models.protocols import FaceDetector
 from hifimodel.config import ModelConfig, TrainConfig
 from hifimodel.data import Batch
-from hifimodel.errors import WeightsError
 from hifimodel.losses.identity import IdentityLoss, IdentityResult, NoiseLevels, mean_embeddings
 from hifimodel.nets.embedder import EMBEDDERS, FaceEmbedder, load_embedder
 from hifimodel.nets.loading import Base
@@ -24,16 +23,16 @@ from hifimodel.training.options import TINY_EMBEDDER
 class IdentityTerm:
     """L_id of a training batch.
 
-    Attributes:
-        recogniser: its name and a digest of its weights.
-
-    The references' vectors are those of the shards where the loss' recogniser made them, and are embedded here from the
-    aligned faces where another one did.
+    If the recogniser of the loss also made the vectors in the shards, these are the reference vectors. Otherwise the aligned
+    faces of the references are embedded.
 
     Args:
         loss: Eq. 7.
-        embedder: its recogniser.
-        shards_hold: name of the recogniser whose vectors the batches carry, as in ``ModelConfig.embedder``.
+        embedder: recogniser of the loss.
+        shards_hold: recogniser of the vectors in the shards, as in ``ModelConfig.embedder``.
+
+    Attributes:
+        recogniser: name and digest of the weights.
     """
 
     def __init__(self, loss: IdentityLoss, embedder: FaceEmbedder, shards_hold: str) -> None:
@@ -42,12 +41,12 @@ class IdentityTerm:
         self.recogniser = _named(embedder)
 
     def __call__(self, x0: Tensor, batch: Batch, noise: NoiseLevels) -> IdentityResult:
-        """Eq. 7 for a batch.
+        """Return Eq. 7 for a batch.
 
         Args:
             x0: (B, 4, h, w), with gradients.
             batch: on the CPU.
-            noise: the batch's timesteps.
+            noise: timesteps of the batch.
         """
         references = batch.reference_embeddings.to(x0.device)  # (R, d2)
         if not self._use_stored:
@@ -59,26 +58,26 @@ class IdentityTerm:
 def identity_term(
     base: Base, model: ModelConfig, train: TrainConfig, device: torch.device, file: Path | None
 ) -> IdentityTerm | None:
-    """The term that the settings ask for, None for an ``id_weight`` of 0. Raises WeightsError where a file is missing."""
+    """Make the term of the settings; None for an ``id_weight`` of 0. Raises WeightsError if a file is missing."""
     if train.id_weight == 0:
         return None
     embedder = loss_embedder(model, file).to(device)
-    detector = PaperDetector(train.id_detector) if train.id_gate == "detector" else None
+    detector = GateDetector(train.id_detector) if train.id_gate == "detector" else None
     return IdentityTerm(IdentityLoss(base.vae, embedder, train, detector), embedder, model.embedder)
 
 
 def loss_embedder(model: ModelConfig, place: Path | None) -> FaceEmbedder:
-    """The recogniser of the identity loss, which need not be the one that made the shards' vectors.
+    """Load the recogniser of the identity loss, which may differ from the recogniser of the shards.
 
-    It is the one that the file is named after, else the model's own; without a file the tiny architecture takes the
-    untrained one.
+    The name of the file selects it; without a known name, the recogniser of the model is loaded. The tiny architecture
+    without a file uses the untrained recogniser.
 
     Args:
         model: choices.
-        place: the recogniser's file, or the folder it lies in.
+        place: file of the recogniser, or the folder that contains it.
 
     Raises:
-        WeightsError: no file, or one that no known recogniser goes by.
+        WeightsError: no file, or not the name of a known recogniser.
     """
     by_file = {spec.file: name for name, spec in EMBEDDERS.items() if spec.file}
     if place is None and model.architecture == "tiny":
@@ -89,15 +88,13 @@ def loss_embedder(model: ModelConfig, place: Path | None) -> FaceEmbedder:
         return load_embedder(model.embedder, place)
     if place is None:
         raise WeightsError(
-            f"model.embedder {model.embedder}: the identity loss has no copy of it to differentiate; pass --embedder with "
+            f"model.embedder {model.embedder}: not differentiable, so it cannot be in the identity loss; pass --embedder with "
             f"the file of another recogniser ({', '.join(by_file)}), or set train.id_weight=0"
         )
     inside = [place / file for file in by_file if (place / file).is_file()]
     if len(inside) == 1:
         return load_embedder(by_file[inside[0].name], inside[0])
-    what = (
-        "holds several known recognisers" if inside else "not the name of a known recogniser's file, nor their folder"
-    )
+    what = "contains several known recognisers" if inside else "not a file or folder of a known recogniser"
     raise WeightsError(f"--embedder {place}: {what}; name one file; known: {', '.join(by_file)}")
 
 
@@ -108,23 +105,23 @@ def _named(embedder: FaceEmbedder) -> str:
     return f"{embedder.name}-{digest.hexdigest()[:16]}"
 
 
-class PaperDetector:
-    """E_det for the gate ``detector``: a detector of hifidata on the decoded pictures, on the CPU.
+class GateDetector:
+    """E_det for the gate ``detector``: a detector of hifidata, on the CPU.
 
     Args:
-        name: as ``detect.model`` in a recipe.
+        name: see ``detect.model`` of recipes.
 
     Raises:
-        WeightsError: no detector of that name, or its files are missing.
+        WeightsError: unknown name, or missing files.
     """
 
     def __init__(self, name: str) -> None:
         try:
-            self._detector: PhotoDetector = registry.load("detect", name)
+            self._detector: FaceDetector = registry.load("detect", name)
         except HifiError as error:
             raise WeightsError(f"train.id_detector {name}: {error}; or set train.id_gate=target_kps") from error
 
-    def __call__(self, pictures: np.ndarray) -> list[np.ndarray | None]:
-        """Five points (5, 2) of the best face in each picture rgb_u8 (B, H, W, 3), None where there is no face."""
-        found = self._detector.detect(list(pictures))
+    def __call__(self, images: np.ndarray) -> list[np.ndarray | None]:
+        """Return five points (5, 2) of the best face per image, rgb_u8 (B, H, W, 3); None without a face."""
+        found = self._detector.detect(list(images))
         return [faces.kps_px[int(np.argmax(faces.scores))] if len(faces.scores) else None for faces in found]

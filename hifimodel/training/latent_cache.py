@@ -1,4 +1,4 @@
-"""Latents of target pictures on disk: a target's latent never changes, and encoding it costs a fifth of a step."""
+"""A cache of target latents on disk: they never change, and encoding takes a fifth of a step."""
 
 from __future__ import annotations
 
@@ -11,38 +11,37 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from hifidata.core.files import TEMPORARY_PREFIX
 from hifimodel.data import Batch
-from hifimodel.training.folders import TEMPORARY_PREFIX
-from hifimodel.training.frozen import Frozen
+from hifimodel.training.frozen import FrozenModels
 
 
 class LatentCache:
-    """``frozen.encode_targets`` that remembers.
+    """``encode_targets`` of frozen models, with a cache.
 
-    A batch of which one picture is missing is encoded whole, so that what is stored depends on the batches alone and not on
-    what an interrupted run had stored before. Files are named by key and pixels: datasets that were made apart may use a key
-    twice.
+    A batch with a missing latent is encoded as a whole, so that stored latents depend on the batches only, and not on an
+    interrupted run before. File names contain key and pixel digest: independent datasets can use a key twice.
 
     Args:
-        folder: a run's; files lie in a folder below it that belongs to these pictures, this VAE and this precision.
-        frozen: has the VAE.
-        shards: digest of the shards, from the loader's state.
+        folder: cache of a run; files are in a subfolder for these images, this VAE and this precision.
+        frozen: contains the VAE.
+        shards: digest of the shards, from the loader state.
     """
 
-    def __init__(self, folder: Path, frozen: Frozen, shards: str) -> None:
+    def __init__(self, folder: Path, frozen: FrozenModels, shards: str) -> None:
         self._frozen = frozen
         self._folder = folder / _digest(frozen, shards)
         self.hits = 0
 
-    def __call__(self, batch: Batch, pictures: Tensor) -> Tensor:
-        """(B, 4, h, w) latents of a batch on the CPU with its pictures (B, 3, S, S) uint8 on the device."""
+    def __call__(self, batch: Batch, images: Tensor) -> Tensor:
+        """Return (B, 4, h, w) latents of a batch on the CPU; its images (B, 3, S, S) uint8 are on the device."""
         device = self._frozen.device
         paths = [self._path(key, pixels) for key, pixels in zip(batch.keys, batch.pixels_u8, strict=True)]
         known = [_read(path) for path in paths]
         if all(latents is not None for latents in known):
             self.hits += len(paths)
             return torch.stack([latents for latents in known if latents is not None]).to(device)
-        made = self._frozen.encode_targets(batch, pictures)
+        made = self._frozen.encode_targets(batch, images)
         for place, (path, latents) in enumerate(zip(paths, known, strict=True)):
             if latents is None:
                 _write(path, made[place])
@@ -51,8 +50,8 @@ class LatentCache:
         return made
 
     def _path(self, key: str, pixels_u8: Tensor) -> Path:
-        picture = hashlib.blake2b(pixels_u8.contiguous().numpy().data, digest_size=8).hexdigest()
-        return self._folder / key[:2] / f"{key}-{picture}.safetensors"
+        image = hashlib.blake2b(pixels_u8.contiguous().numpy().data, digest_size=8).hexdigest()
+        return self._folder / key[:2] / f"{key}-{image}.safetensors"
 
 
 def _read(path: Path) -> Tensor | None:
@@ -60,7 +59,7 @@ def _read(path: Path) -> Tensor | None:
         return load_file(path)["latents"]
     except FileNotFoundError:
         return None
-    except SafetensorError:  # cut off by a crash of the machine: made again
+    except SafetensorError:  # truncated by a crash of the machine: encoded again
         return None
 
 
@@ -71,7 +70,7 @@ def _write(path: Path, latents: Tensor) -> None:
     temporary.replace(path)
 
 
-def _digest(frozen: Frozen, shards: str) -> str:
+def _digest(frozen: FrozenModels, shards: str) -> str:
     vae = frozen.base.vae
     digest = hashlib.sha256(f"{shards} {frozen.model.image_px} {vae.dtype} {vae.config['scaling_factor']}".encode())
     for part in vae.encoder.state_dict().values():

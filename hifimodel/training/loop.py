@@ -1,4 +1,4 @@
-"""A training run from its first step, or from its newest checkpoint, to its last."""
+"""A training run from its first step, or its newest checkpoint, to its last step."""
 
 from __future__ import annotations
 
@@ -19,23 +19,27 @@ import torch
 from accelerate import Accelerator
 from torch import distributed
 
+from hifidata.core.files import write_bytes
 from hifimodel.config import TrainConfig, preset_text
+from hifimodel.console import Say
 from hifimodel.data import Batch
 from hifimodel.errors import ConfigError, DivergedError
 from hifimodel.nets.loading import STATE_FILE
 from hifimodel.training import checkpoint
 from hifimodel.training.draws import draw
-from hifimodel.training.folders import begin_folder, finish_folder, locked, remove_leftovers, write_text
+from hifimodel.training.folders import begin_folder, finish_folder, locked_run, remove_leftovers
 from hifimodel.training.metrics import COLUMNS, PROBE_COLUMNS, Clock, CsvTable, tensorboard
-from hifimodel.training.options import PRESET_FILE, Report, RunOptions
+from hifimodel.training.options import PRESET_FILE, RunOptions
 from hifimodel.training.plot import write_plot
-from hifimodel.training.samples import Fixed, generate, probe, write_grid
+from hifimodel.training.samples import FixedSamples, generate, probe, write_grid
 from hifimodel.training.setup import Run, fixed_samples, resolved, set_up
 
 
 class StopRequest:
-    """Whether somebody asked the run to end: Ctrl-C, or a cluster's SIGTERM. A second Ctrl-C ends it at once, except among
-    several processes, whose launcher sends it again by itself.
+    """The request to stop a run: Ctrl-C, or SIGTERM of a cluster.
+
+    A second Ctrl-C stops a single process at once. With several processes, the launcher repeats the signal, so it has no
+    effect.
     """
 
     def __init__(self) -> None:
@@ -44,18 +48,18 @@ class StopRequest:
         self._question: tuple[Any, torch.Tensor] | None = None
 
     @contextmanager
-    def listening(self, report: Report, is_alone: bool) -> Iterator[None]:
-        """Within it signals are noted instead of raised."""
+    def listening(self, say: Say, is_alone: bool) -> Iterator[None]:
+        """Record signals during the block instead of raising."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def note(number: int, frame: FrameType | None) -> None:
-            """Remembers the signal, and gives the next Ctrl-C back to Python."""
+            """Record the signal; the next Ctrl-C of a single process raises."""
             if is_alone:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
             if not self.asked:
-                report("stopping soon, with a checkpoint" + ("; Ctrl-C again stops without one" if is_alone else ""))
+                say("stopping after a checkpoint" + ("; Ctrl-C again stops without it" if is_alone else ""))
             self.asked = True
 
         before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -66,9 +70,9 @@ class StopRequest:
                 signal.signal(number, handler)
 
     def agreed(self, accelerator: Accelerator) -> bool:
-        """Whether all processes stop now; every process calls it after every step.
+        """Return whether all processes stop now; every process calls this after every step.
 
-        Several ask each other over the CPU and hear the answer a step later, so that no step waits for the GPU or the network.
+        Several processes agree over the CPU, with the answer one step later, so that no step waits for GPU or network.
         """
         if accelerator.num_processes == 1:
             return self.asked
@@ -83,37 +87,38 @@ class StopRequest:
         return bool(n_asked > 0)
 
 
-def train(options: RunOptions, report: Report) -> bool:
-    """Trains to ``train.steps``; whatever checkpoint lies in the folder is gone on from.
+def train(options: RunOptions, say: Say) -> bool:
+    """Train to ``train.steps``, from the newest checkpoint in the folder if there is one.
 
     Args:
-        options: what to train on what; the preset as given.
-        report: gets progress lines, in the first process alone.
+        options: of the command line.
+        say: prints progress, in the first process only.
 
     Returns:
-        True when finished, False when asked to stop; a checkpoint lies there either way.
+        True after the last step, False after a request to stop. Both leave a checkpoint.
 
     Raises:
-        UsageError: something the user can mend, see ``hifimodel.errors``.
+        UsageError: an error that the user can fix, see ``hifimodel.errors``.
         FolderLockedError: another run trains in this folder.
-        DivergedError: the loss is no number any more.
+        DivergedError: the loss is infinite or NaN.
     """
     accelerator = _accelerator(options.preset.train)
-    speak = report if accelerator.is_main_process else _say_nothing
+    if not accelerator.is_main_process:
+        say = _discard
     stop = StopRequest()
     with ExitStack() as stack:
         if accelerator.is_main_process:
-            stack.enter_context(locked(options.out))
+            stack.enter_context(locked_run(options.out))
             remove_leftovers(options.out)
-        stack.enter_context(stop.listening(speak, accelerator.num_processes == 1))
+        stack.enter_context(stop.listening(say, accelerator.num_processes == 1))
         stack.enter_context(_reproducible(accelerator.device))
         stack.callback(accelerator.end_training)
-        options = resolved(options, speak)
-        loop = Loop(set_up(options, accelerator, speak), speak)
+        options = resolved(options, say)
+        loop = Loop(set_up(options, accelerator, say), say)
         accelerator.wait_for_everyone()
-        if accelerator.is_main_process:  # only now: a start that failed says nothing of the folder's run
-            write_text(options.out / PRESET_FILE, preset_text(options.preset))
-        return loop.to_the_end(stop)
+        if accelerator.is_main_process:  # last: a failed start must not bind the folder to its preset
+            write_bytes(options.out / PRESET_FILE, preset_text(options.preset).encode())
+        return loop.run(stop)
 
 
 def _accelerator(settings: TrainConfig) -> Accelerator:
@@ -128,11 +133,11 @@ def _accelerator(settings: TrainConfig) -> Accelerator:
 
 
 class Loop:
-    """The steps of a run and what is written between them."""
+    """The steps of a run, and its output between them."""
 
-    def __init__(self, run: Run, report: Report) -> None:
-        self._run, self._report, self._clock = run, report, Clock()
-        self._fixed: Fixed | None = None
+    def __init__(self, run: Run, say: Say) -> None:
+        self._run, self._say, self._clock = run, say, Clock()
+        self._fixed: FixedSamples | None = None
         out, settings = run.options.out, run.settings
         self._board = None
         if run.accelerator.is_main_process:
@@ -142,8 +147,8 @@ class Loop:
             if settings.metrics == "tensorboard":
                 self._board = tensorboard(out / "tensorboard", run.done)
 
-    def to_the_end(self, stop: StopRequest) -> bool:
-        """Trains; False where it was asked to stop before the end."""
+    def run(self, stop: StopRequest) -> bool:
+        """Train; returns False after a request to stop."""
         run = self._run
         if run.done == 0:
             self._show()
@@ -161,16 +166,16 @@ class Loop:
                 self._show()
             stopping = stop.agreed(run.accelerator)
             if is_last or stopping or run.done % run.settings.checkpoint_every == 0:
-                self._require_finite([*run.window.state, *self._largest_weights()])
+                self._require_finite([*run.sums.state, *self._largest_weights()])
                 run.save(dict(last.position))
             if stopping and not is_last:
-                self._report(f"stopped after step {run.done}; the same command goes on from there")
+                self._say(f"stopped after step {run.done}; run the same command to resume")
                 return False
         self._export()
         return True
 
     def step(self, batches: Iterator[Batch]) -> Batch:
-        """One optimizer step; returns the last batch it took."""
+        """Run one optimizer step; returns its last batch."""
         run = self._run
         results, n_samples = [], 0
         self._clock.start()
@@ -187,49 +192,50 @@ class Loop:
         limit = run.settings.max_grad_norm
         grad_norm = run.accelerator.clip_grad_norm_(run.nets.parameters(), math.inf if limit is None else limit)
         if not run.optimizer_step():
-            grad_norm = torch.zeros_like(grad_norm)  # an overflow is not the run's end
+            grad_norm = torch.zeros_like(grad_norm)  # an fp16 overflow does not end the run
         elif run.ema is not None:
             run.ema.step(run.modules.trainable())
         run.optimizer.zero_grad()
-        run.window.add(results, n_samples, grad_norm)
+        run.sums.add(results, n_samples, grad_norm)
         run.done += 1
         self._clock.stop()
         return batch
 
     def _row(self) -> None:
-        """Writes and tells the means since the last row."""
+        """Write and print the means since the last row."""
         run = self._run
-        row = {"step": run.done} | run.window.means(run.accelerator) | self._clock.row()
-        run.window.clear()
+        row = {"step": run.done} | run.sums.means(run.accelerator) | self._clock.row()
+        run.sums.clear()
         self._require_finite([row["loss"], row["grad_norm"]])
         if run.accelerator.is_main_process:
             self._metrics.add(row)
             if self._board is not None:
                 for name in COLUMNS[1:]:
                     self._board.add_scalar(name, row[name], run.done)
-        self._report(
+        self._say(
             f"step {run.done}/{run.settings.steps}: noise MSE {row['noise_mse']:.4f}, identity cosine "
-            f"{row['identity_cosine']:.3f}, {row['seconds_per_step']:.3g} s per step, {row['waiting_share']:.0%} of it waiting"
+            f"{row['identity_cosine']:.3f}, {row['seconds_per_step']:.3g} s per step, {row['waiting_share']:.0%} of it waiting "
+            "for data"
         )
 
     def _show(self) -> None:
-        """Probe, sample grid and plot, by the first process; the others go on."""
+        """Write probe, sample grid and plot, in the first process only."""
         run = self._run
         if self._fixed is None:
             return
         nets = run.bare_nets.eval()
         with run.averaged_weights():
             value = probe(run.step, nets, self._fixed, run.draws)
-            pictures = generate(run.step, nets, self._fixed.prepared, run.settings.sample_steps, run.draws)
+            images = generate(run.step, nets, self._fixed.prepared, run.settings.sample_steps, run.draws)
         nets.train()
         out = run.options.out
         self._probes.add({"step": run.done, "probe_mse": value})
-        write_grid(out / "samples" / f"step-{run.done:08d}.png", self._fixed.batch, pictures)
+        write_grid(out / "samples" / f"step-{run.done:08d}.png", self._fixed.batch, images)
         write_plot(out)
-        self._report(f"step {run.done}: probe MSE {value:.4f}")
+        self._say(f"step {run.done}: probe MSE {value:.4f}")
 
     def _largest_weights(self) -> list[float]:
-        """Of each trained tensor. A step can spoil the weights while its own loss is still fine."""
+        """Return the largest weight of each trained tensor: a step can damage weights although its own loss is finite."""
         with torch.no_grad():
             return torch.stack([weight.abs().max() for weight in self._run.modules.trainable()]).tolist()
 
@@ -238,12 +244,12 @@ class Loop:
             found = checkpoint.checkpoints(self._run.options.out)
             newest = found[-1].name if found else "none"
             raise DivergedError(
-                f"step {self._run.done}: the loss, its gradient or a weight is no number any more; newest checkpoint: {newest}; try a lower "
-                "train.learning_rate or train.mixed_precision=bf16 in a new folder"
+                f"step {self._run.done}: the loss, its gradient or a weight is infinite or NaN; newest checkpoint: {newest}; "
+                "try a lower train.learning_rate or train.mixed_precision=bf16 in a new folder"
             )
 
     def _export(self) -> None:
-        """``model/``: the result, with averaged weights where there is an EMA."""
+        """Write ``model/``, with averaged weights if there is an EMA."""
         run = self._run
         if run.accelerator.is_main_process:
             path = run.options.out / "model"
@@ -251,11 +257,11 @@ class Loop:
             run.write_nets(temporary)
             (temporary / STATE_FILE).write_text(json.dumps({"step": run.done}), encoding="utf-8")
             finish_folder(path)
-            self._report(f"met {run.loader.counts}")
+            self._say(f"read {run.loader.counts}")
 
 
 def ahead(batches: Iterator[Batch], depth: int = 2) -> Generator[Batch, None, None]:
-    """The same batches, made in a thread while a step runs; where workers make them, it only waits for them."""
+    """Yield the batches, made in a thread during a step; with worker processes, the thread only waits for them."""
     with ThreadPoolExecutor(1, "batches") as pool:
         pending = deque(pool.submit(next, batches, None) for _ in range(depth))
         while (batch := pending.popleft().result()) is not None:
@@ -265,10 +271,10 @@ def ahead(batches: Iterator[Batch], depth: int = 2) -> Generator[Batch, None, No
 
 @contextmanager
 def _reproducible(device: torch.device) -> Iterator[None]:
-    """On a CPU the same run gives the same bits: some of torch's kernels otherwise add in the order of their threads.
+    """Make a run on a CPU bit-identical: otherwise some kernels of torch add in the order of their threads.
 
-    One thread, too, unless OMP_NUM_THREADS says otherwise: only tiny nets train on a CPU, and threads that wait for each
-    other cost them ten times a step's work on a machine that has other things to do.
+    Also use one thread, unless OMP_NUM_THREADS is set. Only tiny networks train on a CPU, and on a loaded machine their
+    threads wait for each other for ten times the work of a step.
     """
     before, n_threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
     torch.use_deterministic_algorithms(before or device.type == "cpu")
@@ -281,5 +287,5 @@ def _reproducible(device: torch.device) -> Iterator[None]:
         torch.set_num_threads(n_threads)
 
 
-def _say_nothing(line: str) -> None:
-    """The report of every process but the first."""
+def _discard(message: str) -> None:
+    """Print nothing: only the first process prints."""

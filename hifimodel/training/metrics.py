@@ -1,4 +1,4 @@
-"""Numbers of a run: sums over a window of steps, rows of a CSV that goes on after a restart, TensorBoard where asked for."""
+"""Metrics of a run: sums since the last row, a CSV that a resume continues, and optionally TensorBoard."""
 
 from __future__ import annotations
 
@@ -14,32 +14,33 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from hifimodel.errors import ConfigError
-from hifimodel.training.folders import write_text
+from hifidata.core.files import write_bytes
+from hifimodel.errors import ConfigError, one_line
 from hifimodel.training.step import StepResult
 
 COLUMNS = (
     "step", "loss", "noise_mse", "identity_loss", "identity_cosine", "faces_share", "grad_norm",
     "seconds_per_step", "waiting_share",
 )  # fmt: skip
-"""Means over the steps since the last row. ``identity_loss`` is the term of ``loss``, a mean over all samples;
-``faces_share`` of them passed the identity gate, and ``identity_cosine`` is over those; ``waiting_share`` of the time went by waiting for data. The last two differ from run to run, the others do not."""
+"""Means over the steps since the last row. ``identity_loss`` is the term of ``loss``, a mean over all samples. ``faces_share``
+of the samples passed the identity gate, and ``identity_cosine`` is their mean. ``waiting_share`` of the time is spent waiting
+for data. The last two columns differ between runs, the others do not."""
 PROBE_COLUMNS = ("step", "probe_mse")
 SUMS = ("steps", "samples", "loss", "noise_mse", "identity_loss", "cosine", "faces", "grad_norm")
 
 
-class Window:
-    """Sums since the last row, on the device, so that no step waits for its numbers.
+class MetricSums:
+    """Sums since the last row, on the device, so that no step waits for a transfer.
 
     Args:
-        device: where to sum.
+        device: of the sums.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._sums = torch.zeros(len(SUMS), device=device)
 
     def add(self, results: Sequence[StepResult], n_samples: int, grad_norm: Tensor) -> None:
-        """Adds an optimizer step: the results of its micro-batches, and the number of their samples."""
+        """Add an optimizer step: the results of its micro-batches, and their number of samples."""
         zero = grad_norm.new_zeros(())
         share = 1 / len(results)
         identities = [result.identity for result in results if result.identity is not None]
@@ -55,7 +56,7 @@ class Window:
         ])  # fmt: skip
 
     def means(self, accelerator: Accelerator) -> dict[str, float]:
-        """The row's numbers over all processes; waits for the device."""
+        """Return the means over all processes; waits for the device."""
         sums = dict(zip(SUMS, accelerator.reduce(self._sums.clone(), "sum").tolist(), strict=True))
         per_step = {name: sums[name] / sums["steps"] for name in ("loss", "noise_mse", "identity_loss", "grad_norm")}
         faces = sums["faces"]
@@ -65,22 +66,22 @@ class Window:
         }
 
     def clear(self) -> None:
-        """Begins a new window."""
+        """Reset all sums."""
         self._sums.zero_()
 
     @property
     def state(self) -> list[float]:
-        """For a checkpoint."""
+        """The sums, for a checkpoint."""
         return self._sums.tolist()
 
     def restore(self, state: Sequence[float]) -> None:
-        """The inverse of ``state``."""
+        """Restore the sums of ``state``."""
         self._sums.copy_(torch.tensor(state))
 
 
 @dataclass
 class Clock:
-    """Where the time of a window of steps went, in seconds."""
+    """Times since the last row, in seconds."""
 
     steps: int = 0
     waiting_s: float = 0.0
@@ -88,20 +89,20 @@ class Clock:
     _began: float = field(default_factory=time.perf_counter)
 
     def start(self) -> None:
-        """A step begins: the next batch is asked for."""
+        """Start a step."""
         self._began = time.perf_counter()
 
     def got_batch(self, asked_at: float) -> None:
-        """A batch came that was asked for at ``asked_at`` of ``time.perf_counter``."""
+        """Add the time since ``asked_at`` of ``time.perf_counter``, the request for the batch."""
         self.waiting_s += time.perf_counter() - asked_at
 
     def stop(self) -> None:
-        """The step is over."""
+        """End a step."""
         self.total_s += time.perf_counter() - self._began
         self.steps += 1
 
     def row(self) -> dict[str, float]:
-        """Means, and a new beginning."""
+        """Return the means and reset the times."""
         means = {
             "seconds_per_step": self.total_s / max(self.steps, 1),
             "waiting_share": self.waiting_s / max(self.total_s, 1e-9),
@@ -111,15 +112,15 @@ class Clock:
 
 
 class CsvTable:
-    """Rows of a CSV whose first column is the step. Numbers are written so that they read back bit for bit.
+    """Rows of a CSV whose first column is the step. Numbers keep all their bits.
 
     Args:
         path: the file.
         columns: the header.
-        step: rows after it, written by a run that was killed after its last checkpoint, are dropped; all for 0.
+        step: rows after this step are removed; 0 removes all. A killed run can have rows after its last checkpoint.
 
     Raises:
-        ConfigError: the file holds something else.
+        ConfigError: the file has other contents.
     """
 
     def __init__(self, path: Path, columns: Sequence[str], step: int) -> None:
@@ -129,16 +130,16 @@ class CsvTable:
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: row[name] for name in columns} for row in rows)
-        write_text(path, text.getvalue())
+        write_bytes(path, text.getvalue().encode())
 
     def add(self, row: Mapping[str, float]) -> None:
-        """Appends a row."""
+        """Append a row."""
         with open(self._path, "a", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerow(repr(row[name]) for name in self._columns)
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV, none where there is no file. A last line that was cut off is left out."""
+    """Read the rows of a CSV, without a truncated last line; no rows if there is no file."""
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -152,13 +153,13 @@ def _checked(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
             int(row["step"])
             [float(row[name]) for name in columns]
     except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise ConfigError(f"{path}: not the numbers of a run ({reason}); mend it, or move it away") from error
+        reason = one_line(error, 100)
+        raise ConfigError(f"{path}: not the metrics of a run ({reason}); repair or remove it") from error
     return rows
 
 
 def tensorboard(folder: Path, step: int) -> Any:
-    """A ``SummaryWriter`` that goes on after ``step``. Raises ConfigError where TensorBoard is not installed."""
+    """Return a ``SummaryWriter`` that continues after ``step``. Raises ConfigError if TensorBoard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

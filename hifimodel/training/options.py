@@ -1,76 +1,72 @@
-"""What a run is asked for, and whether the preset fits the shards."""
+"""The options of a run, and the check that its preset matches the shards."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hifimodel.config import ModelConfig, Preset, load_preset, require_same_model, require_same_training
+from hifimodel.config import ModelConfig, PresetConfig, load_preset, require_same_model, require_same_training
 from hifimodel.data import DataConfig, ShardFacts
 from hifimodel.errors import ConfigError, DataError
 from hifimodel.nets.embedder import EMBEDDERS
 
 PRESET_FILE = "preset.yaml"
-"""The resolved preset in a run's folder."""
+"""The resolved preset in the folder of a run."""
 TINY_EMBEDDER = "tiny-random"
-
-Report = Callable[[str], None]
-"""Takes a line for the person who waits."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the command line says.
+    """The options of the command line.
 
     Attributes:
-        shards: a dataset folder, a folder of tars, or a pattern.
-        out: the run's folder.
-        preset: the resolved preset.
+        shards: dataset folder, folder of tars, or pattern.
+        out: folder of the run.
+        preset: the preset, later with the model that matches the shards.
         base: see ``hifimodel.nets.loading.build_modules``.
-        embedder: the recogniser's file or folder for the identity loss.
-        landmarks_weights: files of the landmark backend, see ``hifimodel.landmarks.load_backend``.
+        embedder: file or folder of the recogniser of the identity loss.
+        landmarks_weights: see ``hifimodel.landmarks.load_backend``.
     """
 
     shards: str
     out: Path
-    preset: Preset
+    preset: PresetConfig
     base: str | None = None
     embedder: Path | None = None
     landmarks_weights: Path | None = None
 
 
 def model_for_shards(model: ModelConfig, facts: ShardFacts) -> tuple[ModelConfig, str]:
-    """The model with the embedder whose vectors the shards hold, and a line about what was changed, "" for nothing.
+    """Return the model with the embedder of the shards, and a message about the change, "" for none.
 
-    An untrained embedder's vectors lie in no shard, so a preset that names it takes whatever the shards hold; the
-    checkpoint then names that embedder, by our name where it has one and by hifidata's elsewhere.
+    No shards have vectors of the untrained embedder, so a preset with it uses the embedder of the shards. The checkpoint
+    then names that embedder, by hifimodel's name if there is one, else by hifidata's.
 
     Raises:
-        DataError: the preset wants a certain embedder, and the shards hold another one's vectors.
+        DataError: the preset names another embedder than that of the shards.
     """
     names = {spec.stored_as: name for name, spec in EMBEDDERS.items() if spec.stored_as}
     if model.embedder == TINY_EMBEDDER:
         name = names.get(facts.embedding_model, facts.embedding_model)
         taken = model.model_copy(update={"embedder": name, "embedder_dim": facts.embedding_dim})
-        return taken, f"model.embedder: {name} with {facts.embedding_dim} numbers, as the shards hold"
+        return taken, f"model.embedder: {name} with {facts.embedding_dim} numbers, as in the shards"
     wanted = EMBEDDERS[model.embedder].stored_as if model.embedder in EMBEDDERS else model.embedder
     if (wanted, model.embedder_dim) != (facts.embedding_model, facts.embedding_dim):
         name = names.get(facts.embedding_model, facts.embedding_model)
         loss = "" if name in EMBEDDERS else " (then the identity loss needs --embedder, or train.id_weight=0)"
         raise DataError(
-            f"shards: embeddings of {facts.embedding_dim} numbers by {facts.embedding_model}, the preset wants "
-            f"{model.embedder_dim} by {wanted} ({model.embedder}); make them with `hifidata run ... --set "
+            f"shards: embeddings of {facts.embedding_dim} numbers by {facts.embedding_model}, the preset needs "
+            f"{model.embedder_dim} by {wanted} ({model.embedder}); build the shards with `hifidata run ... --set "
             f"verify.model={wanted}`, or set model.embedder={name} and model.embedder_dim={facts.embedding_dim}{loss}"
         )
     return model, ""
 
 
-def with_record(preset: Preset, model: ModelConfig, facts: ShardFacts) -> Preset:
-    """The preset with ``model``, into which goes what generation must do to photos because training did it to references.
+def with_record(preset: PresetConfig, model: ModelConfig, facts: ShardFacts) -> PresetConfig:
+    """Return the preset with ``model`` and a record of landmarks and matting, so that generation prepares photos like training.
 
     Raises:
-        ConfigError: the preset says something else than what training does.
+        ConfigError: the preset has other values than training uses.
     """
     done = {"landmarks": preset.train.landmarks, "matting": facts.matting}
     for name, what in done.items():
@@ -78,13 +74,13 @@ def with_record(preset: Preset, model: ModelConfig, facts: ShardFacts) -> Preset
         if name in model.model_fields_set and said != what:
             source = "train.landmarks" if name == "landmarks" else "the shards' .alpha.png"
             raise ConfigError(
-                f"model.{name}: {said}, but by {source} it is {what}; change that, and leave model.{name} out: training records it"
+                f"model.{name}: {said}, but {source} give {what}; change that, and remove model.{name}: training records it"
             )
     return preset.model_copy(update={"model": model.model_copy(update=done)})
 
 
-def require_same_run(preset: Preset, out: Path) -> None:
-    """Raises CheckpointError, naming every difference, where ``out`` holds what a run of another preset has trained."""
+def require_same_run(preset: PresetConfig, out: Path) -> None:
+    """Raise CheckpointError, naming every difference, if ``out`` contains a run of another preset."""
     path = out / PRESET_FILE
     has_trained = (out / "model").exists() or any(out.glob("checkpoints/step-*"))
     if has_trained and path.exists():
@@ -94,7 +90,7 @@ def require_same_run(preset: Preset, out: Path) -> None:
 
 
 def data_config(options: RunOptions, process: tuple[int, int], clip_px: int, on_gpu: bool) -> DataConfig:
-    """Settings of the loader of one process, (rank, number of processes)."""
+    """Return the loader settings of one process, (rank, number of processes)."""
     model, train = options.preset.model, options.preset.train
     rank, n_processes = process
     return DataConfig(

@@ -1,4 +1,4 @@
-"""The run's curves as one picture."""
+"""The curves of a run as an image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SMOOTHING = 0.9
 
 
 def write_plot(out: Path) -> None:
-    """``loss.png`` from ``metrics.csv`` and ``probe.csv`` of a run's folder: noise MSE, and the identity's cosine."""
+    """Write ``loss.png`` from ``metrics.csv`` and ``probe.csv`` of a run: noise MSE and identity cosine."""
     rows, probes = read_csv(out / "metrics.csv"), read_csv(out / "probe.csv")
     figure = Figure(figsize=(10, 4))
     FigureCanvasAgg(figure)
@@ -37,7 +37,7 @@ def _column(rows: list[dict[str, str]], name: str) -> NDArray[np.float64]:
 
 
 def _curve(axes: Axes, steps: NDArray[np.float64], values: NDArray[np.float64], label: str) -> None:
-    """The values in grey, and their exponential mean."""
+    """Plot the values in grey, and their exponential mean."""
     known = np.isfinite(values)
     steps, values = steps[known], values[known]
     smooth, weight = np.zeros_like(values), 0.0

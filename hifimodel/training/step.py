@@ -7,56 +7,51 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from hifimodel.config import Preset
+from hifimodel.config import PresetConfig
 from hifimodel.data import Batch
-from hifimodel.losses.identity import (
-    IdentityResult,
-    NoiseLevels,
-    denoising_loss,
-    denoising_target,
-    predict_x0,
-)
+from hifimodel.losses.denoising import denoising_loss, denoising_target, predict_x0
+from hifimodel.losses.identity import IdentityResult, NoiseLevels
 from hifimodel.nets.face_refiner import pack_references
 from hifimodel.nets.loading import Modules
 from hifimodel.training.draws import Draws
-from hifimodel.training.frozen import Frozen, Prepared
+from hifimodel.training.frozen import FrozenModels, PreparedBatch
 from hifimodel.training.identity import IdentityTerm
 
 
 class TrainedNets(nn.Module):
-    """The refiner and HiFi-Net as one module, the only one that is trained and that DDP wraps.
+    """The refiner and HiFi-Net as one module, which is trained and which DDP wraps.
 
     Args:
-        modules: where the two come from.
+        modules: contain both.
         preset: choices.
     """
 
-    def __init__(self, modules: Modules, preset: Preset) -> None:
+    def __init__(self, modules: Modules, preset: PresetConfig) -> None:
         super().__init__()
         self.refiner, self.hifinet = modules.refiner, modules.hifinet
         self._model, self._tile_to = preset.model, preset.train.tile_to
 
     def forward(
-        self, noisy: Tensor, timesteps: Tensor, prepared: Prepared, faces_dropped: Tensor
+        self, noisy: Tensor, timesteps: Tensor, prepared: PreparedBatch, faces_dropped: Tensor
     ) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Residuals for the UNet.
+        """Return the residuals for the UNet.
 
         Args:
             noisy: (B, 4, h, w), z_t.
             timesteps: (B,).
             prepared: the batch.
-            faces_dropped: (B,) bool; these samples get the tokens of "no reference".
+            faces_dropped: (B,) bool, samples with the tokens of "no reference".
 
         Returns:
-            The down residuals and the middle's.
+            Down residuals and middle residual.
         """
         tokens = self.refiner(prepared.clip_tokens, prepared.embeddings)  # (R, 33, d)
         if self._model.face_drop_rate:
-            # Asked for in every step, needed or not, so that every process has the same parameters in its graph.
+            # Computed in every step, so that every process has the same parameters in its graph.
             policy = "learned" if self._model.face_in_uncond == "learned" else "zeros"
-            nobody = self.refiner.unconditional(policy, prepared.clip_tokens.shape[1]).to(tokens.dtype)  # (1, 33, d)
+            no_face = self.refiner.unconditional(policy, prepared.clip_tokens.shape[1]).to(tokens.dtype)  # (1, 33, d)
             counts = torch.tensor(prepared.counts, device=tokens.device)
-            tokens = torch.where(faces_dropped.repeat_interleave(counts)[:, None, None], nobody, tokens)
+            tokens = torch.where(faces_dropped.repeat_interleave(counts)[:, None, None], no_face, tokens)
         pooled = prepared.text.pooled
         if self._model.pooled_text == "zeros":
             pooled = torch.zeros_like(pooled)
@@ -72,12 +67,12 @@ class TrainedNets(nn.Module):
 
 @dataclass(frozen=True)
 class StepResult:
-    """Of one batch.
+    """The losses of one batch.
 
     Attributes:
         loss: scalar with its graph, Eq. 8.
         noise_mse: scalar, detached, Eq. 6.
-        identity: Eq. 7, or None where it is turned off.
+        identity: Eq. 7; None if disabled.
     """
 
     loss: Tensor
@@ -86,25 +81,25 @@ class StepResult:
 
 
 class Step:
-    """From a prepared batch to its loss.
+    """Computes the loss of a prepared batch.
 
     Args:
-        frozen: the frozen parts.
-        identity: Eq. 7's term, or None.
+        frozen: the frozen models.
+        identity: the term of Eq. 7, or None.
         id_weight: alpha of Eq. 8.
     """
 
-    def __init__(self, frozen: Frozen, identity: IdentityTerm | None, id_weight: float) -> None:
+    def __init__(self, frozen: FrozenModels, identity: IdentityTerm | None, id_weight: float) -> None:
         self.frozen, self._identity, self._id_weight = frozen, identity, id_weight
 
-    def __call__(self, nets: nn.Module, batch: Batch, prepared: Prepared, draws: Draws) -> StepResult:
-        """The loss of a batch.
+    def __call__(self, nets: nn.Module, batch: Batch, prepared: PreparedBatch, draws: Draws) -> StepResult:
+        """Return the loss of a batch.
 
         Args:
             nets: ``TrainedNets``, wrapped or not.
-            batch: for what the identity loss needs besides ``prepared``.
-            prepared: the batch through the frozen encoders.
-            draws: its noise.
+            batch: as loaded, for the identity loss.
+            prepared: the batch, encoded by the frozen models.
+            draws: of the batch.
 
         Source: section 3.3, Eq. 6 to 8.
         """
@@ -122,9 +117,9 @@ class Step:
         return StepResult(loss, noise_mse.detach(), replace(identity, loss=identity.loss.detach()))
 
     def predict(
-        self, nets: nn.Module, prepared: Prepared, noisy: Tensor, timesteps: Tensor, faces_dropped: Tensor
+        self, nets: nn.Module, prepared: PreparedBatch, noisy: Tensor, timesteps: Tensor, faces_dropped: Tensor
     ) -> Tensor:
-        """(B, 4, h, w): what the UNet predicts with HiFi-Net's residuals; arguments as in ``TrainedNets.forward``."""
+        """Return (B, 4, h, w), the prediction of the UNet with HiFi-Net's residuals; see ``TrainedNets.forward``."""
         frozen = self.frozen
         with torch.autocast(frozen.device.type, frozen.dtype, enabled=frozen.dtype != torch.float32):
             down, middle = nets(noisy, timesteps, prepared, faces_dropped)

@@ -34,7 +34,7 @@ def test_sections_that_lack_photos_or_shards_say_so_and_the_others_go_on(tmp_pat
     done = bench("paper", "loader", "--shards", str(tmp_path), HIFI_ASSETS=str(tmp_path), COLUMNS="300")
     assert done.returncode == 0, done.stderr
     assert f"no photos at {tmp_path}/faces/sports-raw: set HIFI_ASSETS" in done.stdout
-    assert f"{tmp_path}: no tar there" in done.stdout
+    assert f"{tmp_path}: no tar found" in done.stdout
 
 
 def test_every_model_of_the_small_paper_recipe_is_among_its_bare_calls(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from hifidata.core.files import atomic_file, remove, remove_temporary
+from hifidata.core.errors import FolderLockedError
+from hifidata.core.files import atomic_file, locked, remove, remove_temporary
 
 
 def test_an_exception_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
@@ -49,3 +51,14 @@ def test_leftovers_of_killed_processes_are_removed_and_nothing_else(tmp_path: Pa
     (tmp_path / "x" / "a.tar").write_bytes(b"")
     assert remove_temporary(tmp_path) == 1
     assert [p.name for p in (tmp_path / "x").iterdir()] == ["a.tar"]
+
+
+def test_a_held_lock_names_its_holder_and_is_free_after_the_block(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path / "lock", "out: in use"),
+        pytest.raises(FolderLockedError, match=rf"out: in use \(process {os.getpid()} on .+\); wait for it"),
+        locked(tmp_path / "lock", "out: in use"),
+    ):
+        pass
+    with locked(tmp_path / "lock", "out: in use"):
+        pass

@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from hifidata.models.detect.dlib import LandmarkPredictor
-from hifidata.models.protocols import F32, RgbU8
-from tests.factories.scrfd import Scrfd
+from hifidata.models.protocols import F32, FaceDetector, RgbU8
 
 PHOTOS = (
     "human-samples/stock-emotions-a-[1258].jpg",
@@ -42,7 +41,7 @@ class Portrait:
         return float(np.linalg.norm(self.kps_px[1] - self.kps_px[0]))
 
 
-def read_portraits(faces: Path, detector: Scrfd) -> Sequence[Portrait]:
+def read_portraits(faces: Path, detector: FaceDetector) -> Sequence[Portrait]:
     """Some two dozen people in many poses and sizes."""
     predictor = LandmarkPredictor()
     found = []

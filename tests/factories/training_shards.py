@@ -71,7 +71,7 @@ def paint(target_lm, target_face3d, ref_lm, ref_face3d, source_px, size_px):  # 
 
 def quick(shards: object, **settings: object) -> DataConfig:
     """Small pictures, one epoch."""
-    defaults: dict[str, object] = {"size_px": 64, "batch_size": 1, "epochs": 1, "clip_px": 32, "align_px": 32}
+    defaults: dict[str, object] = {"size_px": 64, "batch_size": 1, "epochs": 1, "clip_px": 32}
     return DataConfig(shards, **(defaults | settings))  # type: ignore[arg-type]
 
 

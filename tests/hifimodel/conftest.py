@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from hifidata.models.detect.scrfd import Scrfd2G
     from hifimodel.inference.pipeline import HiFiPortraitPipeline
     from hifimodel.nets.loading import Modules
     from tests.factories.photos import Portrait
-    from tests.factories.scrfd import Scrfd
 
 
 @pytest.fixture(scope="session")
@@ -73,15 +73,15 @@ def weights(assets: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def scrfd(weights: Path) -> Scrfd:
+def scrfd(weights: Path) -> Scrfd2G:
     """The detector whose five points the landmark tests compare with."""
-    from tests.factories.scrfd import Scrfd
+    from hifidata.models.detect.scrfd import Scrfd2G
 
-    return Scrfd(weights / "scrfd" / "scrfd_2.5g_bnkps.onnx")
+    return Scrfd2G(weights / "scrfd" / "scrfd_2.5g_bnkps.onnx")
 
 
 @pytest.fixture(scope="session")
-def portraits(assets: Path, scrfd: Scrfd) -> Sequence[Portrait]:
+def portraits(assets: Path, scrfd: Scrfd2G) -> Sequence[Portrait]:
     """Real portraits with SCRFD's five points and dlib's 68."""
     from tests.factories.photos import read_portraits
 

@@ -97,5 +97,5 @@ def test_static_shapes_tile_to_twelve_for_one_to_four_references() -> None:
 def test_a_checkpoint_of_another_landmark_style_is_refused_by_name() -> None:
     model = ModelConfig()
     require_same_model(model, model.model_copy(), "runs/a")
-    with pytest.raises(CheckpointError, match="landmark_style: lines68-1 there, mesh-1 asked for"):
+    with pytest.raises(CheckpointError, match="landmark_style: lines68-1 there, mesh-1 requested"):
         require_same_model(model, model.model_copy(update={"landmark_style": "mesh-1"}), "runs/a")

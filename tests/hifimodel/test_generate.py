@@ -22,7 +22,7 @@ from hifidata.models import registry  # noqa: E402
 from hifimodel.config import load_preset  # noqa: E402
 from hifimodel.errors import CheckpointError  # noqa: E402
 from hifimodel.faces.photo import read_photo  # noqa: E402
-from hifimodel.faces.recogniser import load_identity  # noqa: E402
+from hifimodel.faces.recogniser import load_identity_embedder  # noqa: E402
 from hifimodel.generate import main  # noqa: E402
 from hifimodel.landmarks import draw  # noqa: E402
 from hifimodel.nets.loading import build_modules, save_trained  # noqa: E402
@@ -200,7 +200,7 @@ def complaint(capsys: pytest.CaptureFixture[str], words: list[str]) -> str:
     assert not shown.out
     lines = shown.err.strip().splitlines()
     assert len(lines) == 1, lines
-    assert lines[0].startswith("hifimodel.generate: ")
+    assert lines[0].startswith("error: ")
     return lines[0]
 
 
@@ -217,7 +217,7 @@ def test_photos_that_cannot_be_used_are_one_line_with_the_remedy(
         ([person[0]], two, "finds 2 faces that count, expected 1; crop it"),
         ([person[0]], faceless, "use another photo, or generate without landmarks"),
         ([tmp_path / "gone.jpg"], target, "gone.jpg: no such file"),
-        ([broken], target, "not a readable picture"),
+        ([broken], target, "not a readable image"),
         ([person[0]] * 7, target, "got 7, expected 1 to 6"),
     ]
     for references, wanted, text in cases:
@@ -232,11 +232,11 @@ def test_missing_or_double_choices_are_one_line(
     cases = [
         (asked(run, out, "--target", target), "--reference: no reference; name 1 to 6 photos"),
         (asked(run, out, "--reference", person[0], "--no-references", "--target", target), "--reference: both given"),
-        (asked(run, out, "--reference", person[0]), "--target: no target; name a photo, or say --no-landmarks"),
+        (asked(run, out, "--reference", person[0]), "--target: no target; name a photo, or pass --no-landmarks"),
         (asked(run, out, "--reference", person[0], "--target", target, "--no-landmarks"), "--target: both given"),
         (
             asked(run, tmp_path / "out.xyz", "--reference", person[0], "--target", target),
-            "unknown picture format '.xyz'",
+            "unknown image format '.xyz'",
         ),
         (asked(run, out, "--reference", person[0], "--target", target, "--detector", "nose"), "unknown model 'nose'"),
         (asked(tmp_path / "no", out, "--reference", person[0], "--target", target), "no such folder"),
@@ -257,9 +257,9 @@ def test_numbers_devices_and_formats_that_cannot_work_are_told_before_anything_i
     out, alone = tmp_path / "out.png", ["--no-references", "--no-landmarks"]
     none_beyond = f"cuda:{torch.cuda.device_count()}"
     cases = [
-        (asked(run, tmp_path / "out.psd", *alone), "out.psd: unknown picture format '.psd', or one that portraits"),
-        (asked(run, tmp_path / "out.h5", *alone), "end the name in .png or .jpg"),
-        (asked(run, out, *alone, "--landmarks-out", tmp_path / "l.msp"), "l.msp: unknown picture format"),
+        (asked(run, tmp_path / "out.psd", *alone), "out.psd: unknown image format '.psd', or one without colour"),
+        (asked(run, tmp_path / "out.h5", *alone), "a name that ends in .png or .jpg"),
+        (asked(run, out, *alone, "--landmarks-out", tmp_path / "l.msp"), "l.msp: unknown image format"),
         (asked(run, out, *alone, "--device", "zzz"), "--device zzz: cannot be used here"),
         (asked(run, out, *alone, "--device", "meta"), "--device meta: cannot be used here"),
         (asked(run, out, *alone, "--device", none_beyond), f"--device {none_beyond}: cannot be used here"),
@@ -352,7 +352,7 @@ def test_a_saved_pipeline_with_a_part_missing_or_cut_is_one_line_with_the_remedy
     damage(tmp_path / "saved" / place)
     alone = ["--no-references", "--no-landmarks"]
     line = complaint(capsys, asked(tmp_path / "saved", tmp_path / "out.png", *alone))
-    assert f"{tmp_path / 'saved'}: not a whole saved pipeline (" in line
+    assert f"{tmp_path / 'saved'}: not a complete saved pipeline (" in line
     assert "copy its whole folder, or save it again" in line
 
 
@@ -372,9 +372,9 @@ def test_checkpoints_that_do_not_fit_are_one_line(
     photos = ["--reference", person[0], "--target", target, "--size", 64]
     cases = [
         ({"landmark_style": "mesh-1"}, "landmark_style mesh-1, this release draws lines68-1"),
-        ({"from_the_future": 1}, "is not one of this version"),
+        ({"from_the_future": 1}, "is not of this version"),
         ({"architecture": "sdxl"}, "--base: none given"),
-        ({"embedder": "unheard_of"}, "identity embedder 'unheard_of': unknown"),
+        ({"embedder": "unheard_of"}, "identity embedder 'unheard_of' of the checkpoint: unknown"),
         ({"embedder": "tiny-random"}, "gives 64 numbers per face, the checkpoint takes 128"),
     ]
     for number, (choices, text) in enumerate(cases):
@@ -388,11 +388,11 @@ def test_the_embedders_of_the_package_and_of_datasets_are_known_by_either_name(a
     file = next((assets / "weights" / "mobilefacenet").glob("*.onnx"), None)
     if file is None:
         pytest.skip("no MobileFaceNet file")
-    assert load_identity("mobilefacenet", 128, file).name == "mobilefacenet"
-    assert load_identity("dlib_resnet", 128).name == "dlib_resnet"
-    assert load_identity("tiny-random", 64).name == "tiny-random"
+    assert load_identity_embedder("mobilefacenet", 128, file).name == "mobilefacenet"
+    assert load_identity_embedder("dlib_resnet", 128).name == "dlib_resnet"
+    assert load_identity_embedder("tiny-random", 64).name == "tiny-random"
     with pytest.raises(CheckpointError, match="gives 512 numbers per face, the checkpoint takes 128"):
-        load_identity("arcface", 128)
+        load_identity_embedder("arcface", 128)
 
 
 @pytest.mark.parametrize("name", ["dlib_resnet", "mobilefacenet"])
@@ -404,7 +404,7 @@ def test_identity_vectors_tell_people_apart(name: str, person: list[Path], targe
     detector = DlibDetector()
     photos = [*person[:2], target]
     references = [prepare_reference(path.name, read_photo(path), detector) for path in photos]
-    vectors = load_identity(name, 128, file).embed(references)
+    vectors = load_identity_embedder(name, 128, file).embed(references)
     torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(3))
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.05
 

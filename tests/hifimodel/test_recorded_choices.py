@@ -81,7 +81,7 @@ def test_shards_without_mattes_have_no_matting(shards: Path) -> None:
 
 @pytest.mark.parametrize(
     ("setting", "says"),
-    [("model.landmarks=tddfa", "train.landmarks it is points"), ("model.matting=modnet", ".alpha.png it is None")],
+    [("model.landmarks=tddfa", "train.landmarks give points"), ("model.matting=modnet", ".alpha.png give None")],
 )
 def test_a_preset_that_says_what_training_does_not_do_is_refused(
     setting: str, says: str, shards: Path, tmp_path: Path
@@ -113,6 +113,6 @@ def test_a_bare_model_folder_and_a_saved_pipeline_prepare_photos_as_in_training(
 
 def test_a_matting_that_nobody_named_is_asked_for(tmp_path: Path, assets: Path) -> None:
     model = model_folder(tmp_path, "model.matting=unnamed")
-    with pytest.raises(ConfigError, match="name it with --matting, or say --matting none"):
+    with pytest.raises(ConfigError, match="name it with --matting, or pass --matting none"):
         load_reader(options(model))
     assert load_reader(options(model, "--matting", "none")).how is not None

@@ -52,6 +52,16 @@ def test_marked_points_lie_on_the_template_in_the_aligned_face(side_px: int) -> 
         assert chip[round(float(y)), round(float(x))].min() > 200
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of skimage, in insightface
+@pytest.mark.parametrize("side_px", [112, 224])
+def test_the_chip_is_that_of_insightface(side_px: int) -> None:
+    theirs = pytest.importorskip("insightface.utils.face_align").norm_crop
+    rng = np.random.default_rng(0)
+    image = cv2.GaussianBlur(rng.integers(0, 256, (400, 400, 3), np.uint8), (0, 0), 3)
+    points = (TEMPLATE_PX * 2 + 60 + rng.normal(0, 2, (5, 2))).astype(np.float32)
+    assert np.abs(norm_crop(image, points, side_px).astype(int) - theirs(image, points, side_px)).max() <= 1
+
+
 @pytest.mark.parametrize("points", [np.full((5, 2), 40.0), np.full((5, 2), np.nan)], ids=["one place", "not numbers"])
 def test_coinciding_points_are_a_model_error(points: np.ndarray) -> None:
     with pytest.raises(ModelError, match="coincide or are not finite"):

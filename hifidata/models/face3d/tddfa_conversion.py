@@ -1,8 +1,8 @@
-"""The two files of 3DDFA_V2 that its authors publish in another form: made from theirs by ``hifidata weights pull``.
+"""Conversion of two files of 3DDFA_V2 that its authors publish in another form, for ``hifidata weights pull``.
 
-Their checkpoint becomes an ONNX graph, batch normalisation folded into the convolutions before it; their pickle of two
+The checkpoint becomes an ONNX graph, with batch normalisation folded into the preceding convolutions; the pickle of two
 vectors becomes an npz. Neither is trusted: the checkpoint is read with ``weights_only``, the pickle by an unpickler that
-builds nothing but arrays. The same input gives the same bytes.
+builds arrays only. The same input gives the same bytes.
 
 Source: the layers of 3DDFA_V2's MobileNet (Howard et al., MobileNets, 2017, table 1), as its checkpoint names them.
 """
@@ -26,9 +26,9 @@ BLOCKS = {
     "dw2_1": 1, "dw2_2": 2, "dw3_1": 1, "dw3_2": 2, "dw4_1": 1, "dw4_2": 2, "dw5_1": 1, "dw5_2": 1, "dw5_3": 1,
     "dw5_4": 1, "dw5_5": 1, "dw5_6": 2, "dw6": 1,
 }  # fmt: skip
-"""Strides of the depthwise convolutions; a pointwise one follows each."""
+"""Strides of the depthwise convolutions; a pointwise convolution follows each."""
 EPSILON = 1e-5
-"""Of the batch normalisation: torch's default."""
+"""Of the batch normalisation; the default of torch."""
 
 _make_array = np.empty(0).__reduce__()[0]
 _BUILDERS: Mapping[tuple[str, str], Any] = {
@@ -40,17 +40,17 @@ _BUILDERS: Mapping[tuple[str, str], Any] = {
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Unpickling can call any function that a file names; this names the few that build an array."""
+    """Allows only the functions that build an array; unpickling can otherwise call any function that a file names."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a name in the file stands for. Raises UnpicklingError for all others."""
+        """Return the object of a name in the file. Raises UnpicklingError for a name that no array needs."""
         if (module, name) not in _BUILDERS:
-            raise pickle.UnpicklingError(f"it wants to load {module}.{name}, which no array needs")
+            raise pickle.UnpicklingError(f"it loads {module}.{name}, which no array needs")
         return _BUILDERS[module, name]
 
 
 def scaling(source: Path) -> bytes:
-    """``param_mean_std_62d_120x120.npz`` from the authors' ``.pkl``. Raises WeightsError."""
+    """Make ``param_mean_std_62d_120x120.npz`` from the authors' ``.pkl``. Raises WeightsError."""
     try:
         with open(source, "rb") as file:
             stored = _ArraysOnly(file).load()
@@ -67,10 +67,10 @@ def scaling(source: Path) -> bytes:
 
 
 def network(source: Path) -> bytes:
-    """``mb05_120x120.onnx`` from the authors' ``.pth``: (N, 3, 120, 120) to (N, 62).
+    """Make ``mb05_120x120.onnx`` from the authors' ``.pth``: (N, 3, 120, 120) to (N, 62).
 
     Raises:
-        WeightsError: it is no checkpoint of this network, or torch or onnx does not load.
+        WeightsError: the file is not a checkpoint of this network, or torch or onnx cannot be imported.
     """
     try:
         import onnx
@@ -92,7 +92,7 @@ def network(source: Path) -> bytes:
 
 
 def _graph(onnx: Any, layers: Sequence[tuple[F32, F32, int]], head: tuple[F32, F32]) -> bytes:
-    """The convolutions, each followed by a ReLU, the mean over the picture, and a linear head."""
+    """Build the graph: convolutions, each followed by a ReLU, the mean over the image, and a linear head."""
     helper, to_tensor = onnx.helper, onnx.numpy_helper.from_array
     nodes, constants, flow = [], [], "input"
     for number, (kernel, bias, stride) in enumerate(layers):
@@ -124,7 +124,7 @@ def _graph(onnx: Any, layers: Sequence[tuple[F32, F32, int]], head: tuple[F32, F
 
 
 def _tensors(checkpoint: Any) -> dict[str, NDArray[Any]]:
-    """Arrays by name; trained on several GPUs, so every name begins with ``module``, and the head with an older name."""
+    """Return arrays by name, without the ``module`` prefix of multi-GPU training and the older name of the head."""
     return {
         name.removeprefix("module.").replace("fc_param.", "fc."): np.asarray(tensor, np.float64)
         for name, tensor in checkpoint["state_dict"].items()
@@ -132,7 +132,7 @@ def _tensors(checkpoint: Any) -> dict[str, NDArray[Any]]:
 
 
 def _layers(state: Mapping[str, NDArray[Any]]) -> list[tuple[F32, F32, int]]:
-    """Kernel (C_out, C_in / groups, k, k), bias (C_out,) and stride of every convolution. Raises KeyError, ValueError."""
+    """Return kernel (C_out, C_in / groups, k, k), bias (C_out,) and stride per convolution. Raises KeyError, ValueError."""
     named = [("conv1", "bn1", 2)]
     for block, stride in BLOCKS.items():
         named += [(f"{block}.conv_dw", f"{block}.bn_dw", stride), (f"{block}.conv_sep", f"{block}.bn_sep", 1)]
@@ -140,7 +140,7 @@ def _layers(state: Mapping[str, NDArray[Any]]) -> list[tuple[F32, F32, int]]:
 
 
 def _require_shapes(kernels: Sequence[tuple[int, ...]], head: Sequence[tuple[int, ...]]) -> None:
-    """Every second layer is depthwise, the others take what the one before gives. Raises ValueError."""
+    """Check that every second layer is depthwise and that widths match. Raises ValueError."""
     width = 3
     for number, kernel in enumerate(kernels):
         side = 1 if number and number % 2 == 0 else 3
@@ -153,7 +153,7 @@ def _require_shapes(kernels: Sequence[tuple[int, ...]], head: Sequence[tuple[int
 
 
 def _folded(state: Mapping[str, NDArray[Any]], conv: str, norm: str) -> tuple[F32, F32]:
-    """A convolution without bias and the normalisation after it, as one convolution with bias."""
+    """Fold a normalisation into the convolution before it, which has no bias."""
     scale = state[f"{norm}.weight"] / np.sqrt(state[f"{norm}.running_var"] + EPSILON)  # (C_out,)
     kernel = state[f"{conv}.weight"] * scale[:, None, None, None]
     bias = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale

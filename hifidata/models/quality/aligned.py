@@ -1,4 +1,4 @@
-"""What face quality networks on the ArcFace alignment share: one face in, the mean of what comes out."""
+"""Base of the face quality networks that take an ArcFace-aligned face."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from hifidata.weights.messages import right_file
 
 
 class AlignedQuality:
-    """A graph from (1, 3, 112, 112) RGB in -1 to 1 to a quality of about 0 to 1, higher is better.
+    """Runs a graph from (1, 3, 112, 112) RGB in -1 to 1 to a quality of about 0 to 1; higher is better.
 
     Attributes:
-        n_values: how many numbers the network gives for a face; None: a row of any length.
-        slack: how far below 0 or above 1 each of them may lie; further away it is no quality.
+        n_values: number of outputs per face; None: any number.
+        slack: tolerance below 0 and above 1; a value beyond it is not a quality.
 
     Args:
         weights: the graph.
 
     Raises:
-        WeightsError: the graph does not take faces of 112 px, or gives no quality for a blank one.
+        WeightsError: the graph does not take faces of 112 px, or gives no quality for a blank face.
     """
 
     name: str
@@ -35,7 +35,7 @@ class AlignedQuality:
     def __init__(self, weights: Path) -> None:
         self._graph = OnnxModel(weights, [(None, 3, CHIP_PX, CHIP_PX)])
         for blank in self._graph.try_out([])[:1]:
-            is_row = blank.size == 1 or blank.shape[:-1] == (1,)  # a detector's scores go on over rows or further axes
+            is_row = blank.size == 1 or blank.shape[:-1] == (1,)  # the scores of a detector have more rows or axes
             count_fits = is_row and self.n_values in (None, blank.size)
             if not count_fits or not self._is_quality(blank):
                 expected = "a row of numbers" if self.n_values is None else f"{self.n_values} number"
@@ -46,10 +46,10 @@ class AlignedQuality:
                 )
 
     def score(self, picture: RgbU8, xyxy_px: F32, kps_px: F32, landmarks_px: F32 | None) -> Mapping[str, float | None]:
-        """``quality_score``: the mean of the graph's first output.
+        """Return ``quality_score``: the mean of the first output.
 
         Raises:
-            ModelError: the points coincide, or the network breaks or gives no quality.
+            ModelError: the points coincide, or the network fails or gives no quality.
         """
         pixels = norm_crop(picture, kps_px).astype(np.float32) / np.float32(127.5) - np.float32(1)  # (112, 112, 3)
         output = self._graph(np.ascontiguousarray(pixels.transpose(2, 0, 1))[None])[0]  # (1, ...)
@@ -60,8 +60,8 @@ class AlignedQuality:
         return {"quality_score": float(np.asarray(output, np.float64).mean())}
 
     def _is_quality(self, output: F32) -> bool:
-        """Whether there are numbers and all lie where a quality may."""
-        return bool(output.size and ((output >= -self.slack) & (output <= 1 + self.slack)).all())  # NaN is neither
+        """Whether there are values and all are in the range of a quality."""
+        return bool(output.size and ((output >= -self.slack) & (output <= 1 + self.slack)).all())  # False for NaN
 
 
 def _ends(output: F32) -> str:

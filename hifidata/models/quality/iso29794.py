@@ -1,7 +1,7 @@
-"""Face quality from the measures that ISO/IEC 29794-5 names, computed from pixels and 68 landmarks; no model, a few ms.
+"""Face quality by the measures of ISO/IEC 29794-5, computed from pixels and 68 landmarks; no model, a few ms.
 
-Each component is scaled to 0..1 and kept as a column, so a low score explains itself. The total is a weighted geometric
-mean: one hopeless component sinks it, which an arithmetic mean would hide.
+Each component is scaled to 0..1 and stored as a column, so a low score explains itself. The total is a weighted geometric
+mean: one very low component lowers the total, which an arithmetic mean would hide.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hifidata.core.errors import ModelError
+from hifidata.models.face3d.base import weak_perspective
 from hifidata.models.protocols import F32, RgbU8
 from hifidata.models.quality.average_face import average_face_px
 
-# All numbers below were chosen on half of the people of a private set of real photos, intact against the same photos
-# blurred, enlarged, darkened, over-exposed and flattened by code, and checked on the other half (docs/quality.md).
+# The numbers below were chosen on half of the people of a private set of real photos and checked on the other half: intact
+# photos against the same photos blurred, enlarged, darkened, over-exposed and reduced in contrast (docs/quality.md).
 
 WORK_INTER_EYE_PX = 64.0
-"""Faces are brought to this eye distance before measuring, so that blur counts relative to the face. Of 32, 48, 56, 64, 80
-and 96 px this one told intact from degraded best when small faces are included."""
+"""Faces are scaled to this eye distance before measuring, so that blur counts relative to the face. Of 32, 48, 56, 64, 80
+and 96 px, this value separated intact from degraded best when small faces are included."""
 
 WEIGHTS = {
     "quality_sharpness": 0.40,
@@ -32,14 +33,14 @@ WEIGHTS = {
     "quality_illumination": 0.10,
     "quality_pose": 0.05,
 }
-"""Sum to 1. Side light and turned heads are taste rather than damage, hence the small last two."""
+"""Sum to 1. Side light and turned heads are style rather than damage, so the last two weights are small."""
 
 COMPONENT_FLOOR = 0.01
-"""Keeps the geometric mean, and with it the order of bad pictures, above zero."""
+"""Keeps the geometric mean above zero, so that poor images stay ordered."""
 
 
 class Ramp(NamedTuple):
-    """Linear scale from a raw measure to 0..1: 0 at ``worst``, 1 at ``best`` and beyond."""
+    """A linear scale from a raw measure to 0..1: 0 at ``worst``, 1 at ``best`` and beyond."""
 
     worst: float
     best: float
@@ -49,17 +50,17 @@ class Ramp(NamedTuple):
 
 
 SHARPNESS = Ramp(worst=-5.5, best=-3.5)  # log ratio; intact large faces: median -3.0, enlarged from 24 px: -5.2
-INTER_EYE_PX = Ramp(worst=20.0, best=90.0)  # 90 px is what ISO/IEC 19794-5 asks of a frontal face image
+INTER_EYE_PX = Ramp(worst=20.0, best=90.0)  # ISO/IEC 19794-5 requires 90 px in a frontal face image
 UNEVENNESS = Ramp(worst=0.60, best=0.15)  # of the halves' mean luma; intact: 95 % below 0.24
 CONTRAST = Ramp(worst=0.03, best=0.10)  # standard deviation of luma; intact: 95 % above 0.107
 BRIGHTEST_SKIN = Ramp(worst=0.15, best=0.40)  # 95th percentile of luma; intact: 95 % above 0.54
 BURNT_OUT_SHARE = Ramp(worst=0.30, best=0.02)  # intact: 95 % below 0.005
 
 MAX_WORK_SIDE_PX = 1024
-"""Bound on memory where landmarks are nonsense (eyes that coincide)."""
+"""Memory bound for invalid landmarks (eyes that coincide)."""
 
-# Three-dimensional positions (mm; x to the picture's right, y down, z away from the camera) of an average adult face,
-# set by hand from usual facial distances: eyes 90 mm apart outside and 34 mm inside, mouth 52 mm wide, and so on.
+# Points of an average adult face in mm (x to the right of the image, y down, z away from the camera), set by hand from
+# usual facial distances. Stored poses and quality scores depend on these numbers, so they never change.
 _MODEL_MM = {
     27: (0, -42, 17),
     30: (0, 0, 0),
@@ -92,9 +93,9 @@ class IsoQuality:
     name = "iso29794"
 
     def score(self, picture: RgbU8, xyxy_px: F32, kps_px: F32, landmarks_px: F32 | None) -> Mapping[str, float | None]:
-        """``quality_score`` and its components (0 to 1), pose in degrees and ``inter_eye_px``.
+        """Return ``quality_score`` and its components (0 to 1), the pose in degrees and ``inter_eye_px``.
 
-        Without 68 landmarks the pose is that of the five points, and an average face around them is measured.
+        Without 68 landmarks, the pose comes from the five points and the outline from an average face around them.
 
         Raises:
             ModelError: the points do not span a face.
@@ -105,7 +106,7 @@ class IsoQuality:
             landmarks_px = average_face_px(kps_px)
         else:
             yaw_deg, pitch_deg, roll_deg = head_pose_deg(landmarks_px)
-        # a turned head shortens the eye distance without making the picture coarser
+        # a turned head shortens the eye distance without reducing the resolution
         frontal_inter_eye_px = inter_eye_px / max(float(np.cos(np.deg2rad(yaw_deg))), 0.5)
         luma, points = face_luma(picture, landmarks_px, frontal_inter_eye_px)
         left, right, face = (
@@ -132,7 +133,7 @@ class IsoQuality:
 
 
 def face_luma(picture: RgbU8, landmarks_px: F32, inter_eye_px: float) -> tuple[F32, F32]:
-    """The face in grey, scaled to ``WORK_INTER_EYE_PX``.
+    """Cut out the face as luma, scaled to ``WORK_INTER_EYE_PX``.
 
     Returns:
         luma (h, w) float32 in 0..1 and the (68, 2) landmarks in its pixels.
@@ -150,9 +151,9 @@ def face_luma(picture: RgbU8, landmarks_px: F32, inter_eye_px: float) -> tuple[F
 
 
 def log_sharpness(luma: F32, points: F32) -> float:
-    """Log of the second differences' variance over the luma's variance, in the weakest of four directions.
+    """Return the log ratio of the variance of second differences to the variance of luma.
 
-    The weakest direction, because motion blurs along one only.
+    The weakest of four directions counts, because motion blurs along one direction only.
     """
     inside = _polygon_mask(luma.shape, points[_OUTLINE])
     weakest = min(float(cv2.filter2D(luma, -1, kernel)[inside].var()) for kernel in _SECOND_DIFFERENCES)
@@ -160,9 +161,9 @@ def log_sharpness(luma: F32, points: F32) -> float:
 
 
 def exposure(face_luma: F32) -> float:
-    """0 to 1: low where even the brightest skin is dark, or where much of it is burnt out.
+    """Return 0 to 1: low if even the brightest skin is dark, or if much of it is over-exposed.
 
-    Judged by the 95th percentile and not by the mean, so that dark skin in good light is not called under-exposed.
+    Uses the 95th percentile instead of the mean, so that dark skin in good light does not count as under-exposed.
     """
     return min(
         BRIGHTEST_SKIN(float(np.percentile(face_luma, 95))), BURNT_OUT_SHARE(float((face_luma >= 248 / 255).mean()))
@@ -170,20 +171,20 @@ def exposure(face_luma: F32) -> float:
 
 
 def head_pose_deg(landmarks_px: F32) -> tuple[float, float, float]:
-    """Yaw, pitch and roll by fitting the scaled orthographic projection of a generic face to (68, 2) landmarks.
+    """Fit yaw, pitch and roll of an average face to (68, 2) landmarks.
 
-    Positive yaw: towards the picture's right; pitch: up; roll: clockwise. Orthographic, since the focal length of a web
-    photo is unknown. Raises ModelError where the landmarks coincide.
+    Positive yaw: towards the right of the image; pitch: up; roll: clockwise. Orthographic, since the focal length of a web
+    photo is unknown. Raises ModelError if the landmarks coincide.
     """
     eyes = landmarks_px[42:48].mean(axis=0) - landmarks_px[36:42].mean(axis=0)
     return _pose_deg(landmarks_px[list(_MODEL_MM)], np.array(list(_MODEL_MM.values()), np.float64), eyes)
 
 
 def head_pose_of_kps_deg(kps_px: F32) -> tuple[float, float, float]:
-    """The same from five points (5, 2).
+    """Fit the same to five points (5, 2).
 
-    On 270 faces its yaw is within 2.6 degrees (median) of that of 68 points and correlates better with a 3D model's
-    (0.99 against 0.95); its pitch lies about 8 degrees lower.
+    On 270 faces the yaw is within 2.6 degrees (median) of the fit to 68 points, and correlates better with a 3D model
+    (0.99 against 0.95). The pitch is about 8 degrees lower.
     """
     eye_left, eye_right = (np.mean([_MODEL_MM[a], _MODEL_MM[b]], axis=0) for a, b in ((36, 39), (42, 45)))
     model = np.array([eye_left, eye_right, _MODEL_MM[30], _MODEL_MM[48], _MODEL_MM[54]], np.float64)
@@ -191,13 +192,7 @@ def head_pose_of_kps_deg(kps_px: F32) -> tuple[float, float, float]:
 
 
 def _pose_deg(points_px: F32, model: NDArray[np.float64], eyes: F32) -> tuple[float, float, float]:
-    points = points_px.astype(np.float64)
-    affine = (points - points.mean(axis=0)).T @ np.linalg.pinv((model - model.mean(axis=0)).T)  # (2, 3)
-    left, stretch, right = np.linalg.svd(affine, full_matrices=False)
-    if stretch[1] < 1e-6:
-        raise ModelError("head pose: the landmarks lie on a line")
-    right_axis, down_axis = left @ right  # nearest two rows of a rotation
-    gaze = -np.array([right_axis[2], down_axis[2], np.cross(right_axis, down_axis)[2]])
+    gaze = -weak_perspective(model, points_px)[1][:, 2]
     yaw, pitch, roll = np.arctan2(gaze[0], -gaze[2]), np.arcsin(np.clip(-gaze[1], -1, 1)), np.arctan2(eyes[1], eyes[0])
     return float(np.rad2deg(yaw)), float(np.rad2deg(pitch)), float(np.rad2deg(roll))
 

@@ -128,7 +128,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Members], object]]] = {
     ),
     "json of an empty crop": ("json of an empty crop", lambda m: m.update(json=changed(m["json"], crop_x2_px=20))),
     "landmarks a mile away": (
-        "face far outside the picture",
+        "face far outside the image",
         lambda m: m.update({"landmarks.npy": npy(np.full((68, 2), 1e9, np.float32))}),
     ),
     "missing matte": ("alpha.png missing", lambda m: m.update(json=changed(m["json"], matting_model="modnet"))),
@@ -269,16 +269,16 @@ def refused(tmp_path: Path) -> Iterator[tuple[str, str, Callable[[], object]]]:
     samples = person(1, 6)
     samples[0][1]["json"] = changed(samples[0][1]["json"], format_version=2)
     write_shard(old / "1.tar", samples)
-    yield "nothing there", "no tar there; give", lambda: find_shards(tmp_path / "nowhere" / "*.tar")
-    yield "an empty list", "no tar there; give", lambda: find_shards([])
+    yield "nothing there", "no tar found; give", lambda: find_shards(tmp_path / "nowhere" / "*.tar")
+    yield "an empty list", "no tar found; give", lambda: find_shards([])
     yield (
-        "too few pictures",
+        "too few images",
         "no usable identity.*lower min_images",
         lambda: list(Loader(quick(few, epochs=None), paint=paint)),
     )
     yield (
         "a member of another version",
-        "format version 2, this hifimodel reads 1",
+        "format version 2, expected 1",
         lambda: list(Loader(quick(old), paint=paint)),
     )
     (good / "dataset.json").write_text('{"format_version": 7}')
@@ -287,7 +287,7 @@ def refused(tmp_path: Path) -> Iterator[tuple[str, str, Callable[[], object]]]:
     (good / "dataset.json").write_text("[]")
     yield "a dataset.json that is none", "cannot be read", lambda: find_shards(good)
     (few / "1.tar").write_bytes(bytes(1024))
-    yield "an empty tar", "no usable picture", lambda: describe_shards(quick(few))
+    yield "an empty tar", "no usable image", lambda: describe_shards(quick(few))
 
 
 def test_what_cannot_work_is_refused_in_one_line_with_the_remedy(tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_readers_take_turns_where_usable_people_are_fewer(
 def test_nobody_for_any_reader_is_an_error_that_says_for_how_many(tmp_path: Path) -> None:
     for number in range(4):
         write_shard(tmp_path / f"{number}.tar", person(number, 4))
-    with pytest.raises(DataError, match=r"for any of 3 readers \(ranks x workers\); met 4 shards .*lower min_images"):
+    with pytest.raises(DataError, match=r"for any of 3 readers \(ranks x workers\); read 4 shards .*lower min_images"):
         next(iter(Loader(quick(tmp_path, epochs=None, world_size=3), paint=paint)))
 
 
@@ -338,7 +338,7 @@ def test_references_with_and_without_background_are_not_mixed(
                 members["alpha.png"] = bytes(cv2.imencode(".png", np.full((SIDE_PX, SIDE_PX), 255, np.uint8))[1])
             members["json"] = changed(members["json"], matting_model=matting)
         write_shard(tmp_path / f"{person_id(number)}.tar", samples)
-    with pytest.raises(DataError, match=r"references of matting .*with one `matting\.model`") as error:
+    with pytest.raises(DataError, match=r"references of matting .*with the same `matting\.model`") as error:
         list(Loader(quick(tmp_path), paint=paint))
     assert all(str(matting).lower() in str(error.value) for matting in mattings)
     assert "\n" not in str(error.value)

@@ -15,6 +15,7 @@ import pytest
 import torch
 import webdataset as wds
 
+from hifidata.image.align import norm_crop
 from hifidata.models.protocols import Faces
 from hifidata.store.shards import write_shard
 from hifimodel.data import Loader, describe_shards
@@ -22,7 +23,6 @@ from hifimodel.data.faces import decode_jpeg
 from hifimodel.data.group import make_reference, time_ids
 from hifimodel.data.sample import CorruptSample, Sample, parse_sample
 from hifimodel.faces.clip_crop import ClipView, clip_crop
-from hifimodel.faces.face_chip import TEMPLATE_PX, align_face
 from hifimodel.faces.photo import Preparation, prepare_reference
 from tests.factories.training_shards import KPS_PX, SIDE_PX, jpeg, paint, person, picture, quick, sample
 
@@ -35,7 +35,7 @@ def shard(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("size_px", [64, 100, 256, 300])
 def test_a_batch_holds_what_it_says(shard: Path, size_px: int) -> None:
-    (batch,) = Loader(quick(shard, size_px=size_px, batch_size=6, clip_px=224, align_px=112, text_drop=0), paint=paint)
+    (batch,) = Loader(quick(shard, size_px=size_px, batch_size=6, clip_px=224, text_drop=0), paint=paint)
     n_references = sum(batch.counts)
     assert batch.pixel_values.shape == batch.landmark_pixels.shape == (6, 3, size_px, size_px)
     assert batch.pixel_values.is_contiguous()
@@ -70,31 +70,6 @@ def test_time_ids_are_the_photo_the_cut_and_the_target_in_sdxls_order() -> None:
     assert time_ids(parse_sample(*sample(1, 0)), 1024).tolist() == [320, 300, 240, 160, 1024, 1024]
 
 
-def test_an_aligned_face_has_its_points_where_recognisers_expect_them() -> None:
-    for turn_deg, scale in ((0, 1.0), (25, 1.7), (-60, 0.6)):
-        matrix = cv2.getRotationMatrix2D((128, 128), turn_deg, scale)
-        points = (KPS_PX @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
-        rgb = np.zeros((256, 256, 3), np.uint8)
-        for x, y in points:
-            cv2.circle(rgb, (round(float(x)), round(float(y))), max(2, round(4 * scale)), (255, 255, 255), -1)
-        chip = align_face(rgb, points)
-        # What is left of the least-squares fit is the same for every turn and size, since both are undone.
-        if turn_deg == 0:
-            upright = chip
-        assert np.abs(chip.astype(int) - upright).mean() < 6
-        for x, y in TEMPLATE_PX.round().astype(int):
-            assert chip[max(0, y - 6) : y + 7, max(0, x - 6) : x + 7].max() > 200
-
-
-def test_alignment_equals_opencvs_least_squares_on_points_without_outliers() -> None:
-    rng = np.random.default_rng(0)
-    rgb = cv2.GaussianBlur(rng.integers(0, 256, (256, 256, 3), np.uint8), (0, 0), 4)
-    points = (TEMPLATE_PX * 1.5 + 20 + rng.normal(0, 1, (5, 2))).astype(np.float32)
-    matrix, _ = cv2.estimateAffinePartial2D(points, TEMPLATE_PX.astype(np.float32), method=cv2.LMEDS, refineIters=100)
-    theirs = cv2.warpAffine(rgb, matrix, (112, 112))
-    assert np.abs(align_face(rgb, points).astype(int) - theirs).mean() < 3
-
-
 def test_the_clip_crop_is_the_square_around_the_face_box_also_beyond_the_edge() -> None:
     rgb = np.zeros((200, 200, 3), np.uint8)
     rgb[:100], rgb[100:, 100:] = 90, 200
@@ -126,8 +101,8 @@ def test_the_aligned_face_is_sampled_from_the_whole_picture_with_its_background(
     alpha = np.zeros((64, 64), np.uint8)
     alpha[16:48, 16:48] = 255  # where the face is
     parsed = replace(large_sample(), alpha_png=bytes(cv2.imencode(".png", alpha)[1]))
-    made = make_reference(parsed, quick("x", clip_px=64, align_px=112))
-    np.testing.assert_array_equal(made.face_u8, align_face(decode_jpeg(parsed.jpeg), parsed.kps_px))
+    made = make_reference(parsed, quick("x", clip_px=64))
+    np.testing.assert_array_equal(made.face_u8, norm_crop(decode_jpeg(parsed.jpeg), parsed.kps_px))
     assert (made.clip_u8[:6] == 255).all()
 
 
@@ -139,7 +114,7 @@ def test_clip_sees_a_photo_in_generation_bit_for_bit_as_the_loader_shows_it_in_t
     alpha = cv2.GaussianBlur(np.pad(np.full((900, 900), 255, np.uint8), 62), (0, 0), 9)
     png = bytes(cv2.imencode(".png", alpha)[1]) if matted else None
     parsed = replace(large_sample(), face_xyxy_px=np.array(box, np.float32), alpha_png=png)
-    trained = make_reference(parsed, quick("x", clip_px=64, align_px=112))
+    trained = make_reference(parsed, quick("x", clip_px=64))
     how = Preparation((lambda _: alpha / np.float32(255)) if matted else None, ClipView(64))
     generated = prepare_reference("a", decode_jpeg(parsed.jpeg), OneFace(parsed), how)
     np.testing.assert_array_equal(trained.clip_u8, generated.clip_rgb_u8)
@@ -228,8 +203,13 @@ def test_every_tensor_of_a_batch_is_pinned_where_that_is_asked_for(
     assert [id(tensor) for tensor in pinned] == [id(tensor) for tensor in tensors]
 
 
-def test_reading_shards_needs_nothing_of_hifidata() -> None:
-    code = "import sys, hifimodel.data\nsys.exit(any(name.startswith('hifidata') for name in sys.modules))"
+def test_reading_shards_loads_no_model_library_and_nothing_of_the_toolkit_above_images() -> None:
+    code = (
+        "import sys, hifimodel.data\n"
+        "unwanted = {'ray', 'pyarrow', 'dlib', 'onnxruntime', 'transformers', 'diffusers'} & set(sys.modules)\n"
+        "unwanted |= {name for name in sys.modules if name.startswith(('hifidata.config', 'hifidata.store', 'hifidata.weights'))}\n"
+        "sys.exit(f'imported {unwanted}' if unwanted else 0)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

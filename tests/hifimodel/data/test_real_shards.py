@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from hifidata.config.recipe import load_recipe
+from hifidata.image.align import TEMPLATE_PX
 from hifidata.models.registry import load
 from hifidata.run.run import RunOptions, run
 from hifimodel.data import DataConfig, Loader
-from hifimodel.faces.face_chip import TEMPLATE_PX
 from tests.conftest import PROJECT_ROOT
 
 SETTINGS = ("watermark.model=null", "crop.output_px=512", "quality.min_score=0.1", "executor.kind=local")

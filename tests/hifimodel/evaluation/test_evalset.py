@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 
+from hifidata.core.errors import HifiError  # noqa: E402
 from hifidata.store.shards import write_shard  # noqa: E402
-from hifimodel.errors import ConditionError, ConfigError, DataError, ModelPackageError  # noqa: E402
+from hifimodel.errors import ConditionError, ConfigError, DataError  # noqa: E402
 from hifimodel.evaluate import app  # noqa: E402
 from hifimodel.evaluation.evalset import EvalSet, read_evalset  # noqa: E402
 from hifimodel.evaluation.runner import Request, load_generator, run_cells  # noqa: E402
@@ -60,7 +61,7 @@ def test_the_same_seed_draws_the_same_bytes_and_another_seed_others(shards: Path
     sets = [build_evalset(shards, tmp_path / name, PROMPTS, settings) for name in ("a", "b")]
     assert sets[0].digest == sets[1].digest
     other = build_evalset(shards, tmp_path / "c", PROMPTS, SetSettings(identities=3, seed=1))
-    photos = [{(made.folder / entry.target).read_bytes() for entry in made.people} for made in (sets[0], other)]
+    photos = [{(made.folder / entry.target).read_bytes() for entry in made.identities} for made in (sets[0], other)]
     assert photos[0] != photos[1]
 
 
@@ -68,9 +69,11 @@ def test_everybody_has_one_target_and_four_other_references_as_they_lie_in_the_s
     shards: Path, tmp_path: Path
 ) -> None:
     made = build_evalset(shards, tmp_path / "set", PROMPTS)
-    assert {entry.identity_id for entry in made.people} == {person_id(number) for number in range(5)}  # not the last
+    assert {entry.identity_id for entry in made.identities} == {
+        person_id(number) for number in range(5)
+    }  # not the last
     in_shards = {members["jpg"] for number in range(5) for _, members in person(number, 7)}
-    for entry in made.people:
+    for entry in made.identities:
         photos = [(made.folder / name).read_bytes() for name in (entry.target, *entry.references)]
         assert len(entry.references) == 4
         assert len(set(photos)) == 5
@@ -81,7 +84,7 @@ def test_everybody_has_one_target_and_four_other_references_as_they_lie_in_the_s
 def test_a_person_keeps_their_photos_whoever_else_is_drawn(shards: Path, tmp_path: Path) -> None:
     many = build_evalset(shards, tmp_path / "many", PROMPTS, SetSettings(identities=5))
     few = build_evalset(shards, tmp_path / "few", PROMPTS, SetSettings(identities=2))
-    for entry in few.people:
+    for entry in few.identities:
         assert (few.folder / entry.target).read_bytes() == (many.folder / entry.target).read_bytes()
 
 
@@ -103,11 +106,11 @@ def test_the_command_builds_a_set_with_our_prompts(shards: Path, tmp_path: Path)
 
 
 def test_too_few_people_and_another_set_in_the_folder_are_refused(shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"5 people with 5 usable photos, expected 9; met .*ask for fewer"):
+    with pytest.raises(DataError, match=r"5 identities with 5 usable photos, expected 9; read .*choose fewer"):
         build_evalset(shards, tmp_path / "set", PROMPTS, SetSettings(identities=9))
     build_evalset(shards, tmp_path / "set", PROMPTS)
     build_evalset(shards, tmp_path / "set", PROMPTS)  # the same again is no quarrel
-    with pytest.raises(DataError, match="another evaluation set lies there"):
+    with pytest.raises(DataError, match="contains another evaluation set"):
         build_evalset(shards, tmp_path / "set", PROMPTS[:1])
 
 
@@ -138,12 +141,12 @@ def test_our_prompts_come_with_the_package_without_the_repository(tmp_path: Path
 
 
 def test_a_broken_set_is_named(tmp_path: Path, evalset: EvalSet) -> None:
-    with pytest.raises(DataError, match="not there; make a set"):
+    with pytest.raises(DataError, match="no such file; make a set"):
         read_evalset(tmp_path / "none")
     stored = json.loads((evalset.folder / "evalset.json").read_text())
     for change, message in (
         ({"format_version": 9}, "format version 9, expected 1"),
-        ({"people": []}, "nobody in it"),
+        ({"people": []}, "no identities"),
         ({"people": [{"identity_id": "../x", "photos": []}]}, "not an evaluation set"),
         ({"prompts": None}, "not an evaluation set"),
     ):
@@ -153,7 +156,7 @@ def test_a_broken_set_is_named(tmp_path: Path, evalset: EvalSet) -> None:
         with pytest.raises(DataError, match=message) as caught:
             read_evalset(broken)
         assert "\n" not in str(caught.value)
-    (evalset.folder / evalset.people[0].target).unlink()
+    (evalset.folder / evalset.identities[0].target).unlink()
     with pytest.raises(DataError, match="1 photos are missing, the first is pictures/"):
         read_evalset(evalset.folder)
 
@@ -170,7 +173,7 @@ def test_every_cell_gets_its_own_picture_and_a_second_run_makes_nothing(evalset:
         (prompt, seed, evalset.folder / entry.target)
         for prompt in PROMPTS
         for seed in (0, 1)
-        for entry in evalset.people
+        for entry in evalset.identities
     }
     assert all(len(r.references) == 2 and all(path.is_file() for path in r.references) for r in asked)
     before = pictures_in(out)
@@ -202,7 +205,7 @@ def test_a_generator_that_never_works_stops_the_run(shards: Path, tmp_path: Path
         asked.append(request)
         raise RuntimeError("out of memory")
 
-    with pytest.raises(ModelPackageError, match=r"10 cells in a row failed, the last .* out of memory"):
+    with pytest.raises(HifiError, match=r"10 cells in a row failed, the last .* out of memory"):
         run_cells(evalset, never, "m", tmp_path / "out")
     assert len(asked) == 10
 
@@ -221,7 +224,7 @@ def test_a_generator_that_never_works_stops_the_run(shards: Path, tmp_path: Path
 
 def test_pictures_of_another_model_or_set_are_not_mixed(shards: Path, evalset: EvalSet, tmp_path: Path) -> None:
     run_cells(evalset, grey, "m", tmp_path / "out")
-    with pytest.raises(DataError, match="of another model; give another --out"):
+    with pytest.raises(DataError, match="of another model; choose another --out"):
         run_cells(evalset, grey, "n", tmp_path / "out")
     other = build_evalset(shards, tmp_path / "other", PROMPTS, SetSettings(identities=2, references=2, seeds=3))
     with pytest.raises(DataError, match="of another set"):

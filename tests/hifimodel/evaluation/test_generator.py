@@ -49,7 +49,7 @@ def test_a_model_makes_every_cell_and_the_table_counts_them(assets: Path, tiny: 
     change(tmp_path / "model" / "refiner" / "diffusion_pytorch_model.safetensors")
     other = CliRunner().invoke(app, [*run, *options])
     assert isinstance(other.exception, DataError)
-    assert "run.json: these pictures are of another model's weights; give another --out" in str(other.exception)
+    assert "run.json: these images are of another model's weights; choose another --out" in str(other.exception)
     measure = ["--set", str(evalset.folder), "--pictures", str(out), "--recogniser", "dlib_resnet", "--json"]
     report = json.loads(CliRunner().invoke(app, measure, catch_exceptions=False).stdout)
     assert (report["rows"][0]["n_expected"], report["rows"][0]["n_pictures"]) == (2, 2)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hifimodel.evaluation.faces import Face, light_stops
-from hifimodel.evaluation.metrics import Spread, copy_paste, distances, picture_scores, spread_of
+from hifimodel.evaluation.metrics import Spread, copy_paste, distances, image_scores, spread_of
 from hifimodel.evaluation.sanity import OTHER, PASTED, TARGET, sanity_checks
 from hifimodel.evaluation.statistics import Estimate
 
@@ -29,14 +29,14 @@ def face(who: tuple[float, float] = (1, 0), expression: float = 0, yaw: float = 
 
 def test_similarity_is_the_mean_cosine_to_all_references() -> None:
     references = [face((1, 0)), face((0, 1)), face((-1, 0)), face((0.6, 0.8))]
-    scores = picture_scores(face((1, 0)), face(), references, EVEN)
+    scores = image_scores(face((1, 0)), face(), references, EVEN)
     assert scores["Sim_f a"] == pytest.approx(100 * (1 + 0 - 1 + 0.6) / 4)
     assert scores["CLIP_f"] == pytest.approx(15)
 
 
 def test_expression_and_pose_are_root_mean_squares_against_the_target() -> None:
     made, target = face(expression=0.5, yaw=0.3), face(expression=0.2, yaw=-0.3)
-    scores = picture_scores(made, target, [face()], EVEN, expression_factor=10)
+    scores = image_scores(made, target, [face()], EVEN, expression_factor=10)
     assert scores["Exp"] == pytest.approx(10 * 0.3)
     assert scores["Pose"] == pytest.approx(100 * math.sqrt(0.6**2 / 3))
 
@@ -82,13 +82,13 @@ def test_spread_is_the_mean_distance_and_leaves_out_what_never_differs() -> None
 
 def test_what_a_face_lacks_is_not_measured() -> None:
     blind = replace(face(), clip=None, expression=None, pose_rad=None)
-    scores = picture_scores(blind, face(), [face()], Spread({"light": 1.0}))
+    scores = image_scores(blind, face(), [face()], Spread({"light": 1.0}))
     assert scores["Sim_f a"] == 100
     assert all(math.isnan(scores[column]) for column in ("CLIP_f", "Exp", "Pose"))
-    without_target = picture_scores(face(), None, [face()], EVEN)
+    without_target = image_scores(face(), None, [face()], EVEN)
     assert math.isnan(without_target["Exp"])
     assert without_target["Sim_f a"] == 100
-    assert math.isnan(picture_scores(face(), face(), [], EVEN)["Sim_f a"])
+    assert math.isnan(image_scores(face(), face(), [], EVEN)["Sim_f a"])
 
 
 def test_light_is_counted_in_stops() -> None:

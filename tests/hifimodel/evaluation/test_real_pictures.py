@@ -14,8 +14,9 @@ import pytest
 from PIL import Image, ImageOps
 from typer.testing import CliRunner
 
+from hifidata.core.errors import WeightsError
 from hifidata.weights.search_path import searching
-from hifimodel.errors import ConfigError, DataError, WeightsError
+from hifimodel.errors import ConfigError, DataError
 from hifimodel.evaluate import app
 from hifimodel.evaluation.clip import load_clip
 from hifimodel.evaluation.evalset import EvalSet, read_evalset
@@ -80,9 +81,9 @@ def pictures(evalset: EvalSet, tmp_path_factory: pytest.TempPathFactory) -> Path
     """As if generated: of everybody the target mirrored, of obama nothing there, and of biden one without a face."""
     folder = tmp_path_factory.mktemp("pictures")
     for cell in evalset.cells():
-        if cell.person.identity_id != "obama":
-            rgb = cv2.imread(str(evalset.folder / cell.person.target))[:, ::-1]
-            faceless = cell.person.identity_id == "biden" and cell.seed == 1
+        if cell.identity.identity_id != "obama":
+            rgb = cv2.imread(str(evalset.folder / cell.identity.target))[:, ::-1]
+            faceless = cell.identity.identity_id == "biden" and cell.seed == 1
             path = folder / f"{cell.name}.png"
             path.parent.mkdir(exist_ok=True)
             cv2.imwrite(str(path), np.zeros_like(rgb) if faceless else rgb)
@@ -127,9 +128,9 @@ def test_a_mirrored_target_is_the_same_person_in_another_pose(report: Report) ->
 def test_pictures_that_are_missing_or_faceless_are_counted_and_shown(report: Report) -> None:
     row = report.rows[0]
     assert (row.n_expected, row.n_pictures, row.n_faces) == (20, 18, 17)
-    assert "generated: 2 of 20 pictures are not there, 0 of them failed" in report.notes
-    assert "generated: no usable face in 1 of 18 pictures; they count in FID alone" in report.notes
-    assert "10 people: intervals from so few are too narrow" in report.notes
+    assert "generated: 2 of 20 images are missing, 0 of them failed" in report.notes
+    assert "generated: no usable face in 1 of 18 images; these only count in FID" in report.notes
+    assert "10 identities: intervals from so few are too narrow" in report.notes
     assert row.values["Exp"].n == 17  # type: ignore[union-attr]
 
 
@@ -148,7 +149,7 @@ def test_without_weights_the_embedded_models_still_measure(evalset: EvalSet, tmp
     assert set(bare.missing) == {"Sim_f arcface", "Exp", "Pose", "CLIP_f", "FID"}
     assert "--face3d points" in bare.missing["Exp"]
     assert set(points.missing) == {"CLIP_f", "FID"}
-    few = EvalSet(evalset.folder, evalset.people[:3], evalset.prompts, evalset.seeds, evalset.digest)
+    few = EvalSet(evalset.folder, evalset.identities[:3], evalset.prompts, evalset.seeds, evalset.digest)
     found = evaluate(few, None, points, QUICK)
     assert found.in_order
     assert value(found, OTHER, "Exp") > 1  # mm
@@ -196,7 +197,7 @@ def test_fid_runs_with_a_made_up_network_of_the_right_form(
     features = load_inception(path)
     white = features(np.full((40, 60, 3), 255, np.uint8))
     assert white == pytest.approx(np.full(2048, 127 / 128), abs=1e-5)
-    few = EvalSet(evalset.folder, evalset.people[:3], evalset.prompts, evalset.seeds, evalset.digest)
+    few = EvalSet(evalset.folder, evalset.identities[:3], evalset.prompts, evalset.seeds, evalset.digest)
     with_fid = Instruments(instruments.detector, {}, None, None, features)
     found = evaluate(few, None, with_fid, QUICK)
     assert value(found, PASTED, "FID") == pytest.approx(0, abs=1e-6)  # the references against themselves
@@ -239,7 +240,7 @@ def test_names_and_folders_that_do_not_exist_are_told_in_one_line(
             load_instruments(settings)
     with pytest.raises(WeightsError, match=r"--face3d-weights: .*u_base\.txt"):
         load_instruments(InstrumentSettings(face3d_folder=tmp_path))
-    with pytest.raises(DataError, match="none of the set's 20 pictures is there"):
+    with pytest.raises(DataError, match="contains none of the 20 images of the set"):
         evaluate(evalset, tmp_path, instruments)
     command = [sys.executable, "-m", "hifimodel.evaluate", "--set", str(tmp_path)]
     run = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)

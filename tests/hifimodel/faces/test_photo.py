@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hifidata.image.align import TEMPLATE_PX
 from hifidata.image.decode import Limits, decode
 from hifidata.models.matting.selfie import SelfieMatting
-from hifidata.models.protocols import Faces
+from hifidata.models.protocols import FaceDetector, Faces
 from hifimodel.errors import PhotoError
-from hifimodel.faces.face_chip import TEMPLATE_PX
 from hifimodel.faces.photo import (
     Preparation,
     prepare_reference,
@@ -21,7 +21,6 @@ from hifimodel.faces.photo import (
     read_photo,
 )
 from tests.factories.photos import Portrait
-from tests.factories.scrfd import Scrfd
 
 MATTING_FILE = "selfiesegmentation_mlkit-256x256-2021_01_19-v1215.f16.tflite"
 
@@ -32,7 +31,7 @@ def matting(weights: Path) -> SelfieMatting:
 
 
 def test_the_aligned_face_has_its_points_where_recognisers_expect_them(
-    portraits: Sequence[Portrait], scrfd: Scrfd
+    portraits: Sequence[Portrait], scrfd: FaceDetector
 ) -> None:
     found = []
     for photo in portraits[::3]:
@@ -46,7 +45,7 @@ def test_the_aligned_face_has_its_points_where_recognisers_expect_them(
 
 
 def test_matting_keeps_the_face_and_whitens_the_background_that_clip_sees(
-    portraits: Sequence[Portrait], scrfd: Scrfd, matting: SelfieMatting
+    portraits: Sequence[Portrait], scrfd: FaceDetector, matting: SelfieMatting
 ) -> None:
     for photo in portraits[:6]:
         plain = prepare_reference(photo.name, photo.rgb_u8, scrfd)
@@ -60,7 +59,7 @@ def test_matting_keeps_the_face_and_whitens_the_background_that_clip_sees(
         assert (matted.clip_rgb_u8 == 255).all(axis=2).mean() > 0.05
 
 
-def test_a_matte_that_loses_the_face_is_not_used(portraits: Sequence[Portrait], scrfd: Scrfd) -> None:
+def test_a_matte_that_loses_the_face_is_not_used(portraits: Sequence[Portrait], scrfd: FaceDetector) -> None:
     photo = portraits[0]
     lost = prepare_reference(
         photo.name, photo.rgb_u8, scrfd, Preparation(alpha=lambda rgb: rgb[:, :, 0] * np.float32(0))
@@ -95,7 +94,7 @@ def test_16_bit_grey_is_scaled_as_for_a_dataset_not_clipped_to_white(name: str, 
     assert np.abs(expected[:, :, 0] - ramp / 257).max() <= 0.5
 
 
-def test_photos_that_cannot_be_used_are_named(assets: Path, scrfd: Scrfd, tmp_path: Path) -> None:
+def test_photos_that_cannot_be_used_are_named(assets: Path, scrfd: FaceDetector, tmp_path: Path) -> None:
     no_face = sorted((assets / "edge" / "no-face").iterdir())[0]
     two = assets / "faces" / "face_recognition" / "examples__two_people.jpg"
     broken = tmp_path / "broken.jpg"
@@ -107,7 +106,7 @@ def test_photos_that_cannot_be_used_are_named(assets: Path, scrfd: Scrfd, tmp_pa
         ),
         (lambda: prepare_target("t.jpg", np.zeros((90, 90, 3), np.uint8), scrfd), r"target t\.jpg: .*no face"),
         (lambda: prepare_target(two.name, read_photo(two), scrfd), "2 faces that count, expected 1; crop it"),
-        (lambda: read_photo(broken), r"broken\.jpg: not a readable picture"),
+        (lambda: read_photo(broken), r"broken\.jpg: not a readable image"),
         (lambda: read_photo(tmp_path / "none.jpg"), "no such file"),
     ):
         with pytest.raises(PhotoError, match=message) as caught:

@@ -51,5 +51,5 @@ def test_bad_input_is_named() -> None:
         reference_scores([0.5], [FRONT, FRONT], FRONT)
     with pytest.raises(LandmarkError, match="between 0 and 1"):
         reference_scores([float("nan")], [FRONT], FRONT)
-    with pytest.raises(LandmarkError, match="no face"):
+    with pytest.raises(LandmarkError, match="do not span a face"):
         pose_from_kps(np.ones((5, 2), np.float32))

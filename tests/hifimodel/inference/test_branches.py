@@ -185,7 +185,7 @@ def test_an_empty_or_impossible_range_of_steps_is_one_line(modules: Modules, spa
 
 
 def test_batches_and_tokens_that_do_not_fit_are_one_line(modules: Modules) -> None:
-    with pytest.raises(ConditionError, match="a batch of 2 for 3 pictures"):
+    with pytest.raises(ConditionError, match="a batch of 2 for 3 images"):
         Branch(modules.hifinet, noise(2, 4, 8, 8)).fitted(3, noise(1))
     with pytest.raises(ConditionError, match="5 unconditional tokens for 18 tokens"):
         face_branch(modules, uncond_tokens=noise(1, 5, 64))

@@ -16,7 +16,7 @@ from hifimodel.data import Batch  # noqa: E402
 from hifimodel.inference.conditions import PortraitCondition  # noqa: E402
 from hifimodel.inference.pipeline import HiFiPortraitPipeline  # noqa: E402
 from hifimodel.nets.loading import build_modules, load_trained, save_trained  # noqa: E402
-from hifimodel.training.frozen import Frozen  # noqa: E402
+from hifimodel.training.frozen import FrozenModels  # noqa: E402
 from hifimodel.training.step import Step, TrainedNets  # noqa: E402
 from tests.factories.portraits import SIZE_PX, person, quiet, speaking  # noqa: E402
 
@@ -55,7 +55,7 @@ def test_the_pipeline_predicts_the_noise_that_training_predicts(policy: str, tmp
     start = torch.randn(2, 4, SIZE_PX // 4, SIZE_PX // 4, generator=torch.Generator().manual_seed(0))
 
     parts = copy.deepcopy(modules)
-    step = Step(Frozen(parts, preset.model, preset.train, torch.device("cpu")), None, 0.0)
+    step = Step(FrozenModels(parts, preset.model, preset.train, torch.device("cpu")), None, 0.0)
     prepared = step.frozen.prepare(batch_of(people, captions), step.frozen.encode_targets)
     timesteps = torch.tensor([999, 999])
     expected = step.predict(TrainedNets(parts, preset), prepared, start, timesteps, dropped)

@@ -17,7 +17,7 @@ pytest.importorskip("diffusers")
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker  # noqa: E402
 from transformers import CLIPConfig  # noqa: E402
 
-from hifimodel.errors import WeightsError  # noqa: E402
+from hifidata.core.errors import WeightsError  # noqa: E402
 from hifimodel.inference.pipeline import HiFiPortraitPipeline  # noqa: E402
 from hifimodel.inference.safety import find_safety_check  # noqa: E402
 from tests.factories.portraits import SIZE_PX, person, quiet, seeded  # noqa: E402
@@ -59,7 +59,7 @@ def test_without_a_checker_one_line_says_so_until_checking_is_switched_off(
         pipeline.requires_safety_check = True
         assert pipeline("a portrait", person(0), **CALL).nsfw_content_detected is None
     assert [record.getMessage() for record in caplog.records] == [
-        "pictures were not checked for nudity: no checker is at hand; see hifimodel/inference/safety.py"
+        "images were not checked for nudity: no checker is available; see hifimodel/inference/safety.py"
     ]
 
 

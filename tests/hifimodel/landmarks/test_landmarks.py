@@ -106,14 +106,15 @@ def test_points_bring_a_face_nearer_to_the_swap_of_a_3d_model(
     tddfa: LandmarkBackend, points: LandmarkBackend, fitted: Sequence[FaceShape]
 ) -> None:
     """The truth is 3DDFA's own swap between its own fits, so that it is exact; sizes are taken out of both."""
-    from hifimodel.geometry import apply, similarity
+    from hifidata.image.align import similarity
 
     kept, swapped = [], []
     for reference, target in [(a, b) for a in fitted for b in fitted if a is not b]:
         truth = tddfa.project(tddfa.swap(reference, target))
         seen = [points.from_stored(tddfa.project(face), None) for face in (reference, target)]
         for px, errors in ((tddfa.project(target), kept), (points.project(points.swap(*seen)), swapped)):
-            errors.append(distance(apply(similarity(px, truth), px), truth) / np.ptp(truth))
+            matrix = similarity(px, truth)
+            errors.append(distance(px @ matrix[:, :2].T + matrix[:, 2], truth) / np.ptp(truth))
     assert np.mean(swapped) < 0.95 * np.mean(kept)
 
 
@@ -158,13 +159,13 @@ def test_bad_input_is_named(tddfa: LandmarkBackend, points: LandmarkBackend, fit
         (lambda: load_backend("nope"), "known: points, tddfa, deca"),
         (lambda: load_backend("deca"), "generic_model.pkl"),
         (lambda: tddfa.from_stored(flat, None), "no .face3d.npz of that model"),
-        (lambda: tddfa.from_stored(flat, stored), "made by 'mesh'"),
+        (lambda: tddfa.from_stored(flat, stored), "is of 'mesh'"),
         (lambda: tddfa.from_stored(flat, {"model": "tddfa"}), "member shape, expression, pose, camera is missing"),
         (lambda: tddfa.from_stored(flat, stored | {"model": "tddfa", "pose": flat}), "expected {'shape': 40"),
         (lambda: tddfa.encode(black, flat[:5], None), "coincide"),
         (lambda: points.from_stored(None, None), "no 68 landmarks"),
         (lambda: points.from_stored(flat[:5], None), r"shape \(5, 2\), expected \(68, 2\)"),
-        (lambda: points.from_stored(flat, None), "no face"),
+        (lambda: points.from_stored(flat, None), "do not span a face"),
         (lambda: tddfa.swap(fitted[0], replace(fitted[0], model="points")), "with one backend"),
     ):
         with pytest.raises(LandmarkError, match=message) as caught:

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 import cv2  # noqa: E402
 
-from hifimodel.faces.face_chip import TEMPLATE_PX  # noqa: E402
+from hifidata.image.align import TEMPLATE_PX  # noqa: E402
 from hifimodel.losses.align import align_faces, crop_corners, similarity_to_template  # noqa: E402
 
 KPS = torch.tensor(TEMPLATE_PX)

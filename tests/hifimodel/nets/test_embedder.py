@@ -15,7 +15,8 @@ onnxruntime = pytest.importorskip("onnxruntime")
 import cv2  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from hifimodel.errors import ConditionError, WeightsError  # noqa: E402
+from hifidata.core.errors import WeightsError  # noqa: E402
+from hifimodel.errors import ConditionError  # noqa: E402
 from hifimodel.losses.align import align_faces  # noqa: E402
 from hifimodel.nets.embedder import EMBEDDERS, FaceEmbedder, load_embedder  # noqa: E402
 from hifimodel.nets.onnx_graph import OnnxGraph  # noqa: E402
@@ -134,7 +135,7 @@ def test_missing_unknown_and_wrong_files_are_one_line_with_a_remedy(tmp_path: Pa
         ("glintr100", None, "pass --embedder"),
         ("glintr100", tmp_path / "broken.onnx", "cannot be read as ONNX"),
         ("w600k_r50", real, "gives 128 numbers"),
-        ("glintr100", tmp_path / "empty.onnx", "holds no network"),
+        ("glintr100", tmp_path / "empty.onnx", "contains no network"),
         ("glintr100", tmp_path / "foreign.onnx", "does not run as a recogniser"),
     ):
         with pytest.raises(WeightsError, match=hint) as caught:

@@ -18,7 +18,7 @@ from diffusers.utils.logging import disable_propagation, enable_propagation  # n
 from hifimodel.config import load_preset  # noqa: E402
 from hifimodel.errors import ConditionError  # noqa: E402
 from hifimodel.nets.face_refiner import pack_references  # noqa: E402
-from hifimodel.nets.hifinet import HiFiNet, black_latents, encode_pictures, landmark_latents  # noqa: E402
+from hifimodel.nets.hifinet import HiFiNet, black_latents, encode_images, landmark_latents  # noqa: E402
 
 if TYPE_CHECKING:
     from hifimodel.nets.loading import Modules
@@ -134,7 +134,7 @@ def test_pictures_in_zero_to_one_or_to_255_are_refused(tiny: Modules) -> None:
     with pytest.raises(ConditionError, match=r"seem to be in \[0, 1\]"):
         landmark_latents(tiny.base.vae, drawn)
     with pytest.raises(ConditionError, match="expected -1 to 1"):
-        encode_pictures(tiny.base.vae, drawn * 255)
+        encode_images(tiny.base.vae, drawn * 255)
 
 
 def test_no_landmarks_is_the_latent_of_black_and_not_zero(tiny: Modules) -> None:

@@ -14,10 +14,11 @@ pytest.importorskip("diffusers")
 
 from torch import nn  # noqa: E402
 
+from hifidata.core.errors import WeightsError  # noqa: E402
 from hifimodel.config import load_preset  # noqa: E402
-from hifimodel.errors import CheckpointError, WeightsError  # noqa: E402
+from hifimodel.errors import CheckpointError  # noqa: E402
 from hifimodel.nets.architectures import averaging_vae, random_unet, text_config, vision_config  # noqa: E402
-from hifimodel.nets.hifinet import HiFiNet, encode_pictures  # noqa: E402
+from hifimodel.nets.hifinet import HiFiNet, encode_images  # noqa: E402
 from hifimodel.nets.loading import build_modules, load_base, load_trained, save_trained  # noqa: E402
 from hifimodel.nets.text_encoders import encode_prompts  # noqa: E402
 
@@ -99,7 +100,7 @@ def test_a_missing_checkpoint_is_one_line_with_a_remedy(tmp_path: Path) -> None:
 def test_the_tiny_vae_averages_blocks_and_decodes_flat_colours_exactly() -> None:
     vae = averaging_vae()
     picture = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    latents = encode_pictures(vae, picture) / vae.config["scaling_factor"]
+    latents = encode_images(vae, picture) / vae.config["scaling_factor"]
     means = torch.nn.functional.avg_pool2d(picture / 127.5 - 1, 4)
     torch.testing.assert_close(latents, torch.cat([means, means.mean(1, keepdim=True)], dim=1), atol=2e-3, rtol=0)
     flat = torch.tensor([0.5, -0.5, 0.1, 0.1 / 3]).view(1, 4, 1, 1).expand(1, 4, 16, 16)
@@ -144,7 +145,7 @@ def test_a_checkpoint_with_a_damaged_net_says_that_the_one_before_can_be_used(
         torch.save({}, tmp_path / name)
     assert checkpoint.load(tmp_path, tiny, 0, 1).facts.step == 1
     damage(tmp_path / "hifinet" / "diffusion_pytorch_model.safetensors")
-    with pytest.raises(CheckpointError, match="remove it, and the one before is used") as caught:
+    with pytest.raises(CheckpointError, match="remove it to resume from the previous checkpoint") as caught:
         checkpoint.load(tmp_path, tiny, 0, 1)
     assert "check the name" not in str(caught.value)
     assert "\n" not in str(caught.value)

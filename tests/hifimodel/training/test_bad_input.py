@@ -16,13 +16,14 @@ pytest.importorskip("accelerate")
 from accelerate import Accelerator  # noqa: E402
 from accelerate.state import AcceleratorState  # noqa: E402
 
+from hifidata.core.errors import WeightsError  # noqa: E402
 from hifidata.store.shards import write_shard  # noqa: E402
 from hifimodel.config import ModelConfig, load_preset, preset_text  # noqa: E402
 from hifimodel.data import ShardFacts  # noqa: E402
-from hifimodel.errors import CheckpointError, DataError, WeightsError  # noqa: E402
+from hifimodel.errors import CheckpointError, DataError  # noqa: E402
 from hifimodel.nets.loading import build_modules, find_model, load_trained, save_trained  # noqa: E402
 from hifimodel.train import main  # noqa: E402
-from hifimodel.training.identity import PaperDetector, loss_embedder  # noqa: E402
+from hifimodel.training.identity import GateDetector, loss_embedder  # noqa: E402
 from hifimodel.training.loop import StopRequest  # noqa: E402
 from hifimodel.training.options import PRESET_FILE, model_for_shards  # noqa: E402
 from tests.factories.training_shards import person, person_id  # noqa: E402
@@ -83,9 +84,9 @@ def test_the_identity_loss_may_have_another_recogniser_than_the_shards(assets: P
 @pytest.mark.parametrize(
     ("settings", "hint"),
     [
-        (("train.learning_rate=0.1", "train.seed=5"), "seed: 0 there, 5 asked for; learning_rate: 0.005 there, 0.1"),
-        (("model.clip_layer=-1",), "clip_layer: -2 there, -1 asked for"),
-        (("train.batch_size=3",), "batch_size: 2 there, 3 asked for"),
+        (("train.learning_rate=0.1", "train.seed=5"), "seed: 0 there, 5 requested; learning_rate: 0.005 there, 0.1"),
+        (("model.clip_layer=-1",), "clip_layer: -2 there, -1 requested"),
+        (("train.batch_size=3",), "batch_size: 2 there, 3 requested"),
     ],
 )
 def test_another_preset_in_the_same_folder_is_refused_with_the_difference(
@@ -97,7 +98,7 @@ def test_another_preset_in_the_same_folder_is_refused_with_the_difference(
 
 def test_more_steps_go_on_in_the_same_folder(shards: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(shards, finished, "train.steps=3") == 0
-    assert "going on after step 2" in capsys.readouterr().err
+    assert "resuming after step 2" in capsys.readouterr().err
     assert [line.split(",")[0] for line in (finished / "metrics.csv").read_text().splitlines()] == [
         "step",
         "1",
@@ -169,7 +170,7 @@ def test_a_loss_that_is_no_number_ends_the_run_without_a_checkpoint(
     assert (
         call(shards, tmp_path / "run", "train.learning_rate=1.0e+30", "train.steps=5", "train.checkpoint_every=9") == 1
     )
-    assert "no number any more" in last_line(capsys)
+    assert "infinite or NaN" in last_line(capsys)
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
@@ -177,7 +178,7 @@ def test_a_step_that_spoils_the_weights_is_not_saved_though_its_own_loss_was_fin
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(shards, tmp_path / "run", "train.learning_rate=1.0e+39") == 1
-    assert "step 1: the loss, its gradient or a weight is no number" in last_line(capsys)
+    assert "step 1: the loss, its gradient or a weight is infinite or NaN" in last_line(capsys)
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
@@ -193,13 +194,13 @@ def test_a_gradient_that_is_no_number_is_not_saved(
 def test_wrong_calls_are_one_line_each(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     wrong = [
-        (call(tmp_path / "nothing", tmp_path / "a"), "no tar there"),
+        (call(tmp_path / "nothing", tmp_path / "a"), "no tar found"),
         (call(shards, tmp_path / "b", "train.min_images_per_identity=9"), "no usable identity"),
         (call(shards, tmp_path / "c", "train.mixed_precision='no'", preset="sdxl"), "verify.model=arcface"),
         (call(shards, tmp_path / "d", "train.landmarks=nose"), "'nose' does not exist"),
         (call(shards, tmp_path / "e", "model.landmark_style=crayons-7"), "this release draws"),
-        (call(shards, tmp_path / "file"), "file: no folder to write into (File exists)"),
-        (call(shards, tmp_path / "file" / "run"), "no folder to write into (Not a directory)"),
+        (call(shards, tmp_path / "file"), "file: cannot be written to (File exists)"),
+        (call(shards, tmp_path / "file" / "run"), "cannot be written to (Not a directory)"),
         (call(shards, tmp_path / "g", "train.seed=-1"), "train.seed: Input should be greater than or equal to 0"),
         (call(shards, tmp_path / "h", "train.landmarks=deca"), "name it with --landmarks-weights"),
         (
@@ -207,7 +208,7 @@ def test_wrong_calls_are_one_line_each(shards: Path, tmp_path: Path, capsys: pyt
             "generic_model.pkl is missing",
         ),
     ]
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hifimodel.train: ")]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert [code for code, _ in wrong] == [2] * len(wrong)
     assert [line for (_, hint), line in zip(wrong, lines, strict=True) if hint not in line] == []
 
@@ -237,4 +238,4 @@ def test_unknown_embedder_files_and_detectors_are_named() -> None:
     with pytest.raises(WeightsError, match=r"known: .*MobileFaceNet.onnx"):
         loss_embedder(TINY, Path("some.onnx"))
     with pytest.raises(WeightsError, match="id_gate=target_kps"):
-        PaperDetector("eyes-9")
+        GateDetector("eyes-9")

@@ -25,8 +25,8 @@ from hifimodel.nets.loading import find_model, load_trained, save_trained  # noq
 from hifimodel.training import checkpoint, latent_cache, samples  # noqa: E402
 from hifimodel.training.draws import DrawSettings, draw  # noqa: E402
 from hifimodel.training.folders import remove_leftovers  # noqa: E402
-from hifimodel.training.identity import PaperDetector  # noqa: E402
-from hifimodel.training.metrics import CsvTable, Window, read_csv  # noqa: E402
+from hifimodel.training.identity import GateDetector  # noqa: E402
+from hifimodel.training.metrics import CsvTable, MetricSums, read_csv  # noqa: E402
 from hifimodel.training.options import RunOptions  # noqa: E402
 from hifimodel.training.setup import Run, fixed_samples, resolved, set_up  # noqa: E402
 
@@ -134,7 +134,7 @@ def test_every_split_of_a_batch_gives_its_gradient_and_its_numbers_with_the_iden
                 run.step(run.nets, part, run.frozen.prepare(part, run.latents), draw(part.keys, 3, run.draws))
             )
             (results[-1].loss / n_parts).backward()
-        window = Window(run.accelerator.device)
+        window = MetricSums(run.accelerator.device)
         window.add(results, 8, torch.zeros(()))
         found[n_parts] = gradients(run), window.means(run.accelerator), [one.identity.n_gated for one in results]
         run.optimizer.zero_grad()
@@ -234,7 +234,7 @@ def test_sampler_finds_the_picture_and_the_probe_is_zero_when_the_noise_is_predi
     kept = run.modules.base.scheduler.alphas_cumprod
 
     def oracle(
-        nets: nn.Module, prepared: samples.Prepared, noisy: Tensor, timesteps: Tensor, dropped: Tensor
+        nets: nn.Module, prepared: samples.PreparedBatch, noisy: Tensor, timesteps: Tensor, dropped: Tensor
     ) -> Tensor:
         a = kept[timesteps].view(-1, 1, 1, 1)
         return (noisy - a.sqrt() * prepared.latents) / (1 - a).sqrt()
@@ -352,7 +352,7 @@ def test_a_table_that_holds_something_else_is_one_line_with_a_remedy(text: bytes
     path = tmp_path / "metrics.csv"
     path.write_bytes(text)
     with pytest.raises(
-        ConfigError, match=r"metrics.csv: not the numbers of a run \(.+\); mend it, or move it"
+        ConfigError, match=r"metrics.csv: not the metrics of a run \(.+\); repair or remove it"
     ) as caught:
         CsvTable(path, ("step", "loss"), 4)
     assert "\n" not in str(caught.value)
@@ -361,7 +361,7 @@ def test_a_table_that_holds_something_else_is_one_line_with_a_remedy(text: bytes
 def test_the_detector_gate_uses_a_real_detector() -> None:
     pytest.importorskip("dlib")
     data = pytest.importorskip("skimage.data")
-    detector = PaperDetector("dlib_hog")
+    detector = GateDetector("dlib_hog")
     face = np.ascontiguousarray(data.astronaut()[:256, 96:352])
     points, nothing = detector(np.stack([face, np.zeros_like(face)]))
     assert nothing is None

@@ -1,4 +1,4 @@
-"""Losses: x0 comes back exactly, the window stands for the whole decode, gates pass what they should."""
+"""The identity loss: the window stands for the whole decode, gates pass what they should."""
 
 from __future__ import annotations
 
@@ -13,18 +13,15 @@ pytest.importorskip("diffusers")
 
 from diffusers import AutoencoderKL, DDPMScheduler  # noqa: E402
 
+from hifidata.image.align import TEMPLATE_PX  # noqa: E402
 from hifimodel.config import TrainConfig, load_preset  # noqa: E402
 from hifimodel.errors import ConfigError  # noqa: E402
-from hifimodel.faces.face_chip import TEMPLATE_PX  # noqa: E402
 from hifimodel.losses.align import align_faces  # noqa: E402
 from hifimodel.losses.identity import (  # noqa: E402
     IdentityLoss,
     NoiseLevels,
-    denoising_loss,
-    denoising_target,
     face_window,
     mean_embeddings,
-    predict_x0,
 )
 from hifimodel.nets.architectures import SCHEDULER, SDXL_VAE, averaging_vae  # noqa: E402
 from hifimodel.nets.embedder import load_embedder  # noqa: E402
@@ -48,34 +45,6 @@ def levels(*timesteps: int) -> NoiseLevels:
 def latents(count: int, side: int = 32) -> torch.Tensor:
     coarse = torch.randn(count, 4, side // 8, side // 8, generator=torch.Generator().manual_seed(count))
     return torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic")
-
-
-@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
-def test_x0_is_recovered_exactly_from_the_true_prediction_at_every_noise_level(kind: str) -> None:
-    scheduler = DDPMScheduler(**{**SCHEDULER, "prediction_type": kind})
-    generator = torch.Generator().manual_seed(0)
-    x0, noise = torch.randn(2, 10, 4, 8, 8, generator=generator)
-    timesteps = torch.linspace(0, 999, 10).long()
-    noisy = scheduler.add_noise(x0, noise, timesteps)
-    target = denoising_target(scheduler, x0, noise, timesteps)
-    torch.testing.assert_close(predict_x0(scheduler, noisy, target, timesteps), x0, atol=1e-4, rtol=0)
-    assert denoising_loss(target, target) == 0
-
-
-def test_an_error_in_the_noise_grows_by_the_known_factor() -> None:
-    scheduler = DDPMScheduler(**SCHEDULER)
-    timesteps = torch.tensor([250, 700, 999])
-    zero = torch.zeros(3, 4, 2, 2)
-    grown = predict_x0(scheduler, zero, zero + 1, timesteps).abs().amax(dim=(1, 2, 3))
-    torch.testing.assert_close(grown, torch.tensor([0.70, 3.3, 14.6]), atol=0.05, rtol=0.01)
-    weights = levels(250, 700, 999).identity_weights("error")
-    torch.testing.assert_close(weights * grown, torch.tensor([0.70, 1.0, 1.0]), atol=0.01, rtol=0)
-
-
-def test_another_prediction_type_is_refused() -> None:
-    scheduler = DDPMScheduler(**{**SCHEDULER, "prediction_type": "sample"})
-    with pytest.raises(ConfigError, match="sample is not trained"):
-        denoising_target(scheduler, *[torch.zeros(1, 4, 2, 2)] * 2, torch.zeros(1).long())
 
 
 def test_mean_of_references_is_taken_per_sample() -> None:
