@@ -236,13 +236,13 @@ def failures(
     from hifidata.report.words import require_reason
     from hifidata.store.layout import DatasetFolder
     from hifidata.store.query import failures as look
-    from hifidata.store.query import lacking_captions
+    from hifidata.store.query import missing_captions
 
     if captions and (dropped or reason):
         raise UsageError("--captions lists kept pictures: leave out --dropped and --reason")
     if reason:
         require_reason(reason, DatasetFolder(dataset))
-    rows = lacking_captions(dataset) if captions else look(dataset, dropped, reason)
+    rows = missing_captions(dataset) if captions else look(dataset, dropped, reason)
     if json_out:
         console.write_json_lines(rows)
     else:

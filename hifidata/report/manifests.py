@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from hifidata.core.errors import DatasetError
 from hifidata.core.schema import IDENTITY_COLUMNS, Column
 from hifidata.stages.table import IMAGE_COLUMNS
-from hifidata.store.fragments import damage_named, schema_with
+from hifidata.store.fragments import parquet_errors, schema_with
 
 THUMBNAILS_PER_READ = 1024
 """Thumbnails held at a time while the wanted ones are looked for; bounds memory on a manifest of millions."""
@@ -49,7 +49,7 @@ class Manifests:
         wanted = pa.array(sorted(image_ids), pa.string())
         found: dict[str, bytes] = {}
         for part in _parts(self.path("thumbnails")):
-            with damage_named(part), pq.ParquetFile(part, memory_map=True) as file:
+            with parquet_errors(part), pq.ParquetFile(part, memory_map=True) as file:
                 for batch in file.iter_batches(THUMBNAILS_PER_READ, columns=["image_id", "jpeg"]):
                     hits = batch.filter(pc.is_in(batch["image_id"], value_set=wanted))
                     found.update(zip(hits["image_id"].to_pylist(), hits["jpeg"].to_pylist(), strict=True))
@@ -64,7 +64,7 @@ class Manifests:
                 f"{self.dataset_dir}: no manifests/{name}.parquet; expected a dataset folder that `hifidata run` has finished"
             )
         parts = [str(part) for part in _parts(path)]
-        with damage_named(path):
+        with parquet_errors(path):
             schema = schema_with(parts[:1], known, columns)
             return ds.dataset(parts, schema=schema, format="parquet").to_table(columns=list(columns), filter=where)
 
