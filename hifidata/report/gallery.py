@@ -190,7 +190,7 @@ class _Tiles:
         if row["status"] == Status.KEPT:
             lines: tuple[str, ...] = (_score(row["similarity"], None) or "kept",)
         else:
-            limit = self.words.limit(row["reason"] or "unknown")
+            limit = self.words.reason(row["reason"] or "unknown").limit
             lines = (self._outcome(row), _score(row["score"], limit) if limit else "")
         return self._tile(row, lines, f"{row['identity_name']}: {self._outcome(row)}", "")
 

@@ -52,10 +52,6 @@ class Vocabulary:
         """Return a reason; an unknown reason gets its code as label."""
         return self.reasons.get(code, Reason(code, sentence="This version of hifidata does not know this reason."))
 
-    def limit(self, code: str) -> Limit | None:
-        """Return the score and threshold that a reason compares."""
-        return self.reason(code).limit
-
     def in_order(self, codes: Mapping[str, Any]) -> list[str]:
         """Sort codes in the order of the stages; unknown codes come last."""
         known = [code for code in self.reasons if code in codes]
