@@ -76,7 +76,7 @@ def no_gpu(recipe: Recipe) -> str:
     """Why ONNX models cannot be measured on a GPU here; "" where they can."""
     if not device.has_cuda():
         return "the installed onnxruntime has no CUDA (docs/paper.md)"
-    if device.here() != device.CUDA:
+    if device.current_provider() != device.CUDA:
         return "ONNX Runtime sees no GPU"
     try:
         OnnxModel(find_weight(registry.find("detect", recipe.detect.model).weights[0]))

@@ -236,13 +236,13 @@ def failures(
     from hifidata.report.words import require_reason
     from hifidata.store.layout import DatasetFolder
     from hifidata.store.query import failures as look
-    from hifidata.store.query import lacking_captions
+    from hifidata.store.query import missing_captions
 
     if captions and (dropped or reason):
         raise UsageError("--captions lists kept pictures: leave out --dropped and --reason")
     if reason:
         require_reason(reason, DatasetFolder(dataset))
-    rows = lacking_captions(dataset) if captions else look(dataset, dropped, reason)
+    rows = missing_captions(dataset) if captions else look(dataset, dropped, reason)
     if json_out:
         console.write_json_lines(rows)
     else:
@@ -314,21 +314,20 @@ def calibrate(
 
 def _print_calibration(found: Calibration) -> None:
     console.out.print(
-        f"{found.embedding_model}: {found.n_comparisons:,} comparisons of {found.n_pictures:,} pictures with other "
-        f"people's centres, {found.n_people:,} people"
+        f"{found.embedding_model}: {found.n_comparisons:,} comparisons of {found.n_pictures:,} images with the centres of "
+        f"other identities; {found.n_people:,} identities"
     )
     rows = [(t.source, f"{t.value:.3f}", f"{t.strangers_accepted:.3%}", f"{t.own_lost:.1%}") for t in found.thresholds]
-    columns = ("threshold of", "similarity above", "strangers that pass", "own pictures lost")
+    columns = ("threshold of", "similarity above", "false accept rate", "false reject rate")
     console.table("", columns, rows, right=columns[1:])
     console.out.print(
-        f"for {found.far:g} false accepts: {found.threshold:.3f}, between {found.low:.3f} and {found.high:.3f} with 95 % "
-        f"confidence ({found.why})"
+        f"Threshold: {found.threshold:.3f} (95 % confidence interval: {found.low:.3f} to {found.high:.3f}). {found.why}"
     )
     for warning in found.warnings:
         console.out.print(warning)
     first, second = found.closest
     console.out.print(
-        f"most alike: {first} and {second}, {found.closest_similarity:.3f}; one person under two names would be here"
+        f"Closest pair: {first} / {second} (cosine {found.closest_similarity:.3f}); possible duplicate identity."
     )
 
 

@@ -34,7 +34,7 @@ from hifidata.core.extensions import STAGES as STAGE_ENTRY_POINTS
 from hifidata.core.extensions import load_class
 from hifidata.models import registry
 from hifidata.models.config import SERVER_MANNERS, ModelFileConfig
-from hifidata.models.custom_file import noted
+from hifidata.models.custom_file import sha256_entry
 from hifidata.models.spec import stage_spec
 
 WITHOUT_EFFECT = ("executor", "fetch", "failures", "groups", "description", "weights", "licence_policy")
@@ -245,7 +245,7 @@ def _with_model_defaults(recipe: Recipe) -> Recipe:
     for stage in registry.BY_STAGE:
         section: Any = getattr(recipe, stage)
         spec = registry.chosen(stage, section)
-        file_facts = noted(stage, section) if isinstance(section, ModelFileConfig) else {}
+        file_facts = sha256_entry(stage, section) if isinstance(section, ModelFileConfig) else {}
         if spec is None:
             continue
         models[stage], defaults = section.model, spec.defaults or {}

@@ -1,1 +1,1 @@
-"""The models behind the stages; the only package that imports model libraries."""
+"""The models behind the stages. Only this package imports model libraries."""

@@ -1,4 +1,4 @@
-"""What a recipe says to models that take settings. The recipe's sections are built on these."""
+"""Settings of models in a recipe; base classes of the recipe's sections."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ CAPTION_PROMPTS: Mapping[str, str] = {
         "accessories, and background. Please do not describe facial expressions and poses."
     ),
 }
-"""By preset: the paper's, word for word (section 3.4), and the same for models of another name."""
+"""Prompts by preset. ``paper``: the exact text of section 3.4. ``plain``: the same without the name of the model."""
 
 SERVER_PRESETS: Mapping[str, Mapping[str, str]] = {
     "yi_vision": {"base_url": "https://api.lingyiwanwu.com/v1", "model": "yi-vision", "key_env": "YI_API_KEY"},
 }
-"""Yi-Vision is the paper's. Whether it is still served could not be checked; the run asks before it begins."""
+"""Servers by preset. The paper uses Yi-Vision. The run checks at its start whether the server is available."""
 
 
 class ModelFolderConfig(BaseConfig):
-    """Model files of the user's own."""
+    """Settings of a model with the user's own model files."""
 
     folder: str | None = Field(
         None,
@@ -40,7 +40,7 @@ class ModelFolderConfig(BaseConfig):
 
 
 class ModelFileConfig(BaseConfig):
-    """A single model file of the user's own."""
+    """Settings of a model with one model file of the user."""
 
     file: str | None = Field(
         None, description="a file of your own for the architecture that model names, in place of the catalogue's"
@@ -54,7 +54,7 @@ Normalisation = Literal["minus_one_to_one", "zero_to_one", "zero_to_255", "image
 
 
 class EmbedderConfig(ModelFileConfig):
-    """An own recogniser, and which numbers it was trained to see."""
+    """Settings of an embedder: the user's own file and the normalisation of its input."""
 
     normalisation: Normalisation | None = Field(
         None, description="of RGB pixels, for a file of your own; null: that of model"
@@ -62,7 +62,7 @@ class EmbedderConfig(ModelFileConfig):
 
 
 class OcclusionCheckerConfig(ModelFolderConfig):
-    """How BLIP-2 is asked; other occlusion models ignore it."""
+    """Settings of the prompt for BLIP-2; other occlusion models ignore them."""
 
     mode: Literal["describe", "ask"] = Field(
         "describe", description="paper: describe, and look for terms; ask: yes or no"
@@ -72,7 +72,7 @@ class OcclusionCheckerConfig(ModelFolderConfig):
 
 
 class CaptionServerConfig(BaseConfig):
-    """An OpenAI-compatible server: vLLM, SGLang, llama.cpp, Ollama, or a hosted one."""
+    """Settings of an OpenAI-compatible server, such as vLLM, SGLang, llama.cpp, Ollama or a hosted service."""
 
     base_url: str = Field("", description="such as http://127.0.0.1:8000/v1; /chat/completions is added")
     model: str = Field("", description="as the server calls it")
@@ -107,7 +107,7 @@ class CaptionServerConfig(BaseConfig):
         try:
             (parts.hostname or "").encode("idna")
         except UnicodeError:
-            raise ValueError(f"{parts.hostname} is no host: a part between dots is empty or too long") from None
+            raise ValueError(f"{parts.hostname} is not a host name: a part between dots is empty or too long") from None
         return base_url.rstrip("/")
 
     @field_validator("extra")
@@ -121,11 +121,11 @@ class CaptionServerConfig(BaseConfig):
 
 
 SERVER_MANNERS = frozenset(CaptionServerConfig.model_fields) - {"model", "temperature", "seed", "extra"}
-"""Settings that do not change what a caption says: where it is asked for, and how patiently."""
+"""Server settings that do not change the text of a caption: address, timeouts and retries."""
 
 
 class CaptionerConfig(ModelFolderConfig):
-    """What is asked about a portrait, and what becomes of the answer."""
+    """Settings of a captioner: prompt, limits and handling of its answers."""
 
     model: str | None = "attributes"
     prompt: str = Field("paper", description="a preset (paper, plain) or the words themselves")
@@ -160,5 +160,5 @@ class CaptionerConfig(ModelFolderConfig):
 
     @property
     def prompt_text(self) -> str:
-        """The words that are sent."""
+        """Text of the prompt."""
         return CAPTION_PROMPTS.get(self.prompt, self.prompt)

@@ -1,4 +1,4 @@
-"""A model file of the user's own in place of the catalogue's: which one it is, and that it still is the one."""
+"""The user's own model file instead of the catalogue's file: its sha256, and the check that it has not changed."""
 
 from __future__ import annotations
 
@@ -11,48 +11,50 @@ from hifidata.models.config import ModelFileConfig
 from hifidata.weights.find import sha256_of
 
 LICENCE = "yours (unknown)"
-NAMED_DIGITS = 12
-"""Of the hash, behind the model's name in the manifest."""
+NAME_DIGITS = 12
+"""Digits of the sha256 in the model's name in the manifest."""
 
 
-def noted(stage: str, settings: ModelFileConfig) -> Mapping[str, str]:
-    """What the recipe has to remember of a file: its hash, where it does not state one.
+def sha256_entry(stage: str, settings: ModelFileConfig) -> Mapping[str, str]:
+    """Return the recipe key for the file's sha256, if the recipe does not state it.
 
     Raises:
-        RecipeError: the file cannot be read, or a hash is stated of none.
+        RecipeError: the file cannot be read, or ``file_sha256`` is set without ``file``.
     """
     if settings.file is None:
         if settings.file_sha256 is not None:
-            raise RecipeError(f"{stage}.file_sha256: is of no file; set {stage}.file, or remove it")
+            raise RecipeError(
+                f"{stage}.file_sha256: set without {stage}.file; set {stage}.file, or remove {stage}.file_sha256"
+            )
         return {}
     return {} if settings.file_sha256 else {"file_sha256": _sha256(stage, settings.file, RecipeError)}
 
 
-def checked(stage: str, settings: ModelFileConfig) -> Path | None:
-    """The file, held against its hash; None where the recipe names none. Raises WeightsError."""
+def checked_file(stage: str, settings: ModelFileConfig) -> Path | None:
+    """Return the file after a check of its sha256; None if the recipe names no file. Raises WeightsError."""
     if settings.file is None:
         return None
     got = _sha256(stage, settings.file, WeightsError)
     if settings.file_sha256 not in (None, got):
         raise WeightsError(
-            f"{stage}.file: {settings.file} has sha256 {got}, expected {settings.file_sha256}; bring the file back, or run "
-            "with the new one into another folder"
+            f"{stage}.file: {settings.file} has sha256 {got}, expected {settings.file_sha256}; restore the file, or run "
+            "with the new file into another folder"
         )
     return Path(settings.file).expanduser()
 
 
 def name_of(model: str, settings: ModelFileConfig) -> str:
-    """What the manifest calls the model: its architecture, and which file."""
-    return f"{model}@{(settings.file_sha256 or _sha256(model, str(settings.file), WeightsError))[:NAMED_DIGITS]}"
+    """Return the model's name for the manifest: architecture and start of the file's sha256."""
+    return f"{model}@{(settings.file_sha256 or _sha256(model, str(settings.file), WeightsError))[:NAME_DIGITS]}"
 
 
-def origin_of(stage: str, defaults: Mapping[str, Any], settings: Any) -> str:
-    """Whose the thresholds are: a model's defaults were made for its own file."""
-    taken = [key for key, value in defaults.items() if getattr(settings, key) in (None, value)]
-    if not taken:
-        return "the recipe" if defaults else f"{settings.model}'s own cut, made for another file"
-    remedy = "`hifidata calibrate` fits it to the data" if stage == "verify" else "measure before you trust it"
-    return f"{', '.join(taken)}: {settings.model}'s default, made for another file; {remedy}"
+def thresholds_from(stage: str, defaults: Mapping[str, Any], settings: Any) -> str:
+    """Describe the origin of the thresholds; a model's default thresholds belong to the catalogue's file."""
+    defaulted = [key for key, value in defaults.items() if getattr(settings, key) in (None, value)]
+    if not defaulted:
+        return "the recipe" if defaults else f"fixed threshold of {settings.model}, tuned for another file"
+    remedy = "calibrate it with `hifidata calibrate`" if stage == "verify" else "check it on your data"
+    return f"{', '.join(defaulted)}: default of {settings.model}, tuned for another file; {remedy}"
 
 
 def _sha256(stage: str, file: str, kind: type[RecipeError] | type[WeightsError]) -> str:
@@ -60,5 +62,5 @@ def _sha256(stage: str, file: str, kind: type[RecipeError] | type[WeightsError])
         return sha256_of(Path(file).expanduser())
     except OSError as error:
         raise kind(
-            f"{stage}.file: {file} cannot be read ({error.strerror}); name a model file, or set it to null"
+            f"{stage}.file: {file} cannot be read ({error.strerror}); name a model file, or set {stage}.file to null"
         ) from error

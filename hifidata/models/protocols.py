@@ -1,7 +1,7 @@
-"""What a stage asks of the model behind it. One protocol per role; each backend file implements one or more of them.
+"""Interfaces between stages and models: one protocol per role. A model file implements one or more protocols.
 
-All pictures are ``rgb_u8``: (H, W, 3) uint8 sRGB, EXIF orientation already applied. All coordinates are pixels of that
-picture, x right, y down, not rounded. Backends never modify the arrays they are given.
+Images are ``rgb_u8``: (H, W, 3) uint8 sRGB with EXIF orientation applied. Coordinates are pixels of the image, x right, y
+down, not rounded. Models never modify their input arrays.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ F32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Faces:
-    """Faces of one picture, largest box first.
+    """Faces of one image, largest box first.
 
     Attributes:
-        xyxy_px: (n, 4) float32; may reach outside the picture.
-        scores: (n,) float32, on the detector's own scale.
+        xyxy_px: (n, 4) float32; may extend outside the image.
+        scores: (n,) float32; the scale depends on the detector.
         kps_px: (n, 5, 2) float32: left eye, right eye, nose tip, left and right mouth corner ("left" = smaller x on an
             upright face).
-        landmarks_px: (n, 68, 2) float32 in the iBUG-300W order, or None where the detector has none.
+        landmarks_px: (n, 68, 2) float32 in iBUG-300W order; None if the detector gives no landmarks.
     """
 
     xyxy_px: F32
@@ -39,12 +39,12 @@ class Faces:
 
 @dataclass(frozen=True)
 class TextRegions:
-    """Text found in one picture.
+    """Text found in one image.
 
     Attributes:
         quads_px: (n, 4, 2) float32 corners, clockwise from top left.
-        texts: n recognised strings, or a word for what could not be read.
-        scores: (n,) float32, how certain it is that this is text, 0 to 1.
+        texts: n recognised strings; a placeholder for text that could not be read.
+        scores: (n,) float32 detection scores, 0 to 1.
     """
 
     quads_px: F32
@@ -54,7 +54,7 @@ class TextRegions:
 
 @dataclass(frozen=True)
 class GenderAge:
-    """A model's guess about one face.
+    """Predicted gender and age of one face.
 
     Attributes:
         gender: ``female`` or ``male``.
@@ -67,13 +67,13 @@ class GenderAge:
 
 @dataclass(frozen=True)
 class OcclusionAnswer:
-    """What a model says about things before one face.
+    """The answer of an occlusion model for one face.
 
     Attributes:
-        answer: in the model's words; kept as it is.
-        terms: what it names as covering the face, () for nothing; None for a free description, in which the recipe's
-            terms are looked for.
-        score: confidence in ``terms``, 0 to 1; None where the model gives none.
+        answer: unchanged text of the model.
+        terms: objects that cover the face; () for none. None: ``answer`` is a description, and the stage searches it for
+            the recipe's terms.
+        score: confidence in ``terms``, 0 to 1; None if the model gives no score.
     """
 
     answer: str
@@ -83,11 +83,11 @@ class OcclusionAnswer:
 
 @dataclass(frozen=True)
 class Description:
-    """What a captioner says about one portrait.
+    """The caption of one portrait.
 
     Attributes:
-        text: one line; None where it gave nothing that can be used.
-        problem: why there is no text, or only part of one.
+        text: one line; None without a usable text.
+        problem: reason for a missing or incomplete text.
     """
 
     text: str | None
@@ -95,57 +95,66 @@ class Description:
 
 
 class FaceDetector(Protocol):
-    """Finds faces."""
+    """Detects faces and their five points."""
 
     name: str
 
     def detect(self, pictures: Sequence[RgbU8]) -> list[Faces]:
-        """One ``Faces`` per picture. Raises ModelError where the model breaks."""
+        """Detect the faces of each image. Raises ModelError if the model fails."""
 
 
 class FaceEmbedder(Protocol):
-    """Turns aligned faces into identity vectors."""
+    """Computes identity embeddings of faces."""
 
     name: str
 
     def embed(self, pictures: Sequence[RgbU8], kps_px: Sequence[F32], landmarks_px: Sequence[F32 | None]) -> F32:
-        """(n, d) float32 with L2 norm 1, one row per picture; kps (5, 2), landmarks (68, 2) of its main face."""
+        """Embed the main face of each image.
+
+        Args:
+            pictures: n images.
+            kps_px: (5, 2) for each image.
+            landmarks_px: (68, 2) or None for each image.
+
+        Returns:
+            (n, d) float32 with L2 norm 1.
+        """
 
 
 class QualityScorer(Protocol):
-    """Scores a face picture."""
+    """Scores the quality of a face."""
 
     name: str
 
     def score(self, picture: RgbU8, xyxy_px: F32, kps_px: F32, landmarks_px: F32 | None) -> Mapping[str, float | None]:
-        """Manifest columns: always ``quality_score`` (0 to 1), and whatever components the scorer has."""
+        """Return manifest columns: ``quality_score`` (0 to 1) and the scorer's components."""
 
 
 class AttributeEstimator(Protocol):
-    """Guesses gender and age from a face."""
+    """Predicts gender and age of a face."""
 
     name: str
 
     def estimate(self, pictures: Sequence[RgbU8], xyxy_px: Sequence[F32]) -> list[GenderAge]:
-        """One guess per picture, for the box (4,) of its main face."""
+        """Predict gender and age for the main face box (4,) of each image."""
 
 
 class TextRecognizer(Protocol):
-    """Finds and reads text."""
+    """Detects and recognises text."""
 
     name: str
 
     def find(self, pictures: Sequence[RgbU8]) -> list[TextRegions]:
-        """One ``TextRegions`` per picture, coordinates in that picture's pixels."""
+        """Find the text of each image; coordinates are pixels of the image."""
 
 
 class OcclusionChecker(Protocol):
-    """Looks for things before a face."""
+    """Checks for objects in front of a face."""
 
     name: str
 
     def check(self, pictures: Sequence[RgbU8], xyxy_px: Sequence[F32]) -> list[OcclusionAnswer]:
-        """One answer per picture, for the box (4,) of its main face. Raises ModelError where the model breaks."""
+        """Check the main face box (4,) of each image. Raises ModelError if the model fails."""
 
 
 class Restorer(Protocol):
@@ -154,34 +163,42 @@ class Restorer(Protocol):
     name: str
 
     def restore(self, faces: Sequence[RgbU8]) -> list[F32]:
-        """As the network gives them, in 0 to 255 and unchecked: the caller looks at sizes and for NaN.
+        """Restore faces.
 
         Args:
             faces: (512, 512, 3) uint8 each.
 
+        Returns:
+            Output of the network for each face, scaled to 0..255. The caller checks its size and for NaN.
+
         Raises:
-            ModelError: the network did not run.
+            ModelError: the network failed.
         """
 
 
 class Matter(Protocol):
-    """Tells a person from the background."""
+    """Separates a person from the background."""
 
     name: str
 
     def matte(self, pictures: Sequence[RgbU8]) -> list[F32]:
-        """One alpha (H, W) float32 per picture, 0 background to 1 person. Raises ModelError where the model breaks."""
+        """Compute the alpha (H, W) float32 of each image, 0 background to 1 person. Raises ModelError."""
 
 
 class Captioner(Protocol):
     """Describes portraits.
 
     Attributes:
-        batch_size: portraits it likes to be given at once.
+        batch_size: best number of portraits per call.
     """
 
     name: str
     batch_size: int
 
     def describe(self, portraits: Sequence[RgbU8]) -> list[Description]:
-        """One description per portrait. Raises ModelError where the model breaks, ServiceError where its server is gone."""
+        """Describe each portrait.
+
+        Raises:
+            ModelError: the model failed.
+            ServiceError: the caption server is not available.
+        """

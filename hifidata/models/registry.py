@@ -1,7 +1,6 @@
-"""One file per model behind a stage; the only place that imports model libraries.
+"""The registry of models: names in a recipe, classes, files, default thresholds and their origin.
 
-The tables below are the one place that maps a recipe's model name to its class, with the thresholds that belong to that
-model and where they come from. Nothing is imported until ``load`` is called.
+Only ``load`` imports the class of a model.
 """
 
 from __future__ import annotations
@@ -25,25 +24,29 @@ from hifidata.weights.find import find_weight
 from hifidata.weights.messages import right_file
 
 _INSIGHTFACE = "InsightFace weights: non-commercial research only"
+_TUNED = "tuned on half of the people of a private test set, see docs/quality.md"
+_PAPER_SIMILARITY = (
+    "0.7: paper, section 3.4, for InsightFace; k is not in the paper. `hifidata calibrate` fits 0.7 to the data"
+)
 DETECTORS: Mapping[str, ModelSpec] = {
     "dlib_mmod": ModelSpec(
         "hifidata.models.detect.dlib:DlibMmodDetector",
         "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only",
-        thresholds_from="0.0: dlib's own cut",
+        thresholds_from="0.0: dlib's own threshold",
         commercial=False,
         landmarks="gives",
     ),
     "dlib_hog": ModelSpec(
         "hifidata.models.detect.dlib:DlibDetector",
         "CC0-1.0; 68-point predictor trained on iBUG 300-W: research only",
-        thresholds_from="0.0: dlib's own cut; lower was measured, see docs/quality.md",
+        thresholds_from="0.0: dlib's own threshold; docs/quality.md measures lower ones",
         commercial=False,
         landmarks="gives",
     ),
     "retinaface": ModelSpec(
         "hifidata.models.detect.scrfd:RetinaFace",
         _INSIGHTFACE,
-        thresholds_from="0.5: insightface's own cut; the paper names none",
+        thresholds_from="0.5: insightface's own threshold; the paper gives none",
         files=("det_10g",),
         max_score=1,
         uses_onnx_runtime=True,
@@ -51,7 +54,7 @@ DETECTORS: Mapping[str, ModelSpec] = {
     "scrfd_2.5g": ModelSpec(
         "hifidata.models.detect.scrfd:Scrfd2G",
         _INSIGHTFACE,
-        thresholds_from="0.55: at 0.5 it sees a face where there is none, see docs/quality.md",
+        thresholds_from="0.55: at 0.5 it detects a face in an image without faces, see docs/quality.md",
         files=("scrfd_2.5g",),
         max_score=1,
         uses_onnx_runtime=True,
@@ -59,7 +62,7 @@ DETECTORS: Mapping[str, ModelSpec] = {
     "scrfd_500m": ModelSpec(
         "hifidata.models.detect.scrfd:Scrfd500M",
         _INSIGHTFACE,
-        thresholds_from="0.55: at 0.5 it sees second faces in 2 of 279 portraits of a private test set",
+        thresholds_from="0.55: at 0.5 it detects a second face in 2 of 279 portraits of a private test set",
         files=("scrfd_500m",),
         max_score=1,
         uses_onnx_runtime=True,
@@ -67,7 +70,7 @@ DETECTORS: Mapping[str, ModelSpec] = {
     "retinaface_mnet": ModelSpec(
         "hifidata.models.detect.retinaface_mnet:RetinaFaceMnet",
         "BSD-2-Clause / MIT; trained on WIDER FACE",
-        thresholds_from="0.8: at 0.5 ten of 279 portraits of a private test set have a second face, here two",
+        thresholds_from="0.8: detects a second face in 2 of 279 portraits of a private test set; at 0.5 in 10",
         files=("retinaface_mnet025",),
         max_score=1,
         uses_onnx_runtime=True,
@@ -75,8 +78,8 @@ DETECTORS: Mapping[str, ModelSpec] = {
     "yunet": ModelSpec(
         "hifidata.models.detect.yunet:YuNet",
         "BSD-2-Clause / Apache-2.0; trained on WIDER FACE",
-        thresholds_from="0.8: finds 279 of 279 portraits of a private test set and nothing in 14 pictures without faces; OpenCV's 0.9 "
-        "misses 4",
+        thresholds_from="0.8: detects 279 of 279 portraits of a private test set and no face in 14 images without faces; "
+        "OpenCV's 0.9 misses 4 portraits",
         files=("yunet",),
         max_score=1,
     ),
@@ -86,22 +89,19 @@ EMBEDDERS: Mapping[str, ModelSpec] = {
         "hifidata.models.detect.dlib:DlibEmbedder",
         "CC0-1.0",
         {"k": 2, "min_similarity": 0.93},
-        "tuned on half of the people of a private test set, see docs/quality.md",
+        _TUNED,
         commercial=True,
         landmarks="needs",
     ),
     "arcface": ModelSpec(
-        "hifidata.models.embed.arcface:ArcFace", _INSIGHTFACE, {"k": 2, "min_similarity": 0.7},
-        "0.7: paper, section 3.4, for InsightFace; k is not in the paper. `hifidata calibrate` fits 0.7 to the data",
+        "hifidata.models.embed.arcface:ArcFace", _INSIGHTFACE, {"k": 2, "min_similarity": 0.7}, _PAPER_SIMILARITY,
         ("w600k_r50",), takes_config=True, uses_onnx_runtime=True),
     "arcface_glintr100": ModelSpec(
-        "hifidata.models.embed.arcface:ArcFaceGlint", _INSIGHTFACE, {"k": 2, "min_similarity": 0.7},
-        "0.7: paper, section 3.4, for InsightFace; k is not in the paper. `hifidata calibrate` fits 0.7 to the data",
+        "hifidata.models.embed.arcface:ArcFaceGlint", _INSIGHTFACE, {"k": 2, "min_similarity": 0.7}, _PAPER_SIMILARITY,
         ("glintr100",), takes_config=True, uses_onnx_runtime=True),
     "mobilefacenet": ModelSpec(
         "hifidata.models.embed.arcface:MobileFaceNet", "Apache-2.0 repository; trained on MS-Celeb-1M (withdrawn): research only",
-        {"k": 2, "min_similarity": 0.35},
-        "tuned on half of the people of a private test set, see docs/quality.md",
+        {"k": 2, "min_similarity": 0.35}, _TUNED,
         ("mobilefacenet",), takes_config=True, uses_onnx_runtime=True),
 }  # fmt: skip
 SCORERS: Mapping[str, ModelSpec] = {
@@ -109,7 +109,7 @@ SCORERS: Mapping[str, ModelSpec] = {
         "hifidata.models.quality.iso29794:IsoQuality",
         "Apache-2.0 (ours)",
         {"min_score": 0.60},
-        "see docs/quality.md; the paper's 0.45 is FQA's",
+        "see docs/quality.md; the paper's 0.45 is for ModelScope FQA",
         commercial=True,
     ),
     "modelscope_fqa": ModelSpec(
@@ -124,7 +124,7 @@ SCORERS: Mapping[str, ModelSpec] = {
         "hifidata.models.quality.ediffiqa:EDifFiqa",
         "CC-BY-4.0",
         {"min_score": 0.5},
-        "the model's page puts good faces above 0.5; not measured here",
+        "0.5: lower limit of good faces on the model's page; not measured here",
         ("ediffiqa_t",),
         uses_onnx_runtime=True,
     ),
@@ -132,21 +132,23 @@ SCORERS: Mapping[str, ModelSpec] = {
         "hifidata.models.quality.lightqnet:LightQNet",
         "MIT",
         {"min_score": 0.55},
-        "keeps 98 % of usable faces of half of the people of a private test set; hardly sees blur, see docs/quality.md",
+        "keeps 98 % of the usable faces of half of the people of a private test set; almost blind to blur, see docs/quality.md",
         ("lightqnet",),
     ),
 }
-_TEXT_LIMITS = "0.01 of the face, 2 characters{}: tuned with rapidocr{}; see docs/quality.md; the paper gives none"
+_TEXT_LIMITS = (
+    "0.01 of the face, 2 characters{}: tuned with rapidocr{}; see docs/quality.md; the paper gives no thresholds"
+)
 RECOGNIZERS: Mapping[str, ModelSpec] = {
     "rapidocr": ModelSpec(
-        "hifidata.models.text.rapidocr:RapidOcrText", "Apache-2.0 (PP-OCRv6)", {"min_text_score": 0.25}, _TEXT_LIMITS.format(", certainty 0.25", ""),
+        "hifidata.models.text.rapidocr:RapidOcrText", "Apache-2.0 (PP-OCRv6)", {"min_text_score": 0.25}, _TEXT_LIMITS.format(", score 0.25", ""),
         commercial=True, uses_onnx_runtime=True),
     "rapidocr_craft": ModelSpec(
         "hifidata.models.text.craft:RapidOcrCraft", "Apache-2.0 (PP-OCRv6), MIT (CRAFT)", {"min_text_score": 0.6},
-        _TEXT_LIMITS.format("", "; certainty 0.6: on it"),
+        _TEXT_LIMITS.format("", "; score 0.6: tuned with rapidocr_craft"),
         ("craft",), uses_onnx_runtime=True),
     "paddleocr": ModelSpec(
-        "hifidata.models.text.paddleocr:PaddleOcrText", "Apache-2.0 (PP-OCRv6)", {"min_text_score": 0.25}, _TEXT_LIMITS.format(", certainty 0.25", ""),
+        "hifidata.models.text.paddleocr:PaddleOcrText", "Apache-2.0 (PP-OCRv6)", {"min_text_score": 0.25}, _TEXT_LIMITS.format(", score 0.25", ""),
         ("paddleocr_det", "paddleocr_rec"),
         extra=PADDLEOCR,
     ),
@@ -154,7 +156,7 @@ RECOGNIZERS: Mapping[str, ModelSpec] = {
 CAPTIONERS: Mapping[str, ModelSpec] = {
     "attributes": ModelSpec("hifidata.models.caption.attributes:AttributeCaptioner", "Apache-2.0 (ours)", commercial=True),
     "openai": ModelSpec(
-        "hifidata.models.caption.openai:OpenAiCaptioner", "that of the server's model", takes_config=True, extra=OPENAI
+        "hifidata.models.caption.openai:OpenAiCaptioner", "licence of the server's model", takes_config=True, extra=OPENAI
     ),
     "vlm": ModelSpec(
         "hifidata.models.caption.vlm:VlmCaptioner", "Apache-2.0 (Qwen3-VL)", files=("qwen3_vl_8b",), takes_config=True, extra=TRANSFORMERS
@@ -178,13 +180,13 @@ ATTRIBUTE_MODELS: Mapping[str, ModelSpec] = {
     ),
 }
 _GFPGAN = "Apache-2.0 with non-commercial parts (NVIDIA StyleGAN2, DFDNet)"
-_TERMS = "terms: hand and microphone are the paper's (section 3.4), the others ours"
+_TERMS = "terms: hand and microphone are from the paper (section 3.4), the others are ours"
 OCCLUSION_CHECKERS: Mapping[str, ModelSpec] = {
     "hands": ModelSpec(
         "hifidata.models.occlusion.hands:HandsAtFace",
         "Apache-2.0 (MediaPipe)",
         {"min_score": 0.5},
-        "tuned on half of the people of a private test set, see docs/quality.md",
+        _TUNED,
         ("mediapipe_palm", "mediapipe_hand"), uses_onnx_runtime=True),
     "blip2": ModelSpec(
         "hifidata.models.occlusion.blip2:Blip2Occlusion", "MIT (model card)", thresholds_from=_TERMS, files=("blip2_flan_t5_xl",), takes_config=True,
@@ -199,11 +201,11 @@ OCCLUSION_CHECKERS: Mapping[str, ModelSpec] = {
         extra=TRANSFORMERS,
     ),
 }  # fmt: skip
-_FLOOR = "0.85: ours; the paper names no such floor"
+_MIN_COSINE = "0.85: ours; the paper gives none"
 RESTORERS: Mapping[str, ModelSpec] = {
-    "gfpgan": ModelSpec("hifidata.models.restore.gfpgan:Gfpgan", _GFPGAN, thresholds_from=_FLOOR, files=("gfpgan_onnx",), uses_onnx_runtime=True),
+    "gfpgan": ModelSpec("hifidata.models.restore.gfpgan:Gfpgan", _GFPGAN, thresholds_from=_MIN_COSINE, files=("gfpgan_onnx",), uses_onnx_runtime=True),
     "gfpgan_pth": ModelSpec(
-        "hifidata.models.restore.gfpgan:GfpganTorch", _GFPGAN, thresholds_from=_FLOOR, files=("gfpgan_pth",),
+        "hifidata.models.restore.gfpgan:GfpganTorch", _GFPGAN, thresholds_from=_MIN_COSINE, files=("gfpgan_pth",),
         extra=SPANDREL,
     ),
 }  # fmt: skip
@@ -219,7 +221,7 @@ MADE_FILES: Mapping[str, str] = {
     "3ddfa_mb05": "hifidata.models.face3d.tddfa_conversion:network",
     "3ddfa_mean_std": "hifidata.models.face3d.tddfa_conversion:scaling",
 }
-"""Entries of the weights catalogue that are made here, and ``module:function`` that makes them."""
+"""Catalogue entries that are converted from other files, and the converting function as ``module:function``."""
 BY_STAGE: Mapping[str, Mapping[str, ModelSpec]] = {
     "detect": DETECTORS,
     "quality": SCORERS,
@@ -235,12 +237,12 @@ BY_STAGE: Mapping[str, Mapping[str, ModelSpec]] = {
 
 
 def find(stage: str, model: str) -> ModelSpec:
-    """The spec of a model: one of the tables', or of another package's class or entry point. Raises RecipeError."""
+    """Return the spec of a model of hifidata, or of a class or entry point of another package. Raises RecipeError."""
     table = BY_STAGE[stage]
     if model in table:
         return table[model]
     if ":" not in model and model not in entry_points(MODELS):
-        known = ", ".join(sorted(table)) or "none yet; leave it null"
+        known = ", ".join(sorted(table))
         raise RecipeError(f"{stage}.model: unknown model {model!r}; known: {known}, or package.module:Class")
     return _extension(stage, model)
 
@@ -252,19 +254,19 @@ def _extension(stage: str, model: str) -> ModelSpec:
 
 
 def load(stage: str, model: str, section: Any = None) -> Any:
-    """Imports a model's class and constructs it: this is where its files are read.
+    """Import a model's class and construct it. The constructor reads the model files.
 
     Args:
-        stage: recipe section that names the model.
-        model: name in the table, ``package.module:Class``, or an entry point.
-        section: that section, for models that take settings or files of the user's own.
+        stage: recipe section of the model.
+        model: name in the registry, ``package.module:Class``, or an entry point.
+        section: content of the section, for models with settings or with the user's own files.
 
     Raises:
-        RecipeError: the model does not exist or does not fit.
-        WeightsError: a file is missing or is not the right one.
+        RecipeError: the model does not exist or does not fit the stage.
+        WeightsError: a file is missing or is not the expected file.
     """
     spec = find(stage, model)
-    own = custom_file.checked(stage, section) if isinstance(section, ModelFileConfig) else None
+    own = custom_file.checked_file(stage, section) if isinstance(section, ModelFileConfig) else None
     arguments: list[Any] = [own] if own else custom_paths(spec, section)
     arguments = arguments or [find_weight(weight) for weight in spec.weights]
     if spec.takes_config:
@@ -274,7 +276,7 @@ def load(stage: str, model: str, section: Any = None) -> Any:
     try:
         loaded = _imported(spec.path)(*arguments)
     except WeightsError as error:
-        if own:  # a file of the catalogue, named where another belongs, is the right one in its place
+        if own:  # the model's remedy is for catalogue files
             remedy = f"name a file that fits {model}, or set {stage}.file to null"
             raise WeightsError(f"{stage}.file: {error}".replace(right_file(own), remedy)) from error
         raise
@@ -289,25 +291,25 @@ def _imported(path: str) -> Any:
 
 
 def options_of(stage: str, spec: ModelSpec, section: Any) -> BaseConfig:
-    """A section's ``options``, checked by the model's own Config. Raises RecipeError."""
+    """Validate a section's ``options`` with the model's own Config. Raises RecipeError."""
     assert spec.options is not None
     return validate(spec.options, getattr(section, "options", {}), "", RecipeError, section=f"{stage}.options")
 
 
 def make(name: str, source: Path) -> bytes:
-    """The file of a catalogue entry, from the file that it is made from. Raises WeightsError."""
+    """Convert the source file of a catalogue entry; returns the bytes of the entry's file. Raises WeightsError."""
     made: bytes = _imported(MADE_FILES[name])(source)
     return made
 
 
 def catalogue() -> Mapping[str, Weight]:
-    """Every model file by name: those of the weights catalogue, and those that a table here declares itself."""
+    """Return all model files by name: the weights catalogue and the entries that the registry's specs declare."""
     declared = (weight for table in BY_STAGE.values() for spec in table.values() for weight in spec.weights)
     return {**CATALOGUE, **{weight.name: weight for weight in declared}}
 
 
 def needed_by(name: str) -> list[str]:
-    """``stage:model`` of the models that load a file."""
+    """List the models that load a file, as ``stage:model``."""
     return [
         f"{stage}:{model}"
         for stage, table in BY_STAGE.items()
@@ -317,7 +319,7 @@ def needed_by(name: str) -> list[str]:
 
 
 def custom_paths(spec: ModelSpec, section: Any) -> list[Path]:
-    """Where a recipe section's own model files lie, in the order of the model's files; empty where it names none."""
+    """Return the paths of the user's own model files in the order of the model's files; empty without ``folder``."""
     named = getattr(section, "folder", None)
     if named is None:
         return []
@@ -328,11 +330,11 @@ def custom_paths(spec: ModelSpec, section: Any) -> list[Path]:
 
 
 def chosen(stage: str, section: Any) -> ModelSpec | None:
-    """The spec of the model that a recipe's section names; without catalogue files where the section brings its own.
+    """Return the spec of the model in a recipe's section; without catalogue files if the section names the user's files.
 
     Raises:
-        RecipeError: the model does not exist, a threshold lies above all its scores, or the section sets a key that the model
-            does not take.
+        RecipeError: the model does not exist, a threshold is above its highest score, or the section sets a key that does
+            not belong to the model.
     """
     if section.model is None:
         return None
@@ -340,16 +342,16 @@ def chosen(stage: str, section: Any) -> ModelSpec | None:
     if spec.options is not None:
         options_of(stage, spec, section)
     elif getattr(section, "options", None):
-        raise RecipeError(f"{stage}.options: model {section.model} takes none; remove them")
+        raise RecipeError(f"{stage}.options: model {section.model} has no options; remove them")
     if spec.max_score is not None and section.min_score > spec.max_score:
         raise RecipeError(
-            f"{stage}.min_score: no face would ever count: scores of {section.model} end at {spec.max_score:g}, got "
-            f"{section.min_score:g}; set it to at most that"
+            f"{stage}.min_score: got {section.min_score:g}, but the highest score of {section.model} is {spec.max_score:g}, so "
+            f"all faces would be dropped; set {stage}.min_score to at most {spec.max_score:g}"
         )
     if getattr(section, "normalisation", None) and not (section.file and spec.takes_config):
         raise RecipeError(
-            f"{stage}.normalisation: belongs to a file of your own for a network of the arcface family; set {stage}.file and "
-            f"{stage}.model to one of {', '.join(n for n, s in BY_STAGE[stage].items() if s.takes_config)}, or set it to null"
+            f"{stage}.normalisation: needs your own file of an ArcFace network; set {stage}.file, and {stage}.model to one of "
+            f"{', '.join(n for n, s in BY_STAGE[stage].items() if s.takes_config)}, or set {stage}.normalisation to null"
         )
     if getattr(section, "file", None) is not None:
         if len(spec.files) != 1:
@@ -357,25 +359,25 @@ def chosen(stage: str, section: Any) -> ModelSpec | None:
             raise RecipeError(
                 f"{stage}.file: model {section.model} reads no model file; set {stage}.model to one of {fitting}"
             )
-        origin = custom_file.origin_of(stage, spec.defaults or {}, section)
+        origin = custom_file.thresholds_from(stage, spec.defaults or {}, section)
         return replace(spec, files=(), commercial=None, licence=custom_file.LICENCE, thresholds_from=origin)
     folder = getattr(section, "folder", None)
     if folder is None:
         return spec
     if not spec.files:
-        raise RecipeError(f"{stage}.folder: model {section.model} reads no model files; set it to null")
-    return replace(spec, files=(), commercial=None, licence=f"that of {folder}")
+        raise RecipeError(f"{stage}.folder: model {section.model} reads no model files; set {stage}.folder to null")
+    return replace(spec, files=(), commercial=None, licence=f"licence of the files in {folder}")
 
 
 def check_landmarks(models: Mapping[str, str], stored_from: str | None) -> None:
-    """Refuses models and settings that need 68 landmarks behind a detector that gives none.
+    """Check that the detector gives 68 landmarks if a model or setting needs them.
 
     Args:
-        models: model name by stage, of the stages that run.
-        stored_from: ``landmarks.model``; None: no landmarks are stored.
+        models: model name by stage, for stages that run.
+        stored_from: ``landmarks.model``; None: landmarks are not stored.
 
     Raises:
-        RecipeError: names what needs them, the detector and what fits.
+        RecipeError: the message names the key, the detector and the models that fit.
     """
     if find("detect", models["detect"]).landmarks == "gives":
         return
@@ -389,7 +391,7 @@ def check_landmarks(models: Mapping[str, str], stored_from: str | None) -> None:
             )
     if stored_from == "detector":
         raise RecipeError(
-            f"landmarks.model: detector stores 68 landmarks, which detect.model {models['detect']} does not give; set "
-            f"landmarks.model to face3d and face3d.model to one of {', '.join(FACE3D_MODELS)}, or landmarks.model to null "
-            "for a dataset without landmarks, on which hifimodel cannot be trained"
+            f"landmarks.model: detector needs 68 landmarks, which detect.model {models['detect']} does not give; set "
+            f"landmarks.model to face3d and face3d.model to one of {', '.join(FACE3D_MODELS)}, or landmarks.model to null. "
+            "hifimodel cannot be trained on a dataset without landmarks"
         )

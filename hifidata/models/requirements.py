@@ -1,4 +1,4 @@
-"""Packages that some models take and a plain install lacks, and what to do where they are missing."""
+"""Optional packages of some models, with the remedy if a package is missing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Extra:
-    """Packages by the names they are imported under, and what brings them, in words."""
+    """Optional packages.
+
+    Attributes:
+        packages: import names.
+        remedy: text for error messages.
+    """
 
     packages: tuple[str, ...]
     remedy: str
@@ -15,20 +20,20 @@ class Extra:
 
 TRANSFORMERS = Extra(
     ("torch", "transformers", "safetensors"),
-    "`.venv/bin/pip install -c constraints.txt -e '.[vlm]'` in this project's folder brings what is missing",
+    "install the missing packages with `.venv/bin/pip install -c constraints.txt -e '.[vlm]'` in this project's folder",
 )
 OPENAI = Extra(("openai",), "run `pip install 'hifi-portrait[caption]'`")
 SPANDREL = Extra(
     ("torch", "torchvision", "spandrel"),
-    "install all three for the same platform (docs/weights.md), or take restore.model: gfpgan, which needs none of them",
+    "install all three for the same platform (docs/weights.md), or set restore.model: gfpgan, which needs none of them",
 )
 PADDLEOCR = Extra(
     ("paddleocr",),
-    "give the watermark stage a worker group with its runtime_env (as pipelines/paper.yaml does) and executor.kind: ray, or take "
-    "watermark.model: rapidocr, which reads with the same networks",
+    "give the watermark stage its own worker group with a runtime_env (as in pipelines/paper.yaml) and executor.kind: ray, or "
+    "set watermark.model: rapidocr, which uses the same networks",
 )
 PADDLE = Extra(
     ("paddle",),
-    "give the matting stage a worker group with runtime_env: {pip: [paddlepaddle, setuptools]} and executor.kind: ray, or take "
-    "matting.model: modnet",
+    "give the matting stage its own worker group with runtime_env: {pip: [paddlepaddle, setuptools]} and executor.kind: ray, or "
+    "set matting.model: modnet",
 )

@@ -1,4 +1,4 @@
-"""What the registry knows of a model before it is loaded, for our models and for those of other packages."""
+"""Declarations of a model that are known before it is loaded, for models of hifidata and of other packages."""
 
 from __future__ import annotations
 
@@ -21,23 +21,22 @@ class ModelSpec:
     """A model that a recipe can name.
 
     Attributes:
-        path: ``module:Class``; modules of our models are named inside ``hifidata.models``.
-        licence: of the weights.
-        defaults: recipe values that belong to this model, for keys that the recipe leaves null.
-        thresholds_from: origin of those numbers; for a model without, of the numbers in its code or the recipe's defaults.
-        files: the model's files: entries of the weights catalogue by name, or entries of its own. The class is constructed with
-            their paths, in this order.
-        commercial: whether the licence of what the package brings allows commercial use; catalogue entries state it
-            themselves. None: not known.
-        landmarks: whether a detector ``gives`` 68 landmarks, or a later model ``needs`` them of it.
-        takes_config: whether the class is given the recipe's section after the paths.
-        max_score: the highest score that a detector can give; None: no limit is known.
-        extra: packages that it takes and a plain install lacks.
-        columns: manifest columns that it fills besides those of its stage.
-        reasons: reasons that its ModelError may carry.
-        options: keys of the section's ``options``, for models of other packages; the class is given them after the paths.
-        uses_onnx_runtime: whether ONNX Runtime runs it, on the device that ``runtime.device`` chooses.
-        origin: the package it comes from; None for ours.
+        path: ``module:Class``.
+        licence: licence of the weights.
+        defaults: values of this model for recipe keys that are null.
+        thresholds_from: origin of ``defaults``, or of the thresholds in the model's code or in the recipe's defaults.
+        files: model files: names of catalogue entries, or the model's own entries. The class gets their paths in this order.
+        commercial: whether the licence of files in an installed package allows commercial use; catalogue entries state it
+            themselves. None: unknown.
+        landmarks: ``gives``: a detector that gives 68 landmarks. ``needs``: a later model that needs them.
+        takes_config: whether the class gets the recipe's section after the paths.
+        max_score: highest score of a detector; None: unknown.
+        extra: optional packages of the model.
+        columns: manifest columns of the model, in addition to the columns of its stage.
+        reasons: reasons that its ModelError may have.
+        options: type of the section's ``options``, for models of other packages. The class gets them after the paths.
+        uses_onnx_runtime: whether ONNX Runtime runs the model, on the device that ``runtime.device`` selects.
+        origin: package of the model; None for hifidata.
     """
 
     path: str
@@ -58,7 +57,7 @@ class ModelSpec:
 
     @property
     def weights(self) -> tuple[Weight, ...]:
-        """Catalogue entries of its files."""
+        """Catalogue entries of the files."""
         return tuple(entry(file) if isinstance(file, str) else file for file in self.files)
 
 
@@ -74,16 +73,16 @@ METHODS: Mapping[str, tuple[str, int]] = {
     "face3d": ("fit", 3),
     "attributes": ("estimate", 2),
 }
-"""By stage: the method of ``models.protocols`` that a model has, and how many arguments it takes."""
+"""By stage: the method that a model must have (see ``models.protocols``), and its number of arguments."""
 
 
 def spec_of(kind: type[Any], stage: str, key: str) -> ModelSpec:
-    """The spec of a class of another package, from what the class declares.
+    """Build the spec of a model class of another package from its declarations.
 
     Args:
         kind: the class; ``docs/extending.md`` lists its attributes.
-        stage: recipe section that names it.
-        key: recipe key, for messages.
+        stage: recipe section of the model.
+        key: recipe key for messages.
 
     Raises:
         RecipeError: the class does not fit the stage, or its declarations are incomplete.
@@ -93,7 +92,7 @@ def spec_of(kind: type[Any], stage: str, key: str) -> ModelSpec:
     require_method(kind, method, n_arguments, where)
     for name, wanted in (("name", str), ("licence", str)):
         if not isinstance(getattr(kind, name, None), wanted):
-            raise RecipeError(f'{where}: declares no {name}; add `{name} = "..."` to the class')
+            raise RecipeError(f'{where}: has no attribute {name}; add `{name} = "..."` to the class')
     options = getattr(kind, "Config", None)
     if options is not None and not (isinstance(options, type) and issubclass(options, BaseConfig)):
         raise RecipeError(f"{where}: Config must derive from hifidata.core.base_config.BaseConfig")
@@ -116,7 +115,7 @@ def spec_of(kind: type[Any], stage: str, key: str) -> ModelSpec:
 
 
 def stage_spec(kind: type[Any]) -> ModelSpec:
-    """The licence, files and package of a stage of another package; ``stages.table`` checks its declarations."""
+    """Build the spec of a stage of another package; ``stages.table`` checks its declarations."""
     origin = origin_of(kind)
     return ModelSpec(
         origin.path, getattr(kind, "licence", ""), files=tuple(getattr(kind, "files", ())),
@@ -126,7 +125,7 @@ def stage_spec(kind: type[Any]) -> ModelSpec:
 
 
 def require_method(kind: type[Any], name: str, n_arguments: int, where: str) -> None:
-    """Raises RecipeError unless a class has a method that can be called with so many arguments."""
+    """Check that a class has a method with a number of arguments. Raises RecipeError."""
     method = getattr(kind, name, None)
     if not callable(method):
         raise RecipeError(f"{where}: has no method {name}; see hifidata.models.protocols")
@@ -139,31 +138,31 @@ def require_method(kind: type[Any], name: str, n_arguments: int, where: str) -> 
 
 
 def declared_columns(kind: type[Any], where: str) -> tuple[Column, ...]:
-    """A class's manifest columns. Raises RecipeError where one is not valid."""
+    """Return the manifest columns of a class. Raises RecipeError if a column is invalid."""
     columns = tuple(getattr(kind, "columns", ()))
     for column in columns:
         if not isinstance(column, Column) or column.type not in ARROW_TYPES or not column.name.isidentifier():
-            raise RecipeError(f"{where}: {column!r} is no Column with a type of {', '.join(ARROW_TYPES)}")
+            raise RecipeError(f"{where}: columns: {column!r} is not a Column with a type of {', '.join(ARROW_TYPES)}")
     return columns
 
 
 def declared_reasons(kind: type[Any], where: str) -> tuple[Reason, ...]:
-    """A class's reasons. Raises RecipeError where one is not valid."""
+    """Return the reasons of a class. Raises RecipeError if a reason is invalid."""
     reasons = tuple(getattr(kind, "reasons", ()))
     for reason in reasons:
         if not isinstance(reason, Reason) or not reason.isidentifier() or not reason.sentence:
-            raise RecipeError(f"{where}: {reason!r} is no Reason with a code, a label and a sentence")
+            raise RecipeError(f"{where}: reasons: {reason!r} is not a Reason with a code, a label and a sentence")
     return reasons
 
 
 def declared_files(kind: type[Any], where: str) -> tuple[str | Weight, ...]:
-    """A class's model files. Raises RecipeError where one has no hash or licence."""
+    """Return the model files of a class. Raises RecipeError if a file is not a Weight or has no sha256."""
     files = tuple(getattr(kind, "files", ()))
     for file in files:
         if not isinstance(file, (str, Weight)):
-            raise RecipeError(f"{where}: {file!r} in files is no Weight; see hifidata.weights.catalogue")
+            raise RecipeError(f"{where}: files: {file!r} is not a Weight; see hifidata.weights.catalogue")
         if isinstance(file, Weight) and not file.is_folder and not file.sha256:
             raise RecipeError(
-                f"{where}: the file {file.file} has no sha256; add it, so that every machine runs the same model"
+                f"{where}: files: {file.file} has no sha256; add it, so that all machines run the same file"
             )
     return files

@@ -1,1 +1,1 @@
-"""Statistics, the HTML report, the dataset card and Croissant metadata; sees the schema and the store alone."""
+"""Statistics, HTML report, dataset card and Croissant metadata of a dataset folder."""

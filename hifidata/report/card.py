@@ -1,4 +1,4 @@
-"""The dataset card: README.md with Hugging Face front matter, made from the manifest. It names no person."""
+"""The dataset card: README.md with Hugging Face front matter, made from the manifests. It contains no names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hifidata.report.manifests import Manifests
 from hifidata.report.words import vocabulary
 
 MAX_LICENCES = 10
-"""Licences listed by name; a crawl meets thousands of wordings."""
+"""Maximum number of listed licences; a crawl finds thousands of different texts."""
 
 _SIZES = (
     (1_000, "n<1K"),
@@ -36,8 +36,8 @@ _CARD = """\
 
 {summary}
 
-Every candidate picture has one row in `manifests/images.parquet`, kept or not, with every number that was measured and the
-reason for which it ended. `report/index.html` shows the dataset in pictures.
+`manifests/images.parquet` has one row for each candidate, kept or not, with all measured values and the reason why it was
+not kept. `report/index.html` shows images and statistics.
 
 ## Contents
 
@@ -45,19 +45,19 @@ reason for which it ended. `report/index.html` shows the dataset in pictures.
 |---|---:|
 {counts}
 
-| Reason for not keeping a picture | Pictures |
+| Reason for not keeping a candidate | Candidates |
 |---|---:|
 {reasons}
 
-## Not checked
+## Stages not run
 
-{not_checked}
+{not_run}
 
-## How to load it
+## How to load the dataset
 
-Each sample has the members `.jpg` (portrait), `.txt` (caption), `.json` (what the manifest holds about it),
-`.embedding.npy` (identity embedding, L2 norm 1) and `.landmarks.npy` (68 points in pixels of the portrait); a stage that
-did not run leaves its member out. Samples of one person are contiguous.
+Each sample has the members `.jpg` (portrait), `.txt` (caption), `.json` (columns of the manifest), `.embedding.npy`
+(identity embedding, L2 norm 1) and `.landmarks.npy` (68 points in pixels of the portrait). If a stage did not run, its
+member is missing. The samples of an identity are contiguous.
 
 ```python
 from pathlib import Path
@@ -70,11 +70,11 @@ for sample in wds.WebDataset(shards, shardshuffle=False).decode("pil"):
     break
 ```
 
-## How it was made
+## How the dataset was made
 
 {steps}
 
-The recipe, without the place of its source:
+The recipe, without the path of its source:
 
 {recipe}
 
@@ -84,33 +84,38 @@ The recipe, without the place of its source:
 
 ## Licences
 
-The pictures keep the licences of their sources. What the sources state about the kept pictures:
+The images keep the licences of their sources. The sources state these licences for the kept images:
 
-| Licence | Pictures |
+| Licence | Images |
 |---|---:|
 {licences}
 
 ## Personal data
 
-This dataset holds faces of identifiable people, their names (column `identity_name`), and face embeddings, which identify
-a person and are biometric data under many laws. Gender, where it is given, was guessed from a first name or by a model and
-may be wrong. Process it only with a legal basis, keep it no longer than you need it, and do not use it to identify people.
+This dataset contains faces of identifiable people, their names (column `identity_name`) and face embeddings. Embeddings
+identify a person and are biometric data under many laws. Gender was predicted from a first name or by a model, and may be
+wrong. Process the data only with a legal basis, keep it no longer than necessary, and do not use it to identify people.
 
 ## Removal
 
-To take a person out, remove the person's pictures from the source and make the dataset again into an empty folder. To take
-a person out of a copy by hand: find the shard and the sample keys by `identity_id` in
-the manifests, delete those samples (with one shard per person: the shard), delete the rows with that `identity_id` from
-all files in `manifests/`, and make the report again, since it shows faces too. Embeddings and captions go with the samples.
+To remove a person from the dataset, remove the person's images from the source and make the dataset again in an empty
+folder.
+
+To remove a person from a copy:
+
+1. Find the shard and the sample keys by `identity_id` in the manifests.
+2. Delete these samples with their embeddings and captions. If each identity has its own shard, delete the shard.
+3. Delete the rows with this `identity_id` from all files in `manifests/`.
+4. Make the report again, because it shows faces.
 """
 
 
 def write_card(dataset_dir: Path, run: Mapping[str, Any]) -> Path:
-    """Writes ``README.md`` of a dataset folder.
+    """Write ``README.md`` of a dataset folder.
 
     Args:
-        dataset_dir: holds ``manifests/*.parquet``.
-        run: the run record, which becomes dataset.json; any key may be missing.
+        dataset_dir: folder with ``manifests/*.parquet``.
+        run: the run record, as in dataset.json; any key may be missing.
 
     Returns:
         Path of the card; the same input gives the same bytes.
@@ -125,15 +130,16 @@ def write_card(dataset_dir: Path, run: Mapping[str, Any]) -> Path:
     name = str(run.get("name") or recipe.get("name") or dataset_dir.resolve().name)
     words = vocabulary(run)
     not_run = stats.stages_not_run(run, words)
-    did = [words.stage(step.stage).does for step in stats.funnel(images, run, words) if step.ran]
+    steps = [words.stage(step.stage).does for step in stats.funnel(images, run, words) if step.ran]
     text = _CARD.format(
         front_matter=_front_matter(name, totals.kept),
         name=_plain(name),
-        summary=f"{totals.kept:,} portraits of {totals.identities_kept:,} people, from {totals.candidates:,} candidate pictures.",
+        summary=f"{totals.kept:,} portraits of {totals.identities_kept:,} identities, selected from {totals.candidates:,} "
+        "candidates.",
         counts=_table(_counts(totals)),
         reasons=_table((words.reason(c.reason).label, f"{c.n:,}") for c in stats.reason_counts(images, words)),
-        not_checked="\n".join(f"- {words.stage(stage).not_run}" for stage in not_run) or "Every stage ran.",
-        steps="\n".join(f"{i}. {sentence}" for i, sentence in enumerate(did, 1)),
+        not_run="\n".join(f"- {words.stage(stage).not_run}" for stage in not_run) or "All stages ran.",
+        steps="\n".join(f"{i}. {sentence}" for i, sentence in enumerate(steps, 1)),
         recipe=_fenced(_publishable(recipe)),
         models=_table(
             (e.get("stage"), e.get("model"), e.get("licence") or "not stated") for e in run.get("models") or ()
@@ -149,7 +155,7 @@ def _front_matter(name: str, n_kept: int) -> str:
     fields = {
         "pretty_name": " ".join(name.split()),
         "license": "other",
-        "license_name": "licences-of-the-source-pictures",
+        "license_name": "licences-of-the-source-images",
         "license_link": "README.md#licences",
         "language": ["en"],
         "task_categories": ["text-to-image", "image-to-image"],
@@ -163,12 +169,12 @@ def _front_matter(name: str, n_kept: int) -> str:
 
 def _counts(totals: stats.Totals) -> list[tuple[str, str]]:
     return [
-        ("People with at least one portrait", f"{totals.identities_kept:,}"),
-        ("People in the source", f"{totals.identities:,}"),
-        ("Candidate pictures", f"{totals.candidates:,}"),
+        ("Identities with at least one portrait", f"{totals.identities_kept:,}"),
+        ("Identities in the source", f"{totals.identities:,}"),
+        ("Candidates", f"{totals.candidates:,}"),
         ("Portraits kept", f"{totals.kept:,}"),
-        ("Dropped: judged and found wanting", f"{totals.dropped:,}"),
-        ("Failed: could not be read or judged", f"{totals.failed:,}"),
+        ("Dropped by a stage", f"{totals.dropped:,}"),
+        ("Failed: unreadable, or a model failed", f"{totals.failed:,}"),
         ("Shards", f"{totals.shards:,}"),
     ]
 
@@ -180,12 +186,12 @@ def _licences(images: Any) -> list[tuple[str, str]]:
     ranked = sorted(((licence, n) for licence, n in counts if licence), key=lambda entry: (-entry[1], entry[0]))
     rows = [(licence[:120], f"{n:,}") for licence, n in ranked[:MAX_LICENCES]]
     if others := ranked[MAX_LICENCES:]:
-        rows.append((f"{len(others):,} other wordings", f"{sum(n for _, n in others):,}"))
+        rows.append((f"{len(others):,} other licence texts", f"{sum(n for _, n in others):,}"))
     return [*rows, *([("not stated", f"{unstated:,}")] if unstated else [])]
 
 
 def _publishable(recipe: Mapping[str, Any]) -> str:
-    """The recipe as YAML without its source's location and own files' folders: paths on somebody's disk may name people."""
+    """Format the recipe as YAML without the source path and without folders of model files: local paths may contain names."""
     plain = json.loads(json.dumps(recipe, default=str))
     if isinstance(plain.get("source"), dict):
         plain["source"] = {key: value for key, value in plain["source"].items() if key in ("kind", "licence")}
@@ -206,7 +212,7 @@ def _fenced(text: str) -> str:
 
 
 def _plain(text: Any) -> str:
-    """One line without anything that Markdown or HTML reads as markup."""
+    """Escape text for Markdown and HTML, as one line."""
     one_line = " ".join(str(text).split())
     return (
         re.sub(r"([\\`*_{}\[\]()#+!|~$])", r"\\\1", one_line)

@@ -1,4 +1,4 @@
-"""Croissant metadata: what the files and columns of a dataset are, for machines.
+"""Croissant metadata: a machine-readable description of the files and columns of a dataset.
 
 Source: Croissant format 1.0 and its responsible-AI vocabulary 1.0, both by MLCommons.
 """
@@ -45,18 +45,18 @@ _DATA_TYPES = {
 }  # fmt: skip
 
 _MANIFESTS: dict[str, tuple[str, tuple[Column, ...], str]] = {
-    "images": ("One row per candidate picture, kept or not.", IMAGE_COLUMNS, "image_id"),
-    "identities": ("One row per person.", IDENTITY_COLUMNS, "identity_id"),
-    "thumbnails": ("Small pictures of candidates, kept or not, for the report.", THUMBNAIL_COLUMNS, "image_id"),
+    "images": ("One row per candidate, kept or not.", IMAGE_COLUMNS, "image_id"),
+    "identities": ("One row per identity.", IDENTITY_COLUMNS, "identity_id"),
+    "thumbnails": ("Thumbnails of candidates, kept or not, for the report.", THUMBNAIL_COLUMNS, "image_id"),
 }
 
 
 def write_croissant(dataset_dir: Path, run: Mapping[str, Any]) -> Path:
-    """Writes ``croissant.json`` of a dataset folder.
+    """Write ``croissant.json`` of a dataset folder.
 
     Args:
-        dataset_dir: holds ``manifests/*.parquet`` and ``shards/``.
-        run: the run record, which becomes dataset.json; any key may be missing.
+        dataset_dir: folder with ``manifests/*.parquet`` and ``shards/``.
+        run: the run record, as in dataset.json; any key may be missing.
 
     Returns:
         Path of the file; the same input gives the same bytes.
@@ -71,7 +71,7 @@ def write_croissant(dataset_dir: Path, run: Mapping[str, Any]) -> Path:
 
 
 def croissant(dataset_dir: Path, run: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON-LD document; see ``write_croissant``."""
+    """Build the JSON-LD document; see ``write_croissant``."""
     manifests = Manifests(dataset_dir)
     images = manifests.images(stats.IMAGE_COLUMNS_READ)
     totals = stats.totals(images, manifests.identities(stats.IDENTITY_COLUMNS_READ))
@@ -81,11 +81,11 @@ def croissant(dataset_dir: Path, run: Mapping[str, Any]) -> dict[str, Any]:
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "name": str(run.get("name") or recipe.get("name") or dataset_dir.resolve().name),
-        "description": f"{totals.kept} portraits of {totals.identities_kept} people, chosen from {totals.candidates} candidate "
-        "pictures, with captions, identity embeddings, facial landmarks and the reason why every other candidate was not kept.",
+        "description": f"{totals.kept} portraits of {totals.identities_kept} identities, selected from {totals.candidates} "
+        "candidates. With captions, identity embeddings, facial landmarks, and a reason for each candidate that was not kept.",
         "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
         "version": f"{run.get('format_version', 1)}.0.0",
-        "license": "Each picture keeps the licence of its source; see the column licence of images.parquet",
+        "license": "Each image keeps the licence of its source; see the column licence of images.parquet",
         "keywords": ["faces", "portraits", "identity preservation", "webdataset"],
         "isLiveDataset": False,
         **({"datePublished": str(run["finished_at"])[:10]} if run.get("finished_at") else {}),
@@ -103,28 +103,28 @@ def _responsible_ai(run: Mapping[str, Any], images: Any) -> dict[str, Any]:
     ]
     words = vocabulary(run)
     return {
-        "rai:dataCollection": f"Candidate pictures came from a source of the kind '{source}', one group per person; "
-        "the columns source, source_uri and licence record the origin of each.",
+        "rai:dataCollection": f"The candidates came from a source of the kind '{source}', grouped by identity. "
+        "The columns source, source_uri and licence record the origin of each candidate.",
         "rai:dataPreprocessingProtocol": [words.stage(s.stage).does for s in stats.funnel(images, run, words) if s.ran],
         **({"rai:machineAnnotationTools": tools} if tools else {}),
         "rai:dataBiases": [
-            "Whoever is photographed and published more often is represented by more pictures.",
-            "Detectors, quality scores and face embeddings err more often for some groups of people than for others, so the "
-            "share of pictures that is dropped differs between groups.",
-            "Poses, lighting and expressions that models judge as poor are rare by construction.",
+            "People with more published photos have more images.",
+            "Detectors, quality scores and face embeddings have different error rates for different groups of people. "
+            "Therefore the share of dropped images differs between groups.",
+            "Poses, lighting and expressions with low quality scores are rare.",
         ],
         "rai:dataLimitations": [
-            "Identity labels were checked by a model at most, not by people.",
-            "Captions, gender and other attributes are made by machines and may be wrong; null means unknown.",
+            "A model may have verified the identity labels; people did not verify them.",
+            "Captions, gender and other attributes are machine-generated and may be wrong; null means unknown.",
             *(words.stage(stage).not_run for stage in stats.stages_not_run(run, words)),
         ],
-        "rai:dataReleaseMaintenancePlan": "A person is removed by taking the person's pictures out of the source and making the "
-        "dataset again, or by deleting the samples and manifest rows with the person's identity_id; see README.md.",
+        "rai:dataReleaseMaintenancePlan": "To remove a person, remove the person's images from the source and make the dataset "
+        "again, or delete the samples and manifest rows with the person's identity_id; see README.md.",
         "rai:personalSensitiveInformation": [
             "Photographs of the faces of identifiable people",
             "Names of people (identity_name)",
             "Biometric data: face embeddings and facial landmarks",
-            "Gender and age, where given: guessed from names or by models",
+            "Gender and age, predicted from names or by models",
         ],
     }
 
@@ -134,7 +134,7 @@ def _shards() -> dict[str, Any]:
         "@type": "cr:FileSet",
         "@id": "shards",
         "name": "shards",
-        "description": "WebDataset shards; dataset.json lists the sha256 and the number of samples of each.",
+        "description": "WebDataset shards; dataset.json lists the sha256 and the number of samples of each shard.",
         "encodingFormat": "application/x-tar",
         "includes": "shards/**/*.tar",
     }

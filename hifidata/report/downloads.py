@@ -1,7 +1,8 @@
-"""What the crawl lost: one line per reason, and the hosts it happened at. There are no pictures to show."""
+"""Candidates that the crawl did not fetch, by reason, with their most frequent hosts."""
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -13,15 +14,15 @@ HOSTS_SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Loss:
-    """Candidates that ended for one reason before any bytes were judged.
+class NotFetched:
+    """Candidates that were not fetched for one reason.
 
     Attributes:
-        reason: as in the manifest.
-        n: how many.
-        n_retryable: of these, a later run may fetch.
-        hosts: where most of them lie, with how many each.
-        n_hosts: hosts in all.
+        reason: reason code of the manifest.
+        n: number of candidates.
+        n_retryable: number of these that a later run may fetch.
+        hosts: most frequent hosts, with their number of candidates.
+        n_hosts: number of all hosts.
     """
 
     reason: str
@@ -31,36 +32,34 @@ class Loss:
     n_hosts: int
 
 
-def losses(images: pa.Table) -> tuple[Loss, ...]:
-    """Most frequent first; empty where nothing was downloaded or nothing was lost.
+def not_fetched(images: pa.Table) -> tuple[NotFetched, ...]:
+    """Count candidates that were not fetched, by reason; the most frequent reason first.
 
     Args:
         images: columns stage, reason, source_uri and retryable.
     """
     lost = images.filter(pc.fill_null(pc.equal(images["stage"], FETCH), False))
-    found: dict[str, dict[str, int]] = {}
-    retryable: dict[str, int] = {}
+    hosts_of: dict[str, Counter[str]] = defaultdict(Counter)
+    retryable = Counter[str]()
     columns = (lost[name].to_pylist() for name in ("reason", "source_uri", "retryable"))
     for reason, uri, may_retry in zip(*columns, strict=True):
-        hosts = found.setdefault(reason, {})
-        host = _host(uri)
-        hosts[host] = hosts.get(host, 0) + 1
-        retryable[reason] = retryable.get(reason, 0) + bool(may_retry)
-    ranked = [
-        Loss(
+        hosts_of[reason][_host(uri)] += 1
+        retryable[reason] += bool(may_retry)
+    counted = [
+        NotFetched(
             reason,
-            sum(hosts.values()),
+            hosts.total(),
             retryable[reason],
             tuple(sorted(hosts.items(), key=lambda item: (-item[1], item[0]))[:HOSTS_SHOWN]),
             len(hosts),
         )
-        for reason, hosts in found.items()
+        for reason, hosts in hosts_of.items()
     ]
-    return tuple(sorted(ranked, key=lambda loss: (-loss.n, loss.reason)))
+    return tuple(sorted(counted, key=lambda row: (-row.n, row.reason)))
 
 
 def _host(uri: str | None) -> str:
     try:
         return urlsplit(uri or "").hostname or "no host"
-    except ValueError:  # a URL that makes no sense is a row, too
+    except ValueError:  # an invalid URL is also a candidate
         return "no host"

@@ -1,6 +1,6 @@
-"""Control characters in what the report quotes, made visible in the way the terminal shows them.
+"""Escapes for control characters in quoted text, the same as in the terminal output.
 
-A browser draws a box for an escape character and a space for a line break, so that two names would look alike.
+Browsers show a control character as a box or a space, so different names would look the same.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from markupsafe import Markup
 CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
 
 
-def visible(value: Any) -> Any:
-    """What a template prints: text with its control characters spelled out; markup and numbers as they are."""
+def escape_controls(value: Any) -> Any:
+    """Replace control characters in text by escapes such as ``\\x1b``; markup and other types stay unchanged."""
     return value.translate(CONTROL_CHARACTERS) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def visible_lines(text: str) -> Markup:
-    """Text of several lines, which stay lines, escaped for a page."""
-    return Markup("\n").join(visible(line) for line in text.split("\n"))
+def escape_lines(text: str) -> Markup:
+    """Escape text for HTML and keep its line breaks."""
+    return Markup("\n").join(escape_controls(line) for line in text.split("\n"))

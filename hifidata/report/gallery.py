@@ -1,4 +1,4 @@
-"""The pictures of the report: which are shown, what stands beside and below them."""
+"""The images of the report, with their captions and comparison images."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 
 from hifidata.core.reasons import Limit, Reason
 from hifidata.core.schema import Row, Status
+from hifidata.report.comparisons import most_typical, nearest_copies
+from hifidata.report.identities import ShownIdentity, shown_identities
 from hifidata.report.manifests import Manifests
-from hifidata.report.near_threshold import Pick, Sides, around_threshold
-from hifidata.report.pairs import most_typical, nearest_copies
-from hifidata.report.people import Person, people
+from hifidata.report.near_threshold import NearThreshold, ScoredImage, around_threshold
 from hifidata.report.statistics import ReasonCount
 from hifidata.report.words import Vocabulary
 from hifidata.stages.dedup import NEAR_DUPLICATE
@@ -26,77 +26,73 @@ _DETAILS = (
     "message", "similarity", "duplicate_of", "duplicate_distance_bits", "phash", "caption", "text_found",
 )  # fmt: skip
 
-
-_BESIDE: dict[str, str] = {
-    str(NEAR_DUPLICATE): "the better copy; of those that passed, the nearest other picture of this person",
-    str(OTHER_PERSON): "this person's most typical picture",
+_COMPARISONS: dict[str, str] = {
+    str(NEAR_DUPLICATE): "the better copy of a dropped image, or the nearest other image of a passed image",
+    str(OTHER_PERSON): "the image nearest to the centre of the identity",
 }
-"""What stands beside each picture of a reason, so that a person can judge it."""
+"""Description of the comparison image, by reason."""
 
 
 @dataclass(frozen=True)
 class GallerySize:
-    """What keeps the report's size bounded, whatever the dataset's.
+    """Limits that bound the size of the report.
 
     Attributes:
-        people: identities shown in detail.
-        pictures_per_person: kept and lost pictures shown of each, counted apart.
-        pictures_per_side: pictures on each side of a threshold.
+        identities: number of identities shown in detail.
+        images_per_identity: maximum number of kept images of an identity, and of images that were not kept.
+        images_per_side: maximum number of images on each side of a threshold.
     """
 
-    people: int = 60
-    pictures_per_person: int = 10
-    pictures_per_side: int = 10
+    identities: int = 60
+    images_per_identity: int = 10
+    images_per_side: int = 10
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture with what stands below it.
+    """An image with its caption.
 
     Attributes:
-        src: ``data:`` URI of the thumbnail, "" where there is none.
-        alt: what the picture stands for, for those who cannot see it.
-        lines: one or two short lines below the picture.
-        hover: the file and the message.
-        status: kept, dropped or failed.
-        beside: ``data:`` URI of the picture to compare it with, or "".
-        row: manifest columns, for the table of details.
+        src: ``data:`` URI of the thumbnail, or "" without a thumbnail.
+        alt: alternative text of the image.
+        lines: one or two short lines below the image.
+        hover: file, message and text found in the image.
+        comparison_src: ``data:`` URI of the comparison image, or "".
+        row: manifest columns for the table of details.
     """
 
     src: str
     alt: str
     lines: tuple[str, ...]
     hover: str
-    status: str
-    beside: str
+    comparison_src: str
     row: Row
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """The contact sheet of one reason."""
+class ContactSheet:
+    """The images around the threshold of one reason."""
 
     count: ReasonCount
     reason: Reason
-    stages: str
-    cut: float | None
+    threshold: float | None
     dropped: tuple[Tile, ...]
     passed: tuple[Tile, ...]
-    beside: str
+    comparison: str
 
 
 @dataclass(frozen=True)
-class PersonView:
-    """One person's row of kept and row of lost pictures."""
+class IdentityView:
+    """The images of an identity that were kept, and those that were not kept."""
 
     row: Row
     kept: tuple[Tile, ...]
-    lost: tuple[Tile, ...]
+    not_kept: tuple[Tile, ...]
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Chooses pictures, then fetches texts and thumbnails of all of them in one pass over the manifest."""
+    """Selects images, then reads their rows and thumbnails in one pass over the manifests."""
 
     manifests: Manifests
     size: GallerySize
@@ -104,49 +100,49 @@ class Gallery:
 
     def show(
         self, images: pa.Table, reasons: Sequence[ReasonCount], recipe: Mapping[str, Any]
-    ) -> tuple[tuple[Sheet, ...], tuple[PersonView, ...]]:
-        """Contact sheets and people.
+    ) -> tuple[tuple[ContactSheet, ...], tuple[IdentityView, ...]]:
+        """Build the contact sheets of all reasons and the views of the shown identities.
 
         Args:
             images: the summary columns with ``with_derived``.
-            reasons: what occurs in them.
+            reasons: reasons that occur in ``images``.
             recipe: resolved recipe.
         """
-        per_side = self.size.pictures_per_side
-        sides = {
+        per_side = self.size.images_per_side
+        nearest = {
             count.reason: around_threshold(images, self.words.reason(count.reason), recipe, per_side)
             for count in reasons
         }
-        persons = people(self.manifests, self.size.people, self.size.pictures_per_person, self.words)
-        picks = [pick.image_id for side in sides.values() for pick in (*side.dropped, *side.passed)]
-        rows = self._rows([*picks, *(image_id for person in persons for image_id in (*person.kept, *person.lost))])
-        twins = self._twins(sides, rows)
-        sources = self._data_uris([*rows, *twins.values()])
-        tiles = _Tiles(rows, sources, twins, self.words)
+        shown = shown_identities(self.manifests, self.size.identities, self.size.images_per_identity, self.words)
+        image_ids = [image.image_id for near in nearest.values() for image in (*near.dropped, *near.passed)]
+        rows = self._rows([*image_ids, *(image_id for each in shown for image_id in (*each.kept, *each.not_kept))])
+        comparisons = self._comparisons(nearest, rows)
+        sources = self._data_uris([*rows, *comparisons.values()])
+        tiles = _Tiles(rows, sources, comparisons, self.words)
         return (
-            tuple(tiles.sheet(count, sides[count.reason]) for count in reasons),
-            tuple(tiles.person(person) for person in persons),
+            tuple(tiles.sheet(count, nearest[count.reason]) for count in reasons),
+            tuple(tiles.identity(identity) for identity in shown),
         )
 
     def _rows(self, image_ids: Iterable[str]) -> dict[str, Row]:
         wanted = pc.field("image_id").isin(pa.array(sorted(set(image_ids)), pa.string()))
         return {row["image_id"]: row for row in self.manifests.images(_DETAILS, wanted).to_pylist()}
 
-    def _twins(self, sides: Mapping[str, Sides], rows: Mapping[str, Row]) -> dict[tuple[str, str], str]:
-        """What to compare a picture with, by (reason, image_id): the copy, or the person's most typical picture."""
-        twins: dict[tuple[str, str], str] = {}
-        for reason, side in sides.items():
-            shown = [rows[pick.image_id] for pick in (*side.dropped, *side.passed)]
+    def _comparisons(self, nearest: Mapping[str, NearThreshold], rows: Mapping[str, Row]) -> dict[tuple[str, str], str]:
+        """Find the comparison images; returns image_id by (reason, image_id)."""
+        found: dict[tuple[str, str], str] = {}
+        for reason, near in nearest.items():
+            shown = [rows[image.image_id] for image in (*near.dropped, *near.passed)]
             if reason == NEAR_DUPLICATE:
-                near = nearest_copies(self.manifests, [row for row in shown if not row["duplicate_of"]])
-                pairs = near | {row["image_id"]: row["duplicate_of"] for row in shown if row["duplicate_of"]}
+                copies = nearest_copies(self.manifests, [row for row in shown if not row["duplicate_of"]])
+                others = copies | {row["image_id"]: row["duplicate_of"] for row in shown if row["duplicate_of"]}
             elif reason == OTHER_PERSON:
                 typical = most_typical(self.manifests, {row["identity_id"] for row in shown})
-                pairs = {row["image_id"]: typical.get(row["identity_id"], "") for row in shown}
+                others = {row["image_id"]: typical.get(row["identity_id"], "") for row in shown}
             else:
                 continue
-            twins |= {(reason, mine): other for mine, other in pairs.items() if other and other != mine}
-        return twins
+            found |= {(reason, image_id): other for image_id, other in others.items() if other and other != image_id}
+        return found
 
     def _data_uris(self, image_ids: Iterable[str]) -> dict[str, str]:
         thumbnails = self.manifests.thumbnails(set(image_ids))
@@ -155,61 +151,60 @@ class Gallery:
 
 @dataclass(frozen=True)
 class _Tiles:
-    """Rows and thumbnails at hand, turned into what the template prints."""
+    """Builds tiles from rows and thumbnails."""
 
     rows: Mapping[str, Row]
     sources: Mapping[str, str]
-    twins: Mapping[tuple[str, str], str]
+    comparisons: Mapping[tuple[str, str], str]
     words: Vocabulary
 
-    def sheet(self, count: ReasonCount, side: Sides) -> Sheet:
-        """The contact sheet of one reason."""
+    def sheet(self, count: ReasonCount, near: NearThreshold) -> ContactSheet:
+        """Build the contact sheet of one reason."""
         reason = self.words.reason(count.reason)
-        return Sheet(
+        return ContactSheet(
             count=count,
             reason=reason,
-            stages=", ".join(self.words.stage(stage).title for stage in count.stages),
-            cut=side.cut,
-            dropped=tuple(self._around(pick, reason) for pick in side.dropped),
-            passed=tuple(self._around(pick, reason) for pick in side.passed),
-            beside=_BESIDE.get(count.reason, ""),
+            threshold=near.threshold,
+            dropped=tuple(self._near_threshold(image, reason) for image in near.dropped),
+            passed=tuple(self._near_threshold(image, reason) for image in near.passed),
+            comparison=_COMPARISONS.get(count.reason, ""),
         )
 
-    def person(self, person: Person) -> PersonView:
-        """One person's rows of kept and of lost pictures."""
-        return PersonView(
-            person.row,
-            tuple(self._of_person(self.rows[image_id]) for image_id in person.kept),
-            tuple(self._of_person(self.rows[image_id]) for image_id in person.lost),
+    def identity(self, identity: ShownIdentity) -> IdentityView:
+        """Build the view of one identity."""
+        return IdentityView(
+            identity.row,
+            tuple(self._of_identity(self.rows[image_id]) for image_id in identity.kept),
+            tuple(self._of_identity(self.rows[image_id]) for image_id in identity.not_kept),
         )
 
-    def _around(self, pick: Pick, reason: Reason) -> Tile:
-        row = self.rows[pick.image_id]
-        value = _score(pick.value, reason.limit) or file_name(row)
+    def _near_threshold(self, image: ScoredImage, reason: Reason) -> Tile:
+        row = self.rows[image.image_id]
+        value = _score(image.score, reason.limit) or file_name(row)
         outcome = self._outcome(row)
         lines = (value,) if row["reason"] == reason else (value, outcome)
-        beside = self.sources.get(self.twins.get((str(reason), pick.image_id), ""), "")
-        return self._tile(row, lines, f"{row['identity_name']}: {outcome}, {value}", beside)
+        comparison_src = self.sources.get(self.comparisons.get((str(reason), image.image_id), ""), "")
+        return self._tile(row, lines, f"{row['identity_name']}: {outcome}, {value}", comparison_src)
 
-    def _of_person(self, row: Row) -> Tile:
+    def _of_identity(self, row: Row) -> Tile:
         if row["status"] == Status.KEPT:
             lines: tuple[str, ...] = (_score(row["similarity"], None) or "kept",)
         else:
-            limit = self.words.limit(row["reason"] or "unknown")
+            limit = self.words.reason(row["reason"] or "unknown").limit
             lines = (self._outcome(row), _score(row["score"], limit) if limit else "")
         return self._tile(row, lines, f"{row['identity_name']}: {self._outcome(row)}", "")
 
     def _outcome(self, row: Row) -> str:
         return "kept" if row["status"] == Status.KEPT else self.words.reason(row["reason"] or "unknown").label
 
-    def _tile(self, row: Row, lines: tuple[str, ...], alt: str, beside: str) -> Tile:
+    def _tile(self, row: Row, lines: tuple[str, ...], alt: str, comparison_src: str) -> Tile:
         hover = " · ".join(filter(None, (row["source_uri"], row["message"], row["text_found"])))
         source = self.sources.get(row["image_id"], "")
-        return Tile(source, alt, tuple(filter(None, lines)), hover, row["status"], beside, row)
+        return Tile(source, alt, tuple(filter(None, lines)), hover, comparison_src, row)
 
 
 def file_name(row: Row) -> str:
-    """Last part of where the picture came from."""
+    """Return the last part of the source URI, or the image id without a URI."""
     return str(row["source_uri"] or row["image_id"]).rstrip("/").rsplit("/", 1)[-1]
 
 

@@ -1,4 +1,4 @@
-"""The report: one HTML file that opens offline, needs no script and holds its pictures itself."""
+"""The HTML report: one file without scripts, with embedded images, for offline use."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import yaml
 from hifidata.core.errors import DatasetError
 from hifidata.core.files import write_bytes
 from hifidata.report import statistics as stats
-from hifidata.report.budget import budget
-from hifidata.report.calibration import Calibration, calibrate, chosen_rate, rate_words
-from hifidata.report.downloads import FETCH, losses
-from hifidata.report.escape import visible, visible_lines
+from hifidata.report.budget import failure_budget
+from hifidata.report.calibration import Calibration, calibrate, chosen_rate, format_rate
+from hifidata.report.downloads import FETCH, not_fetched
+from hifidata.report.escape import escape_controls, escape_lines
 from hifidata.report.gallery import Gallery, GallerySize
 from hifidata.report.manifests import Manifests
 from hifidata.report.near_threshold import threshold_used, with_derived
 from hifidata.report.possible_reasons import possible_reasons
-from hifidata.report.words import Vocabulary, caption_words, vocabulary
+from hifidata.report.words import Vocabulary, caption_text, vocabulary
 from hifidata.stages.quality import LOW_QUALITY
 from hifidata.stages.verify import OTHER_PERSON
 
@@ -32,7 +32,7 @@ _TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
-    finalize=visible,
+    finalize=escape_controls,
     trim_blocks=True,
     lstrip_blocks=True,
 )
@@ -40,7 +40,7 @@ _TEMPLATES = jinja2.Environment(
 
 @dataclass(frozen=True)
 class ScoreView:
-    """A histogram with its words."""
+    """A histogram with its title and the name of its score."""
 
     title: str
     label: str
@@ -48,11 +48,11 @@ class ScoreView:
 
 
 def write_report(dataset_dir: Path, run: Mapping[str, Any]) -> Path:
-    """Writes ``report/index.html`` of a dataset folder.
+    """Write ``report/index.html`` of a dataset folder.
 
     Args:
-        dataset_dir: holds ``manifests/*.parquet``.
-        run: the run record, which becomes dataset.json; any key may be missing.
+        dataset_dir: folder with ``manifests/*.parquet``.
+        run: the run record, as in dataset.json; any key may be missing.
 
     Returns:
         Path of the report; the same input gives the same bytes.
@@ -66,43 +66,43 @@ def write_report(dataset_dir: Path, run: Mapping[str, Any]) -> Path:
 
 
 def render_report(dataset_dir: Path, run: Mapping[str, Any], size: GallerySize | None = None) -> str:
-    """The report as text; see ``write_report``."""
+    """Render the report as HTML text; see ``write_report``."""
     size, words = size or GallerySize(), vocabulary(run)
     manifests = Manifests(dataset_dir)
     images = with_derived(manifests.images(stats.columns_read(words)))
     identities = manifests.identities(stats.IDENTITY_COLUMNS_READ)
     recipe: Mapping[str, Any] = run.get("recipe") or {}
     reasons = stats.reason_counts(images, words)
-    # What was lost before its bytes were here has no picture to judge a limit by.
-    judged = tuple(count for count in reasons if count.stages != (FETCH,))
-    sheets, people = Gallery(manifests, size, words).show(images, judged, recipe)
+    # Candidates that were not fetched have no image to show.
+    with_images = tuple(count for count in reasons if count.stages != (FETCH,))
+    sheets, shown = Gallery(manifests, size, words).show(images, with_images, recipe)
     not_run = stats.stages_not_run(run, words)
     totals = stats.totals(images, identities)
     return _TEMPLATES.get_template("report.html.j2").render(
         name=run.get("name") or recipe.get("name") or dataset_dir.resolve().name,
         description=" ".join(str(recipe.get("description") or "").split()),
         totals=totals,
-        budget=budget(totals, run),
+        budget=failure_budget(totals, run),
         output_px=(recipe.get("crop") or {}).get("output_px"),
         when=_when(run),
         funnel=stats.funnel(images, run, words),
         not_run=[words.stage(stage).not_run for stage in not_run],
         words=words,
         reasons=reasons,
-        idle_reasons=_idle_reasons(reasons, run, words),
-        losses=losses(manifests.images(("stage", "reason", "source_uri", "retryable"))),
+        unused_reasons=_unused_reasons(reasons, run, words),
+        not_fetched=not_fetched(manifests.images(("stage", "reason", "source_uri", "retryable"))),
         sheets=sheets,
-        people=people,
+        shown=shown,
         limits=size,
         sizes=stats.cluster_sizes(identities),
         face_areas=stats.face_areas(images),
         ages=stats.ages(images),
         genders=stats.genders(images),
         captions=stats.captions(images),
-        caption_words=caption_words,
+        caption_text=caption_text,
         scores=_scores(images, recipe),
         calibration=_calibration(dataset_dir, recipe),
-        recipe_yaml=visible_lines(_as_yaml(recipe)),
+        recipe_yaml=escape_lines(_as_yaml(recipe)),
         recipe_hash=run.get("recipe_hash") or "",
         models=run.get("models") or (),
         packages=run.get("packages") or {},
@@ -113,38 +113,38 @@ def _scores(images: pa.Table, recipe: Mapping[str, Any]) -> list[ScoreView]:
     views = []
     for title, label, reason in (
         ("Face quality", "quality score", LOW_QUALITY),
-        ("Same person", "similarity to the person's centre", OTHER_PERSON),
+        ("Similarity", "similarity to the identity's centre", OTHER_PERSON),
     ):
         if reason.limit is not None:
-            cut = threshold_used(images, reason, recipe)
-            views.append(ScoreView(title, label, stats.histogram(images, reason.limit.column, reason, cut)))
+            threshold = threshold_used(images, reason, recipe)
+            views.append(ScoreView(title, label, stats.histogram(images, reason.limit.column, reason, threshold)))
     return views
 
 
 def _calibration(dataset_dir: Path, recipe: Mapping[str, Any]) -> Calibration | None:
-    """None where the dataset has too few people, or no embeddings, to say anything."""
-    chosen_rate(dataset_dir)  # one that cannot be read is an error, not a dataset that says nothing
+    """Calibrate the similarity threshold; None if the dataset has too few identities or no embeddings."""
+    chosen_rate(dataset_dir)  # raises if the rate cannot be read; below, the same error would be ignored
     try:
         return calibrate(dataset_dir, None, (recipe.get("verify") or {}).get("min_similarity"))
     except DatasetError:
         return None
 
 
-def _idle_reasons(reasons: tuple[stats.ReasonCount, ...], run: Mapping[str, Any], words: Vocabulary) -> list[str]:
-    idle = possible_reasons(run, words) - {count.reason for count in reasons}
-    return [reason.label for reason in words.reasons.values() if reason in idle]
+def _unused_reasons(reasons: tuple[stats.ReasonCount, ...], run: Mapping[str, Any], words: Vocabulary) -> list[str]:
+    unused = possible_reasons(run, words) - {count.reason for count in reasons}
+    return [reason.label for reason in words.reasons.values() if reason in unused]
 
 
 def _when(run: Mapping[str, Any]) -> str:
-    """``2026-03-01 12:30, took 0:03:12``; as much of it as the run record tells."""
+    """Format the end and duration as ``2026-03-01 12:30 UTC, duration 0:03:12``; missing times are left out."""
     finished = str(run.get("finished_at") or "")
     try:
         end = datetime.fromisoformat(finished.replace("Z", "+00:00"))
         start = datetime.fromisoformat(str(run.get("started_at")).replace("Z", "+00:00"))
-        took = timedelta(seconds=round((end - start).total_seconds()))
-    except (ValueError, TypeError):  # no such time, no ISO time, or one of the two without a zone
+        duration = timedelta(seconds=round((end - start).total_seconds()))
+    except (ValueError, TypeError):  # a missing or invalid time, or only one of them with a time zone
         return finished
-    return f"{end:%Y-%m-%d %H:%M} {end.tzname() or ''}".strip() + f", took {took}"
+    return f"{end:%Y-%m-%d %H:%M} {end.tzname() or ''}".strip() + f", duration {duration}"
 
 
 def _as_yaml(recipe: Mapping[str, Any]) -> str:
@@ -159,7 +159,7 @@ def _count(value: int) -> str:
 
 
 def _short(value: int) -> str:
-    """At most five characters, to stand above a bar: 940, 12.3k, 1.2M."""
+    """Format a number with at most five characters, for the top of a bar: 940, 12.3k, 1.2M."""
     for size, letter in ((1_000_000, "M"), (1_000, "k")):
         if value >= 10 * size or (value >= size and letter == "M"):
             return f"{value / size:.3g}{letter}"
@@ -173,7 +173,7 @@ def _percent(part: float, whole: float) -> str:
 def _number(value: float | None) -> str:
     if value is None:
         return "–"
-    # Four digits undo what float32 did to a threshold: 0.44999998 reads 0.45 again.
+    # Four digits hide the float32 rounding of a threshold: 0.44999998 becomes 0.45.
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
 
 
@@ -185,4 +185,4 @@ def _bytes(value: float) -> str:
     return f"{value:.3g} TB"
 
 
-_TEMPLATES.filters.update(count=_count, short=_short, percent=_percent, rate=rate_words, number=_number, bytes=_bytes)
+_TEMPLATES.filters.update(count=_count, short=_short, percent=_percent, rate=format_rate, number=_number, bytes=_bytes)

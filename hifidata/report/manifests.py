@@ -1,4 +1,4 @@
-"""The dataset folder as this package sees it: manifests are read by column, files are written whole or not at all."""
+"""Access to the manifests of a dataset folder, by column."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import pyarrow.parquet as pq
 from hifidata.core.errors import DatasetError
 from hifidata.core.schema import IDENTITY_COLUMNS, Column
 from hifidata.stages.table import IMAGE_COLUMNS
-from hifidata.store.fragments import damage_named, schema_with
+from hifidata.store.fragments import parquet_errors, schema_with
 
 THUMBNAILS_PER_READ = 1024
-"""Thumbnails held at a time while the wanted ones are looked for; bounds memory on a manifest of millions."""
+"""Thumbnails in memory at a time; bounds memory for a manifest of millions of rows."""
 
 
 @dataclass(frozen=True)
 class Manifests:
-    """Reads the Parquet files of a dataset folder; each is one file or a directory of part files.
+    """Reader of the Parquet manifests; each manifest is one file or a directory of part files.
 
     Attributes:
         dataset_dir: the folder that holds ``manifests/``.
@@ -31,25 +31,25 @@ class Manifests:
     dataset_dir: Path
 
     def path(self, name: str) -> Path:
-        """``manifests/<name>.parquet``."""
+        """Return the path ``manifests/<name>.parquet``."""
         return self.dataset_dir / "manifests" / f"{name}.parquet"
 
     def images(self, columns: Sequence[str], where: pc.Expression | None = None) -> pa.Table:
-        """Columns of images.parquet; a column that the file lacks is null. Raises DatasetError without the file."""
+        """Read columns of images.parquet; a column that the file lacks is null. Raises DatasetError without the file."""
         return self._read("images", IMAGE_COLUMNS, columns, where)
 
     def identities(self, columns: Sequence[str], where: pc.Expression | None = None) -> pa.Table:
-        """Columns of identities.parquet, as ``images`` does."""
+        """Read columns of identities.parquet, as ``images`` does."""
         return self._read("identities", IDENTITY_COLUMNS, columns, where)
 
     def thumbnails(self, image_ids: Collection[str]) -> dict[str, bytes]:
-        """JPEG bytes by image_id for those of ``image_ids`` that have a thumbnail."""
+        """Read JPEG bytes by image_id, for those of ``image_ids`` that have a thumbnail."""
         if not self.path("thumbnails").exists():
             return {}
         wanted = pa.array(sorted(image_ids), pa.string())
         found: dict[str, bytes] = {}
         for part in _parts(self.path("thumbnails")):
-            with damage_named(part), pq.ParquetFile(part, memory_map=True) as file:
+            with parquet_errors(part), pq.ParquetFile(part, memory_map=True) as file:
                 for batch in file.iter_batches(THUMBNAILS_PER_READ, columns=["image_id", "jpeg"]):
                     hits = batch.filter(pc.is_in(batch["image_id"], value_set=wanted))
                     found.update(zip(hits["image_id"].to_pylist(), hits["jpeg"].to_pylist(), strict=True))
@@ -61,10 +61,10 @@ class Manifests:
         path = self.path(name)
         if not path.exists():
             raise DatasetError(
-                f"{self.dataset_dir}: no manifests/{name}.parquet; expected a dataset folder that `hifidata run` has finished"
+                f"{self.dataset_dir}: no manifests/{name}.parquet; expected a dataset that `hifidata run` has finished"
             )
         parts = [str(part) for part in _parts(path)]
-        with damage_named(path):
+        with parquet_errors(path):
             schema = schema_with(parts[:1], known, columns)
             return ds.dataset(parts, schema=schema, format="parquet").to_table(columns=list(columns), filter=where)
 

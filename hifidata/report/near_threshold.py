@@ -1,7 +1,4 @@
-"""The pictures worth looking at: those nearest the threshold, on both sides of it.
-
-A threshold is right where the pictures just below it deserved to go and those just above it deserved to stay.
-"""
+"""Images nearest to a threshold, on both sides, so that a reader can judge the threshold."""
 
 from __future__ import annotations
 
@@ -16,30 +13,30 @@ from hifidata.core.reasons import Limit, Reason
 
 
 @dataclass(frozen=True)
-class Pick:
-    """A picture and the number that a threshold was compared with (None where there is none)."""
+class ScoredImage:
+    """An image and the score that is compared with the threshold; None without a score."""
 
     image_id: str
-    value: float | None
+    score: float | None
 
 
 @dataclass(frozen=True)
-class Sides:
-    """Pictures around one threshold, nearest first.
+class NearThreshold:
+    """Images around the threshold of one reason, nearest first.
 
     Attributes:
-        cut: the threshold in force; None where the reason has no number of its own, or nobody recorded the threshold.
-        dropped: pictures that ended for the reason, the nearest first; without a threshold, by image id.
-        passed: pictures that took this test and passed; empty where there is no threshold.
+        threshold: the threshold; None if the reason compares no score, or the threshold was not recorded.
+        dropped: images that were dropped or failed for the reason; in order of image id without a threshold.
+        passed: images that passed the comparison; empty without a threshold.
     """
 
-    cut: float | None
-    dropped: tuple[Pick, ...]
-    passed: tuple[Pick, ...]
+    threshold: float | None
+    dropped: tuple[ScoredImage, ...]
+    passed: tuple[ScoredImage, ...]
 
 
 def with_derived(images: pa.Table) -> pa.Table:
-    """Adds ``crop_side_px``, ``short_side_px`` and ``aspect``, which the manifest holds only in parts."""
+    """Add ``crop_side_px``, ``short_side_px`` and ``aspect``, computed from other columns of the manifest."""
     width, height = images["width_px"], images["height_px"]
     long_px, short_px = pc.max_element_wise(width, height), pc.min_element_wise(width, height)
     aspect = pc.divide(pc.cast(long_px, pa.float64()), pc.cast(short_px, pa.float64()))
@@ -51,9 +48,9 @@ def with_derived(images: pa.Table) -> pa.Table:
 
 
 def threshold_used(images: pa.Table, reason: Reason, recipe: Mapping[str, Any]) -> float | None:
-    """The threshold that rows of this reason were compared with, else the recipe's, else None.
+    """Return the threshold in the rows of a reason, otherwise the recipe's threshold, otherwise None.
 
-    Rows come first: where a recipe leaves a threshold to the model, only the rows know the number.
+    Rows have priority: if the recipe leaves the threshold to the model, only the rows contain it.
     """
     of_reason = images["threshold"].filter(pc.equal(images["reason"], str(reason)))
     modes = pc.mode(of_reason, n=1)
@@ -64,42 +61,45 @@ def threshold_used(images: pa.Table, reason: Reason, recipe: Mapping[str, Any]) 
     return float(value) if isinstance(value, int | float) else None
 
 
-def around_threshold(images: pa.Table, reason: Reason, recipe: Mapping[str, Any], limit: int) -> Sides:
-    """At most ``limit`` pictures on each side of a reason's threshold.
+def around_threshold(images: pa.Table, reason: Reason, recipe: Mapping[str, Any], max_images: int) -> NearThreshold:
+    """Select the images nearest to the threshold of a reason.
 
     Args:
         images: the summary columns with ``with_derived``.
-        reason: the reason to look at.
-        recipe: resolved recipe, for thresholds that no row carries.
-        limit: pictures per side.
+        reason: the reason.
+        recipe: resolved recipe, for thresholds that no row contains.
+        max_images: maximum number of images per side.
     """
-    cut = threshold_used(images, reason, recipe)
-    ended_here = pc.fill_null(pc.equal(images["reason"], str(reason)), False)
-    limit_of = reason.limit
-    if limit_of is None:
-        picks = _nearest(images.filter(ended_here), "score", cut, limit)
-        return Sides(None, tuple(Pick(pick.image_id, None) for pick in picks), ())
-    if cut is None or images[limit_of.column].null_count == images.num_rows:  # a model need not give its score
-        return Sides(None, _nearest(images.filter(ended_here), limit_of.column, None, limit), ())
-    passed = images.filter(pc.and_(_passes(images[limit_of.column], limit_of, cut), pc.invert(ended_here)))
-    return Sides(
-        cut,
-        _nearest(images.filter(ended_here), limit_of.column, cut, limit),
-        _nearest(passed, limit_of.column, cut, limit),
+    threshold = threshold_used(images, reason, recipe)
+    has_reason = pc.fill_null(pc.equal(images["reason"], str(reason)), False)
+    dropped = images.filter(has_reason)
+    limit = reason.limit
+    if limit is None:
+        nearest = _nearest(dropped, "score", threshold, max_images)
+        return NearThreshold(None, tuple(ScoredImage(image.image_id, None) for image in nearest), ())
+    if threshold is None or images[limit.column].null_count == images.num_rows:  # a model may give no score
+        return NearThreshold(None, _nearest(dropped, limit.column, None, max_images), ())
+    passed = images.filter(pc.and_(_passes(images[limit.column], limit, threshold), pc.invert(has_reason)))
+    return NearThreshold(
+        threshold,
+        _nearest(dropped, limit.column, threshold, max_images),
+        _nearest(passed, limit.column, threshold, max_images),
     )
 
 
-def _passes(values: pa.ChunkedArray, limit: Limit, cut: float) -> pa.ChunkedArray:
-    """Null where nothing was measured."""
+def _passes(scores: pa.ChunkedArray, limit: Limit, threshold: float) -> pa.ChunkedArray:
+    """Return whether each score passes; null where the score is null."""
     if limit.drops in ("below", "up to"):
-        return pc.greater_equal(values, cut)
-    below = pc.less_equal(values, cut) if limit.drops == "above" else pc.less(values, cut)
-    return pc.and_(below, pc.greater(values, 0))  # no text, no hand and no second face is no close call
+        return pc.greater_equal(scores, threshold)
+    below = pc.less_equal(scores, threshold) if limit.drops == "above" else pc.less(scores, threshold)
+    return pc.and_(
+        below, pc.greater(scores, 0)
+    )  # a score of 0 (no text, hand or second face) is not near the threshold
 
 
-def _nearest(rows: pa.Table, column: str, cut: float | None, limit: int) -> tuple[Pick, ...]:
-    values = pc.cast(rows[column], pa.float64())
-    gap = pc.abs(pc.subtract(values, pa.scalar(cut, pa.float64())))
-    ranked = pa.table({"image_id": rows["image_id"], "value": values, "gap": gap})
-    order = pc.sort_indices(ranked, sort_keys=[("gap", "ascending"), ("image_id", "ascending")])[:limit]
-    return tuple(Pick(row["image_id"], row["value"]) for row in ranked.take(order).to_pylist())
+def _nearest(rows: pa.Table, column: str, threshold: float | None, max_images: int) -> tuple[ScoredImage, ...]:
+    scores = pc.cast(rows[column], pa.float64())
+    gap = pc.abs(pc.subtract(scores, pa.scalar(threshold, pa.float64())))
+    ranked = pa.table({"image_id": rows["image_id"], "score": scores, "gap": gap})
+    order = pc.sort_indices(ranked, sort_keys=[("gap", "ascending"), ("image_id", "ascending")])[:max_images]
+    return tuple(ScoredImage(row["image_id"], row["score"]) for row in ranked.take(order).to_pylist())

@@ -1,4 +1,4 @@
-"""The reasons that a run could have given at all: those of its kind of source and of the stages that ran."""
+"""Reasons that are possible in a run, given its source, its settings and the stages that ran."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OF_SOURCE: Mapping[str, frozenset[Reason]] = {
 
 
 def possible_reasons(run: Mapping[str, Any], words: Vocabulary) -> frozenset[Reason]:
-    """Reasons that could have ended a picture in this run; where the run record is silent, more rather than fewer."""
+    """Return the reasons that this run can give. Without information in the run record, a reason counts as possible."""
     recipe = run.get("recipe") or {}
     impossible = {reason for stage in stages_not_run(run, words) for reason in words.stage(stage).reasons}
     kind = str((recipe.get("source") or {}).get("kind"))
@@ -44,7 +44,7 @@ def possible_reasons(run: Mapping[str, Any], words: Vocabulary) -> frozenset[Rea
 
 
 def _switched_off(recipe: Mapping[str, Any]) -> frozenset[Reason]:
-    """Reasons whose setting is off."""
+    """Return the reasons whose setting is off."""
     fetch, columns = recipe.get("fetch") or {}, (recipe.get("source") or {}).get("columns") or {}
     kind = (recipe.get("source") or {}).get("kind")
     is_off = {

@@ -1,6 +1,6 @@
-"""Numbers of a dataset: pure functions from manifest columns to small dataclasses.
+"""Statistics of a dataset: pure functions from manifest columns to small dataclasses.
 
-Nothing here loops over rows; a manifest of a million candidates costs a few vectorised passes.
+All functions are vectorised, so a manifest of a million candidates takes a few passes.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ IMAGE_COLUMNS_READ = (
     "crop_x1_px", "crop_x2_px", "width_px", "height_px", "age", "gender",
     "caption_model", "caption_problem", "caption_flags",
 )  # fmt: skip
-"""The columns of images.parquet that the functions here and in ``near_threshold`` need: no embeddings, no text."""
+"""Columns of images.parquet for the functions here and in ``near_threshold``; without embeddings and long text."""
 
 _HISTOGRAM_STARTS = (-1.0, -0.6, -0.2, 0.0, 0.6, 0.8)
-"""Where a histogram that ends at 1 may start, so that its quarters are round numbers."""
+"""Possible starts of a histogram that ends at 1; they make its four tick labels round numbers."""
 
 DERIVED_COLUMNS = ("crop_side_px", "short_side_px", "aspect")
-"""Columns that ``near_threshold.with_derived`` adds."""
+"""Columns added by ``near_threshold.with_derived``."""
 
 IDENTITY_COLUMNS_READ = ("identity_id", "n_candidates", "n_kept", "shard", "shard_bytes")
 
 
 def columns_read(words: Vocabulary) -> tuple[str, ...]:
-    """``IMAGE_COLUMNS_READ``, and the numbers that reasons of other packages' stages compare."""
+    """Return ``IMAGE_COLUMNS_READ`` and the score columns of stages in other packages."""
     limits = (reason.limit for reason in words.reasons.values() if reason.limit)
     more = (limit.column for limit in limits if limit.column not in DERIVED_COLUMNS)
     return tuple(dict.fromkeys((*IMAGE_COLUMNS_READ, *more)))
@@ -43,7 +43,7 @@ def columns_read(words: Vocabulary) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Totals:
-    """Headline counts; ``candidates = kept + dropped + failed``."""
+    """Counts of the dataset; ``candidates = kept + dropped + failed``."""
 
     identities: int
     identities_kept: int
@@ -57,11 +57,11 @@ class Totals:
 
 @dataclass(frozen=True)
 class StageCount:
-    """One step of the funnel: of ``n_in`` pictures, ``n_kept`` went on.
+    """One step of the funnel: ``n_kept`` of ``n_in`` images passed the stage.
 
     Attributes:
-        ms_per_image: wall time over pictures that entered; None where nobody measured it.
-        ran: False where the recipe left the stage out, so that everything passed unseen.
+        ms_per_image: wall time per image that entered; None if it was not measured.
+        ran: False if the recipe switched the stage off, so that all images passed.
     """
 
     stage: str
@@ -75,7 +75,7 @@ class StageCount:
 
 @dataclass(frozen=True)
 class ReasonCount:
-    """How many candidates ended for one reason, and at which stages."""
+    """Candidates that were dropped or failed for one reason, and the stages that gave the reason."""
 
     reason: str
     n_dropped: int
@@ -84,13 +84,13 @@ class ReasonCount:
 
     @property
     def n(self) -> int:
-        """All of them."""
+        """Number of dropped and failed candidates."""
         return self.n_dropped + self.n_failed
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: its label and how many it counts."""
+    """A bar of a chart: label and count."""
 
     label: str
     n: int
@@ -98,7 +98,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Distribution:
-    """Counts over labelled classes, with what nobody measured kept apart."""
+    """Counts of labelled classes, and the count of unknown values."""
 
     bars: tuple[Bar, ...]
     n_unknown: int
@@ -111,7 +111,7 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Captions:
-    """Kept portraits by what wrote their caption, by why that is not the captioner's whole text, and by what is odd."""
+    """Counts of kept images by caption model, by caption problem and by caption flag."""
 
     models: tuple[Bar, ...]
     problems: tuple[Bar, ...]
@@ -120,28 +120,29 @@ class Captions:
 
 @dataclass(frozen=True)
 class Histogram:
-    """A measured score over all pictures that got one, split by what became of them.
+    """The distribution of a score over all images that have it, by result.
 
     Attributes:
-        edges: bin borders, one more than bins.
-        kept, dropped_here, ended_elsewhere: counts per bin: kept; dropped by this very test; lost for another reason.
-        cut: the threshold in force, None where neither a row nor the recipe tells.
+        edges: bin edges, one more than bins.
+        kept, dropped_here, ended_elsewhere: counts per bin of images that were kept, dropped by this score, and dropped
+            or failed for another reason.
+        threshold: the threshold; None if neither a row nor the recipe has it.
     """
 
     edges: tuple[float, ...]
     kept: tuple[int, ...]
     dropped_here: tuple[int, ...]
     ended_elsewhere: tuple[int, ...]
-    cut: float | None
+    threshold: float | None
 
     @property
     def n(self) -> int:
-        """Pictures that were scored."""
+        """Number of images with a score."""
         return sum(self.kept) + sum(self.dropped_here) + sum(self.ended_elsewhere)
 
 
 def totals(images: pa.Table, identities: pa.Table) -> Totals:
-    """Headline counts, taken from the manifest and not from a run's own bookkeeping."""
+    """Count identities, candidates and shards in the manifests; the run record is not used."""
     by_status = _counts(images["status"])
     has_shard = identities.filter(pc.is_valid(identities["shard"]))
     return Totals(
@@ -157,11 +158,12 @@ def totals(images: pa.Table, identities: pa.Table) -> Totals:
 
 
 def funnel(images: pa.Table, run: Mapping[str, Any], words: Vocabulary) -> tuple[StageCount, ...]:
-    """Stages in running order with how many pictures each took out.
+    """Count the images that passed, were dropped or failed at each stage, in running order.
 
     Args:
         images: columns ``status`` and ``stage``.
-        run: the run record; ``stages`` gives the times and which stages ran.
+        run: the run record; its ``stages`` have the times and the stages that ran.
+        words: vocabulary of the dataset.
     """
     lost = (
         images.filter(pc.not_equal(images["status"], Status.KEPT))
@@ -170,22 +172,21 @@ def funnel(images: pa.Table, run: Mapping[str, Any], words: Vocabulary) -> tuple
     )
     ended = {(row["stage"] or "unknown", row["status"]): row["count_all"] for row in lost.to_pylist()}
     recorded = {entry["stage"]: entry for entry in run.get("stages") or ()}
-    left_out = set(stages_not_run(run, words))
+    not_run = set(stages_not_run(run, words))
     order = [stage for stage in words.stages if stage in recorded or not recorded]
     order += sorted({*recorded, *(stage for stage, _ in ended)} - set(order))
-    steps, alive = [], images.num_rows
+    steps, n_in = [], images.num_rows
     for stage in order:
         dropped, failed = ended.get((stage, Status.DROPPED), 0), ended.get((stage, Status.FAILED), 0)
         ms_per_image = recorded.get(stage, {}).get("ms_per_image")
-        steps.append(
-            StageCount(stage, alive, alive - dropped - failed, dropped, failed, ms_per_image, stage not in left_out)
-        )
-        alive -= dropped + failed
+        n_kept = n_in - dropped - failed
+        steps.append(StageCount(stage, n_in, n_kept, dropped, failed, ms_per_image, stage not in not_run))
+        n_in = n_kept
     return tuple(steps)
 
 
 def stages_not_run(run: Mapping[str, Any], words: Vocabulary) -> tuple[str, ...]:
-    """Stages that did not run, in running order: as the run says, otherwise as its recipe implies."""
+    """List stages that did not run, in running order, from the run record or otherwise from its recipe."""
     named = set(run.get("not_checked") or ())
     named |= {entry["stage"] for entry in run.get("stages") or () if entry.get("ran") is False}
     sections = run.get("recipe") or {}
@@ -196,7 +197,7 @@ def stages_not_run(run: Mapping[str, Any], words: Vocabulary) -> tuple[str, ...]
 
 
 def reason_counts(images: pa.Table, words: Vocabulary) -> tuple[ReasonCount, ...]:
-    """Every reason that occurs, in the order of the vocabulary, which is the order of the stages."""
+    """Count candidates by reason, in the order of the vocabulary, which is the order of the stages."""
     lost = images.filter(pc.not_equal(images["status"], Status.KEPT))
     found: dict[str, dict[tuple[str, str], int]] = {}
     for row in lost.group_by(["reason", "status", "stage"]).aggregate([([], "count_all")]).to_pylist():
@@ -213,7 +214,7 @@ def reason_counts(images: pa.Table, words: Vocabulary) -> tuple[ReasonCount, ...
 
 
 def cluster_sizes(identities: pa.Table, max_bars: int = 10) -> Distribution:
-    """Kept portraits per identity, over identities that kept any.
+    """Count identities by their number of kept images; identities without kept images are left out.
 
     Source: HiFi-Portrait, appendix A, Fig. 11.
     """
@@ -230,19 +231,19 @@ def cluster_sizes(identities: pa.Table, max_bars: int = 10) -> Distribution:
 
 
 def face_areas(images: pa.Table) -> Distribution:
-    """Face box area over crop area of kept portraits, in steps of 0.1.
+    """Count kept images by face box area over crop area, in steps of 0.1.
 
     Source: HiFi-Portrait, appendix A, Fig. 12.
     """
     values, n_unknown = _kept_numbers(images, "face_area_ratio")
-    # A ratio of exactly 0.3 is stored as 0.30000001 or 0.29999998; without the nudge it would fall on either side.
+    # float32 stores 0.3 as 0.30000001 or 0.29999998; the offset puts both into the same step.
     steps = np.clip(np.floor(values * 10 + 1e-5), 0, 9).astype(np.int64)
     labels = [f".{i}–{f'.{i + 1}' if i < 9 else '1'}" for i in range(10)]
     return Distribution(tuple(map(Bar, labels, np.bincount(steps, minlength=10).tolist())), n_unknown)
 
 
 def ages(images: pa.Table) -> Distribution:
-    """Age of kept portraits in decades; 80 and above together.
+    """Count kept images by age in decades; 80 and above is one class.
 
     Source: HiFi-Portrait, appendix A, Fig. 13.
     """
@@ -253,7 +254,7 @@ def ages(images: pa.Table) -> Distribution:
 
 
 def genders(images: pa.Table) -> Distribution:
-    """Gender of kept portraits.
+    """Count kept images by gender.
 
     Source: HiFi-Portrait, appendix A, Fig. 16.
     """
@@ -265,30 +266,30 @@ def genders(images: pa.Table) -> Distribution:
 
 
 def captions(images: pa.Table) -> Captions:
-    """Counts over kept portraits; words of the vocabularies that do not occur are left out."""
+    """Count kept images by caption model, problem and flag."""
     kept = images.filter(pc.equal(images["status"], Status.KEPT))
-    flags = kept["caption_flags"].combine_chunks()
-    columns = kept["caption_model"], kept["caption_problem"], pc.list_flatten(pc.split_pattern(flags, " | "))
-    models, problems, odd = (
+    joined_flags = kept["caption_flags"].combine_chunks()
+    columns = kept["caption_model"], kept["caption_problem"], pc.list_flatten(pc.split_pattern(joined_flags, " | "))
+    models, problems, flags = (
         tuple(Bar(label, n) for label, n in sorted(_counts(column).items(), key=lambda pair: -pair[1]))
         for column in (pc.drop_null(column) for column in columns)
     )
-    return Captions(models, problems, odd)
+    return Captions(models, problems, flags)
 
 
-def histogram(images: pa.Table, column: str, reason: str, cut: float | None, bins: int = 40) -> Histogram:
-    """How a score is spread, and who fell on which side.
+def histogram(images: pa.Table, column: str, reason: str, threshold: float | None, bins: int = 40) -> Histogram:
+    """Count images in equal bins of a score, by result.
 
     Args:
         images: the summary columns.
-        column: a score that usually ends at 1; the histogram starts just below the lowest score or the cut.
-        reason: what rows dropped by this score carry.
-        cut: threshold to draw.
-        bins: how many equal bins.
+        column: a score with a usual maximum of 1; the histogram starts below the lowest score and the threshold.
+        reason: reason of images that this score drops.
+        threshold: threshold of the score.
+        bins: number of bins.
     """
     measured = images.select([column, "status", "reason"]).filter(pc.is_valid(images[column]))
     values = _numbers(measured[column])
-    ends = [float(values.min()), float(values.max()), 1.0 if cut is None else cut] if values.size else [0.0]
+    ends = [float(values.min()), float(values.max()), 1.0 if threshold is None else threshold] if values.size else [0.0]
     low = max((start for start in _HISTOGRAM_STARTS if start <= min(ends)), default=min(ends))
     high = max(1.0, *ends)
     kept = _mask(pc.equal(measured["status"], Status.KEPT))
@@ -298,7 +299,7 @@ def histogram(images: pa.Table, column: str, reason: str, cut: float | None, bin
     def count(mask: NDArray[np.bool_]) -> tuple[int, ...]:
         return tuple(np.histogram(values[mask], edges)[0].tolist())
 
-    return Histogram(tuple(edges.tolist()), count(kept), count(here & ~kept), count(~kept & ~here), cut)
+    return Histogram(tuple(edges.tolist()), count(kept), count(here & ~kept), count(~kept & ~here), threshold)
 
 
 def _switched_off(section: Any) -> bool:

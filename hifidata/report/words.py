@@ -1,4 +1,4 @@
-"""Titles and sentences for stages, reasons and captions: what the stages declare, those of other packages among them."""
+"""Titles and sentences of stages, reasons and captions, as declared by the stages of hifidata and of other packages."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from hifidata.store.layout import DatasetFolder
 
 @dataclass(frozen=True)
 class StageWords:
-    """A stage for people.
+    """Texts of a stage.
 
     Attributes:
-        title: the stage's name in a table.
-        does: its effect on a picture, in one sentence.
-        not_run: sentence for a dataset that the stage did not see.
-        reasons: reasons that it can give.
+        title: name of the stage in a table.
+        does: effect of the stage on an image, in one sentence.
+        not_run: sentence for a dataset without this stage.
+        reasons: reasons that the stage can give.
     """
 
     title: str
@@ -44,33 +44,28 @@ class Vocabulary:
     reasons: Mapping[str, Reason]
 
     def stage(self, name: str) -> StageWords:
-        """Words for a stage; one that this version does not know gets its own name."""
+        """Return the texts of a stage; an unknown stage gets its name as title."""
         title = name.replace("_", " ").capitalize()
         return self.stages.get(name, StageWords(title, f"{title}.", f"{title} did not run."))
 
     def reason(self, code: str) -> Reason:
-        """A reason; one that this version does not know gets its own code as a label."""
-        return self.reasons.get(code, Reason(code, sentence="This version does not know this reason."))
-
-    def limit(self, code: str) -> Limit | None:
-        """The number and limit that a reason compares."""
-        return self.reason(code).limit
+        """Return a reason; an unknown reason gets its code as label."""
+        return self.reasons.get(code, Reason(code, sentence="This version of hifidata does not know this reason."))
 
     def in_order(self, codes: Mapping[str, Any]) -> list[str]:
-        """Codes in the order of the stages, unknown ones last."""
+        """Sort codes in the order of the stages; unknown codes come last."""
         known = [code for code in self.reasons if code in codes]
         return known + sorted(set(filter(None, codes)) - set(known))
 
 
 def vocabulary(run: Mapping[str, Any]) -> Vocabulary:
-    """The words of a dataset.
+    """Build the vocabulary of a dataset.
 
     Args:
         run: contents of dataset.json; ``extensions`` declares the stages and models of other packages.
     """
     words = {s.name: StageWords(s.title, s.does, s.not_run, s.reasons) for s in DECLARED}
-    theirs = list(run.get("extensions") or ())
-    for item in theirs:
+    for item in run.get("extensions") or ():
         reasons = tuple(_reason(fields) for fields in item.get("reasons") or ())
         if item.get("title"):
             words[item["name"]] = StageWords(item["title"], item["does"], item["not_run"], reasons)
@@ -83,13 +78,13 @@ def vocabulary(run: Mapping[str, Any]) -> Vocabulary:
     return Vocabulary(ordered, codes)
 
 
-def _merged_order(ours: list[str], recorded: list[str]) -> list[str]:
-    """``ours`` with stages of other packages at the place that the run recorded."""
-    order = [name for name in ours if name in {stage.name for stage in DECLARED}]
+def _merged_order(known: list[str], recorded: list[str]) -> list[str]:
+    """Insert the stages of other packages where the run recorded them."""
+    order = [name for name in known if name in {stage.name for stage in DECLARED}]
     for before, name in zip(["", *recorded], recorded, strict=False):
         if name not in order:
             order.insert(order.index(before) + 1 if before in order else len(order), name)
-    return order + [name for name in ours if name not in order]
+    return order + [name for name in known if name not in order]
 
 
 def _reason(fields: Mapping[str, Any]) -> Reason:
@@ -101,33 +96,33 @@ def _reason(fields: Mapping[str, Any]) -> Reason:
 
 
 CAPTIONS: dict[CaptionProblem | CaptionFlag, str] = {
-    CaptionProblem.REFUSED: "the model refused to describe the picture",
-    CaptionProblem.EMPTY: "the model's answer was empty",
-    CaptionProblem.TRUNCATED: "the answer was cut at a limit",
-    CaptionProblem.TIMEOUT: "the answer took too long",
-    CaptionProblem.RATE_LIMITED: "the server was too busy",
+    CaptionProblem.REFUSED: "the model refused to describe the image",
+    CaptionProblem.EMPTY: "the answer was empty",
+    CaptionProblem.TRUNCATED: "the answer was truncated at a limit",
+    CaptionProblem.TIMEOUT: "the request timed out",
+    CaptionProblem.RATE_LIMITED: "the server's rate limit was exceeded",
     CaptionProblem.SERVER_ERROR: "the server failed",
     CaptionProblem.REJECTED: "the server rejected the request",
-    CaptionProblem.BAD_ANSWER: "the answer could not be read",
+    CaptionProblem.BAD_ANSWER: "the answer was invalid",
     CaptionFlag.TOO_SHORT: "too short for a sentence",
-    CaptionFlag.OTHER_LANGUAGE: "does not read like English",
+    CaptionFlag.OTHER_LANGUAGE: "probably not English",
     CaptionFlag.EXPRESSION: "mentions a facial expression, which the prompt forbids",
     CaptionFlag.POSE: "mentions a pose, which the prompt forbids",
-    CaptionFlag.MARKUP: "holds an address, a tag or code",
+    CaptionFlag.MARKUP: "contains a URL, a tag or code",
 }
 
 
 def require_reason(code: str, folder: DatasetFolder) -> None:
-    """Raises UsageError unless a dataset's stages can give a reason."""
+    """Check that a stage of the dataset can give a reason. Raises UsageError."""
     run = folder.read_dataset() if folder.dataset_json.exists() else {}
     known = [str(reason) for reason in vocabulary(run).reasons]
     if code not in known:
         close = difflib.get_close_matches(code, known, n=1)
-        hint = f"did you mean {close[0]}?" if close else "see manifests/README.md"
-        raise UsageError(f"--reason {code}: no such reason; {hint}")
+        hint = f"did you mean {close[0]}?" if close else "manifests/README.md lists all reasons"
+        raise UsageError(f"--reason {code}: unknown reason; {hint}")
 
 
-def caption_words(word: str) -> str:
-    """Words for a manifest's ``caption_problem``, or one of its ``caption_flags``."""
-    known = {str(key): words for key, words in CAPTIONS.items()}
-    return known.get(word, word.replace("_", " "))
+def caption_text(code: str) -> str:
+    """Return the description of a ``caption_problem`` or of one ``caption_flags`` entry in the manifest."""
+    known = {str(key): text for key, text in CAPTIONS.items()}
+    return known.get(code, code.replace("_", " "))

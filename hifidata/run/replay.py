@@ -14,7 +14,7 @@ from hifidata.core.schema import Row, Status
 from hifidata.stages.base import Stage
 from hifidata.stages.table import stages_of
 from hifidata.store.layout import DatasetFolder
-from hifidata.store.rows import people
+from hifidata.store.rows import identity_groups
 
 JUDGEMENT = ("status", "stage", "reason", "score", "threshold", "message", "shard", "key")
 UNJUDGED = ("fetch", "intake")
@@ -68,7 +68,7 @@ def replay(out: Path, overrides: Sequence[str]) -> Replay:
     stages = stages_of(recipe)
     result = Replay(changes=changes(old, recipe))
     _refuse_unmeasured(result.changes, stages)
-    for rows in people(folder):
+    for rows in identity_groups(folder):
         _replay_identity(rows, recipe, stages, result)
     return result
 

@@ -42,7 +42,7 @@ from hifidata.stages.table import image_columns
 from hifidata.store.fragments import MANIFESTS, CommitRecord, compact, read_record
 from hifidata.store.layout import DatasetFolder, write_json
 from hifidata.store.originals import remove_logs, sweep
-from hifidata.store.packs import pack_people, packed_identities
+from hifidata.store.packs import pack_identities, packed_identities
 from hifidata.store.verify import compare_manifests, has_shards, list_manifests, require_manifests
 
 
@@ -304,7 +304,7 @@ def finish(folder: DatasetFolder, recipe: Recipe, started_at: str, is_limited: b
     """Everything after the last commit: pack, compact, report, card, and dataset.json as the last file."""
     fragments = folder.committed()
     records = [read_record(fragment) for fragment in fragments]
-    moved = pack_people(folder, records, recipe.output.max_shard_bytes) if recipe.output.layout == "packed" else {}
+    moved = pack_identities(folder, records, recipe.output.max_shard_bytes) if recipe.output.layout == "packed" else {}
     _remove_orphan_shards(folder, {shard["path"] for shard in _shard_list(records, moved)})
     compact(fragments, folder.manifests, moved, image_columns(recipe))
     dataset = describe(recipe, records, started_at)

@@ -73,7 +73,7 @@ class Worker:
                 self._stages = [stage(recipe) for stage in wanted]
             except WeightsError as error:
                 raise explained(error, recipe) from error
-        self._providers = dict.fromkeys(onnx_stages(recipe, stage_names), device.here())
+        self._providers = dict.fromkeys(onnx_stages(recipe, stage_names), device.current_provider())
 
     def make_sample(self, task: IdentityTask, candidate: Candidate, row: Row) -> Sample:
         """A sample that reads its bytes from the source when asked for them."""

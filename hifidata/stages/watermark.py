@@ -15,7 +15,7 @@ from hifidata.core.reasons import Limit, Reason
 from hifidata.core.schema import Column, Row, Verdict
 from hifidata.models import registry
 from hifidata.models.protocols import F32, RgbU8, TextRecognizer, TextRegions
-from hifidata.models.text.lines import STAND_INS, UNREAD, sides
+from hifidata.models.text.lines import PLACEHOLDERS, UNREAD, quad_sides_px
 from hifidata.stages.base import Columns, Sample, Stage, main_face
 
 # Text that starts beside the face must be seen whole to be recognised.
@@ -107,7 +107,7 @@ class Watermark(Stage):
 def _counts(text: str, score: float, config: WatermarkConfig) -> bool:
     if config.min_text_score is None or score < config.min_text_score:
         return False
-    return text in STAND_INS or len("".join(text.split())) >= config.min_characters
+    return text in PLACEHOLDERS or len("".join(text.split())) >= config.min_characters
 
 
 def face_region(rgb_u8: RgbU8, box: F32) -> tuple[RgbU8, F32]:
@@ -123,7 +123,7 @@ def certainty(quad_px: F32, text: str, score: float, kps_px: F32) -> float:
     """How certain it is that a line (4, 2) on a face with these five points (5, 2) is text, from its score; both 0 to 1."""
     if text != UNREAD:
         return score
-    low_px, long_px = sorted(sides(quad_px))
+    low_px, long_px = sorted(quad_sides_px(quad_px))
     likenesses = [is_in_place_of_a_part(quad_px, kps_px), long_px < LINE_ASPECT * low_px]
     return score * PART_CERTAINTY ** sum(likenesses)
 
@@ -132,7 +132,7 @@ def is_in_place_of_a_part(quad_px: F32, kps_px: F32) -> bool:
     """Whether a quad (4, 2) may be an eye, the mouth, or both eyes with their brows, higher than a line over them would be."""
     eyes, mouth = kps_px[:2], kps_px[3:].mean(axis=0)
     unit_px = max(float(np.linalg.norm(eyes.mean(axis=0) - mouth)), 1e-6)
-    low, long = (side / unit_px for side in sorted(sides(quad_px)))
+    low, long = (side / unit_px for side in sorted(quad_sides_px(quad_px)))
     places = [(eye, EYE_OFFSET, EYE_WIDTH) for eye in eyes] + [(mouth, MOUTH_OFFSET, MOUTH_WIDTH)]
     if low >= BROWS_HEIGHT:
         places.append((eyes.mean(axis=0), BROWS_OFFSET, BROWS_WIDTH))

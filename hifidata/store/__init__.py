@@ -1,1 +1,1 @@
-"""What lies on disk: shards, manifests, and the rule that nothing is ever seen half-written."""
+"""The dataset folder on disk: shards, manifests and resume state. Every file is written atomically."""

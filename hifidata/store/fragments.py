@@ -1,7 +1,7 @@
-"""Manifests: a fragment per committed identity, and the Parquet tables they are compacted into.
+"""Manifest fragments, one per committed identity, and their compaction into the Parquet manifests.
 
-A fragment is the commit record of an identity: one Parquet file with its image rows (and thumbnails), and in the file's
-metadata its identity row, the fingerprint of its inputs and how long each stage took. It is written last, in one rename.
+A fragment is one Parquet file. It holds the identity's image rows and thumbnails; the file's metadata holds the commit
+record. The fragment is the last file that a commit writes, with one rename.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ RECORD_KEY = b"hifidata.record"
 THUMBNAIL = "thumbnail"
 MANIFESTS = ("images", "identities", "thumbnails")
 
-IMAGES_A_GROUP, THUMBNAILS_A_GROUP = 16_384, 2_048
-"""Rows from which a row group of a manifest is written: some ten to a hundred megabytes."""
+IMAGES_PER_ROW_GROUP, THUMBNAILS_PER_ROW_GROUP = 16_384, 2_048
+"""Minimum rows of a row group of a manifest: about 10 to 100 MB."""
 
 
 @dataclass(frozen=True)
 class CommitRecord:
-    """What a fragment says about its identity besides the rows.
+    """Metadata of a fragment.
 
     Attributes:
         identity: columns of identities.parquet.
-        fingerprint: of the candidates it was made from.
-        recipe_hash: of the recipe it was made with.
+        fingerprint: fingerprint of the candidates.
+        recipe_hash: hash of the recipe.
         seconds: time per stage, summed over the identity's images.
-        entered: images that entered each stage.
-        ended: images that each stage ended, as ``stage:status``.
-        stand_ins: kept images whose caption is not the model's, by ``caption_problem``.
-        providers: what ONNX Runtime computed on, by stage.
+        entered: number of images that entered each stage.
+        ended: number of images that were dropped or failed, by ``stage:status``.
+        stand_ins: number of kept images with a substitute caption, by ``caption_problem``.
+        providers: execution provider of ONNX Runtime, by stage.
     """
 
     identity: Row
@@ -63,11 +63,11 @@ class CommitRecord:
 
 
 def identity_row(rows: Sequence[Row], facts: Row) -> Row:
-    """Columns of identities.parquet for one person, from its image rows.
+    """Build the row of identities.parquet from the image rows of one identity.
 
     Args:
-        rows: all candidates, each with a status.
-        facts: identity_id, identity_name, source, n_clusters, target_embedding, shard columns.
+        rows: all candidates of the identity, each with a status.
+        facts: identity_id, identity_name, source, n_clusters, target_embedding and the shard columns.
 
     Raises:
         ConservationError: a row has no final status, so candidates != kept + dropped + failed.
@@ -77,7 +77,8 @@ def identity_row(rows: Sequence[Row], facts: Row) -> Row:
     n_counted = counts[Status.KEPT] + counts[Status.DROPPED] + counts[Status.FAILED]
     if n_counted != len(rows):
         raise ConservationError(
-            f"identity {facts['identity_id']}: {len(rows)} candidates, but {dict(counts)}; this is a bug, please report it"
+            f"identity {facts['identity_id']}: {len(rows)} candidates, but their status is {dict(counts)}; "
+            "this is a bug, please report it"
         )
     reasons = Counter(row["reason"] for row in rows if row.get("reason"))
     status = Status.KEPT if kept else (Status.FAILED if counts[Status.FAILED] == len(rows) > 0 else Status.DROPPED)
@@ -103,7 +104,7 @@ def write_fragment(
     record: CommitRecord,
     columns: Sequence[Column],
 ) -> None:
-    """Writes the commit record of an identity, atomically; ``columns`` are those of images.parquet."""
+    """Write the fragment of an identity atomically; ``columns`` are the columns of images.parquet."""
     schema = arrow_schema(columns).append(pa.field(THUMBNAIL, pa.binary()))
     table = pa.Table.from_pylist(
         [row | {THUMBNAIL: thumbnail} for row, thumbnail in zip(rows, thumbnails, strict=True)], schema=schema
@@ -114,28 +115,28 @@ def write_fragment(
 
 
 def read_record(path: Path) -> CommitRecord:
-    """The commit record alone; reads the file's footer only. Raises DatasetError where the file is not a fragment."""
+    """Read the commit record of a fragment from the file's footer. Raises DatasetError if the file is not a fragment."""
     try:
         metadata = pq.read_schema(path).metadata or {}
         return CommitRecord(**json.loads(metadata[RECORD_KEY]))
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{path}: not a commit record of hifidata ({error}); delete it and run again") from error
+        raise DatasetError(f"{path}: not a manifest fragment of hifidata ({error}); delete it and run again") from error
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """A fragment or one of the manifests, its pages held against their checksums.
+    """Read a fragment or a manifest and verify its page checksums.
 
     Raises:
-        DatasetError: the file is damaged, or lacks a column.
-        FileNotFoundError: there is none.
+        DatasetError: the file is damaged or lacks a column.
+        FileNotFoundError: the file does not exist.
     """
-    with damage_named(path):
+    with parquet_errors(path):
         return pq.read_table(path, columns=columns and list(columns), page_checksum_verification=True)
 
 
 @contextmanager
-def damage_named(path: Path) -> Iterator[None]:
-    """What Arrow says of a Parquet file that it cannot read becomes a DatasetError with the remedy; a missing file stays one."""
+def parquet_errors(path: Path) -> Iterator[None]:
+    """Turn Arrow's read errors of ``path`` into a DatasetError that names the remedy. FileNotFoundError passes."""
     try:
         yield
     except FileNotFoundError:
@@ -143,19 +144,23 @@ def damage_named(path: Path) -> Iterator[None]:
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise DatasetError(
-            f"{path}: damaged ({reason}); copy it again, or where it was made delete it and run the recipe again"
+            f"{path}: damaged ({reason}); copy it again, or delete it and run the recipe again"
         ) from error
 
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
-    """Image rows of a fragment or of images.parquet, all columns but thumbnails by default; raises like ``read_table``."""
+    """Read image rows of a fragment or of images.parquet; all columns except thumbnails by default.
+
+    Raises:
+        DatasetError, FileNotFoundError: as in ``read_table``.
+    """
     table = read_table(path, columns)
     rows: list[Row] = table.drop_columns([THUMBNAIL] if THUMBNAIL in table.column_names else []).to_pylist()
     return rows
 
 
 def rows_of_recipe(fragment: Path, recipe_hashes: Container[str], columns: Sequence[str]) -> list[Row]:
-    """Columns of a commit's image rows; none where there is no commit, another recipe made it, or it is damaged."""
+    """Read image rows of a fragment; empty if it is missing, damaged or made by a recipe that is not listed."""
     try:
         return read_rows(fragment, columns) if read_record(fragment).recipe_hash in recipe_hashes else []
     except (DatasetError, FileNotFoundError):
@@ -165,13 +170,13 @@ def rows_of_recipe(fragment: Path, recipe_hashes: Container[str], columns: Seque
 def compact(
     fragments: Iterable[Path], folder: Path, moved: Mapping[str, Mapping[str, Any]], columns: Sequence[Column]
 ) -> None:
-    """Writes images.parquet, identities.parquet and thumbnails.parquet from fragments, each atomically.
+    """Write images.parquet, identities.parquet and thumbnails.parquet from fragments, each file atomically.
 
     Args:
-        fragments: in the order of the tables; a row group of them is held in memory.
+        fragments: fragments in the order of the manifests' rows. Memory holds the rows of one row group.
         folder: ``OUT/manifests``.
-        moved: by identity id, the columns shard, shard_sha256 and shard_bytes where the shard was packed.
-        columns: of images.parquet; one that a fragment of an earlier version lacks is null.
+        moved: by identity id, the new columns shard, shard_sha256 and shard_bytes of packed identities.
+        columns: columns of images.parquet. A column that an older fragment lacks becomes null.
     """
     image_schema, identity_schema = arrow_schema(columns), arrow_schema(IDENTITY_COLUMNS)
     thumbnail_schema = arrow_schema(THUMBNAIL_COLUMNS)
@@ -179,8 +184,8 @@ def compact(
     with (
         atomic_file(folder / "images.parquet") as images_file,
         atomic_file(folder / "thumbnails.parquet") as thumbnails_file,
-        _row_groups(images_file, image_schema, "zstd", IMAGES_A_GROUP) as images,
-        _row_groups(thumbnails_file, thumbnail_schema, "none", THUMBNAILS_A_GROUP) as thumbnails,
+        _row_groups(images_file, image_schema, "zstd", IMAGES_PER_ROW_GROUP) as images,
+        _row_groups(thumbnails_file, thumbnail_schema, "none", THUMBNAILS_PER_ROW_GROUP) as thumbnails,
     ):
         for fragment in fragments:
             table = read_table(fragment)
@@ -199,7 +204,7 @@ def compact(
 
 
 def schema_with(files: Sequence[str | Path], known: Sequence[Column], wanted: Sequence[str] = ()) -> pa.Schema:
-    """The schema of the first file, and the known and wanted columns that it lacks: those are read as null."""
+    """Return the schema of the first file, extended by the known and wanted columns that it lacks (read as null)."""
     schema = pq.read_schema(files[0]) if files else arrow_schema(())
     schema = pa.schema([*schema, *(field for field in arrow_schema(known) if field.name not in schema.names)])
     return pa.schema([*schema, *(pa.field(name, pa.null()) for name in wanted if name not in schema.names)])
@@ -214,23 +219,23 @@ def _conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 class _RowGroups:
-    """Gathers tables of a few rows each into row groups, every one of which costs kilobytes of footer."""
+    """Collects small tables into large row groups, because each row group costs kilobytes of footer."""
 
     def __init__(self, writer: pq.ParquetWriter, n_rows: int) -> None:
         self._writer, self._n_rows = writer, n_rows
-        self._waiting: list[pa.Table] = []
-        self._n_waiting = 0
+        self._buffer: list[pa.Table] = []
+        self._n_buffered = 0
 
     def add(self, table: pa.Table) -> None:
-        self._waiting.append(table)
-        self._n_waiting += table.num_rows
-        if self._n_waiting >= self._n_rows:
+        self._buffer.append(table)
+        self._n_buffered += table.num_rows
+        if self._n_buffered >= self._n_rows:
             self.flush()
 
     def flush(self) -> None:
-        if self._n_waiting:
-            self._writer.write_table(pa.concat_tables(self._waiting))
-        self._waiting, self._n_waiting = [], 0
+        if self._n_buffered:
+            self._writer.write_table(pa.concat_tables(self._buffer))
+        self._buffer, self._n_buffered = [], 0
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The dataset folder: its paths, its lock, and what it says about the run that made it."""
+"""The dataset folder: its paths, its lock and the records of its run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hifidata.core.files import TEMPORARY_PREFIX, locked, remove_temporary, writ
 class DatasetFolder:
     """Paths of a dataset folder.
 
-    ``state/`` holds what a resumed run needs: the recipe it was started with, a lock, and one fragment per committed
-    identity. Everything else is the contract of docs and README.
+    ``state/`` holds the data for resuming: the recipe, a lock and one manifest fragment per committed identity.
+    README.md describes the other files.
     """
 
     def __init__(self, root: Path) -> None:
@@ -34,52 +34,51 @@ class DatasetFolder:
         self.deaths = self.state / "deaths"
 
     def fragment_path(self, identity_id: str) -> Path:
-        """Where the identity's commit record lies."""
+        """Return the path of an identity's manifest fragment."""
         return self.fragments / identity_id[:2] / f"{identity_id}.parquet"
 
     def earlier_path(self, identity_id: str) -> Path:
-        """Where the record lies that a new commit is about to replace."""
+        """Return the path of the fragment that the next commit replaces."""
         return self.fragment_path(identity_id).with_suffix(".earlier")
 
     def shard_path(self, identity_id: str, packed: bool = False) -> Path:
-        """Where the identity's own tar lies; with the packed layout it waits in ``state/`` until all are packed."""
+        """Return the path of an identity's tar. In the packed layout it stays in ``state/`` until all are packed."""
         return (self.state / "shards" if packed else self.shards) / identity_id[:2] / f"{identity_id}.tar"
 
     def committed(self) -> list[Path]:
-        """All fragments, sorted by identity id."""
+        """Return the paths of all fragments, sorted by identity id."""
         return sorted(self.fragments.glob("??/*.parquet"), key=lambda path: path.name)
 
     def read_dataset(self) -> dict[str, Any]:
-        """``dataset.json``. Raises DatasetError where the folder is not a finished dataset."""
-        return self._read_json(self.dataset_json, "not a finished dataset; run `hifidata run` on it first")
+        """Read ``dataset.json``. Raises DatasetError if the folder is not a finished dataset."""
+        return self._read_json(self.dataset_json, "not a finished dataset; finish it with `hifidata run` first")
 
     def read_run(self) -> dict[str, Any]:
-        """What the last run was started with; of a finished dataset without ``state/``, dataset.json, which says it, too.
+        """Read the record of the last run: ``run.json``, or ``dataset.json`` of a finished dataset without ``state/``.
 
         Raises:
-            DatasetError: no run ever started here.
+            DatasetError: no run was started in this folder.
         """
         if self._is_finished_without_state():
             return self.read_dataset()
-        return self._read_json(self.run_json, "not a dataset folder; give the folder that was passed as --out")
+        return self._read_json(self.run_json, "not a dataset folder; pass the folder of `hifidata run --out`")
 
     def recipe_hashes(self) -> frozenset[str]:
-        """Hashes by which the dataset's recipe is known: today's, and those of earlier versions; none before a run."""
+        """Return the recipe's hash and its hashes in earlier versions of hifidata; empty before the first run."""
         if not self.run_json.exists():
             return frozenset()
         run = self.read_run()
         return frozenset((run["recipe_hash"], *run.get("earlier_hashes", ())))
 
     def require_state(self) -> None:
-        """Before a run. Raises DatasetError for a finished dataset whose ``state/`` was deleted."""
+        """Check that a run can extend the folder. Raises DatasetError for a finished dataset without ``state/``."""
         if self._is_finished_without_state():
             raise DatasetError(
-                f"--out {self.root}: its state/ was deleted, so this finished dataset can be read but not extended; "
-                "choose another --out"
+                f"--out {self.root}: this finished dataset has no state/ folder, so it cannot be extended; choose another --out"
             )
 
     def _is_finished_without_state(self) -> bool:
-        """Not where ``dataset.json`` is somebody else's: many tools use the name."""
+        # Other tools also write a dataset.json, so its keys are checked.
         if self.run_json.exists() or not self.dataset_json.exists():
             return False
         try:
@@ -94,20 +93,22 @@ class DatasetFolder:
         except (FileNotFoundError, NotADirectoryError):
             raise DatasetError(f"{self.root}: {otherwise}") from None
         except (OSError, ValueError) as error:
-            raise DatasetError(f"{path}: cannot be read: {error}; delete it and run again") from error
+            raise DatasetError(f"{path}: cannot be read ({error}); delete it and run again") from error
         return content
 
     def create(self) -> None:
-        """Makes the folder. Raises DatasetError where it holds something that is not a dataset."""
+        """Create the folder. Raises DatasetError if it exists, is not empty and is not a dataset."""
         try:
             if self.root.exists() and not self.run_json.exists() and not self._is_untouched():
                 raise DatasetError(f"--out {self.root}: is not empty and not a dataset folder; choose another folder")
             self.state.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise DatasetError(f"--out {self.root}: cannot be made: {error.strerror}; choose another folder") from error
+            raise DatasetError(
+                f"--out {self.root}: cannot be created ({error.strerror}); choose another folder"
+            ) from error
 
     def _is_untouched(self) -> bool:
-        """Empty, or what a run that was killed before it wrote anything of its own leaves."""
+        # A run that was killed before its first write leaves these paths.
         ours = {self.state, self.state / "lock", self.source_index}
         return all(path in ours or self.source_index in path.parents for path in self.root.rglob("*"))
 
@@ -133,5 +134,5 @@ class DatasetFolder:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes JSON that a person can read and diff, atomically."""
+    """Write indented JSON atomically."""
     write_bytes(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())

@@ -1,4 +1,4 @@
-"""The packed layout: people's own tars wait in ``state/`` until a run ends, and come out of the packs when people are added."""
+"""The packed layout: the tars of identities stay in ``state/`` until the run ends; a later run extracts them from the packs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hifidata.store.shards import file_sha256, pack, unpack
 
 
 def packed_identities(folder: DatasetFolder) -> frozenset[str]:
-    """Identities that lie in a pack that is still there at its recorded size."""
+    """Return the identities whose pack exists with its recorded size."""
     table = folder.manifests / "identities.parquet"
     if not table.exists():
         return frozenset()
@@ -26,11 +26,16 @@ def packed_identities(folder: DatasetFolder) -> frozenset[str]:
     )
 
 
-def pack_people(folder: DatasetFolder, records: Sequence[CommitRecord], max_bytes: int) -> dict[str, dict[str, Any]]:
-    """Packs all identities anew; returns their new shard columns by identity id.
+def pack_identities(
+    folder: DatasetFolder, records: Sequence[CommitRecord], max_bytes: int
+) -> dict[str, dict[str, Any]]:
+    """Pack all identities again.
+
+    Returns:
+        By identity id, the new columns shard, shard_sha256 and shard_bytes.
 
     Raises:
-        DatasetError: old packs hold people otherwise than they were written.
+        DatasetError: a tar that was extracted from an old pack has another sha256 than its commit record.
     """
     own = {
         record.identity["identity_id"]: folder.shard_path(record.identity["identity_id"], packed=True)
@@ -56,12 +61,12 @@ def pack_people(folder: DatasetFolder, records: Sequence[CommitRecord], max_byte
 
 
 def _check_unpacked(folder: DatasetFolder, expected: Mapping[Path, str]) -> None:
-    """Nothing damaged gets into a new pack, and a new hash. Raises DatasetError."""
+    """Check extracted tars before they are packed again. Raises DatasetError."""
     wrong = [path for path, sha256 in expected.items() if not path.exists() or file_sha256(path) != sha256]
     for path in wrong:
         path.unlink(missing_ok=True)
     if wrong:
         raise DatasetError(
-            f"{folder.shards}: {len(wrong)} people do not come out of the packs as they were written; delete "
-            f"{folder.shards}/pack-*.tar and run the same command again, which does these people anew"
+            f"{folder.shards}: the packs are damaged for {len(wrong)} identities; delete {folder.shards}/pack-*.tar and run "
+            "the same command again, which processes these identities again"
         )

@@ -1,4 +1,4 @@
-"""WebDataset shards: one tar per identity, the same bytes for the same samples."""
+"""WebDataset shards: one tar per identity. The same samples give the same bytes."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ TRAINING_COLUMNS = (
     "quality_score", "quality_model", "similarity", "embedding_model", "restored", "restore_cosine",
     "caption_model", "age", "gender", "gender_source", "matting_model",
 )  # fmt: skip
-"""Manifest columns that training needs: the sample's ``.json``. No name, no URL, no path of a machine."""
+"""Manifest columns in the sample's ``.json``, for training. They contain no names, URLs or local paths."""
 
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """A written shard."""
+    """Digest, size and sample count of a shard."""
 
     sha256: str
     n_bytes: int
@@ -39,7 +39,13 @@ class ShardInfo:
 
 
 def members_of(row: Row, portrait_jpeg: bytes, extras: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
-    """A sample's members by suffix, made from its manifest row, its encoded picture and what stages made beside it."""
+    """Build the members of a sample by suffix.
+
+    Args:
+        row: manifest row of the kept image.
+        portrait_jpeg: encoded portrait.
+        extras: members that stages made, such as ``alpha.png``.
+    """
     facts = {"format_version": FORMAT_VERSION} | {name: row.get(name) for name in TRAINING_COLUMNS}
     members = {
         **(extras or {}),
@@ -58,13 +64,13 @@ def members_of(row: Row, portrait_jpeg: bytes, extras: Mapping[str, bytes] | Non
 
 
 def write_shard(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) -> ShardInfo:
-    """Writes a tar of (key, members) atomically.
+    """Write a tar of (key, members) samples atomically.
 
-    Members are sorted, mtime, uid and gid are 0, the format is USTAR: the bytes depend on the samples alone.
+    Members are sorted, mtime, uid and gid are 0, and the format is USTAR: the bytes depend only on the samples.
 
     Raises:
-        ValueError: a key that is not ``<16 hex>_<4 or more digits>`` or comes twice; webdataset would tear such a
-            sample apart or glue two together.
+        ValueError: a key is not ``<16 hex>_<4 or more digits>``, or is repeated. webdataset would split such a
+            sample or merge two samples.
     """
     n_samples, seen = 0, set()
     with atomic_file(path) as file:
@@ -84,7 +90,7 @@ def write_shard(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) 
 
 
 def read_samples(path: Path) -> list[tuple[str, dict[str, bytes]]]:
-    """All samples of a shard that ``write_shard`` made, in order."""
+    """Read all samples of a shard that ``write_shard`` made, in order."""
     samples: dict[str, dict[str, bytes]] = {}
     with tarfile.open(path, "r:") as tar:
         for member in tar:
@@ -96,15 +102,15 @@ def read_samples(path: Path) -> list[tuple[str, dict[str, bytes]]]:
 
 
 def pack(shards: Sequence[Path], folder: Path, max_bytes: int) -> dict[Path, tuple[Path, ShardInfo]]:
-    """Packs whole identities, contiguous and in the given order, into ``pack-000000.tar`` and so on.
+    """Pack whole identities, contiguous and in the given order, into ``pack-000000.tar`` and so on.
 
     Args:
-        shards: per-identity tars.
-        folder: where the packs go.
-        max_bytes: a pack is closed before it would grow beyond this; one larger identity gets a pack of its own.
+        shards: tars of one identity each.
+        folder: folder of the packs.
+        max_bytes: maximum size of a pack; a larger identity gets its own pack.
 
     Returns:
-        For each input shard the pack that holds it and that pack's facts.
+        For each input shard, its pack and the pack's ``ShardInfo``.
     """
     batches: list[list[Path]] = []
     room = 0
@@ -124,21 +130,21 @@ def pack(shards: Sequence[Path], folder: Path, max_bytes: int) -> dict[Path, tup
 
 
 def unpack(packs: Iterable[Path], wanted: Mapping[str, Path]) -> None:
-    """The inverse of ``pack`` for some identities: writes each one's own tar to ``wanted[identity_id]``.
+    """Extract the tars of some identities from packs, each to ``wanted[identity_id]``.
 
-    Of a damaged pack it writes what comes out, or nothing: the caller knows what each tar's hash must be.
+    A damaged pack gives wrong tars or none: the caller compares their sha256.
     """
     for packed in packs if wanted else ():
-        people: dict[str, list[tuple[str, dict[str, bytes]]]] = {}
+        identities: dict[str, list[tuple[str, dict[str, bytes]]]] = {}
         with suppress(tarfile.TarError, ValueError):
             for key, members in read_samples(packed):
-                people.setdefault(key.partition("_")[0], []).append((key, members))
-            for identity_id in people.keys() & wanted.keys():
-                write_shard(wanted[identity_id], people[identity_id])
+                identities.setdefault(key.partition("_")[0], []).append((key, members))
+            for identity_id in identities.keys() & wanted.keys():
+                write_shard(wanted[identity_id], identities[identity_id])
 
 
 def file_sha256(path: Path) -> str:
-    """Hex sha256 of a file."""
+    """Return the hex sha256 of a file."""
     return _digest(path)[0]
 
 
@@ -158,7 +164,7 @@ def _npy(array: np.ndarray[Any, Any]) -> bytes:
 
 
 def _npz(row: Row) -> bytes:
-    """The 3D face of a row. NumPy dates the members of an npz 1980, so the bytes depend on the numbers alone."""
+    # numpy.savez dates all members 1980, so the bytes depend only on the arrays.
     shape, expression, pose, camera = (
         np.asarray(row[f"face3d_{part}"], np.float32) for part in ("shape", "expression", "pose", "camera")
     )
@@ -168,5 +174,4 @@ def _npz(row: Row) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    # NumPy scalars and arrays know how to become Python's own types.
-    return value.tolist()
+    return value.tolist()  # NumPy scalars and arrays

@@ -1,4 +1,4 @@
-"""Whether a dataset's files are those that its dataset.json speaks of: after a copy, before a training."""
+"""Comparison of shards and manifests with the sizes and sha256 in dataset.json, after a copy or before training."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from hifidata.store.fragments import MANIFESTS
 from hifidata.store.layout import DatasetFolder
 from hifidata.store.shards import file_sha256
 
-_SHARD_AGAIN = "copy it again; where it was made, delete it and run the recipe"
-_MANIFEST_AGAIN = "copy it again; where it was made, run the recipe again, which writes it anew"
+_SHARD_REMEDY = "copy it again, or delete it and run the recipe again"
+_MANIFEST_REMEDY = "copy it again, or run the recipe again, which rewrites it"
 
 
 @dataclass(frozen=True)
 class Check:
-    """What was found.
+    """Result of ``check``.
 
     Attributes:
-        n_shards: that dataset.json lists.
-        n_right: of these, there and as they were written.
-        problems: what is wrong, by path from the dataset folder: of listed shards, of tars that nobody lists, of manifests.
-        n_manifests: that were compared; none in a copy of the shards alone, and none that dataset.json does not list,
-            as before it listed any.
-        n_manifests_right: of these, there and as they were written.
+        n_shards: number of shards in dataset.json.
+        n_right: number of these that exist and match.
+        problems: by path from the dataset folder, the problems of listed shards, unlisted tars and manifests.
+        n_manifests: number of manifests that were compared. 0 if the folder or dataset.json has no manifests: a copy of
+            the shards only, or a dataset of an early version.
+        n_manifests_right: number of these that exist and match.
     """
 
     n_shards: int
@@ -38,31 +38,33 @@ class Check:
 
 
 def check(out: Path) -> Check:
-    """Reads every shard and every manifest.
+    """Compare all shards and manifests with dataset.json.
 
     Args:
-        out: dataset folder; of it, ``dataset.json``, ``shards/`` and, where it is there, ``manifests/`` are looked at.
+        out: dataset folder with ``dataset.json``, ``shards/`` and optionally ``manifests/``.
 
     Raises:
-        DatasetError: no finished dataset, or a ``dataset.json`` that is none.
+        DatasetError: the dataset is not finished, or ``dataset.json`` is invalid.
     """
     folder = DatasetFolder(out)
     listed = dict(_listed(folder, "shards"))
     problems = {
         path: problem
         for path, wanted in listed.items()
-        if (problem := _problem(folder.root / path, *wanted, _SHARD_AGAIN))
+        if (problem := _problem(folder.root / path, *wanted, _SHARD_REMEDY))
     }
     n_right = len(listed) - len(problems)
-    here = {f"{folder.shards.name}/{path}" for path in glob.glob("**/*.tar", root_dir=folder.shards, recursive=True)}
-    problems |= dict.fromkeys(sorted(here - listed.keys()), "not listed, but a training on shards/**/*.tar reads it")
+    found = {f"{folder.shards.name}/{path}" for path in glob.glob("**/*.tar", root_dir=folder.shards, recursive=True)}
+    problems |= dict.fromkeys(
+        sorted(found - listed.keys()), "not in dataset.json, but training on shards/**/*.tar reads it; remove it"
+    )
     compared = compare_manifests(folder) if folder.manifests.exists() else {}
     wrong = {path: problem for path, problem in compared.items() if problem}
     return Check(len(listed), n_right, problems | wrong, len(compared), len(compared) - len(wrong))
 
 
 def list_manifests(folder: DatasetFolder) -> list[dict[str, Any]]:
-    """What dataset.json says of the manifests: path, sha256 and size of each."""
+    """Return the entries of dataset.json for the manifests: path, sha256 and size of each."""
     paths = [folder.manifests / f"{name}.parquet" for name in MANIFESTS]
     return [
         {
@@ -75,57 +77,61 @@ def list_manifests(folder: DatasetFolder) -> list[dict[str, Any]]:
 
 
 def compare_manifests(folder: DatasetFolder, names: Sequence[str] = MANIFESTS) -> dict[str, str | None]:
-    """What is wrong with each manifest that dataset.json lists, by path from the dataset folder; None where nothing is.
+    """Return the problem of each manifest in dataset.json by path from the dataset folder; None if it matches.
 
-    A manifest that somebody made a directory of part files is not compared.
+    A manifest that was converted to a directory of part files is not compared.
 
     Raises:
-        DatasetError: no finished dataset, or a ``dataset.json`` that is none.
+        DatasetError: the dataset is not finished, or ``dataset.json`` is invalid.
     """
     return {
-        path: _problem(folder.root / path, *wanted, _MANIFEST_AGAIN)
+        path: _problem(folder.root / path, *wanted, _MANIFEST_REMEDY)
         for path, wanted in _listed(folder, "manifests")
         if PurePosixPath(path).stem in names and not (folder.root / path).is_dir()
     }
 
 
 def require_manifests(folder: DatasetFolder, *names: str) -> None:
-    """Before they are read, of these manifests: what is there is what dataset.json lists. Raises DatasetError."""
+    """Check existing manifests against dataset.json before they are read. Raises DatasetError."""
     for path, problem in compare_manifests(folder, names).items():
         if problem and (folder.root / path).exists():
             raise DatasetError(f"{folder.root / path}: {problem}")
 
 
 def has_shards(folder: DatasetFolder) -> bool:
-    """Whether every shard that dataset.json lists is there at its size. Raises DatasetError as ``check`` does."""
+    """Whether every shard in dataset.json exists with its size. Raises DatasetError as ``check`` does."""
     listed = ((folder.root / path, n_bytes) for path, (n_bytes, _) in _listed(folder, "shards"))
     return all(path.is_file() and path.stat().st_size == n_bytes for path, n_bytes in listed)
 
 
 def _listed(folder: DatasetFolder, kind: str) -> Iterator[tuple[str, tuple[int, str]]]:
-    """(path from the dataset folder, (bytes, sha256)) of every file of ``shards/`` or ``manifests/``. Raises DatasetError."""
+    """Yield (path from the dataset folder, (bytes, sha256)) of each shard or manifest in dataset.json.
+
+    Raises:
+        DatasetError: the dataset is not finished, or an entry is invalid.
+    """
     dataset = folder.read_dataset()
     try:
         for entry in dataset.get("manifests", []) if kind == "manifests" else dataset[kind]:
             path = PurePosixPath(entry["path"])
             if path.parts[0] != kind or ".." in path.parts or str(path) != entry["path"]:
-                raise ValueError(f"a path in {kind} is {str(path)!r}")
+                raise ValueError(f"path {str(path)!r} is not inside {kind}/")
             yield str(path), (int(entry["bytes"]), str(entry["sha256"]))
     except (AttributeError, TypeError, KeyError, IndexError, ValueError) as error:
         raise DatasetError(
-            f"{folder.dataset_json}: does not list {kind} as hifidata does ({type(error).__name__}: {error}); copy it again"
+            f"{folder.dataset_json}: invalid list of {kind} ({type(error).__name__}: {error}); copy it again"
         ) from error
 
 
-def _problem(path: Path, wanted_bytes: int, wanted_sha256: str, again: str) -> str | None:
+def _problem(path: Path, expected_bytes: int, expected_sha256: str, remedy: str) -> str | None:
     try:
         if not path.is_file():
-            return f"{'no file' if path.exists() or path.is_symlink() else 'missing'}: {again}"
+            return f"{'not a file' if path.exists() or path.is_symlink() else 'missing'}; {remedy}"
         n_bytes = path.stat().st_size
-        if n_bytes != wanted_bytes:
-            return f"{n_bytes} bytes instead of {wanted_bytes}: {again}"
-        if file_sha256(path) != wanted_sha256:
-            return f"altered: {again}"
+        if n_bytes != expected_bytes:
+            return f"{n_bytes} bytes, expected {expected_bytes}; {remedy}"
+        if file_sha256(path) != expected_sha256:
+            return f"sha256 differs; {remedy}"
     except OSError as error:
-        return f"cannot be read, {error.strerror}: {again}"
+        return f"cannot be read ({error.strerror}); {remedy}"
     return None

@@ -73,7 +73,7 @@ def overhead(stage_s: float, run_s: float) -> Overhead:
     [
         ([], False, "the installed onnxruntime has no CUDA"),
         ([device.CUDA], False, "ONNX Runtime sees no GPU"),
-        ([device.CUDA], True, r"\S+: a GPU is here, but onnxruntime .* cannot use it"),
+        ([device.CUDA], True, r"\S+: onnxruntime .* cannot use the GPU"),
     ],
 )
 def test_without_a_usable_gpu_the_comparison_is_one_line_that_says_why_with_made_up_providers(

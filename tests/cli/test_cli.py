@@ -116,14 +116,14 @@ def test_check_names_the_shards_of_a_copy_that_are_not_as_they_were_written(data
     wrong = hifidata("check", copy, "--json")
     found = json.loads(wrong.stdout)
     assert (wrong.returncode, found["n_shards"], found["n_right"]) == (1, 2, 0)
-    assert [problem.split(",")[0].split(":")[0] for problem in found["problems"].values()] == [
-        "altered",
+    assert [problem.split(";")[0].split(",")[0] for problem in found["problems"].values()] == [
+        "sha256 differs",
         "missing",
-        "not listed",
+        "not in dataset.json",
     ]
     with open(first, "ab") as file:
         file.write(b"more")
-    assert f"{len(data) + 4} bytes instead of {len(data)}" in " ".join(hifidata("check", copy).stdout.split())
+    assert f"{len(data) + 4} bytes, expected {len(data)}" in " ".join(hifidata("check", copy).stdout.split())
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_check_refuses_a_list_that_is_none_of_ours(content: str, tmp_path: Path)
     (tmp_path / "dataset.json").write_text(content)
     done = hifidata("check", tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "does not list shards as hifidata does" in done.stderr
+    assert "dataset.json: invalid list of shards" in done.stderr
 
 
 def test_check_reads_what_a_glob_of_tars_would_and_goes_on_after_what_it_cannot_read(
@@ -160,7 +160,10 @@ def test_check_reads_what_a_glob_of_tars_would_and_goes_on_after_what_it_cannot_
     first.mkdir()
     found = json.loads(hifidata("check", copy, "--json").stdout)
     assert (found["n_shards"], found["n_right"]) == (2, 1)
-    assert [problem.split(":")[0].split(",")[0] for problem in found["problems"].values()] == ["no file", "not listed"]
+    assert [problem.split(";")[0].split(",")[0] for problem in found["problems"].values()] == [
+        "not a file",
+        "not in dataset.json",
+    ]
 
 
 def test_replay_prints_before_and_after(dataset: Path) -> None:

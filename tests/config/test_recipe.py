@@ -150,7 +150,9 @@ def test_a_detection_threshold_above_every_score_is_refused_where_scores_are_pro
         points = {"landmarks": {"model": None}, "verify": {"model": "mobilefacenet"}}
         return resolve(MINIMAL | points | {"detect": {"model": model, "min_score": min_score}}, "t")
 
-    with pytest.raises(RecipeError, match=rf"detect\.min_score: .*scores of {model} end at 1, got 5; set it"):
+    with pytest.raises(
+        RecipeError, match=rf"detect\.min_score: .*got 5, but the highest score of {model} is 1, .*; set"
+    ):
         detect(model, 5)
     assert detect(model, 0.9).detect.min_score == 0.9
     for own_scale in (-0.2, 5):

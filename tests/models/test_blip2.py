@@ -95,16 +95,16 @@ def test_a_tiny_random_blip2_proves_that_the_face_and_not_the_whole_picture_is_s
 
 def test_yes_and_no_are_understood_and_anything_else_is_a_description() -> None:
     from hifidata.models.occlusion.blip2 import COVERED, _answered
-    from hifidata.models.runtime.transformers import Written
+    from hifidata.models.runtime.transformers import GeneratedText
 
-    assert _answered(Written("Yes, a microphone.", False)).terms == (COVERED,)
-    assert _answered(Written("no", False)).terms == ()
-    unclear = _answered(Written("the person holds a microphone", False))
+    assert _answered(GeneratedText("Yes, a microphone.", False)).terms == (COVERED,)
+    assert _answered(GeneratedText("no", False)).terms == ()
+    unclear = _answered(GeneratedText("the person holds a microphone", False))
     assert unclear.terms is None
     row = {"occlusion_answer": unclear.answer, "occlusion_found": None}
     assert counted_terms(row, OcclusionConfig()) == ("microphone",)
-    assert _answered(Written("No, there is nothing", False)).terms == ()
-    denied = _answered(Written("There is no hand", False))
+    assert _answered(GeneratedText("No, there is nothing", False)).terms == ()
+    denied = _answered(GeneratedText("There is no hand", False))
     assert denied.terms is None
     assert counted_terms({"occlusion_answer": denied.answer, "occlusion_found": None}, OcclusionConfig()) == ()
 

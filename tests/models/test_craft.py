@@ -11,7 +11,7 @@ from hifidata.config.recipe import load_recipe
 from hifidata.core.errors import WeightsError
 from hifidata.models import registry
 from hifidata.models.protocols import Faces, RgbU8, TextRegions
-from hifidata.models.text.craft import MIN_LIKELIHOOD, RapidOcrCraft, merged, regions_of
+from hifidata.models.text.craft import MIN_PROBABILITY, RapidOcrCraft, merge, regions_of
 from hifidata.models.text.lines import LETTERS, UNREAD
 from hifidata.stages.watermark import certainty, face_region
 from hifidata.weights.find import find_weight
@@ -66,11 +66,11 @@ def test_a_made_graph_s_letters_lie_where_they_are_in_the_picture_whatever_its_s
 
 
 def test_a_map_s_places_side_by_side_are_one_region_as_certain_as_the_surest_of_them() -> None:
-    likelihood = np.full((40, 60), 0.9 * MIN_LIKELIHOOD, np.float32)
-    likelihood[10:14, 10:30], likelihood[12, 20] = 0.3, 0.8
-    likelihood[14, 30] = 1.2  # by its corner, and more than certain
-    likelihood[30:33, 50:55] = 0.5
-    found = regions_of(likelihood, (80, 180))
+    probability = np.full((40, 60), 0.9 * MIN_PROBABILITY, np.float32)
+    probability[10:14, 10:30], probability[12, 20] = 0.3, 0.8
+    probability[14, 30] = 1.2  # by its corner, and more than certain
+    probability[30:33, 50:55] = 0.5
+    found = regions_of(probability, (80, 180))
     assert found.texts == (LETTERS, LETTERS)
     assert found.scores.tolist() == pytest.approx([1.0, 0.5])
     assert found.quads_px[1].min(axis=0) == pytest.approx((50.5 * 3, 30.5 * 2), abs=0.1)
@@ -86,11 +86,11 @@ def test_what_was_read_stays_and_takes_the_certainty_of_the_letters_on_it() -> N
     lines = text(((0, 0, 100, 20), "TWO WORDS", 0.3), ((0, 50, 100, 70), UNREAD, 0.9), ((0, 80, 100, 99), "PRESS", 0.8))
     on_lines = [((2, 1, 45, 19), LETTERS, 0.6), ((55, 1, 98, 25), LETTERS, 0.7), ((0, 81, 99, 98), LETTERS, 0.2)]
     elsewhere = [((200, 0, 240, 20), LETTERS, 0.4), ((50, 15, 98, 35), LETTERS, 0.9)]
-    found = merged(lines, text(*on_lines, *elsewhere))
+    found = merge(lines, text(*on_lines, *elsewhere))
     assert found.texts == ("TWO WORDS", "PRESS", LETTERS, LETTERS)
     assert found.scores.tolist() == pytest.approx([0.7, 0.8, 0.4, 0.9])
     assert found.quads_px[:, 0].tolist() == [[0, 0], [0, 80], [200, 0], [50, 15]]
-    assert merged(text(), text()).texts == ()
+    assert merge(text(), text()).texts == ()
 
 
 def test_letters_count_in_the_place_of_an_eye_too() -> None:
@@ -101,11 +101,11 @@ def test_letters_count_in_the_place_of_an_eye_too() -> None:
 
 def test_another_graph_is_one_clear_line(tmp_path: Path) -> None:
     path = tmp_path / "craft.onnx"
-    with pytest.raises(WeightsError, match="another graph than expected: it gives") as caught:
+    with pytest.raises(WeightsError, match="another graph than expected: for 64 x 64 pixels it gives") as caught:
         RapidOcrCraft(make_graph(path, [("Identity", ["input"], "output")], (OPEN, OPEN)))
     assert "\n" not in str(caught.value)
     fixed = ([1, 3, 64, 64], [1, 2, 32, 32])
-    with pytest.raises(WeightsError, match="takes pictures of one size only"):
+    with pytest.raises(WeightsError, match="has a fixed input size"):
         RapidOcrCraft(make_graph(path, [*BRIGHTNESS, ("Identity", ["maps"], "output")], fixed, {"much": 9.0}))
     path.write_bytes(brightness(path, "first").read_bytes()[:100])
     with pytest.raises(WeightsError, match="not a complete ONNX graph"):

@@ -105,8 +105,10 @@ def test_a_file_of_the_catalogue_in_anothers_place_is_not_told_to_be_put_right_t
 def test_the_plan_says_whose_files_and_thresholds_they_are(files: dict[str, Path], tmp_path: Path) -> None:
     models = {row["stage"]: row for row in make_plan_of(recipe_of(files), tmp_path)}
     assert models["detect"]["licence"] == models["verify"]["licence"] == "yours (unknown)"
-    assert models["detect"]["thresholds_from"] == "retinaface's own cut, made for another file"
-    assert models["verify"]["thresholds_from"].startswith("k, min_similarity: arcface's default, made for another file")
+    assert models["detect"]["thresholds_from"] == "fixed threshold of retinaface, tuned for another file"
+    assert models["verify"]["thresholds_from"].startswith(
+        "k, min_similarity: default of arcface, tuned for another file"
+    )
     stated = {row["stage"]: row for row in make_plan_of(recipe_of(files, k=1, min_similarity=0.3), tmp_path)}
     assert stated["verify"]["thresholds_from"] == "the recipe"
     assert needed_weights(recipe_of(files)) == []
@@ -138,9 +140,9 @@ def test_where_a_file_lies_does_not_change_the_recipe_but_what_it_holds_does(
     [
         ({"detect": {"model": "scrfd_2.5g", "file": "/no/such.onnx"}}, "detect.file: /no/such.onnx cannot be read (No such"),
         ({"verify": {"file": "x.onnx"}}, "verify.file: model dlib_resnet reads no model file; set verify.model to one of arcface"),
-        ({"quality": {"file_sha256": "0" * 64}}, "quality.file_sha256: is of no file"),
+        ({"quality": {"file_sha256": "0" * 64}}, "quality.file_sha256: set without quality.file"),
         ({"quality": {"file": "x", "file_sha256": "short"}}, "quality.file_sha256: String should match"),
-        ({"verify": {"model": "arcface", "normalisation": "imagenet"}}, "verify.normalisation: belongs to a file of your own"),
+        ({"verify": {"model": "arcface", "normalisation": "imagenet"}}, "verify.normalisation: needs your own file"),
         ({"verify": {"model": "arcface", "normalisation": "imagnet"}}, "verify.normalisation: Input should be"),
     ],
 )  # fmt: skip
@@ -195,7 +197,7 @@ def test_a_file_that_no_hash_vouches_for_is_tried_before_the_run(
     ("section", "model", "words"),
     [
         ("detect", "retinaface", "not a complete ONNX graph"),
-        ("detect", "yunet", "OpenCV cannot run this as YuNet"),
+        ("detect", "yunet", "OpenCV cannot run this file as YuNet"),
         ("quality", "lightqnet", "not a complete TensorFlow graph of LightQNet"),
         ("verify", "arcface", "not a complete ONNX graph"),
     ],

@@ -88,7 +88,7 @@ def test_a_session_that_falls_back_is_refused_in_one_line_with_the_remedy_with_m
 ) -> None:
     cuda(False)
     for load in (lambda: OnnxModel(graph), RapidOcrText):
-        with pytest.raises(UsageError, match=r"a GPU is here, but onnxruntime \S+ cannot use it .*CPU: `pip") as caught:
+        with pytest.raises(UsageError, match=r"onnxruntime \S+ cannot use the GPU .*with `pip") as caught:
             load()
         assert not isinstance(caught.value, WeightsError)  # the file is not to blame
         assert "\n" not in str(caught.value)
@@ -106,7 +106,10 @@ def test_a_gpu_without_room_is_not_taken_for_a_damaged_file_with_made_up_provide
         return session(path, options, providers=providers)
 
     monkeypatch.setattr(ort, "InferenceSession", full)
-    with pytest.raises(UsageError, match=r"same\.onnx: a GPU is here.*\(CUDA failure 2: out of memory\)"):
+    with pytest.raises(
+        UsageError,
+        match=r"same\.onnx: onnxruntime .* cannot use the GPU of this machine \(CUDA failure 2: out of memory\)",
+    ):
         OnnxModel(graph)
     graph.write_bytes(b"no graph")
     monkeypatch.setattr(ort, "InferenceSession", session)
@@ -120,7 +123,7 @@ def test_without_a_driver_a_runtime_with_cuda_computes_on_the_cpu_and_says_nothi
     """A runtime that was built for CUDA lists it on every machine."""
     monkeypatch.setattr(ort, "get_available_providers", lambda: [device.CUDA, device.CPU])
     monkeypatch.setattr(device, "has_driver", lambda: False)
-    assert OnnxModel(graph).provider == device.here() == device.CPU
+    assert OnnxModel(graph).provider == device.current_provider() == device.CPU
     assert capfd.readouterr() == ("", "")
 
 
@@ -150,10 +153,10 @@ def test_hidden_gpus_come_back(cuda: Callable[[bool], type[OnGpu]], monkeypatch:
     for before in (None, "1"):
         if before is not None:
             monkeypatch.setenv(device.VISIBLE, before)
-        assert device.here() == device.CUDA
+        assert device.current_provider() == device.CUDA
         with device.gpus_hidden():
-            assert device.here() == device.CPU
-        assert device.here() == device.CUDA
+            assert device.current_provider() == device.CPU
+        assert device.current_provider() == device.CUDA
 
 
 def names_used(module: str) -> set[str]:

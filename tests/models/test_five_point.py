@@ -158,7 +158,7 @@ def test_what_is_no_yunet_is_one_line_before_any_work_and_opencv_says_nothing_it
         path = tmp_path / "yunet.onnx"
         path.write_bytes((assets / "weights" / "yunet" / "yunet_n_dynamic.onnx").read_bytes()[:200_000])
     with pytest.raises(
-        WeightsError, match=r"\.onnx: OpenCV cannot run this as YuNet: .*(put the right file|name one that fits)"
+        WeightsError, match=r"\.onnx: OpenCV cannot run this file as YuNet: .*(put the right file|name one that fits)"
     ) as caught:
         YuNet(path)
     assert "\n" not in str(caught.value)

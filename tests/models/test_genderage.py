@@ -60,5 +60,5 @@ def test_a_box_without_area_another_graph_and_no_numbers_are_named(tmp_path: Pat
     with pytest.raises(ModelError, match="expected 3 finite numbers"):
         broken.estimate([picture + np.uint8(200)], [BOX])
     never = [("Sub", ["input", "one"], "rest"), *root[1:]]
-    with pytest.raises(WeightsError, match="no finite numbers for a blank picture"):
+    with pytest.raises(WeightsError, match="no finite values for a blank image"):
         InsightGenderAge(make_graph(tmp_path / "never.onnx", never, sizes, {"one": [1.0]}))

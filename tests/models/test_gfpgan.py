@@ -49,7 +49,7 @@ def test_a_graph_for_other_faces_is_refused_before_any_work(tmp_path: Path) -> N
     reason="all three are installed",
 )
 def test_without_torch_torchvision_and_spandrel_the_pth_says_what_to_install_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"install all three .* or take restore\.model: gfpgan") as caught:
+    with pytest.raises(UsageError, match=r"install all three .* or set restore\.model: gfpgan") as caught:
         GfpganTorch(tmp_path / "GFPGANv1.4.pth")
     assert "\n" not in str(caught.value)
 

@@ -48,7 +48,7 @@ def test_open_sizes_fit_every_expectation(yunet: Path) -> None:
 def test_a_graph_that_fails_on_a_size_is_one_exception_and_nothing_beside_it(
     yunet: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(WeightsError, match="does not run on a blank picture"):
+    with pytest.raises(WeightsError, match="fails on a blank image"):
         OnnxModel(yunet, [(None, 3, 112, 112)]).try_out([])
     assert capfd.readouterr().err == ""
 
@@ -99,7 +99,7 @@ def test_a_graph_that_gives_something_else_is_refused(embedder: Path, outputs: l
 
 
 def test_a_graph_too_large_to_be_tried_is_believed(embedder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx, "TRIED_BYTES", 1000)
+    monkeypatch.setattr(onnx, "MAX_TRIAL_BYTES", 1000)
     assert OnnxModel(embedder, [(None, 3, 112, 112)]).try_out([(127,)]) == []
 
 

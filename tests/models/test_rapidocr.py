@@ -12,7 +12,7 @@ from rapidocr import RapidOCR
 
 from hifidata.models import registry
 from hifidata.models.protocols import Faces, RgbU8, TextRegions
-from hifidata.models.text.lines import UNREAD, Look, cut_line, lines_of, reading_of, regions_of
+from hifidata.models.text.lines import UNREAD, Pass, cut_line, lines_of, reading_of, regions_of
 from hifidata.models.text.rapidocr import RapidOcrText
 from hifidata.stages.watermark import certainty, face_region
 
@@ -128,9 +128,9 @@ def test_short_and_doubtful_readings_are_none(text: str, score: float, reading: 
 def test_what_is_as_large_as_a_face_or_too_low_for_letters_is_no_line(
     width_px: int, height_px: int, min_height: float, is_line: bool
 ) -> None:
-    look = Look(np.zeros((300, 300, 3), np.uint8), 0.5, min_height)
+    detector_pass = Pass(np.zeros((300, 300, 3), np.uint8), 0.5, min_height)
     quad = np.array([(0, 0), (width_px, 0), (width_px, height_px), (0, height_px)], np.float32)
-    lines = lines_of(look, [quad], [0.9])
+    lines = lines_of(detector_pass, [quad], [0.9])
     assert [score for _, score in lines] == [0.9] * is_line
     assert all(np.array_equal(found, 2 * quad) for found, _ in lines)
 

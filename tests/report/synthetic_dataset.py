@@ -1,4 +1,4 @@
-"""A dataset folder like one that a run leaves behind, made by code: drawn faces, and numbers that fit their fates."""
+"""A generated dataset folder: drawn faces, and scores that match the outcome of each candidate."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMES = (
 )  # fmt: skip
 
 # reason, status, stage, share of candidates, in the order in which stages run
-FATES: tuple[tuple[str | None, str, str, float], ...] = (
+OUTCOMES: tuple[tuple[str | None, str, str, float], ...] = (
     ("truncated", "failed", "intake", 0.02),
     ("too_small", "dropped", "intake", 0.02),
     ("no_face", "dropped", "detect", 0.04),
@@ -62,38 +62,38 @@ RECIPE: dict[str, Any] = {
 
 @dataclass
 class Candidates:
-    """Columns of images.parquet under construction; what is absent becomes null.
+    """Columns of images.parquet under construction; missing columns become null.
 
     Attributes:
-        person: (n,) index of each candidate's person.
-        fate: (n,) index into FATES.
+        owner: (n,) index of each candidate's identity.
+        outcome: (n,) index into OUTCOMES.
         arrays: finished columns.
     """
 
-    person: np.ndarray
-    fate: np.ndarray
+    owner: np.ndarray
+    outcome: np.ndarray
     arrays: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.n = self.fate.size
-        self.reasons = np.array([reason or "" for reason, *_ in FATES], object)[self.fate]
+        self.n = self.outcome.size
+        self.reasons = np.array([reason or "" for reason, *_ in OUTCOMES], object)[self.outcome]
         self.score, self.limit = np.full(self.n, np.nan), np.full(self.n, np.nan)
 
     def put(self, name: str, values: Any, where: np.ndarray | None = None) -> None:
-        """Sets a column where the mask holds and leaves null elsewhere."""
+        """Set a column where the mask is true; other rows are null."""
         kind = arrow_schema(IMAGE_COLUMNS).field(name).type
         mask = None if where is None else ~where
         self.arrays[name] = pa.array(np.asarray(values), mask=mask).cast(kind)
 
     def judge(self, name: str, reason: str, failing: Any, passing: Any, threshold: float) -> None:
-        """A column measured on whoever reached the stage; rows that end for ``reason`` get the failing values."""
+        """Set a score for rows that reached the stage; rows with ``reason`` get the failing values."""
         here = self.reasons == reason
         values = np.where(here, failing, passing)
-        self.put(name, values, self.fate >= [fate for fate, *_ in FATES].index(reason))
+        self.put(name, values, self.outcome >= [outcome for outcome, *_ in OUTCOMES].index(reason))
         self.score[here], self.limit[here] = values[here], threshold
 
     def table(self) -> pa.Table:
-        """All columns of the schema."""
+        """Build the table with all columns of the schema."""
         self.put("score", self.score, ~np.isnan(self.score))
         self.put("threshold", self.limit, ~np.isnan(self.limit))
         schema = arrow_schema(IMAGE_COLUMNS)
@@ -101,70 +101,70 @@ class Candidates:
 
 
 def write_dataset(
-    folder: Path, people: int = 10, per_person: int = 24, *, seed: int = 7, keep: bool = True, draw: bool = True
+    folder: Path, n_identities: int = 10, per_identity: int = 24, *, seed: int = 7, keep: bool = True, draw: bool = True
 ) -> dict[str, Any]:
-    """Writes manifests and thumbnails into ``folder`` and returns the run record.
+    """Write manifests and thumbnails into ``folder`` and return the run record.
 
     Args:
-        folder: becomes a dataset folder.
-        people: identities.
-        per_person: candidates of each.
-        seed: decides everything random.
-        keep: False drops what would be kept, for low quality.
-        draw: one drawing per candidate; False shares 16 small drawings among all, for large sets.
+        folder: new dataset folder.
+        n_identities: number of identities.
+        per_identity: candidates of each identity.
+        seed: seed of all random numbers.
+        keep: False: drop all images that would be kept, for low quality.
+        draw: True: one drawing per candidate. False: 16 small drawings for all candidates of a large set.
     """
     rng = np.random.default_rng(seed)
-    names = [NAMES[i] if i < len(NAMES) else f"Person {i:06d}" for i in range(people)]
-    n = people * per_person
-    person = np.repeat(np.arange(people), per_person)
-    fate = rng.choice(len(FATES), size=n, p=[share for *_, share in FATES])
+    names = [NAMES[i] if i < len(NAMES) else f"Person {i:06d}" for i in range(n_identities)]
+    n = n_identities * per_identity
+    owner = np.repeat(np.arange(n_identities), per_identity)
+    outcome = rng.choice(len(OUTCOMES), size=n, p=[share for *_, share in OUTCOMES])
     if not keep:
-        fate[fate == len(FATES) - 1] = 6
-    images = _images(rng, names, person, fate, per_person)
-    identities = _identities(images, names, person, per_person)
+        outcome[outcome == len(OUTCOMES) - 1] = 6
+    images = _images(rng, names, owner, outcome, per_identity)
+    identities = _identities(images, names, owner, per_identity)
     manifests = folder / "manifests"
     manifests.mkdir(parents=True)
     pq.write_table(images, manifests / "images.parquet")
     pq.write_table(identities, manifests / "identities.parquet")
-    pq.write_table(_thumbnails(rng, images, person, fate, draw), manifests / "thumbnails.parquet", row_group_size=512)
+    pq.write_table(_thumbnails(rng, images, owner, outcome, draw), manifests / "thumbnails.parquet", row_group_size=512)
     return run_record(images, identities)
 
 
 def _images(
-    rng: np.random.Generator, names: list[str], person: np.ndarray, fate: np.ndarray, per_person: int
+    rng: np.random.Generator, names: list[str], owner: np.ndarray, outcome: np.ndarray, per_identity: int
 ) -> pa.Table:
-    rows = Candidates(person, fate)
-    n, kept = rows.n, fate == len(FATES) - 1
+    rows = Candidates(owner, outcome)
+    n, kept = rows.n, outcome == len(OUTCOMES) - 1
     ids = [identity_id_of(name) for name in names]
-    files = [f"{i % per_person:04d}.jpg" for i in range(n)]
-    image_ids = np.array([image_id_of(ids[p], f) for p, f in zip(person, files, strict=True)], object)
+    files = [f"{i % per_identity:04d}.jpg" for i in range(n)]
+    image_ids = np.array([image_id_of(ids[p], f) for p, f in zip(owner, files, strict=True)], object)
     rows.put("image_id", image_ids)
-    rows.put("identity_id", np.array(ids, object)[person])
-    rows.put("identity_name", np.array(names, object)[person])
-    rows.put("source_uri", [f"photos/{names[p]}/{f}" for p, f in zip(person, files, strict=True)])
-    rows.put("licence", np.where(person % 3 == 0, "CC-BY-4.0", "all rights reserved"), person % 2 == 0)
-    rows.put("status", np.array([status for _, status, *_ in FATES], object)[fate])
-    rows.put("stage", np.array([stage for _, _, stage, _ in FATES], object)[fate])
+    rows.put("identity_id", np.array(ids, object)[owner])
+    rows.put("identity_name", np.array(names, object)[owner])
+    rows.put("source_uri", [f"photos/{names[p]}/{f}" for p, f in zip(owner, files, strict=True)])
+    rows.put("licence", np.where(owner % 3 == 0, "CC-BY-4.0", "all rights reserved"), owner % 2 == 0)
+    rows.put("status", np.array([status for _, status, *_ in OUTCOMES], object)[outcome])
+    rows.put("stage", np.array([stage for _, _, stage, _ in OUTCOMES], object)[outcome])
     rows.put("reason", rows.reasons, ~kept)
     rows.put("message", rows.reasons, ~kept)
-    rows.put("gender", np.where(person % 2 == 0, "female", "male"), kept & (person % 5 != 4))
+    rows.put("gender", np.where(owner % 2 == 0, "female", "male"), kept & (owner % 5 != 4))
     rows.put("caption", np.full(n, "A portrait of a person, facing the camera.", object), kept)
     rows.put("text_found", np.full(n, "PHOTO AGENCY", object), rows.reasons == "text_on_face")
     _measure(rng, rows)
-    first_kept = dict(zip(person[kept][::-1], image_ids[kept][::-1], strict=True))
-    rows.put("duplicate_of", [first_kept.get(p, "") for p in person], rows.reasons == "near_duplicate")
+    first_kept = dict(zip(owner[kept][::-1], image_ids[kept][::-1], strict=True))
+    rows.put("duplicate_of", [first_kept.get(p, "") for p in owner], rows.reasons == "near_duplicate")
     return rows.table()
 
 
 def _measure(rng: np.random.Generator, rows: Candidates) -> None:
     n = rows.n
     rows.judge("width_px", "too_small", rng.integers(24, 64, n), rng.integers(300, 2400, n), 64)
-    rows.put("height_px", np.full(n, 2400), rows.fate > 0)
+    rows.put("height_px", np.full(n, 2400), rows.outcome > 0)
     other = np.where(rng.random(n) < 0.2, rng.uniform(0.01, 0.25, n), 0.0)
     rows.judge("other_face_area_ratio", "several_faces", rng.uniform(0.25, 1, n), other, 0.25)
     rows.judge("face_inside_ratio", "face_cut_off", rng.uniform(0.4, 0.8, n), rng.uniform(0.8, 1, n), 0.8)
-    rows.put("face_area_ratio", rng.beta(6, 14, n).clip(0.1, 0.99), rows.fate > 4)
-    rows.put("crop_x1_px", np.zeros(n, int), rows.fate > 4)
+    rows.put("face_area_ratio", rng.beta(6, 14, n).clip(0.1, 0.99), rows.outcome > 4)
+    rows.put("crop_x1_px", np.zeros(n, int), rows.outcome > 4)
     rows.judge("crop_x2_px", "crop_too_small", rng.integers(90, 256, n), rng.integers(256, 1500, n), 256)
     rows.judge("quality_score", "low_quality", 0.45 * rng.beta(5, 2, n), 0.45 + 0.5 * rng.beta(3, 2, n), 0.45)
     some_text = np.where(rng.random(n) < 0.1, rng.uniform(0.001, 0.02, n), 0)
@@ -175,16 +175,16 @@ def _measure(rng: np.random.Generator, rows: Candidates) -> None:
     rows.judge("similarity", "other_person", rng.uniform(0.1, 0.9, n), 0.9 + 0.1 * rng.beta(3, 2, n), 0.9)
 
 
-def _identities(images: pa.Table, names: list[str], person: np.ndarray, per_person: int) -> pa.Table:
+def _identities(images: pa.Table, names: list[str], owner: np.ndarray, per_identity: int) -> pa.Table:
     status = np.asarray(images["status"])
-    count = {word: np.bincount(person[status == word], minlength=len(names)) for word in ("kept", "dropped", "failed")}
+    count = {word: np.bincount(owner[status == word], minlength=len(names)) for word in ("kept", "dropped", "failed")}
     ids = [identity_id_of(name) for name in names]
     kept = count["kept"] > 0
     values: dict[str, Any] = {
         "identity_id": ids,
         "identity_name": names,
         "source": ["folder"] * len(names),
-        "n_candidates": [per_person] * len(names),
+        "n_candidates": [per_identity] * len(names),
         "n_kept": count["kept"],
         "n_dropped": count["dropped"],
         "n_failed": count["failed"],
@@ -198,7 +198,7 @@ def _identities(images: pa.Table, names: list[str], person: np.ndarray, per_pers
 
 
 def run_record(images: pa.Table, identities: pa.Table) -> dict[str, Any]:
-    """The run record that belongs to these manifests."""
+    """Build the run record of these manifests."""
     status = np.asarray(images["status"])
     n_kept = int((status == "kept").sum())
     return {
@@ -229,21 +229,23 @@ def run_record(images: pa.Table, identities: pa.Table) -> dict[str, Any]:
 
 
 def _thumbnails(
-    rng: np.random.Generator, images: pa.Table, person: np.ndarray, fate: np.ndarray, draw: bool
+    rng: np.random.Generator, images: pa.Table, owner: np.ndarray, outcome: np.ndarray, draw: bool
 ) -> pa.Table:
     if draw:
-        jpegs: list[bytes | None] = [draw_face(rng, int(p), FATES[f][0]) for p, f in zip(person, fate, strict=True)]
+        jpegs: list[bytes | None] = [
+            draw_face(rng, int(p), OUTCOMES[f][0]) for p, f in zip(owner, outcome, strict=True)
+        ]
     else:
         some = [draw_face(rng, i, None, side_px=32) for i in range(16)]
-        jpegs = [some[p % 16] for p in person]
-    jpegs = [None if FATES[f][0] == "truncated" else jpeg for f, jpeg in zip(fate, jpegs, strict=True)]
+        jpegs = [some[p % 16] for p in owner]
+    jpegs = [None if OUTCOMES[f][0] == "truncated" else jpeg for f, jpeg in zip(outcome, jpegs, strict=True)]
     table = pa.table([images["image_id"], pa.array(jpegs, pa.binary())], schema=arrow_schema(THUMBNAIL_COLUMNS))
     return table.filter(pa.array([jpeg is not None for jpeg in jpegs], pa.bool_()))
 
 
-def draw_face(rng: np.random.Generator, person: int, reason: str | None, side_px: int = 160) -> bytes:
-    """A JPEG of a drawn face whose colours belong to the person, spoiled in the way the reason says."""
-    look = np.random.default_rng(1000 + person + (500 if reason == "other_person" else 0))
+def draw_face(rng: np.random.Generator, owner: int, reason: str | None, side_px: int = 160) -> bytes:
+    """Draw a face as JPEG, with colours of the identity and the defect of the reason."""
+    look = np.random.default_rng(1000 + owner + (500 if reason == "other_person" else 0))
     wall, hair, shirt = (tuple(int(v) for v in look.integers(*span, 3)) for span in ((150, 235), (20, 130), (60, 200)))
     skin = tuple(int(v) for v in np.array([140, 170, 215]) - look.integers(0, 90))
     image = np.full((160, 160, 3), wall, np.uint8)
@@ -284,7 +286,7 @@ def _face(image: np.ndarray, centre: tuple[int, int], size: float, colours: tupl
 
 
 def write_shards(folder: Path, run: dict[str, Any]) -> None:
-    """Writes a tiny WebDataset shard per identity that kept something, with the members that the contract names."""
+    """Write a small WebDataset shard per identity, with all members of a sample."""
     images = pq.read_table(folder / "manifests" / "images.parquet", columns=["identity_id", "status"]).to_pylist()
     counts: dict[str, int] = {}
     for row in images:
@@ -318,7 +320,7 @@ def write_shards(folder: Path, run: dict[str, Any]) -> None:
 
 
 def replace_column(path: Path, name: str, values: list[Any]) -> None:
-    """Overwrites one column of a Parquet file."""
+    """Replace one column of a Parquet file."""
     table = pq.read_table(path)
     index = table.schema.get_field_index(name)
     field_ = table.schema.field(index)

@@ -1,4 +1,4 @@
-"""The dataset card is true, publishable and names no person."""
+"""The dataset card is correct, publishable and without names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hifidata.report.card import write_card
 from tests.report.synthetic_dataset import NAMES, replace_column, write_dataset, write_shards
 
 
-def test_the_front_matter_is_valid_and_counts_are_the_manifests(dataset: tuple[Path, dict[str, Any]]) -> None:
+def test_the_front_matter_is_valid_and_the_counts_match_the_manifest(dataset: tuple[Path, dict[str, Any]]) -> None:
     folder, run = dataset
     text = write_card(folder, run).read_text(encoding="utf-8")
     front_matter = yaml.safe_load(text.split("---\n")[1])
@@ -28,10 +28,10 @@ def test_the_front_matter_is_valid_and_counts_are_the_manifests(dataset: tuple[P
         assert word in text
 
 
-def test_the_card_names_no_person_and_no_private_place(dataset: tuple[Path, dict[str, Any]]) -> None:
+def test_the_card_contains_no_name_and_no_private_path(dataset: tuple[Path, dict[str, Any]]) -> None:
     text = write_card(*dataset).read_text(encoding="utf-8")
     assert not [name for name in NAMES if name in text]
-    assert "holiday" not in text, "the source's path stays private"
+    assert "holiday" not in text, "the path of the source is private"
 
 
 def test_the_loading_example_runs(dataset: tuple[Path, dict[str, Any]]) -> None:
@@ -43,7 +43,7 @@ def test_the_loading_example_runs(dataset: tuple[Path, dict[str, Any]]) -> None:
     assert done.stdout == "(160, 160) A portrait. 0.9 (68, 2)", done.stderr
 
 
-def test_hostile_strings_stay_inside_their_cells_and_fences(dataset: tuple[Path, dict[str, Any]]) -> None:
+def test_hostile_text_stays_inside_its_cell_or_fence(dataset: tuple[Path, dict[str, Any]]) -> None:
     folder, run = dataset
     path = folder / "manifests" / "images.parquet"
     n = pq.read_table(path, columns=["image_id"]).num_rows
@@ -59,16 +59,16 @@ def test_hostile_strings_stay_inside_their_cells_and_fences(dataset: tuple[Path,
     assert "\n# heading" not in text
 
 
-def test_many_wordings_of_licences_stay_a_short_table(dataset: tuple[Path, dict[str, Any]]) -> None:
+def test_many_licence_texts_give_a_short_table(dataset: tuple[Path, dict[str, Any]]) -> None:
     folder, run = dataset
     path = folder / "manifests" / "images.parquet"
     n = pq.read_table(path, columns=["image_id"]).num_rows
     replace_column(path, "licence", [f"licence {i}" for i in range(n)])
-    assert "other wordings" in write_card(folder, run).read_text(encoding="utf-8")
+    assert "other licence texts" in write_card(folder, run).read_text(encoding="utf-8")
 
 
 def test_the_card_of_an_empty_result_is_written_and_repeatable(tmp_path: Path) -> None:
-    write_dataset(tmp_path / "none", people=0)
+    write_dataset(tmp_path / "none", n_identities=0)
     first = write_card(tmp_path / "none", {}).read_bytes()
-    assert b"0 portraits of 0 people" in first
+    assert b"0 portraits of 0 identities" in first
     assert write_card(tmp_path / "none", {}).read_bytes() == first

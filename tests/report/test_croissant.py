@@ -1,4 +1,4 @@
-"""The Croissant file describes what lies in the folder."""
+"""The Croissant file describes the files of the dataset folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.report.synthetic_dataset import NAMES, write_dataset
 
 
 def nodes(value: Any) -> Iterator[dict[str, Any]]:
-    """Every JSON object inside a document."""
+    """Yield all JSON objects inside a document."""
     if isinstance(value, dict):
         yield value
     for child in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
@@ -39,7 +39,7 @@ def test_every_column_is_a_described_field(dataset: tuple[Path, dict[str, Any]])
     assert (embedding["dataType"], embedding["repeated"]) == ("sc:Float", True)
 
 
-def test_references_point_at_things_that_exist(dataset: tuple[Path, dict[str, Any]]) -> None:
+def test_references_point_to_existing_ids(dataset: tuple[Path, dict[str, Any]]) -> None:
     document = load(write_croissant(*dataset))
     body = {key: value for key, value in document.items() if key != "@context"}
     named = [node["@id"] for node in nodes(body) if "@type" in node and "@id" in node]
@@ -47,7 +47,7 @@ def test_references_point_at_things_that_exist(dataset: tuple[Path, dict[str, An
     assert {node["@id"] for node in nodes(body) if set(node) == {"@id"}} <= set(named)
 
 
-def test_files_carry_their_true_hash_and_size(dataset: tuple[Path, dict[str, Any]]) -> None:
+def test_files_have_their_sha256_and_size(dataset: tuple[Path, dict[str, Any]]) -> None:
     folder, run = dataset
     files = [entry for entry in load(write_croissant(folder, run))["distribution"] if entry["@type"] == "cr:FileObject"]
     assert len(files) == 3
@@ -90,6 +90,6 @@ def test_responsible_ai_fields_say_what_was_not_checked_and_name_no_person(
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
-    write_dataset(tmp_path / "none", people=0)
+    write_dataset(tmp_path / "none", n_identities=0)
     first = write_croissant(tmp_path / "none", {}).read_bytes()
     assert write_croissant(tmp_path / "none", {}).read_bytes() == first

@@ -1,4 +1,4 @@
-"""What is invisible in a name is shown as the terminal shows it."""
+"""Control characters are escaped in the report as in the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from markupsafe import Markup
 
 from hifidata.cli import console
-from hifidata.report.escape import CONTROL_CHARACTERS, visible, visible_lines
+from hifidata.report.escape import CONTROL_CHARACTERS, escape_controls, escape_lines
 from hifidata.report.html import render_report
 from tests.report.synthetic_dataset import replace_column
 
@@ -19,11 +19,11 @@ ODD = "red\x1b[31m new\nline  tab\t \x9b\x7f\x00"
 SHOWN = r"red\x1b[31m new\x0aline  tab\x09 \x9b\x7f\x00"
 
 
-def test_the_report_and_the_terminal_spell_control_characters_alike() -> None:
+def test_the_report_and_the_terminal_use_the_same_escapes() -> None:
     assert CONTROL_CHARACTERS == console.CONTROL_CHARACTERS
 
 
-def test_control_characters_of_names_files_messages_and_captions_are_spelled_out(
+def test_control_characters_of_names_files_messages_and_captions_are_escaped(
     dataset: tuple[Path, dict[str, Any]],
 ) -> None:
     folder, run = dataset
@@ -50,10 +50,10 @@ def test_control_characters_of_names_files_messages_and_captions_are_spelled_out
         assert where + SHOWN in page
 
 
-def test_runs_of_spaces_in_names_stay_as_they_are(dataset: tuple[Path, dict[str, Any]]) -> None:
+def test_repeated_spaces_in_names_are_kept(dataset: tuple[Path, dict[str, Any]]) -> None:
     assert "bdi, [dir=auto] { white-space: pre-wrap; }" in render_report(*dataset)
 
 
-def test_markup_and_numbers_pass_and_lines_stay_lines() -> None:
-    assert (visible(Markup("<b>\n</b>")), visible(7), visible(None)) == ("<b>\n</b>", 7, None)
-    assert visible_lines("a: <1>\nb: \x1b") == "a: &lt;1&gt;\nb: \\x1b"
+def test_markup_numbers_and_line_breaks_are_kept() -> None:
+    assert (escape_controls(Markup("<b>\n</b>")), escape_controls(7), escape_controls(None)) == ("<b>\n</b>", 7, None)
+    assert escape_lines("a: <1>\nb: \x1b") == "a: &lt;1&gt;\nb: \\x1b"

@@ -1,4 +1,4 @@
-"""The report opens anywhere, says what is known, and cannot be turned against its reader."""
+"""The report is complete, self-contained and safe against hostile text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VOID = {"meta", "img", "line", "rect"}
 
 
 class Page(HTMLParser):
-    """Elements, attributes and text of a page; complains about tags that do not close in order."""
+    """Elements, attributes and text of a page; fails if tags are not closed in order."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -50,12 +50,12 @@ class Page(HTMLParser):
         self.text += data
 
     def values(self, name: str) -> list[str]:
-        """Values of an attribute wherever it occurs."""
+        """Return all values of an attribute."""
         return [value for attribute, value in self.attributes if attribute == name]
 
     @property
     def words(self) -> str:
-        """The text with runs of white space as one space."""
+        """Text with single spaces."""
         return " ".join(self.text.split())
 
 
@@ -73,7 +73,7 @@ HOSTILE = (
 )  # fmt: skip
 
 
-def test_untrusted_text_is_shown_and_never_becomes_markup(dataset: tuple[Path, dict[str, Any]]) -> None:
+def test_untrusted_text_is_shown_and_does_not_become_markup(dataset: tuple[Path, dict[str, Any]]) -> None:
     folder, run = dataset
     manifests = folder / "manifests"
     identities = pq.read_table(manifests / "identities.parquet")
@@ -96,15 +96,15 @@ def test_untrusted_text_is_shown_and_never_becomes_markup(dataset: tuple[Path, d
         assert " ".join(name.split()) in page.words
 
 
-def test_the_report_needs_nothing_outside_itself(dataset: tuple[Path, dict[str, Any]]) -> None:
+def test_the_report_is_self_contained(dataset: tuple[Path, dict[str, Any]]) -> None:
     html = render_report(*dataset)
     page = Page(html)
     assert page.tags["img"] > 100
     assert all(value.startswith("data:image/jpeg;base64,") for value in page.values("src"))
     assert all(value.startswith("#") for value in page.values("href"))
     assert page.tags["script"] == page.tags["link"] == 0
-    without_pictures = re.sub(r"data:image/jpeg;base64,[^\"]+", "", html)
-    assert not re.findall(r"https?:|url\(|@import|@font-face", without_pictures)
+    without_images = re.sub(r"data:image/jpeg;base64,[^\"]+", "", html)
+    assert not re.findall(r"https?:|url\(|@import|@font-face", without_images)
     assert "default-src 'none'" in html
 
 
@@ -116,13 +116,13 @@ def test_ids_are_unique_and_every_link_has_a_target(dataset: tuple[Path, dict[st
     assert len(page.values("href")) > 15
 
 
-def test_every_picture_has_an_alternative_text(dataset: tuple[Path, dict[str, Any]]) -> None:
+def test_every_image_has_an_alternative_text(dataset: tuple[Path, dict[str, Any]]) -> None:
     page = Page(render_report(*dataset))
     assert len(page.values("alt")) == page.tags["img"]
     assert all(page.values("alt"))
 
 
-def test_unknowns_are_called_unknown(dataset: tuple[Path, dict[str, Any]]) -> None:
+def test_missing_values_are_called_unknown(dataset: tuple[Path, dict[str, Any]]) -> None:
     folder, run = dataset
     kept = pq.read_table(folder / "manifests" / "images.parquet", filters=[("status", "=", "kept")])
     page = Page(render_report(folder, run))
@@ -130,7 +130,7 @@ def test_unknowns_are_called_unknown(dataset: tuple[Path, dict[str, Any]]) -> No
     assert f"unknown for {kept['gender'].null_count} of {kept.num_rows}" in page.words
 
 
-def test_stages_that_did_not_run_are_named_in_words(dataset: tuple[Path, dict[str, Any]]) -> None:
+def test_stages_that_did_not_run_are_listed(dataset: tuple[Path, dict[str, Any]]) -> None:
     folder, run = dataset
     words = Page(render_report(folder, run)).words
     assert "Occlusion was not checked: no model was set in the recipe." in words
@@ -139,32 +139,32 @@ def test_stages_that_did_not_run_are_named_in_words(dataset: tuple[Path, dict[st
     assert "was not checked" not in Page(render_report(folder, run)).words
 
 
-def test_the_cut_line_is_drawn_where_rows_were_cut(dataset: tuple[Path, dict[str, Any]]) -> None:
+def test_charts_show_the_thresholds_of_the_rows(dataset: tuple[Path, dict[str, Any]]) -> None:
     words = Page(render_report(*dataset)).words
-    assert "cut 0.45" in words
-    assert "cut 0.9" in words
+    assert "threshold 0.45" in words
+    assert "threshold 0.9" in words
 
 
-def test_an_empty_result_reads_well(tmp_path: Path) -> None:
+def test_a_dataset_without_portraits_has_a_complete_report(tmp_path: Path) -> None:
     run = write_dataset(tmp_path / "none", keep=False)
     page = Page(render_report(tmp_path / "none", run))
-    assert "No portrait came out of 240 candidate pictures of 10 people." in page.words
+    assert "No portrait was kept from 240 candidates of 10 identities." in page.words
     assert "Nothing was kept. The most frequent reasons: low quality (" in page.words
     assert "No portrait was kept." in page.words
     assert "nan" not in page.words.lower()
 
 
-def test_a_source_without_candidates_reads_well(tmp_path: Path) -> None:
-    write_dataset(tmp_path / "none", people=0)
+def test_a_source_without_candidates_has_a_report(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "none", n_identities=0)
     page = Page(render_report(tmp_path / "none", {}))
-    assert "The source held no candidates" in page.words
+    assert "The source has no candidates" in page.words
     assert page.tags["img"] == 0
 
 
-def test_one_portrait_of_one_person_is_spelled_in_the_singular(tmp_path: Path) -> None:
-    write_dataset(tmp_path / "one", people=1, per_person=1, seed=1)
+def test_one_portrait_of_one_identity_uses_the_singular(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "one", n_identities=1, per_identity=1, seed=1)
     page = Page(render_report(tmp_path / "one", {}))
-    assert "1 portrait of 1 person, chosen from 1 candidate picture." in page.words
+    assert "1 portrait of 1 identity, selected from 1 candidate." in page.words
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_one_portrait_of_one_person_is_spelled_in_the_singular(tmp_path: Path) -
 def test_any_key_of_the_run_record_may_be_missing(dataset: tuple[Path, dict[str, Any]], missing: str) -> None:
     folder, run = dataset
     del run[missing]
-    Page(render_report(folder, run, GallerySize(people=1)))
+    Page(render_report(folder, run, GallerySize(identities=1)))
 
 
 def test_a_dataset_without_thumbnails_still_has_a_report(dataset: tuple[Path, dict[str, Any]]) -> None:
@@ -206,14 +206,14 @@ def test_the_same_input_gives_the_same_bytes_whatever_the_order_of_rows(dataset:
     assert write_report(folder, run).read_bytes() == first
 
 
-def test_writing_leaves_one_file_and_no_temporary_one(dataset: tuple[Path, dict[str, Any]]) -> None:
+def test_writing_leaves_one_file_and_no_temporary_file(dataset: tuple[Path, dict[str, Any]]) -> None:
     folder, run = dataset
     path = write_report(folder, run)
     assert path == folder / "report" / "index.html"
     assert [entry.name for entry in path.parent.iterdir()] == ["index.html"]
 
 
-def test_a_failed_report_leaves_the_old_one(dataset: tuple[Path, dict[str, Any]]) -> None:
+def test_a_failed_report_keeps_the_previous_report(dataset: tuple[Path, dict[str, Any]]) -> None:
     folder, run = dataset
     before = write_report(folder, run).read_bytes()
     (folder / "manifests" / "images.parquet").unlink()
@@ -222,15 +222,15 @@ def test_a_failed_report_leaves_the_old_one(dataset: tuple[Path, dict[str, Any]]
     assert (folder / "report" / "index.html").read_bytes() == before
 
 
-def test_a_report_on_200_000_candidates_is_small_and_quick(tmp_path: Path) -> None:
-    run = write_dataset(tmp_path / "large", people=5000, per_person=40, draw=False)
+def test_a_report_on_200_000_candidates_is_small_and_fast(tmp_path: Path) -> None:
+    run = write_dataset(tmp_path / "large", n_identities=5000, per_identity=40, draw=False)
     start = time.perf_counter()
     html = render_report(tmp_path / "large", run)
     assert time.perf_counter() - start < 20
     page = Page(html)
     limits = GallerySize()
-    people, reasons = 2 * limits.people * limits.pictures_per_person, 11 * 2 * 2 * limits.pictures_per_side
-    assert page.tags["img"] <= people + reasons
+    in_identities, in_sheets = 2 * limits.identities * limits.images_per_identity, 11 * 2 * 2 * limits.images_per_side
+    assert page.tags["img"] <= in_identities + in_sheets
     assert len(html) < 8_000_000
-    assert "60 of 5,000 people are shown" in page.words
+    assert "60 of 5,000 identities are shown" in page.words
     assert "10 of " in page.words

@@ -1,4 +1,4 @@
-"""Only what could have happened is said not to have happened."""
+"""The report lists as not occurred only the reasons that were possible."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_every_reason_of_the_crawl_belongs_to_a_source() -> None:
     assert set(OF_SOURCE) == set(SOURCE_KINDS)
 
 
-def test_a_folder_is_not_crawled_and_a_list_is() -> None:
+def test_only_crawled_sources_give_reasons_of_the_crawl() -> None:
     crawled = {"timeout", "opted_out", "bad_url", "robots_disallowed"}
     for kind in ("folder", "shards"):
         assert not possible_reasons(run_of(kind)) & (crawled | {"bad_row", "no_hits", "hash_mismatch"})
@@ -54,18 +54,18 @@ def test_a_folder_is_not_crawled_and_a_list_is() -> None:
         ("caption", {"on_error": "attributes"}, "no_caption"),
     ],
 )
-def test_what_a_setting_switches_off_is_impossible(section: str, setting: dict[str, Any], reason: Reason) -> None:
+def test_a_reason_is_impossible_if_its_setting_is_off(section: str, setting: dict[str, Any], reason: Reason) -> None:
     assert reason in possible_reasons(run_of("url_table"))
     assert reason not in possible_reasons(run_of("url_table", **{section: setting}))
 
 
-def test_a_silent_run_record_rules_nothing_out() -> None:
+def test_without_a_run_record_all_reasons_are_possible() -> None:
     assert possible_reasons({}) == set(REASONS.values())
 
 
-def test_the_report_of_a_folder_speaks_of_no_downloads_and_of_no_stage_that_did_not_run(
+def test_the_report_of_a_folder_lists_no_reasons_of_downloads_or_of_stages_that_did_not_run(
     dataset: tuple[Path, dict[str, Any]],
 ) -> None:
-    idle = re.findall(r"Nothing ended for: ([^.]*)\.", render_report(*dataset))[0].split(", ")
-    assert "not a picture" in idle
-    assert not {"timeout", "opted out", "no hits", "face covered"} & set(idle)
+    unused = re.findall(r"Reasons that did not occur: ([^.]*)\.", render_report(*dataset))[0].split(", ")
+    assert "not a picture" in unused
+    assert not {"timeout", "opted out", "no hits", "face covered"} & set(unused)

@@ -1,4 +1,4 @@
-"""Counts, distributions and histograms say what the manifest says."""
+"""Counts, distributions and histograms match the manifest."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import pytest
 
 from hifidata.core.schema import arrow_schema
 from hifidata.report import statistics as stats
+from hifidata.report.identities import divide_evenly, shown_identities
 from hifidata.report.manifests import Manifests
 from hifidata.report.near_threshold import around_threshold, threshold_used, with_derived
-from hifidata.report.people import people, share_out
 from hifidata.report.words import vocabulary
 from hifidata.stages.table import IMAGE_COLUMNS, REASONS
 
 
 def rows_of(*rows: dict[str, Any]) -> pa.Table:
-    """A table with the summary columns; image ids count up where a row names none."""
+    """Build a table with the summary columns; missing image ids are numbered."""
     filled = [{"image_id": f"{i:020d}", "status": "kept", **row} for i, row in enumerate(rows)]
     table = pa.Table.from_pylist(filled, schema=arrow_schema(IMAGE_COLUMNS))
     return with_derived(table.select(stats.IMAGE_COLUMNS_READ))
@@ -43,24 +43,24 @@ def test_the_funnel_conserves_candidates(dataset: tuple[Path, dict[str, Any]]) -
     assert sum(count.n for count in stats.reason_counts(images, vocabulary({}))) == totals.dropped + totals.failed
 
 
-def test_the_funnel_keeps_running_order_though_the_run_record_lists_idle_stages_last() -> None:
+def test_the_funnel_is_in_running_order_if_the_run_record_lists_idle_stages_last() -> None:
     run = {"stages": [{"stage": "detect"}, {"stage": "verify"}, {"stage": "occlusion", "ran": False}]}
     steps = stats.funnel(rows_of({}, dropped("no_face", "detect")), run, vocabulary(run))
     assert [(step.stage, step.ran) for step in steps] == [("detect", True), ("occlusion", False), ("verify", True)]
 
 
-def test_the_manifest_outranks_the_run_record() -> None:
+def test_counts_come_from_the_manifest_and_not_from_the_run_record() -> None:
     run = {"stages": [{"stage": "detect", "in": 99, "dropped": 98, "ms_per_image": 4.0}]}
     (step,) = stats.funnel(rows_of({}, dropped("no_face", "detect")), run, vocabulary(run))
     assert (step.n_in, step.n_dropped, step.ms_per_image) == (2, 1, 4.0)
 
 
-def test_stages_not_run_are_read_from_the_recipe_where_the_run_record_is_silent() -> None:
+def test_stages_not_run_come_from_the_recipe_without_a_run_record() -> None:
     recipe = {"occlusion": {"model": None}, "quality": {"model": "iso29794"}, "dedup": {"enabled": False}}
     assert stats.stages_not_run({"recipe": recipe}, vocabulary({})) == ("occlusion", "dedup")
 
 
-def test_nulls_are_unknown_and_never_a_value() -> None:
+def test_nulls_count_as_unknown() -> None:
     images = rows_of({"gender": "female", "age": 34.0}, {"gender": None, "age": None}, {"gender": None})
     genders, ages = stats.genders(images), stats.ages(images)
     assert (genders.n_unknown, genders.n_known) == (2, 1)
@@ -68,7 +68,7 @@ def test_nulls_are_unknown_and_never_a_value() -> None:
     assert stats.face_areas(images).n_unknown == 3
 
 
-def test_only_kept_portraits_enter_the_distributions() -> None:
+def test_distributions_contain_only_kept_images() -> None:
     images = rows_of({"age": 20.0}, dropped("low_quality", "quality", age=40.0))
     assert [bar.label for bar in stats.ages(images).bars if bar.n] == ["20s"]
 
@@ -76,7 +76,7 @@ def test_only_kept_portraits_enter_the_distributions() -> None:
 @pytest.mark.parametrize(
     ("ratio", "label"), [(0.1, ".1–.2"), (0.3, ".3–.4"), (0.7, ".7–.8"), (0.29, ".2–.3"), (1.0, ".9–1")]
 )
-def test_a_face_area_on_a_step_falls_into_the_step_that_starts_there(ratio: float, label: str) -> None:
+def test_a_face_area_on_an_edge_counts_in_the_step_that_starts_there(ratio: float, label: str) -> None:
     bars = stats.face_areas(rows_of({"face_area_ratio": ratio})).bars
     assert [bar.label for bar in bars if bar.n] == [label]
 
@@ -97,7 +97,7 @@ def test_cluster_sizes_use_round_steps(sizes: list[int], labels: list[str]) -> N
     assert distribution.n_known == sum(size > 0 for size in sizes)
 
 
-def test_the_histogram_splits_by_fate_and_loses_nobody() -> None:
+def test_the_histogram_counts_all_scored_images_by_result() -> None:
     images = rows_of(
         {"quality_score": 0.8},
         {"quality_score": None},
@@ -111,19 +111,19 @@ def test_the_histogram_splits_by_fate_and_loses_nobody() -> None:
     assert (chart.edges[0], chart.edges[-1]) == (0.0, 1.0)
 
 
-def test_the_cut_lies_inside_the_histogram_though_all_scores_lie_above_it() -> None:
+def test_the_threshold_is_inside_the_histogram_if_all_scores_are_above_it() -> None:
     chart = stats.histogram(rows_of({"similarity": 0.97}), "similarity", "other_person", 0.9)
     assert chart.edges[0] == 0.8
     assert chart.n == 1
 
 
-def test_similarities_below_zero_stay_in_the_histogram() -> None:
+def test_negative_similarities_are_in_the_histogram() -> None:
     chart = stats.histogram(rows_of({"similarity": -0.23}, {"similarity": 0.7}), "similarity", "other_person", 0.7)
     assert chart.n == 2
     assert chart.edges[0] == -0.6
 
 
-def test_the_threshold_is_the_one_that_rows_were_compared_with() -> None:
+def test_the_threshold_of_the_rows_has_priority_over_the_recipe() -> None:
     recipe = {"quality": {"min_score": 0.6}}
     low = dropped("low_quality", "quality", threshold=0.45)
     assert threshold_used(rows_of(low, low), REASONS["low_quality"], recipe) == pytest.approx(0.45)
@@ -131,78 +131,78 @@ def test_the_threshold_is_the_one_that_rows_were_compared_with() -> None:
     assert threshold_used(rows_of({}), REASONS["low_quality"], {"quality": {"min_score": None}}) is None
 
 
-def test_picks_are_the_nearest_of_both_sides_in_order() -> None:
+def test_the_nearest_images_of_both_sides_are_selected_in_order() -> None:
     low = [dropped("low_quality", "quality", quality_score=s, threshold=0.45) for s in (0.1, 0.44, 0.3)]
     passed = [{"quality_score": s} for s in (0.9, 0.46, 0.5)]
     later = dropped("other_person", "verify", quality_score=0.47)
-    sides = around_threshold(rows_of(*low, *passed, later, {}), REASONS["low_quality"], {}, limit=2)
-    assert np.allclose([pick.value for pick in sides.dropped], [0.44, 0.3])
-    assert np.allclose([pick.value for pick in sides.passed], [0.46, 0.47])
+    near = around_threshold(rows_of(*low, *passed, later, {}), REASONS["low_quality"], {}, max_images=2)
+    assert np.allclose([image.score for image in near.dropped], [0.44, 0.3])
+    assert np.allclose([image.score for image in near.passed], [0.46, 0.47])
 
 
-def test_no_text_at_all_is_no_close_call() -> None:
+def test_an_image_without_text_is_not_near_the_threshold() -> None:
     rows = [dropped("text_on_face", "watermark", text_overlap=0.1, threshold=0.02)]
     rows += [{"text_overlap": overlap} for overlap in (0.0, 0.01, 0.0)]
-    sides = around_threshold(rows_of(*rows), REASONS["text_on_face"], {}, limit=5)
-    assert np.allclose([pick.value for pick in sides.passed], [0.01])
+    near = around_threshold(rows_of(*rows), REASONS["text_on_face"], {}, max_images=5)
+    assert np.allclose([image.score for image in near.passed], [0.01])
 
 
 def covered(score: float | None, **columns: Any) -> dict[str, Any]:
     return dropped("occluded", "occlusion", occlusion_score=score, score=score, **columns)
 
 
-def test_a_covered_face_has_its_score_on_both_sides_of_the_limit() -> None:
+def test_occlusion_scores_are_compared_on_both_sides() -> None:
     rows = [covered(0.97, threshold=0.5), covered(0.5, threshold=0.5)]
     rows += [{"occlusion_score": score} for score in (0.0, 0.49, 0.1, None)]
-    sides = around_threshold(rows_of(*rows), REASONS["occluded"], {}, limit=2)
-    assert (sides.cut, [pick.value for pick in sides.dropped]) == (0.5, pytest.approx([0.5, 0.97]))
-    assert [pick.value for pick in sides.passed] == pytest.approx([0.49, 0.1])
+    near = around_threshold(rows_of(*rows), REASONS["occluded"], {}, max_images=2)
+    assert (near.threshold, [image.score for image in near.dropped]) == (0.5, pytest.approx([0.5, 0.97]))
+    assert [image.score for image in near.passed] == pytest.approx([0.49, 0.1])
 
 
-def test_a_score_is_shown_though_nobody_knows_the_limit_and_none_where_the_model_gave_none() -> None:
-    sides = around_threshold(rows_of(covered(0.75), covered(None)), REASONS["occluded"], {}, limit=5)
-    assert (sides.cut, [pick.value for pick in sides.dropped], sides.passed) == (None, [0.75, None], ())
-    sides = around_threshold(
-        rows_of(covered(None), {}), REASONS["occluded"], {"occlusion": {"min_score": 0.5}}, limit=5
+def test_a_score_is_shown_without_a_threshold_and_without_scores_there_is_none() -> None:
+    near = around_threshold(rows_of(covered(0.75), covered(None)), REASONS["occluded"], {}, max_images=5)
+    assert (near.threshold, [image.score for image in near.dropped], near.passed) == (None, [0.75, None], ())
+    near = around_threshold(
+        rows_of(covered(None), {}), REASONS["occluded"], {"occlusion": {"min_score": 0.5}}, max_images=5
     )
-    assert (sides.cut, [pick.value for pick in sides.dropped], sides.passed) == (None, [None], ())
+    assert (near.threshold, [image.score for image in near.dropped], near.passed) == (None, [None], ())
 
 
-def test_the_crop_side_is_compared_though_the_manifest_holds_only_corners() -> None:
+def test_the_crop_side_is_computed_from_its_corners() -> None:
     rows = [dropped("crop_too_small", "crop", crop_x1_px=-10, crop_x2_px=190, threshold=256.0)]
     rows += [{"crop_x1_px": 100, "crop_x2_px": 400}]
-    sides = around_threshold(rows_of(*rows), REASONS["crop_too_small"], {}, limit=5)
-    assert ([p.value for p in sides.dropped], [p.value for p in sides.passed]) == ([200.0], [300.0])
+    near = around_threshold(rows_of(*rows), REASONS["crop_too_small"], {}, max_images=5)
+    assert ([image.score for image in near.dropped], [image.score for image in near.passed]) == ([200.0], [300.0])
 
 
-def test_a_reason_without_a_number_still_shows_its_pictures() -> None:
-    sides = around_threshold(rows_of(dropped("no_face", "detect", score=0.0)), REASONS["no_face"], {}, limit=5)
-    assert (len(sides.dropped), sides.passed, sides.cut) == (1, (), None)
+def test_a_reason_without_a_score_shows_its_images() -> None:
+    near = around_threshold(rows_of(dropped("no_face", "detect", score=0.0)), REASONS["no_face"], {}, max_images=5)
+    assert (len(near.dropped), near.passed, near.threshold) == (1, (), None)
 
 
-def test_places_are_shared_out_evenly() -> None:
-    assert share_out({"a": 9, "b": 1}, 4) == {"a": 3, "b": 1}
-    assert share_out({"a": 1, "b": 1}, 9) == {"a": 1, "b": 1}
-    assert share_out({"a": 5, "b": 5, "c": 5}, 2) == {"a": 1, "b": 1, "c": 0}
+def test_places_are_divided_evenly() -> None:
+    assert divide_evenly({"a": 9, "b": 1}, 4) == {"a": 3, "b": 1}
+    assert divide_evenly({"a": 1, "b": 1}, 9) == {"a": 1, "b": 1}
+    assert divide_evenly({"a": 5, "b": 5, "c": 5}, 2) == {"a": 1, "b": 1, "c": 0}
 
 
-def test_people_show_their_least_similar_pictures_and_every_reason(dataset: tuple[Path, dict[str, Any]]) -> None:
+def test_identities_show_their_least_similar_images_and_every_reason(dataset: tuple[Path, dict[str, Any]]) -> None:
     manifests = Manifests(dataset[0])
-    shown = people(manifests, max_people=4, max_pictures=6, words=vocabulary({}))
+    shown = shown_identities(manifests, max_identities=4, max_images=6, words=vocabulary({}))
     assert len(shown) == 4
     rows = {
         row["image_id"]: row
         for row in manifests.images(["image_id", "identity_id", "reason", "similarity"]).to_pylist()
     }
-    for person in shown:
-        mine = [row for row in rows.values() if row["identity_id"] == person.row["identity_id"]]
-        similarities = sorted(row["similarity"] for row in mine if row["reason"] is None)
-        assert [rows[i]["similarity"] for i in person.kept] == similarities[:6]
-        reasons = {row["reason"] for row in mine} - {None}
-        assert len({rows[i]["reason"] for i in person.lost}) == min(6, len(reasons))
+    for identity in shown:
+        own = [row for row in rows.values() if row["identity_id"] == identity.row["identity_id"]]
+        similarities = sorted(row["similarity"] for row in own if row["reason"] is None)
+        assert [rows[i]["similarity"] for i in identity.kept] == similarities[:6]
+        reasons = {row["reason"] for row in own} - {None}
+        assert len({rows[i]["reason"] for i in identity.not_kept}) == min(6, len(reasons))
 
 
-def test_captions_are_counted_by_writer_by_problem_and_by_flag_over_kept_portraits() -> None:
+def test_captions_of_kept_images_are_counted_by_model_problem_and_flag() -> None:
     table = rows_of(
         {"caption_model": "openai/m", "caption_flags": "expression | pose"},
         {"caption_model": "openai/m", "caption_flags": "pose", "caption_problem": "truncated"},

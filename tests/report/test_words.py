@@ -1,4 +1,4 @@
-"""Every reason and every stage has words that a person can read."""
+"""All reasons and stages have readable texts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from hifidata.stages.table import DECLARED, IMAGE_COLUMNS, OUR_STAGES, REASONS
 
 
 @pytest.mark.parametrize("reason", REASONS.values(), ids=str)
-def test_every_reason_has_a_human_sentence(reason: Reason) -> None:
+def test_every_reason_has_a_sentence_and_a_short_label(reason: Reason) -> None:
     assert reason.sentence.endswith(".")
     assert len(reason.sentence.split()) >= 4
     assert str(reason) not in reason.sentence
-    assert len(reason.label) <= MAX_LABEL, "labels stand under thumbnails"
+    assert len(reason.label) <= MAX_LABEL, "labels are shown below thumbnails"
 
 
-def test_labels_tell_reasons_apart_and_columns_have_one_stage() -> None:
+def test_labels_and_columns_are_unique() -> None:
     assert len({reason.label for reason in REASONS.values()}) == len(REASONS)
     assert sum(len(stage.reasons) for stage in DECLARED) == len(REASONS) - 1, "model_error belongs to every stage"
     assert len({column.name for column in IMAGE_COLUMNS}) == len(IMAGE_COLUMNS)
@@ -46,7 +46,7 @@ def stage_config(section: str) -> type:
     return config
 
 
-def test_every_stage_of_the_recipe_has_words_in_running_order() -> None:
+def test_every_stage_has_texts_in_running_order() -> None:
     stages = vocabulary({}).stages
     assert tuple(stages) == ("fetch", *STAGE_NAMES)
     for words in stages.values():
@@ -54,11 +54,11 @@ def test_every_stage_of_the_recipe_has_words_in_running_order() -> None:
         assert words.does.endswith(".")
 
 
-def test_everything_odd_about_captions_has_words() -> None:
+def test_every_caption_problem_and_flag_has_a_text() -> None:
     assert list(CAPTIONS) == [*CaptionProblem, *CaptionFlag]
 
 
-def test_a_word_of_a_newer_version_stands_for_itself() -> None:
+def test_an_unknown_code_of_a_newer_version_is_its_own_text() -> None:
     words = vocabulary({})
     assert words.reason("bad_moon").label == "Bad moon"
     assert words.stage("moon_phase").not_run == "Moon phase did not run."

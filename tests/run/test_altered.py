@@ -111,7 +111,7 @@ def test_an_altered_manifest_is_found_by_check_refused_by_report_and_made_again_
     code, _, error = hifidata("report", out)
     assert (code, error.count("\n")) == (2, 1)
     assert f"{path}: " in error
-    assert "run the recipe again, which writes it anew" in error
+    assert "run the recipe again, which rewrites it" in error
     shards = {shard: shard.stat().st_mtime_ns for shard in out.glob("shards/*/*.tar")}
     assert not run_again(out, recipe).did_nothing
     assert digest(out) == digest(made)
@@ -123,7 +123,7 @@ def test_an_altered_manifest_is_found_by_check_refused_by_report_and_made_again_
 def test_a_missing_manifest_is_named_unless_the_copy_holds_the_shards_alone(out: Path) -> None:
     assert (check(out).n_manifests, check(out).n_manifests_right, check(out).problems) == (3, 3, {})
     (out / "manifests" / "thumbnails.parquet").unlink()
-    assert check(out).problems["manifests/thumbnails.parquet"].startswith("missing: copy it again")
+    assert check(out).problems["manifests/thumbnails.parquet"].startswith("missing; copy it again")
     shutil.rmtree(out / "manifests")
     assert (check(out).n_manifests, check(out).problems) == (0, {})
 
@@ -152,7 +152,7 @@ def test_a_dataset_that_lists_no_manifests_is_complete_and_its_damage_still_one_
 def test_a_list_of_manifests_that_is_none_of_ours_is_refused(entry: object, out: Path, recipe: Recipe) -> None:
     edit_json(out / "dataset.json", lambda content: content.update(manifests=[entry]))
     for look in (check, lambda out: run_again(out, recipe)):
-        with pytest.raises(DatasetError, match="does not list manifests as hifidata does"):
+        with pytest.raises(DatasetError, match=r"dataset\.json: invalid list of manifests"):
             look(out)
 
 
@@ -220,7 +220,7 @@ def test_inspect_finds_the_same_without_state(
             assert found["identity"] is None or found["identity"][column] == expected["identity"][column]
     code, _, error = hifidata("inspect", out, "nobody")
     assert (code, error.count("\n")) == (2, 1)
-    assert "no identity and no image is called 'nobody'" in error
+    assert "no identity or image matches 'nobody'" in error
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_a_run_into_a_dataset_without_state_is_refused_in_one_line_and_touches_n
     for more in ([], ["--accept-recipe-change"]):
         code, said, error = hifidata("run", recipe, "--out", without_state, *sets, *more)
         assert (code, said, error.count("\n")) == (2, "", 1)
-        assert "its state/ was deleted, so this finished dataset can be read but not extended; choose another" in error
+        assert "this finished dataset has no state/ folder, so it cannot be extended; choose another" in error
     assert digest(without_state) == digest(made)
     assert (without_state / "state").exists() == emptied
 

@@ -134,8 +134,8 @@ def test_the_local_executor_hides_gpus_unless_some_group_asks(
     words = grouped(twelve_people, num_gpus, f"executor.use_gpus={json.dumps(use_gpus)}")
     during: list[str] = []
     recipe = load_recipe(FOLDER, words[2:-2:2])
-    real = device.here
-    monkeypatch.setattr(device, "here", lambda: during.append(os.environ[device.VISIBLE]) or real())
+    real = device.current_provider
+    monkeypatch.setattr(device, "current_provider", lambda: during.append(os.environ[device.VISIBLE]) or real())
     run(recipe, RunOptions(tmp_path / "out", limit=1), lambda progress: None)
     assert set(during) == {seen}
     assert os.environ[device.VISIBLE] == "3"

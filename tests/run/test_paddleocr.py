@@ -118,13 +118,13 @@ def test_without_its_package_the_remedy_is_named(tmp_path: Path, monkeypatch: py
     folders = [models / entry(name).file for name in ("paddleocr_det", "paddleocr_rec")]
     monkeypatch.setitem(sys.modules, "paddleocr", None)
     monkeypatch.setenv("PADDLE_PDX_DISABLE_MODEL_SOURCE_CHECK", "True")
-    with pytest.raises(UsageError, match=r"worker group with its runtime_env.*or take watermark\.model: rapidocr"):
+    with pytest.raises(UsageError, match=r"worker group with a runtime_env.*or set watermark\.model: rapidocr"):
         PaddleOcrText(*folders)
     with pytest.raises(WeightsError, match=r"inference\.onnx and inference\.yml not found; it is your own"):
         PaddleOcrText(tmp_path, folders[1])
     (tmp_path / "inference.onnx").touch()
     (tmp_path / "inference.yml").write_text("Global: []")
-    with pytest.raises(WeightsError, match=r"inference\.yml: names no model"):
+    with pytest.raises(WeightsError, match=r"inference\.yml: the key Global\.model_name cannot be read"):
         PaddleOcrText(tmp_path, folders[1])
 
 

@@ -132,7 +132,7 @@ def test_broken_files_are_one_line_each_and_do_not_end_the_process(
     assert (done.returncode, len(lines)) == (0, len(broken)), done.stderr
     for folder, line in zip(folders, lines, strict=True):
         assert line.startswith(str(folder))
-        assert line.endswith("get it again with `hifidata weights pull pp_matting`")
+        assert line.endswith("download it again with `hifidata weights pull pp_matting`")
     (tmp_path / "cut program").rename(tmp_path / entry("pp_matting").file)
     with pytest.raises(WeightsError, match="Paddle cannot read the model: "):
         run(

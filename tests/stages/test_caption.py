@@ -17,7 +17,7 @@ from hifidata.core.schema import CaptionFlag, CaptionProblem
 from hifidata.models.caption.cleaning import description_of, plain
 from hifidata.run.run import RunOptions, RunResult, run
 from hifidata.stages.caption_checks import flags_of
-from hifidata.store.query import lacking_captions
+from hifidata.store.query import missing_captions
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE, digest
 from tests.servers.openai_server import log_of, mend, serving
 
@@ -299,7 +299,7 @@ def test_captions_a_server_failed_to_give_are_said_count_against_the_budget_and_
             in broken.stderr
         )
         assert "run the same command with --retry failed" in broken.stderr
-        assert [row["caption_problem"] for row in lacking_captions(tmp_path / "out")] == [problem] * n_kept
+        assert [row["caption_problem"] for row in missing_captions(tmp_path / "out")] == [problem] * n_kept
         mend(address)
         assert command(address).returncode == 3  # the dataset is as it was
         mended = command(address, "--retry", "failed")

@@ -11,7 +11,7 @@ import pytest
 from hifidata.config import sections as settings
 from hifidata.core.reasons import Reason
 from hifidata.core.schema import as_float32
-from hifidata.models.text.lines import STAND_INS, UNREAD
+from hifidata.models.text.lines import PLACEHOLDERS, UNREAD
 from hifidata.stages.crop import Crop
 from hifidata.stages.dedup import Dedup
 from hifidata.stages.detect import Detect
@@ -98,7 +98,7 @@ def test_only_text_that_is_text_and_covers_the_face_counts(regions: Any, reason:
     assert decided(Watermark, text_row(*regions), section) == reason
 
 
-@pytest.mark.parametrize("stand_in", STAND_INS)
+@pytest.mark.parametrize("stand_in", PLACEHOLDERS)
 def test_what_was_not_read_counts_however_long_text_must_be(stand_in: str) -> None:
     section = settings.WatermarkConfig(min_text_score=0.5, min_characters=20)
     assert decided(Watermark, text_row((stand_in, 0.5, 0.2)), section) == "text_on_face"

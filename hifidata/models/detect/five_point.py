@@ -1,8 +1,7 @@
-"""What the five-point detectors share: the picture on a square canvas, a second look at faces that fill the frame, and
-the way back to the picture's own pixels.
+"""Shared steps of the five-point detectors: the canvas, a second pass for large faces, and image coordinates.
 
-The networks see a reduced copy of at most ``CANVAS_PX``, whatever the picture's size. They were trained on faces that are
-small in their picture, and miss one that fills it; on a copy with a margin around it they find it.
+The input of the networks is a canvas of at most ``CANVAS_PX`` per side with the resized image. The networks were trained on
+faces that are small in the image, and miss a face that fills it. A second pass on an image with a margin finds such a face.
 """
 
 from __future__ import annotations
@@ -16,48 +15,48 @@ import numpy as np
 from hifidata.models.protocols import F32, Faces, RgbU8
 
 CANVAS_PX = 640
-SECOND_LOOK_MARGIN = 0.5
-"""Of the picture's longer side, on every side of it."""
+MARGIN = 0.5
+"""Margin of the second pass on each side, over the image's longer side."""
 
-SECOND_LOOK_BELOW = 0.6
-"""A best score under this, no face at all, or the largest face at the picture's edge call for a second look. Of 79 real faces
-cut out along their box, SCRFD-2.5G finds none at the first look and 79 with the second; with 10 % around them 1 and 79,
-with 20 % 62 and 79. Raw search results take 1.02 looks a picture, small chips that a face fills 2."""
+SECOND_PASS_BELOW = 0.6
+"""A second pass runs if the best score is below this, if no face was found, or if the largest face is near the edge.
+SCRFD-2.5G on 79 real faces cut out along their box: none found in the first pass, 79 with the second. With 10 % around the
+box: 1 and 79; with 20 %: 62 and 79. Raw search results need 1.02 passes per image; images that a face fills need 2."""
 
 NEAR_EDGE = 0.03
-"""Of the picture's shorter side."""
+"""Distance to the edge over the image's shorter side."""
 
 LARGE_FACE = 0.35
-"""Of the picture's shorter side: smaller faces are left to the first look, which sees them larger."""
+"""Minimum face side in the second pass, over the image's shorter side. The first pass has smaller faces in more pixels."""
 
 NMS_IOU = 0.4
-"""insightface's own."""
+"""Threshold of non-maximum suppression, as in insightface."""
 
-Look = Callable[[RgbU8], F32]
-"""(h, w, 3) uint8 to (n, 15) float32 in its pixels: x1, y1, x2, y2, score, then five points x, y."""
+Network = Callable[[RgbU8], F32]
+"""A network from a canvas (h, w, 3) uint8 to (n, 15) float32 in canvas pixels: x1, y1, x2, y2, score, five points x, y."""
 
 
-def find_faces(picture: RgbU8, look: Look, step_px: int = CANVAS_PX) -> Faces:
-    """Faces of one picture; no 68 landmarks.
+def find_faces(picture: RgbU8, network: Network, step_px: int = CANVAS_PX) -> Faces:
+    """Detect the faces of one image, without 68 landmarks.
 
     Args:
         picture: (H, W, 3) uint8.
-        look: a network, at a canvas of at most ``CANVAS_PX`` a side.
-        step_px: the canvas's sides are multiples of this; by default it is always a square of ``CANVAS_PX``.
+        network: the network for a canvas of at most ``CANVAS_PX`` per side.
+        step_px: the canvas sides are multiples of this; by default the canvas is a square of ``CANVAS_PX``.
     """
-    found = suppress(_seen(picture, look, 0.0, step_px))
+    found = suppress(_detected(picture, network, 0.0, step_px))
     if _may_have_missed(found, picture):
-        closer = _seen(picture, look, SECOND_LOOK_MARGIN, CANVAS_PX)
-        # the second look is for what fills the frame; anything small there is what the first look judged better
-        large = (closer[:, 2:4] - closer[:, :2]).max(axis=1) >= LARGE_FACE * min(picture.shape[:2])
-        found = suppress(np.concatenate([found, closer[large]]))
+        second = _detected(picture, network, MARGIN, CANVAS_PX)
+        # the second pass has fewer pixels for small faces, so the first pass decides about these
+        large = (second[:, 2:4] - second[:, :2]).max(axis=1) >= LARGE_FACE * min(picture.shape[:2])
+        found = suppress(np.concatenate([found, second[large]]))
     areas = np.prod(found[:, 2:4] - found[:, :2], axis=1)
     found = found[np.argsort(-areas, kind="stable")]
     return Faces(found[:, :4], found[:, 4], found[:, 5:].reshape(-1, 5, 2), None)
 
 
 def suppress(found: F32) -> F32:
-    """(n, 15) rows without those that overlap a better-scored one by more than ``NMS_IOU``, best first."""
+    """Remove (n, 15) rows that overlap a row with a higher score by more than ``NMS_IOU``; returns the best row first."""
     left = found[np.argsort(-found[:, 4], kind="stable")]
     kept = []
     while len(left):
@@ -66,19 +65,22 @@ def suppress(found: F32) -> F32:
     return np.array(kept, np.float32).reshape(-1, 15)
 
 
-def _seen(picture: RgbU8, look: Look, margin: float, step_px: int) -> F32:
+def _detected(picture: RgbU8, network: Network, margin: float, step_px: int) -> F32:
     canvas, scale, left, top = on_canvas(picture, margin, step_px)
-    found: F32 = look(canvas).copy()
+    found: F32 = network(canvas).copy()
     found[:, :4] = (found[:, :4] - np.array([left, top] * 2, np.float32)) / np.float32(scale)
     found[:, 5:] = (found[:, 5:] - np.array([left, top] * 5, np.float32)) / np.float32(scale)
     return found
 
 
 def on_canvas(picture: RgbU8, margin: float, step_px: int = CANVAS_PX) -> tuple[RgbU8, float, int, int]:
-    """The picture on a black (h, w, 3) canvas, how much it was scaled, and where it lies (left, top).
+    """Put the resized image on a black canvas.
 
-    Without a margin it lies in the top left corner of the smallest canvas with sides of whole steps, with one in the
-    middle of a square of ``CANVAS_PX``.
+    Without a margin, the image is in the top left corner of the smallest canvas with sides in multiples of ``step_px``. With
+    a margin, it is in the centre of a square of ``CANVAS_PX``.
+
+    Returns:
+        canvas (h, w, 3), scale, left and top of the image on the canvas in px.
     """
     height, width = picture.shape[:2]
     scale = CANVAS_PX / (max(height, width) * (1 + 2 * margin))
@@ -86,14 +88,14 @@ def on_canvas(picture: RgbU8, margin: float, step_px: int = CANVAS_PX) -> tuple[
     left, top = ((CANVAS_PX - side) // 2 for side in size) if margin else (0, 0)
     canvas_wh = [CANVAS_PX if margin else math.ceil(side / step_px) * step_px for side in size]
     canvas = np.zeros((canvas_wh[1], canvas_wh[0], 3), np.uint8)
-    # Averaging areas finds the same faces (129 in 51 photos over 1280 px) and takes 43 ms for 12 megapixels, this 2 ms.
+    # INTER_AREA finds the same faces (129 in 51 photos over 1280 px), but takes 43 ms instead of 2 ms for 12 megapixels.
     canvas[top : top + size[1], left : left + size[0]] = cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
     return canvas, scale, left, top
 
 
 def _may_have_missed(found: F32, picture: RgbU8) -> bool:
-    """Whether a face that fills the frame may be missing or half seen."""
-    if not len(found) or found[:, 4].max() < SECOND_LOOK_BELOW:
+    """Whether a face that fills the image may be missing or incomplete."""
+    if not len(found) or found[:, 4].max() < SECOND_PASS_BELOW:
         return True
     largest = found[np.argmax(np.prod(found[:, 2:4] - found[:, :2], axis=1))]
     height, width = picture.shape[:2]
@@ -102,7 +104,7 @@ def _may_have_missed(found: F32, picture: RgbU8) -> bool:
 
 
 def _iou(box: F32, others: F32) -> F32:
-    """(n,) overlap over union of one row with others."""
+    """Compute (n,) intersection over union of a row with other rows."""
     low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:4], others[:, 2:4])
     both = np.prod(np.maximum(high - low, 0), axis=1)
     areas = np.prod(others[:, 2:4] - others[:, :2], axis=1) + np.prod(box[2:4] - box[:2])

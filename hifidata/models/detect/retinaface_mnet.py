@@ -1,4 +1,7 @@
-"""Faces with five points by RetinaFace with the MobileNet-0.25 body, as one ONNX graph of 640 x 640.
+"""RetinaFace with a MobileNet-0.25 backbone: faces with five points.
+
+Input: (1, 3, 640, 640) float32 BGR in 0..255 minus the mean. Output for 16800 priors: boxes (1, 16800, 4), scores (1, 16800,
+2) and points (1, 16800, 10).
 
 Source: Deng et al., RetinaFace, CVPR 2020.
 """
@@ -17,37 +20,37 @@ from hifidata.models.protocols import F32, Faces, RgbU8
 from hifidata.models.runtime.onnx import OnnxModel
 
 MIN_SCORE = 0.8
-"""Finds 279 of 279 faces, and one in a dog, as 0.9 does; at 0.5 ten portraits of 279 have a second face, here two."""
+"""Finds 279 of 279 faces, and a face in an image of a dog, as 0.9 does. A second face: in 2 of 279 portraits, at 0.5 in 10."""
 
 MEAN_BGR = (104.0, 117.0, 123.0)
 PRIOR_SIDES_PX = {8: (16, 32), 16: (64, 128), 32: (256, 512)}
-"""By stride."""
+"""Sides of the priors by stride."""
 
 CENTRE_VARIANCE, SIZE_VARIANCE = 0.1, 0.2
 
 
 class RetinaFaceMnet:
-    """The network's offsets, turned into faces with the priors it was trained with.
+    """Detects faces with RetinaFace and decodes its outputs with the priors of its training.
 
     Args:
-        weights: the graph, with boxes, probabilities and points as outputs.
+        weights: the graph.
 
     Raises:
-        WeightsError: the graph takes something else.
+        WeightsError: the graph has other inputs or outputs.
     """
 
     name = "retinaface_mnet"
 
     def __init__(self, weights: Path) -> None:
-        self._graph = OnnxModel(weights, [(1, 3, CANVAS_PX, CANVAS_PX)])
         self._priors = priors()
-        self._graph.try_out([(len(self._priors), size) for size in (4, 2, 10)])
+        outputs = [(len(self._priors), size) for size in (4, 2, 10)]
+        self._graph = OnnxModel(weights, inputs=[(1, 3, CANVAS_PX, CANVAS_PX)], outputs=outputs)
 
     def detect(self, pictures: Sequence[RgbU8]) -> list[Faces]:
-        """One ``Faces`` per picture, scores 0 to 1, without 68 landmarks. Raises ModelError where the model breaks."""
-        return [find_faces(picture, self._look) for picture in pictures]
+        """Detect the faces of each image; scores 0 to 1, no 68 landmarks. Raises ModelError if the model fails."""
+        return [find_faces(picture, self._network) for picture in pictures]
 
-    def _look(self, canvas: RgbU8) -> F32:
+    def _network(self, canvas: RgbU8) -> F32:
         outputs = self._graph(cv2.dnn.blobFromImage(canvas, mean=MEAN_BGR, swapRB=True))  # (1, 3, 640, 640)
         boxes, scores, points = (output[0] for output in outputs[:3])  # (16800, 4), (16800, 2), (16800, 10)
         likely = np.flatnonzero(scores[:, 1] >= MIN_SCORE)
@@ -60,7 +63,7 @@ class RetinaFaceMnet:
 
 
 def priors() -> F32:
-    """(16800, 4) centre x, y, width and height of every prior, as shares of the canvas: by stride, row, column, size."""
+    """Compute (16800, 4) centre x, y, width and height of the priors over the canvas side, by stride, row, column, size."""
     rows = []
     for stride, sides_px in PRIOR_SIDES_PX.items():
         steps = (np.arange(CANVAS_PX // stride) + 0.5) * stride / CANVAS_PX

@@ -1,6 +1,10 @@
-"""Identity vectors by networks trained with ArcFace's loss, from the face aligned to 112 px by five points.
+"""Identity embeddings of networks that were trained with the ArcFace loss.
 
-Source: Deng et al., ArcFace, CVPR 2019. Paper, section 3.4: InsightFace's embeddings, similarity above 0.7.
+Input: (n, 3, 112, 112) float32 RGB, the face aligned by five points; the normalisation depends on the network. Output: (n, d)
+float32, which we scale to L2 norm 1.
+
+Source: Deng et al., ArcFace, CVPR 2019; https://github.com/deepinsight/insightface. The paper (section 3.4) uses InsightFace's
+embeddings with a similarity above 0.7.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from hifidata.models.runtime.onnx import OnnxModel
 from hifidata.weights.messages import right_file
 
 MIN_DIMENSIONS = 32
-"""Of an identity vector; published ones have 128 or 512. What gives fewer numbers measures something else."""
+"""Minimum length of an embedding. Published networks have 128 or 512; a shorter output belongs to another kind of network."""
 
 NORMALISATIONS: Mapping[Normalisation, tuple[F32, F32]] = {
     "minus_one_to_one": (np.full(3, 127.5, np.float32), np.full(3, 127.5, np.float32)),
@@ -26,18 +30,18 @@ NORMALISATIONS: Mapping[Normalisation, tuple[F32, F32]] = {
     "zero_to_255": (np.zeros(3, np.float32), np.ones(3, np.float32)),
     "imagenet": (np.array([123.675, 116.28, 103.53], np.float32), np.array([58.395, 57.12, 57.375], np.float32)),
 }
-"""Mean and deviation that are taken from RGB pixels of 0 to 255."""
+"""Mean and standard deviation for RGB pixels in 0..255."""
 
 
 class ArcFace:
-    """An ONNX graph from (n, 3, 112, 112) RGB in -1 to 1 to (n, d): insightface's recognition models.
+    """Computes embeddings with InsightFace's ``w600k_r50``: RGB in -1..1, 512 values.
 
     Args:
-        weights: the graph; runs in batches where it leaves the first size open.
-        settings: a normalisation in place of the class's.
+        weights: the graph; a graph with an open batch runs in batches.
+        settings: recipe section with a normalisation for the user's own file.
 
     Raises:
-        WeightsError: the graph does not take faces of 112 px, or gives no vectors.
+        WeightsError: the graph has other inputs, or its output is not an embedding.
     """
 
     name = "arcface"
@@ -46,44 +50,44 @@ class ArcFace:
     def __init__(self, weights: Path, settings: EmbedderConfig | None = None) -> None:
         if settings is not None and settings.normalisation is not None:
             self.mean, self.deviation = NORMALISATIONS[settings.normalisation]
-        self._graph = OnnxModel(weights, [(None, 3, CHIP_PX, CHIP_PX)])
-        for vector in self._graph.try_out([(None,)])[:1]:
+        self._graph = OnnxModel(weights, inputs=[(None, 3, CHIP_PX, CHIP_PX)], outputs=[(None,)])
+        for vector in self._graph.blank_outputs[:1]:
             if vector.size < MIN_DIMENSIONS:
                 raise WeightsError(
-                    f"{weights}: no graph of {self.name}: it gives {vector.size} numbers for a face, an identity vector has "
+                    f"{weights}: not a graph of {self.name}: it gives {vector.size} values for a face, expected an embedding of "
                     f"{MIN_DIMENSIONS} or more; {right_file(weights)}"
                 )
 
     def embed(self, pictures: Sequence[RgbU8], kps_px: Sequence[F32], landmarks_px: Sequence[F32 | None]) -> F32:
-        """(n, d) float32 with L2 norm 1, one row per picture; the 68 landmarks are not used.
+        """Embed the main face of each image; returns (n, d) float32 with L2 norm 1. The 68 landmarks are not used.
 
         Raises:
-            ModelError: five points coincide, the network broke, or its vector has no length.
+            ModelError: five points coincide, the network failed, or its output is zero or not finite.
         """
         if not pictures:
             return np.empty((0, 0), np.float32)
         chips = np.stack([norm_crop(*face) for face in zip(pictures, kps_px, strict=True)])  # (n, 112, 112, 3)
         pixels = ((chips - self.mean) / self.deviation).transpose(0, 3, 1, 2)  # (n, 3, 112, 112)
-        at_once = self._graph.batch or len(pixels)
+        batch = self._graph.batch or len(pixels)
         rows = [
-            self._graph(np.ascontiguousarray(pixels[start : start + at_once]))[0]
-            for start in range(0, len(pixels), at_once)
+            self._graph(np.ascontiguousarray(pixels[start : start + batch]))[0]
+            for start in range(0, len(pixels), batch)
         ]
         vectors = np.concatenate(rows).astype(np.float32)  # (n, d)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not (np.isfinite(lengths) & (lengths > 0)).all():
-            raise ModelError(f"{self.name}: the network gave a vector without length or direction")
+            raise ModelError(f"{self.name}: the network gave an embedding that is zero or not finite")
         return np.asarray(vectors / lengths, np.float32)
 
 
 class ArcFaceGlint(ArcFace):
-    """``glintr100`` of antelopev2."""
+    """InsightFace's ``glintr100`` of antelopev2: RGB in -1..1, 512 values."""
 
     name = "arcface_glintr100"
 
 
 class MobileFaceNet(ArcFace):
-    """A small network that was trained with ImageNet's mean and deviation."""
+    """A MobileFaceNet that was trained with ImageNet's mean and standard deviation: 128 values."""
 
     name = "mobilefacenet"
     mean, deviation = NORMALISATIONS["imagenet"]

@@ -1,6 +1,8 @@
-"""MODNet: portrait matting without a trimap, hair included, as an ONNX graph.
+"""MODNet: portrait matting without a trimap, including hair.
 
-Source: Ke et al., MODNet, AAAI 2022.
+Input: (n, 3, H, W) float32 RGB in -1..1, sides in multiples of 32. Output: alpha (n, 1, H, W) in 0..1.
+
+Source: Ke et al., MODNet, AAAI 2022; https://github.com/ZHKKKe/MODNet.
 """
 
 from __future__ import annotations
@@ -14,22 +16,22 @@ from hifidata.models.runtime.onnx import OnnxModel
 
 
 class ModNet:
-    """A graph from (n, 3, H, W) RGB in -1 to 1 to an alpha (n, 1, H, W), sides multiples of 32.
+    """Computes alpha mattes with MODNet.
 
     Args:
         weights: ``modnet_photographic.onnx``.
 
     Raises:
-        WeightsError: the graph takes other pictures.
+        WeightsError: the graph has other inputs.
     """
 
     name = "modnet"
 
     def __init__(self, weights: Path) -> None:
-        self._graph = OnnxModel(weights, [(None, 3, None, None)])
+        self._graph = OnnxModel(weights, inputs=[(None, 3, None, None)])
 
     def matte(self, pictures: Sequence[RgbU8]) -> list[F32]:
-        """One alpha (H, W) float32 per picture, 0 background to 1 person. Raises ModelError."""
+        """Compute the alpha (H, W) float32 of each image, 0 background to 1 person. Raises ModelError."""
         alphas = []
         for picture in pictures:
             size = work_size(picture.shape[1], picture.shape[0], enlarge=True)

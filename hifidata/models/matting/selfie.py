@@ -1,6 +1,8 @@
-"""MediaPipe's selfie segmentation: a person's outline at 256 x 256, in milliseconds. Too coarse for single hairs.
+"""MediaPipe's selfie segmentation: the outline of a person in milliseconds, too coarse for single hairs.
 
-Source: MediaPipe's selfie segmentation (ML Kit, 2021), a TensorFlow Lite file that OpenCV runs.
+Input: (1, 3, 256, 256) float32 RGB in 0..1, the whole image without its aspect ratio. Output: (1, 1, 256, 256) in 0..1.
+
+Source: MediaPipe selfie segmentation (ML Kit, 2021). Our use: OpenCV runs the TensorFlow Lite file.
 """
 
 from __future__ import annotations
@@ -18,13 +20,13 @@ SIDE_PX = 256
 
 
 class SelfieMatting:
-    """Sees the whole picture at 256 x 256, whatever its shape.
+    """Computes coarse alpha mattes.
 
     Args:
         weights: the ``.tflite`` file.
 
     Raises:
-        WeightsError: the file is no complete TensorFlow Lite model, or another one.
+        WeightsError: the file is not a complete TensorFlow Lite model, or another model.
     """
 
     name = "selfie"
@@ -36,25 +38,25 @@ class SelfieMatting:
         except cv2.error as error:
             raise WeightsError(
                 f"{weights}: not a complete TensorFlow Lite model of the selfie segmentation: "
-                f"{' '.join(str(error).split())}; get it again with `hifidata weights pull`"
+                f"{' '.join(str(error).split())}; download it again with `hifidata weights pull selfie`"
             ) from error
         if output.shape != (1, 1, SIDE_PX, SIDE_PX):
             raise WeightsError(
-                f"{weights}: expected an output of shape (1, 1, {SIDE_PX}, {SIDE_PX}), got {output.shape}: another model"
+                f"{weights}: another model than expected: output {output.shape}, expected (1, 1, {SIDE_PX}, {SIDE_PX}); "
+                "download it again with `hifidata weights pull selfie`"
             )
 
     def matte(self, pictures: Sequence[RgbU8]) -> list[F32]:
-        """One alpha (H, W) float32 per picture, 0 background to 1 person. Raises ModelError where OpenCV refuses."""
+        """Compute the alpha (H, W) float32 of each image, 0 background to 1 person. Raises ModelError if OpenCV fails."""
         try:
             return [
                 np.asarray(cv2.resize(self._forward(picture)[0, 0], picture.shape[1::-1]), np.float32)
                 for picture in pictures
             ]
         except cv2.error as error:
-            raise ModelError(f"{self.name}: OpenCV refused a picture: {' '.join(str(error).split())}") from error
+            raise ModelError(f"{self.name}: OpenCV refused an image: {' '.join(str(error).split())}") from error
 
     def _forward(self, picture: RgbU8) -> F32:
-        """(1, 1, 256, 256) in 0 to 1."""
         small = cv2.resize(picture, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
         self._net.setInput(cv2.dnn.blobFromImage(small, 1 / 255))
         return np.asarray(self._net.forward(), np.float32)

@@ -1,6 +1,8 @@
-"""eDifFIQA: face quality distilled from a diffusion model's difficulty with a face; weights under CC-BY-4.0.
+"""eDifFIQA: face quality, distilled from a diffusion model; weights under CC-BY-4.0.
 
-Source: Babnik et al., eDifFIQA, IEEE TBIOM 2024; the graphs of OpenCV's model zoo, whose page puts good faces above 0.5.
+Input: (1, 3, 112, 112) float32 RGB in -1..1, an aligned face. Output: one value, about 0..1.
+
+Source: Babnik et al., eDifFIQA, IEEE TBIOM 2024; graphs of OpenCV's model zoo, whose page gives 0.5 as limit of good faces.
 """
 
 from __future__ import annotations
@@ -9,9 +11,9 @@ from hifidata.models.quality.aligned import AlignedQuality
 
 
 class EDifFiqa(AlignedQuality):
-    """One number; ``weights`` is any of the sizes T, S, M and L."""
+    """Scores faces with eDifFIQA; ``weights`` is a graph of size T, S, M or L."""
 
     name = "ediffiqa"
     n_values = 1
     slack = 0.25
-    """Its last layer is linear: a very good or bad face may leave 0 to 1."""
+    """The last layer is linear, so a very good or poor face may be outside 0..1."""

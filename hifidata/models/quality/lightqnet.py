@@ -1,8 +1,10 @@
-"""LightQNet: how well a face can be recognised, by a network of 0.6 MB; a TensorFlow graph that OpenCV runs.
+"""LightQNet: face quality for recognition, by a network of 0.6 MB.
 
-It sees covered, turned and very dark faces, and hardly any blur: see docs/quality.md before it stands alone.
+Input: (1, 3, 96, 96) float32 BGR in -1..1, an aligned face. Output: (1, 1), 0..1; real faces are between 0.3 and 0.62.
 
-Source: Chen et al., LightQNet, IEEE SPL 2021.
+It detects covered, turned and very dark faces, but almost no blur; see docs/quality.md before you use it alone.
+
+Source: Chen et al., LightQNet, IEEE SPL 2021. Our use: OpenCV runs the TensorFlow graph.
 """
 
 from __future__ import annotations
@@ -20,17 +22,17 @@ from hifidata.weights.messages import right_file
 from hifidata.weights.sanity import problem_of
 
 SIDE_PX = 96
-"""The authors align by eyes and mouth only, to positions that are those of the ArcFace template."""
+"""Side of the input. The authors align by eyes and mouth only, to the positions of the ArcFace template."""
 
 
 class LightQNet:
-    """0 to 1; real faces lie between 0.3 and 0.62.
+    """Scores faces with LightQNet.
 
     Args:
-        weights: ``lightqnet-dm050.pb`` or a wider one.
+        weights: ``lightqnet-dm050.pb`` or a wider network.
 
     Raises:
-        WeightsError: the file is no complete TensorFlow graph, or another one.
+        WeightsError: the file is not a complete TensorFlow graph, or another graph.
     """
 
     name = "lightqnet"
@@ -50,11 +52,11 @@ class LightQNet:
             ) from error
         if outputs.size != 1:
             raise WeightsError(
-                f"{weights}: another graph: expected one score per face, got output {outputs.shape}; {right_file(weights)}"
+                f"{weights}: another graph than expected: output {outputs.shape}, expected one score; {right_file(weights)}"
             )
 
     def score(self, picture: RgbU8, xyxy_px: F32, kps_px: F32, landmarks_px: F32 | None) -> Mapping[str, float | None]:
-        """``quality_score``. Raises ModelError where the points coincide or the network breaks."""
+        """Return ``quality_score``. Raises ModelError if the points coincide or the network fails."""
         try:
             score = float(self._forward(norm_crop(picture, kps_px, SIDE_PX)).item())
         except cv2.error as error:
@@ -64,6 +66,6 @@ class LightQNet:
         return {"quality_score": score}
 
     def _forward(self, chip: RgbU8) -> F32:
-        """(1, 1) for a face (96, 96, 3); the network was trained on blue, green, red."""
+        """Run the network on an RGB face (96, 96, 3); swapRB converts it to BGR."""
         self._net.setInput(cv2.dnn.blobFromImage(chip, 1 / 128, (SIDE_PX, SIDE_PX), (128, 128, 128), swapRB=True))
         return np.asarray(self._net.forward(), np.float32)

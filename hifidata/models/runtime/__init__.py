@@ -1,1 +1,1 @@
-"""How models are run: ONNX Runtime, its devices, transformers."""
+"""Inference with ONNX Runtime and transformers, and the selection of the device."""

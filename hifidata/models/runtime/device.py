@@ -1,8 +1,8 @@
-"""Which processor ONNX Runtime computes on: CUDA where this process was given a GPU and the runtime can use it, else the CPU.
+"""The execution provider of ONNX Runtime: CUDA if this process has a GPU and onnxruntime-gpu is installed, otherwise the CPU.
 
-``onnxruntime`` and ``onnxruntime-gpu`` install the same files, so one of them is there. Only the latter lists CUDA, on every
-machine; whether its provider loads (driver, CUDA, cuDNN) only a session tells, which otherwise computes on the CPU without
-a word.
+``onnxruntime`` and ``onnxruntime-gpu`` install the same files, so only one of them is active. ``onnxruntime-gpu`` lists CUDA
+on every machine. If CUDA, cuDNN or the driver is missing, a session falls back to the CPU without an error. Therefore each
+new session is checked.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 INSTALL = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'onnxruntime-gpu[cuda,cudnn]'"
 
 CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
-"""Full float32, and no timing of algorithms: the same numbers in every worker."""
+"""Full float32 and no timing of algorithms, so that all workers compute the same values."""
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def has_cuda() -> bool:
-    """Whether the installed runtime was built for CUDA."""
+    """Whether the installed ONNX Runtime supports CUDA."""
     return CUDA in ort.get_available_providers()
 
 
-def here() -> str:
-    """The provider of this process's sessions: every one that is opened through this package has it."""
-    # An empty list of devices is how Ray, and we, hide them; the provider would then fail, loudly, on every session.
+def current_provider() -> str:
+    """Return the execution provider of all sessions of this process."""
+    # Ray and gpus_hidden hide GPUs with an empty list of devices; CUDA would then fail for each session.
     return CUDA if has_cuda() and os.environ.get(VISIBLE) not in ("", "-1") and has_driver() else CPU
 
 
 def has_driver() -> bool:
-    """Whether NVIDIA's driver is on this machine."""
+    """Whether the NVIDIA driver is installed."""
     try:
         ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
     except OSError:
@@ -47,40 +47,40 @@ def has_driver() -> bool:
     return True
 
 
-def wanted() -> list[Any]:
-    """``providers`` of a new session, with the libraries that they need loaded."""
-    if here() == CPU:
+def session_providers() -> list[Any]:
+    """Load the libraries of the current provider and return the ``providers`` argument of a new session."""
+    if current_provider() == CPU:
         return [CPU]
-    with redirect_stdout(io.StringIO()):  # it prints what it does not find; the session will tell
-        ort.preload_dlls()  # CUDA and cuDNN as pip installs them; the linker looks elsewhere
+    with redirect_stdout(io.StringIO()):  # it prints missing libraries; check_provider reports them
+        ort.preload_dlls()  # loads the CUDA and cuDNN packages of pip, which the linker does not find
     return [(CUDA, CUDA_OPTIONS), CPU]
 
 
-def check(session: ort.InferenceSession, what: str) -> None:
-    """Raises UsageError, with the remedy, where a new session has fallen back to the CPU.
+def check_provider(session: ort.InferenceSession, name: str) -> None:
+    """Check that a new session did not fall back to the CPU. Raises UsageError.
 
     Args:
-        session: opened with what ``wanted`` says.
-        what: whose it is, for the message.
+        session: session with the providers of ``session_providers``.
+        name: name of the model for the message.
     """
-    if here() != CUDA:
+    if current_provider() != CUDA:
         return
     if session.get_providers()[0] != CUDA:
-        raise UsageError(refusal(what))
-    session.disable_fallback()  # nor may a call that fails be made again on the CPU
+        raise UsageError(gpu_message(name))
+    session.disable_fallback()  # a failed call must not run again on the CPU
 
 
-def refusal(what: str, why: str = "") -> str:
-    """What to say where a GPU is here and cannot be used."""
+def gpu_message(name: str, cause: str = "") -> str:
+    """Return the error message for a GPU that cannot be used."""
     return (
-        f"{what}: a GPU is here, but onnxruntime {ort.__version__} cannot use it ({why or 'CUDA or cuDNN does not load'}) and "
-        f"would compute on the CPU: `{INSTALL}` brings what it needs; plain onnxruntime in its place keeps to the CPU"
+        f"{name}: onnxruntime {ort.__version__} cannot use the GPU of this machine ({cause or 'CUDA or cuDNN does not load'}); "
+        f"install the libraries with `{INSTALL}`, or install plain onnxruntime to use the CPU"
     )
 
 
 @contextmanager
 def gpus_hidden() -> Iterator[None]:
-    """No GPU for what is opened inside, torch included."""
+    """Hide all GPUs from sessions and models that are opened in the block, including torch models."""
     before = os.environ.get(VISIBLE)
     os.environ[VISIBLE] = ""
     try:

@@ -1,6 +1,6 @@
-"""One ONNX graph, checked when it is opened: what every ONNX backend builds on.
+"""ONNX graphs that are checked when they are opened; the base of all ONNX models.
 
-Workers are processes, one per core, so a session has one thread. Where it computes: ``providers``.
+Workers are processes, one per core, so a session has one thread. ``device`` selects its execution provider.
 """
 
 from __future__ import annotations
@@ -23,35 +23,39 @@ Shape = tuple[Union[int, None], ...]  # noqa: UP007
 ORT_ERRORS: tuple[type[Exception], ...] = tuple(
     kind for kind in vars(ort_errors).values() if isinstance(kind, type) and issubclass(kind, Exception)
 )
-"""ONNX Runtime's exceptions; they have no common base of their own."""
+"""Exceptions of ONNX Runtime; they have no common base class."""
 
-TRIED_BYTES = 300 * 10**6
-"""Larger graphs are not run when they are opened: GFPGAN's 340 MB take seconds for one face."""
+MAX_TRIAL_BYTES = 300 * 10**6
+"""Larger graphs are not run when they are opened: GFPGAN (340 MB) takes seconds for one face."""
 
 
 class OnnxModel:
-    """An ONNX Runtime session that takes arrays in the graph's input order and returns its outputs in order.
+    """An ONNX Runtime session. It takes arrays in the order of the graph's inputs and returns all outputs in order.
 
     Args:
         path: the graph.
-        inputs: what the graph must take, by input name, or by position where the names do not matter. ``None`` stands
-            for any size, and in front for a batch that is open or 1: backends send what they have. A size that the graph
-            leaves open fits every number.
-        threads: inside one call; more than one only where a worker has the machine to itself.
+        inputs: expected input shapes, by name or by position; None: not checked. A size of None fits any size; as first
+            size it means that the graph must have an open batch or a batch of 1. An open size of the graph fits any number.
+        outputs: expected output shapes, checked by running the graph on zeros, see ``try_out``; None: not checked.
+        threads: threads of one call. Use more than 1 only if a worker has all cores of the machine.
 
     Attributes:
-        inputs: input shapes by name, in order, as the graph states them; None for open sizes.
+        inputs: input shapes of the graph by name, in order; None for open sizes.
         outputs: output names in order.
-        batch: fixed first size of the first input; None where the graph takes any batch.
+        blank_outputs: outputs of the check with zeros; empty without ``outputs`` or for a large graph.
         provider: ``CUDAExecutionProvider`` or ``CPUExecutionProvider``.
 
     Raises:
-        WeightsError: no graph, truncated, or one with other inputs, of another type or with a fixed batch.
-        UsageError: a GPU is here, and ONNX Runtime cannot use it.
+        WeightsError: the file is not a complete graph, or its inputs, type, batch or outputs differ.
+        UsageError: ONNX Runtime cannot use the GPU of this machine.
     """
 
     def __init__(
-        self, path: Path, inputs: Mapping[str, Shape] | Sequence[Shape] | None = None, threads: int = 1
+        self,
+        path: Path,
+        inputs: Mapping[str, Shape] | Sequence[Shape] | None = None,
+        outputs: Sequence[Shape] | None = None,
+        threads: int = 1,
     ) -> None:
         self.path = path
         self._session = _open(path, threads)
@@ -64,35 +68,20 @@ class OnnxModel:
         for node in self._session.get_inputs():
             if node.type != "tensor(float)":
                 raise WeightsError(
-                    f"{path}: input {node.name} is a {node.type}, expected tensor(float); export the model in float32 "
+                    f"{path}: input {node.name} has type {node.type}, expected tensor(float); export the model in float32 "
                     f"({right_file(path)})"
                 )
-        if inputs is None:
-            return
-        if not self._takes(inputs):
-            raise WeightsError(
-                f"{path}: another graph than expected: it takes {_words(self.inputs)}, expected {_words(inputs)}; "
-                f"{right_file(path)}"
-            )
-        asked = list(inputs.values() if isinstance(inputs, Mapping) else inputs)
-        if asked and asked[0][0] is None and self.batch not in (None, 1):
-            raise WeightsError(
-                f"{path}: its batch is fixed to {self.batch}: it takes {_words(self.inputs)}; export the model with an open "
-                f"batch or 1 ({right_file(path)})"
-            )
-        by_name = inputs if isinstance(inputs, Mapping) else dict(zip(self.inputs, inputs, strict=True))
-        self._blank_sizes = [
-            tuple(size or wanted or 1 for size, wanted in zip(shape, by_name[name], strict=True))
-            for name, shape in self.inputs.items()
-        ]
+        if inputs is not None:
+            self._check_inputs(inputs)
+        self.blank_outputs = [] if outputs is None else self.try_out(outputs)
 
     @property
     def batch(self) -> int | None:
-        """The fixed batch size of the first input; None: any."""
+        """Fixed batch size of the first input; None: any."""
         return next(iter(self.inputs.values()))[0]
 
     def __call__(self, *arrays: NDArray[Any]) -> list[NDArray[np.float32]]:
-        """Runs the graph on its inputs in order. Raises ModelError, in one line, where the runtime refuses."""
+        """Run the graph on its inputs in order. Raises ModelError if the runtime refuses the inputs."""
         try:
             result: list[NDArray[np.float32]] = self._session.run(None, dict(zip(self.inputs, arrays, strict=True)))
         except ORT_ERRORS as error:
@@ -101,69 +90,81 @@ class OnnxModel:
         return result
 
     def try_out(self, outputs: Sequence[Shape]) -> list[NDArray[np.float32]]:
-        """Runs the graph once on zeros of the sizes it was opened with, so that another model is found before any work.
+        """Run the graph once on zeros with the expected input sizes, to detect another model before any work.
 
         Args:
-            outputs: what it must give, in order, without sizes of 1 in front; ``None`` stands for any size. A graph may
-                give more.
+            outputs: expected output shapes in order, without leading sizes of 1; a size of None fits any size. The graph may
+                have more outputs.
 
         Returns:
-            The outputs; nothing of a graph that is too large to be run for this.
+            The outputs; empty for a graph that is larger than ``MAX_TRIAL_BYTES``, which is not run.
 
         Raises:
-            WeightsError: it does not run, gives other shapes, or numbers that are not finite.
+            WeightsError: the graph fails, or its outputs have other shapes or are not finite.
         """
-        if self.path.stat().st_size > TRIED_BYTES:
+        if self.path.stat().st_size > MAX_TRIAL_BYTES:
             return []
         try:
             got = self(*(np.zeros(sizes, np.float32) for sizes in self._blank_sizes))
         except ModelError as error:
-            raise WeightsError(
-                f"{self.path}: does not run on a blank picture: {error}; {right_file(self.path)}"
-            ) from error
-        cores = [_core(output.shape) for output in got]
-        fits = all(_fits(core, shape) for core, shape in zip(cores, outputs, strict=False))
+            raise WeightsError(f"{self.path}: fails on a blank image: {error}; {right_file(self.path)}") from error
+        shapes = [_without_leading_ones(output.shape) for output in got]
+        fits = all(_fits(shape, expected) for shape, expected in zip(shapes, outputs, strict=False))
         if len(got) < len(outputs) or not fits:
             raise WeightsError(
-                f"{self.path}: another graph than expected: for a blank picture it gives {_words(cores)}, expected "
-                f"{_words(outputs)}; {right_file(self.path)}"
+                f"{self.path}: another graph than expected: for a blank image it gives {_text(shapes)}, expected "
+                f"{_text(outputs)}; {right_file(self.path)}"
             )
         if not all(output.size and np.isfinite(output).all() for output in got[: len(outputs)]):
             raise WeightsError(
-                f"{self.path}: gives no finite numbers for a blank picture, so it is damaged or another graph; "
+                f"{self.path}: gives no finite values for a blank image, so it is damaged or another graph; "
                 f"{right_file(self.path)}"
             )
         return got
 
-    def _takes(self, expected: Mapping[str, Shape] | Sequence[Shape]) -> bool:
-        if isinstance(expected, Mapping):
-            pairs = [(self.inputs.get(name), shape) for name, shape in expected.items()]
-        else:
-            pairs = list(zip(self.inputs.values(), expected, strict=False))
-        return len(expected) == len(self.inputs) and all(got is not None and _fits(got, shape) for got, shape in pairs)
+    def _check_inputs(self, expected: Mapping[str, Shape] | Sequence[Shape]) -> None:
+        by_name = expected if isinstance(expected, Mapping) else dict(zip(self.inputs, expected, strict=False))
+        has_same_names = len(expected) == len(self.inputs) and by_name.keys() == self.inputs.keys()
+        if not has_same_names or not all(_fits(shape, by_name[name]) for name, shape in self.inputs.items()):
+            raise WeightsError(
+                f"{self.path}: another graph than expected: it takes {_text(self.inputs)}, expected {_text(expected)}; "
+                f"{right_file(self.path)}"
+            )
+        first = next(iter(expected.values() if isinstance(expected, Mapping) else expected), ())
+        if first[:1] == (None,) and self.batch not in (None, 1):
+            raise WeightsError(
+                f"{self.path}: its batch is fixed to {self.batch}: it takes {_text(self.inputs)}; export the model with an open "
+                f"batch or a batch of 1 ({right_file(self.path)})"
+            )
+        self._blank_sizes = [
+            tuple(size or wanted or 1 for size, wanted in zip(shape, by_name[name], strict=True))
+            for name, shape in self.inputs.items()
+        ]
 
 
 def _open(path: Path, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what fails is an exception; warnings come at every call with another output size
-    wanted = device.wanted()
+    options.log_severity_level = (
+        4  # errors are exceptions; a warning would appear at each call with another output size
+    )
+    providers = device.session_providers()
     try:
-        session = ort.InferenceSession(str(path), options, providers=wanted)
+        session = ort.InferenceSession(str(path), options, providers=providers)
     except ORT_ERRORS as error:
-        if len(wanted) > 1 and _opens_on_cpu(path, options):
-            raise UsageError(device.refusal(path.name, _one_line(error))) from error
+        if len(providers) > 1 and _opens_on_cpu(path, options):
+            raise UsageError(device.gpu_message(path.name, _one_line(error))) from error
         raise WeightsError(
             f"{path}: not a complete ONNX graph ({path.stat().st_size if path.exists() else 0} bytes): "
             f"{_one_line(error)}; {right_file(path)}"
         ) from error
-    device.check(session, path.name)
+    device.check_provider(session, path.name)
     return session
 
 
 def _opens_on_cpu(path: Path, options: ort.SessionOptions) -> bool:
-    """Whether the graph is good: then it is the GPU that has no room for it, or its libraries."""
+    """Whether the graph opens on the CPU; then the GPU or its libraries cause the error."""
     try:
         ort.InferenceSession(str(path), options, providers=[device.CPU])
     except ORT_ERRORS:
@@ -176,17 +177,17 @@ def _fits(got: Shape, expected: Shape) -> bool:
     return len(got) == len(expected) and all(None in pair or pair[0] == pair[1] for pair in pairs)
 
 
-def _core(shape: Shape) -> Shape:
-    """The shape without sizes of 1 in front: exports of one model differ in them."""
+def _without_leading_ones(shape: Shape) -> Shape:
+    """Remove leading sizes of 1, which differ between exports of the same model."""
     while len(shape) and shape[0] == 1:
         shape = shape[1:]
     return shape
 
 
-def _words(shapes: Mapping[str, Shape] | Sequence[Shape]) -> str:
+def _text(shapes: Mapping[str, Shape] | Sequence[Shape]) -> str:
     named = shapes.items() if isinstance(shapes, Mapping) else (("", shape) for shape in shapes)
-    words = (f"{name}[{', '.join('?' if size is None else str(size) for size in shape)}]" for name, shape in named)
-    return ", ".join(words) or "nothing"
+    parts = (f"{name}[{', '.join('?' if size is None else str(size) for size in shape)}]" for name, shape in named)
+    return ", ".join(parts) or "nothing"
 
 
 def _one_line(error: Exception) -> str:

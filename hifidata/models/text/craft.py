@@ -1,10 +1,10 @@
-"""Text on a face region as PP-OCR reads it, and letters that CRAFT finds: more of small, faint and foreign writing, for more time.
+"""Text lines of PP-OCR and letters of CRAFT on a face region. CRAFT finds more small, faint and foreign text, but is slower.
 
-CRAFT says of every place how likely it is the middle of a letter. Likely places side by side are a region here, as certain as
-the likeliest of them. Regions take the place of the lines that PP-OCR finds and cannot read, which add nothing to them; nor does
-CRAFT's second map, of the places between the letters of a word.
+Input of CRAFT: (1, 3, H, W) float32 RGB with ImageNet's normalisation, sides in multiples of 32. Output: two maps of half the
+size: the probability of letter centres, and of the gaps between letters.
 
-Source: CRAFT, arXiv:1904.01941, in ONNX form; where the numbers come from: docs/quality.md.
+Source: Baek et al., CRAFT, arXiv:1904.01941. Our use: adjacent pixels of the letter map form a region, with the highest
+probability as score. The gap map and PP-OCR's unread lines are not used, because they add nothing (docs/quality.md).
 """
 
 from __future__ import annotations
@@ -23,56 +23,56 @@ from hifidata.models.text.rapidocr import RapidOcrText
 from hifidata.weights.messages import right_file
 
 SIDE_PX = 608
-"""Longest side at which letters are searched; both sides are multiples of ``STEP_PX``."""
+"""Longest side of the input; both sides are multiples of ``STEP_PX``."""
 
 STEP_PX = 32
 _MEAN, _DEVIATION = np.array([(0.485, 0.456, 0.406), (0.229, 0.224, 0.225)], np.float32)
 
-MIN_LIKELIHOOD = 0.1
-"""Places above it, side by side, are one region."""
+MIN_PROBABILITY = 0.1
+"""Adjacent pixels of the letter map above this form a region."""
 
 SAME_SHARE = 0.5
-"""Letters of which more than this lies on a line that was read are that line's."""
+"""A letter region belongs to a read line if more than this share of it is inside the line."""
 
-_TRIED_PX = 64
+_TRIAL_PX = 64
 
 
 class RapidOcrCraft:
-    """Reads with ``RapidOcrText``, finds letters with CRAFT; one thread; where it computes: ``providers``.
+    """Reads text with ``RapidOcrText`` and finds letters with CRAFT, in one thread.
 
     Args:
-        weights: the CRAFT graph, from (1, 3, H, W) to two maps of half that size; they may be the first or the last axis.
+        weights: the CRAFT graph; the maps may be the first or the last axis of its output.
 
     Raises:
-        WeightsError: no such graph, or one for pictures of a fixed size.
+        WeightsError: another graph, or a graph with a fixed input size.
     """
 
     name = "rapidocr_craft"
 
     def __init__(self, weights: Path) -> None:
         self._reader = RapidOcrText()
-        self._graph = OnnxModel(weights, [(1, 3, _TRIED_PX, _TRIED_PX)])
-        half = _TRIED_PX // 2
-        shape = self._graph.try_out([(None, None, None)])[0].shape
+        self._graph = OnnxModel(weights, inputs=[(1, 3, _TRIAL_PX, _TRIAL_PX)], outputs=[(None, None, None)])
+        half = _TRIAL_PX // 2
+        shape = self._graph.blank_outputs[0].shape
         if None not in next(iter(self._graph.inputs.values())):
             raise WeightsError(
-                f"{weights}: takes pictures of one size only; export it with open height and width ({right_file(weights)})"
+                f"{weights}: has a fixed input size; export the model with open height and width ({right_file(weights)})"
             )
         if shape not in ((1, 2, half, half), (1, half, half, 2)):
             raise WeightsError(
-                f"{weights}: another graph than expected: it gives {list(shape)} for {_TRIED_PX} x {_TRIED_PX} pixels, expected two "
+                f"{weights}: another graph than expected: for {_TRIAL_PX} x {_TRIAL_PX} pixels it gives {list(shape)}, expected two "
                 f"maps of {half} x {half}; {right_file(weights)}"
             )
         self._maps_are_last = shape[-1] == 2
 
     def find(self, pictures: Sequence[RgbU8]) -> list[TextRegions]:
-        """One ``TextRegions`` per picture: the lines that were read, and ``LETTERS`` elsewhere.
+        """Find the text of each image: read lines, and ``LETTERS`` for letters outside of them.
 
         Raises:
-            ModelError: a network refused a picture.
+            ModelError: a network failed on an image.
         """
         read = self._reader.find(pictures)
-        return [merged(lines, self._letters(picture)) for lines, picture in zip(read, pictures, strict=True)]
+        return [merge(lines, self._letters(picture)) for lines, picture in zip(read, pictures, strict=True)]
 
     def _letters(self, picture: RgbU8) -> TextRegions:
         scale = SIDE_PX / max(picture.shape[:2])
@@ -83,27 +83,29 @@ class RapidOcrCraft:
         return regions_of(maps[..., 0] if self._maps_are_last else maps[0], picture.shape[:2])
 
 
-def regions_of(likelihood: F32, shape: Sequence[int]) -> TextRegions:
-    """Where a map (h, w) of 0 to 1 says that letters are, in pixels of a picture of this height and width.
+def regions_of(probability: F32, shape: Sequence[int]) -> TextRegions:
+    """Convert a letter map to text regions; their quads pass through the centres of the outermost pixels.
 
-    The quads run through the centres of the outermost places.
+    Args:
+        probability: (h, w) letter map, 0 to 1.
+        shape: height and width of the image.
     """
-    pixel = np.array(shape[::-1], np.float32) / likelihood.shape[::-1]
-    _, labels, extents, _ = cv2.connectedComponentsWithStats((likelihood > MIN_LIKELIHOOD).astype(np.uint8))
+    pixel = np.array(shape[::-1], np.float32) / probability.shape[::-1]
+    _, labels, extents, _ = cv2.connectedComponentsWithStats((probability > MIN_PROBABILITY).astype(np.uint8))
     quads, scores = [], []
     for label, (left, top, width, height, _) in enumerate(extents[1:], start=1):
         part = np.s_[top : top + height, left : left + width]
-        is_place = labels[part] == label
-        xy = np.argwhere(is_place)[:, ::-1] + (left + 0.5, top + 0.5)
+        is_region = labels[part] == label
+        xy = np.argwhere(is_region)[:, ::-1] + (left + 0.5, top + 0.5)
         quads.append(cv2.boxPoints(cv2.minAreaRect((xy * pixel).astype(np.float32))))
-        scores.append(min(float(likelihood[part][is_place].max()), 1.0))
+        scores.append(min(float(probability[part][is_region].max()), 1.0))
     return TextRegions(
         np.array(quads, np.float32).reshape(-1, 4, 2), (LETTERS,) * len(quads), np.array(scores, np.float32)
     )
 
 
-def merged(lines: TextRegions, letters: TextRegions) -> TextRegions:
-    """The lines that were read, at least as certain as the letters on them, and the letters elsewhere."""
+def merge(lines: TextRegions, letters: TextRegions) -> TextRegions:
+    """Combine read lines with letters outside of them. A line gets the score of its letters if that is higher."""
     is_read = np.array([text != UNREAD for text in lines.texts], bool)
     quads, scores = lines.quads_px[is_read], lines.scores[is_read].copy()
     is_elsewhere = np.ones(len(letters.texts), bool)

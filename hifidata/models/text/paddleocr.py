@@ -1,10 +1,12 @@
-"""Text on a face region, found and read by PaddleOCR itself, as in the paper.
+"""Text on a face region with the PaddleOCR package, as in the paper.
 
-The package pins versions of NumPy, OpenCV and PyYAML that break the rest, so the watermark stage gets a worker group with
-an environment of its own, see ``pipelines/paper.yaml``. There it runs its models on ONNX Runtime: the ``paddlepaddle`` wheel,
-which shares no process with torch and whose oneDNN kernels fail on these models in 3.3, is not needed.
+Input: BGR uint8 regions. Output of the detector: quads and scores; of the recogniser: text and confidence.
 
-Source: paper, section 3.4; PP-OCR, arXiv:2009.09941. How it is used: ``text_lines``, as for ``rapidocr``.
+The package pins versions of NumPy, OpenCV and PyYAML that conflict with the other packages. Therefore the watermark stage needs
+its own worker group and environment, see ``pipelines/paper.yaml``. The models run on ONNX Runtime instead of ``paddlepaddle``.
+``paddlepaddle`` cannot share a process with torch, and its oneDNN kernels in version 3.3 fail on these models.
+
+Source: paper, section 3.4; PP-OCR, arXiv:2009.09941. Our use: passes and filters of ``lines``, as for ``rapidocr``.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from hifidata.models.text.lines import (
     Line,
     cut_line,
     lines_of,
-    looks_at,
+    passes_of,
     reading_of,
     regions_of,
 )
@@ -39,36 +41,36 @@ MODEL_FILES = ("inference.onnx", "inference.yml")
 READ_AT_ONCE = 8
 _REFUSALS: tuple[type[Exception], ...] = (*ORT_ERRORS, cv2.error, RuntimeError, ValueError)
 _BAD_MODEL: tuple[type[Exception], ...] = (*_REFUSALS, KeyError, TypeError, AssertionError, OSError)
-THREADS = {"intra_op_num_threads": 1, "inter_op_num_threads": 1}  # workers are processes, one per core
+THREADS = {"intra_op_num_threads": 1, "inter_op_num_threads": 1}
+"""One thread, because workers are processes, one per core."""
 
 
 class PaddleOcrText:
-    """PaddleOCR's text detection and recognition on CPU, one thread.
+    """Finds and reads text with PaddleOCR, on the CPU in one thread.
 
     Args:
-        detector: folder of a text detection model in PaddleOCR's layout: ``inference.onnx`` and ``inference.yml``.
-        recognizer: folder of a text recognition model, likewise.
+        detector: folder of a text detection model with ``inference.onnx`` and ``inference.yml``.
+        recognizer: folder of a text recognition model with the same files.
 
     Raises:
-        UsageError: paddleocr does not load here.
-        WeightsError: a folder is not complete, or PaddleOCR does not take it.
+        UsageError: paddleocr cannot be imported.
+        WeightsError: a folder is not complete, or PaddleOCR cannot read it.
     """
 
     name = "paddleocr"
 
     def __init__(self, detector: Path, recognizer: Path) -> None:
         names = [_model_name(folder) for folder in (detector, recognizer)]
-        os.environ["PADDLE_PDX_DISABLE_MODEL_SOURCE_CHECK"] = "True"  # else it asks the network for models it has
+        os.environ["PADDLE_PDX_DISABLE_MODEL_SOURCE_CHECK"] = "True"  # otherwise it connects to model hosts
         try:
             from paddleocr import TextDetection, TextRecognition
-        except (ImportError, RuntimeError, AttributeError) as error:  # the last: with a NumPy it was not built for
+        except (ImportError, RuntimeError, AttributeError) as error:  # AttributeError: an incompatible NumPy
             raise UsageError(
-                f"watermark.model paddleocr: the package does not load here ({' '.join(str(error).split())}); "
-                f"{PADDLEOCR.remedy}"
+                f"watermark.model: paddleocr cannot be imported ({' '.join(str(error).split())}); {PADDLEOCR.remedy}"
             ) from error
         engine: dict[str, Any] = {"device": "cpu", "engine": "onnxruntime", "engine_config": THREADS}
         try:
-            # Sizes are decided here, so that its own limits must never change them.
+            # These limits prevent a resize by PaddleOCR; the sizes are those of lines.PASSES.
             self._detector: Any = TextDetection(
                 model_name=names[0], model_dir=str(detector), limit_side_len=MIN_SIDE_PX, limit_type="min",
                 thresh=PIXEL_THRESHOLD, box_thresh=MIN_BOX_SCORE, **engine,
@@ -76,18 +78,18 @@ class PaddleOcrText:
             self._recognizer: Any = TextRecognition(model_name=names[1], model_dir=str(recognizer), **engine)
         except _BAD_MODEL as error:
             raise WeightsError(
-                f"{detector}, {recognizer}: PaddleOCR does not take them: {' '.join(str(error).split())[:300]}; "
+                f"{detector}, {recognizer}: PaddleOCR cannot read these models: {' '.join(str(error).split())[:300]}; "
                 f"{right_file(detector)}"
             ) from error
 
     def find(self, pictures: Sequence[RgbU8]) -> list[TextRegions]:
-        """One ``TextRegions`` per picture, every line with its certainty: the caller decides what counts.
+        """Find the text of each image. All lines are returned; the caller applies a threshold to their scores.
 
         Args:
-            pictures: face regions; a margin around the face box helps.
+            pictures: face regions, with a margin around the face box.
 
         Raises:
-            ModelError: PaddleOCR refused a picture.
+            ModelError: PaddleOCR failed on an image.
         """
         return [self._find_one(picture) for picture in pictures]
 
@@ -102,9 +104,9 @@ class PaddleOcrText:
 
     def _detect(self, bgr: RgbU8) -> list[Line]:
         lines: list[Line] = []
-        for look in looks_at(bgr):
-            (found,) = self._detector.predict([look.bgr], batch_size=1)
-            lines += lines_of(look, list(found["dt_polys"]), list(found["dt_scores"]))
+        for detector_pass in passes_of(bgr):
+            (found,) = self._detector.predict([detector_pass.bgr], batch_size=1)
+            lines += lines_of(detector_pass, list(found["dt_polys"]), list(found["dt_scores"]))
         return lines
 
     def _read(self, bgr: RgbU8, lines: Sequence[Line]) -> list[str]:
@@ -116,11 +118,13 @@ class PaddleOcrText:
 
 
 def _model_name(folder: Path) -> str:
-    """What PaddleOCR calls the model, from its own file. Raises WeightsError where the folder is not complete."""
+    """Read PaddleOCR's name of the model from ``inference.yml``. Raises WeightsError if the folder is not complete."""
     missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
     if missing:
         raise WeightsError(f"{folder}: {' and '.join(missing)} not found; {right_file(folder)}")
     try:
         return str(yaml.safe_load((folder / MODEL_FILES[1]).read_text(encoding="utf-8"))["Global"]["model_name"])
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise WeightsError(f"{folder / MODEL_FILES[1]}: names no model (Global.model_name): {error!r:.200}") from error
+        raise WeightsError(
+            f"{folder / MODEL_FILES[1]}: the key Global.model_name cannot be read ({error!r:.200}); {right_file(folder)}"
+        ) from error

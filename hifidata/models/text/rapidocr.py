@@ -1,6 +1,9 @@
-"""Text on a face region, found and read by the PP-OCR models that the ``rapidocr`` package carries.
+"""Text on a face region with the PP-OCRv6 small models of the ``rapidocr`` package.
 
-Source: PP-OCR, arXiv:2009.09941; the models here are PP-OCRv6 small. How it is used: ``text_lines``.
+Input: BGR uint8 regions. Output of the detector: quads and scores; of the recogniser: text and confidence.
+
+Source: PP-OCR, arXiv:2009.09941; https://github.com/RapidAI/RapidOCR. Our use: passes and filters of ``lines``, PaddleOCR's
+normalisation, and no denormal weights on the CPU.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from hifidata.models.text.lines import (
     Line,
     cut_line,
     lines_of,
-    looks_at,
+    passes_of,
     reading_of,
     regions_of,
 )
@@ -36,11 +39,11 @@ _PARAMS = {
     "Global.text_score": 0.0,
     "EngineConfig.onnxruntime.intra_op_num_threads": 1,
     "EngineConfig.onnxruntime.inter_op_num_threads": 1,
-    "Det.limit_side_len": 32,  # never enlarge: sizes are decided here
+    "Det.limit_side_len": 32,  # with "min", this prevents a resize by the package
     "Det.limit_type": "min",
-    "Det.mean": [0.485, 0.456, 0.406],  # as PaddleOCR feeds these files; the package's 0.5 finds less
+    "Det.mean": [0.485, 0.456, 0.406],  # as in PaddleOCR; the package's 0.5 finds less text
     "Det.std": [0.229, 0.224, 0.225],
-    "Det.use_dilation": False,  # likewise
+    "Det.use_dilation": False,  # as in PaddleOCR
     "Det.thresh": PIXEL_THRESHOLD,
     "Det.box_thresh": MIN_BOX_SCORE,
 }
@@ -50,28 +53,28 @@ _ON_CUDA = {"EngineConfig.onnxruntime.use_cuda": True} | {
 
 
 class RapidOcrText:
-    """PP-OCR text detection and recognition, one thread; where it computes: ``providers``."""
+    """Finds and reads text with PP-OCR, in one thread."""
 
     name = "rapidocr"
 
     def __init__(self) -> None:
-        self._engine = RapidOCR(params=_PARAMS | ({} if device.wanted() == [device.CPU] else _ON_CUDA))
+        self._engine = RapidOCR(params=_PARAMS | ({} if device.session_providers() == [device.CPU] else _ON_CUDA))
         for network in (self._engine.text_det, self._engine.text_rec):
-            device.check(network.session.session, self.name)
+            device.check_provider(network.session.session, self.name)
         detector: Any = self._engine.text_det
-        detector.sorted_boxes = _as_found
-        detector.mean, detector.std = np.float32(detector.mean), np.float32(detector.std)  # lists would make it float64
-        if device.wanted() == [device.CPU]:
+        detector.sorted_boxes = _unsorted
+        detector.mean, detector.std = np.float32(detector.mean), np.float32(detector.std)  # lists would give float64
+        if device.session_providers() == [device.CPU]:
             detector.session.session = _without_denormals(detector.session.session)
 
     def find(self, pictures: Sequence[RgbU8]) -> list[TextRegions]:
-        """One ``TextRegions`` per picture, every line with its certainty: the caller decides what counts.
+        """Find the text of each image. All lines are returned; the caller applies a threshold to their scores.
 
         Args:
-            pictures: face regions; a margin around the face box helps.
+            pictures: face regions, with a margin around the face box.
 
         Raises:
-            ModelError: onnxruntime or OpenCV refused a picture.
+            ModelError: ONNX Runtime or OpenCV failed on an image.
         """
         return [self._find_one(picture) for picture in pictures]
 
@@ -86,10 +89,10 @@ class RapidOcrText:
 
     def _detect(self, bgr: RgbU8) -> list[Line]:
         lines: list[Line] = []
-        for look in looks_at(bgr):
-            found: Any = self._engine.text_det(look.bgr)
+        for detector_pass in passes_of(bgr):
+            found: Any = self._engine.text_det(detector_pass.bgr)
             if found.boxes is not None:
-                lines += lines_of(look, found.boxes, found.scores)
+                lines += lines_of(detector_pass, found.boxes, found.scores)
         return lines
 
     def _read(self, bgr: RgbU8, line: Line) -> str:
@@ -97,16 +100,16 @@ class RapidOcrText:
         return reading_of(result.txts[0], float(result.scores[0])) if result.txts else UNREAD
 
 
-def _as_found(quads_px: Any) -> Any:
-    """In place of rapidocr's sorting by position, which leaves the scores behind: they would belong to other boxes."""
+def _unsorted(quads_px: Any) -> Any:
+    """Keep the order of the boxes: rapidocr's ``sorted_boxes`` sorts the boxes, but not their scores."""
     return quads_px
 
 
 def _without_denormals(session: ort.InferenceSession) -> ort.InferenceSession:
-    """The same network with zeros for weights too small for float32's normal form.
+    """Open the network again with zeros instead of denormal float32 weights.
 
-    Half of the weights of two layers are such numbers, for which Intel's processors take a hundred times as long: without them
-    the detector needs a third of the time. What it finds stays the same, a test says.
+    Half of the weights of two layers are denormal. Intel processors are 100 times slower for such numbers, so this reduces the
+    detector's time to a third. A test checks that the results do not change.
     """
     model = onnx.load(session._model_path)
     for tensor in model.graph.initializer:
