@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: temp file in the same folder, fsync, rename, fsync of the folder."""
+"""Atomic file writes: temporary file in the same folder, fsync, rename, fsync of the folder."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ TEMPORARY_PREFIX = ".tmp-"
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Yields a binary file that becomes ``path`` when the block ends, and vanishes when it raises.
+    """Yield a binary file that becomes ``path`` at the end of the block. An exception deletes the file.
 
-    A reader sees the old file or the new one. A process that dies leaves at most a ``.tmp-*`` file, which the next run
-    removes.
+    A reader sees either the old or the new file. A process that dies leaves at most a ``.tmp-*`` file; the next run
+    removes that file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{os.uname().nodename}-{os.getpid()}")
@@ -33,20 +33,20 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """``path.write_bytes`` that nobody can see half done."""
+    """Write ``data`` to ``path`` atomically."""
     with atomic_file(path) as file:
         file.write(data)
 
 
 def remove(path: Path) -> None:
-    """Removes a file, and its folder where nothing else lies in it: a folder's name is the start of a person's id."""
+    """Remove a file, and its folder if the folder is then empty. The folder's name is derived from an identity's id."""
     path.unlink()
     with suppress(OSError):
         path.parent.rmdir()
 
 
 def remove_temporary(folder: Path) -> int:
-    """Removes what killed processes left; returns how many files. Only for the holder of the folder's lock."""
+    """Remove the temporary files of killed processes and return their number. The caller must hold the folder's lock."""
     leftovers = list(folder.rglob(f"{TEMPORARY_PREFIX}*"))
     for leftover in leftovers:
         leftover.unlink(missing_ok=True)
@@ -54,7 +54,7 @@ def remove_temporary(folder: Path) -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows cannot open a folder; its rename is durable enough for what we promise there
+    if os.name == "nt":  # Windows cannot open a folder; there, the rename alone has to be durable
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
