@@ -19,49 +19,71 @@ class FetcherConfig(BaseConfig):
 
     contact: str = Field(
         "",
-        description="mail address or URL of whoever answers for this crawl; site owners see it in the User-Agent. "
-        "Without one no public address is reached",
+        description="mail address or URL of the operator of this crawl; site owners see it in the User-Agent. Without it "
+        "no public address is contacted",
     )
     user_agent_name: str = Field(
         "hifidata",
         pattern=r"^[A-Za-z][A-Za-z_-]*$",  # RFC 9309 2.2.1: what a robots.txt can name
-        description="product token, also the name that robots.txt and X-Robots-Tag may use for us",
+        description="product token of the User-Agent; rules of robots.txt and X-Robots-Tag with this name apply",
     )
-    max_connections: int = Field(256, ge=1, description="open at once; lowered where too few files may be open")
-    connections_per_host: int = Field(1, ge=1, description="open at once to one host")
+    max_connections: int = Field(
+        256, ge=1, description="most open connections; fewer if the system's limit on open files is low"
+    )
+    connections_per_host: int = Field(1, ge=1, description="most open connections to one host")
     delay_s: float = Field(
-        1.0, ge=0, description="least time between requests to one host; a longer crawl-delay of its robots.txt wins"
+        1.0,
+        ge=0,
+        description="shortest time between requests to one host; a longer Crawl-delay in robots.txt takes precedence",
     )
     slowdown: float = Field(
-        2.0, ge=0, description="and at least so many times the host's last response time, up to 10 s; 0 is off"
+        2.0,
+        ge=0,
+        description="rate limit by response time: requests to one host are at least slowdown x its last response time "
+        "apart, up to 10 s; 0: off",
     )
-    dns_timeout_s: float = Field(5.0, gt=0, description="for looking up a name")
-    connect_timeout_s: float = Field(5.0, gt=0, description="for one connection, TLS included")
-    read_timeout_s: float = Field(10.0, gt=0, description="between two pieces of an answer")
+    dns_timeout_s: float = Field(5.0, gt=0, description="timeout of a DNS lookup")
+    connect_timeout_s: float = Field(5.0, gt=0, description="timeout of a connection, including TLS")
+    read_timeout_s: float = Field(10.0, gt=0, description="timeout between two pieces of a response")
     total_timeout_s: float = Field(
-        30.0, gt=0, description="network time of one URL over tries and redirects; waiting for its turn does not count"
+        30.0,
+        gt=0,
+        description="deadline of one URL, over all tries and redirects; waiting for the rate limit does not count",
     )
-    keepalive_s: float = Field(2.0, gt=0, description="how long an idle connection is kept")
+    keepalive_s: float = Field(2.0, gt=0, description="lifetime of an idle connection")
     max_bytes: int = Field(
-        32 * 2**20, ge=1, description="of a body as received, and again decoded; more is refused, never cut"
+        32 * 2**20,
+        ge=1,
+        description="largest response body in bytes, both compressed and decompressed; a larger body is refused",
     )
-    max_redirects: int = Field(5, ge=0, description="hops after the first URL")
-    tries: int = Field(3, ge=1, description="for transient errors, the first one included")
-    backoff_s: float = Field(1.0, ge=0, description="waits between tries are random up to this, doubled every time")
-    max_retry_after_s: float = Field(300.0, ge=0, description="the longest wait that a Retry-After gets")
-    max_crawl_delay_s: float = Field(30.0, ge=0, description="a site that asks for more is left alone")
-    max_host_errors: int = Field(5, ge=1, description="a host is stopped after so many errors in a row ...")
-    host_stop_s: float = Field(3600.0, ge=0, description="... and for so long")
-    obey_robots: bool = Field(True, description="ask robots.txt first (RFC 9309); unreachable means no")
-    respect_opt_out: bool = Field(True, description="leave what opts out by X-Robots-Tag or tdm-reservation")
+    max_redirects: int = Field(5, ge=0, description="most redirects of one URL")
+    tries: int = Field(
+        3, ge=1, description="most tries of one URL, including the first; only transient errors are retried"
+    )
+    backoff_s: float = Field(
+        1.0,
+        ge=0,
+        description="backoff: the wait before a retry is random between 0 and this value, doubled for each retry",
+    )
+    max_retry_after_s: float = Field(300.0, ge=0, description="longest wait that a Retry-After header can cause")
+    max_crawl_delay_s: float = Field(30.0, ge=0, description="a host with a longer Crawl-delay is not contacted")
+    max_host_errors: int = Field(5, ge=1, description="consecutive errors after which a host is blocked")
+    host_stop_s: float = Field(3600.0, ge=0, description="time for which the host is then blocked")
+    obey_robots: bool = Field(
+        True, description="obey robots.txt (RFC 9309); an unreachable robots.txt counts as disallow-all"
+    )
+    respect_opt_out: bool = Field(
+        True, description="discard images whose site opts out by X-Robots-Tag or tdm-reservation"
+    )
     opt_out_directives: tuple[str, ...] = Field(
-        ("noai", "noimageai", "noindex", "noimageindex", "none"), description="of X-Robots-Tag"
+        ("noai", "noimageai", "noindex", "noimageindex", "none"),
+        description="directives of X-Robots-Tag that count as an opt-out",
     )
     allow_private: tuple[str, ...] = Field(
-        (), description="addresses or networks (CIDR) that may be reached although they are not public"
+        (), description="addresses or networks (CIDR) that may be contacted although they are not public"
     )
     placeholder_sha256: frozenset[str] = Field(
-        frozenset(), description="hex, lower case, of pictures that sites serve in place of removed ones"
+        frozenset(), description="sha256 (hex, lower case) of placeholder images that sites serve for removed images"
     )
 
     @field_validator("contact")

@@ -17,24 +17,29 @@ class SearchConfig(BaseConfig):
     """What to search for, and where."""
 
     names: str = Field(
-        "", description="text file: a name per line, '#' starts a comment; a tab and a query of its own may follow"
+        "",
+        description="text file with one name per line; '#' starts a comment. A tab and an own query may follow the name",
     )
-    query: str = Field("{name}", description="what is asked for; {name} stands for the name")
+    query: str = Field("{name}", description="search query; {name} is replaced by the name")
     providers: tuple[ProviderName, ...] = Field(
-        ("wikimedia_commons", "openverse"), min_length=1, description="in this order, each fills up what is missing"
+        ("wikimedia_commons", "openverse"),
+        min_length=1,
+        description="search providers, in order; each provider adds candidates until per_name is reached",
     )
-    per_name: int = Field(100, ge=1, le=1000, description="pictures per name, at most; paper: about 100")
+    per_name: int = Field(100, ge=1, le=1000, description="most candidates per name. Paper: about 100")
     licences: Literal["any", "open"] = Field(
-        "any", description="open: only CC0, public domain, CC BY, CC BY-SA, and whatever Wikimedia Commons accepts"
+        "any", description="open: only CC0, public domain, CC BY, CC BY-SA, and all licences of Wikimedia Commons"
     )
     pause_s: dict[ProviderName, float] = Field(
-        default_factory=dict, description="least time between requests to a provider, where its default does not suit"
+        default_factory=dict,
+        description="shortest time between requests to a provider; overrides the provider's default",
     )
     key_env: dict[KeyName, str] = Field(
-        default_factory=dict, description="environment variables to read instead, such as {BRAVE_API_KEY: TEAM_KEY}"
+        default_factory=dict,
+        description="other environment variables for the API keys, such as {BRAVE_API_KEY: TEAM_KEY}",
     )
     base_urls: dict[ProviderName, str] = Field(
-        default_factory=dict, description="http(s) URLs to ask instead of the providers' own, for proxies and tests"
+        default_factory=dict, description="other http(s) base URLs of the providers, for proxies and tests"
     )
 
     @field_validator("query")

@@ -15,13 +15,23 @@ TableFormat = Literal["csv", "tsv", "jsonl", "parquet"]
 class FaceColumnsConfig(BaseConfig):
     """Where the list says which face is meant, and in what numbers."""
 
-    box: tuple[str, ...] = Field(description="one column with four numbers, or four columns with one each")
-    layout: Literal["xyxy", "xywh"] = Field("xyxy", description="two corners, or the upper left corner and the size")
-    unit: Literal["relative", "pixels"] = Field("relative", description="relative: over the picture's width and height")
-    size: tuple[str, ...] = Field(
-        (), description="of the picture the pixels belong to: one column with two numbers, or two columns"
+    box: tuple[str, ...] = Field(
+        description="columns of the face box: one column with four numbers, or four columns with one number each"
     )
-    size_order: Literal["width height", "height width"] = Field("width height", description="which of them comes first")
+    layout: Literal["xyxy", "xywh"] = Field(
+        "xyxy", description="xyxy: upper left and lower right corner. xywh: upper left corner, width and height"
+    )
+    unit: Literal["relative", "pixels"] = Field(
+        "relative", description="relative: shares of the image's width and height. pixels: needs size"
+    )
+    size: tuple[str, ...] = Field(
+        (),
+        description="columns of the image size for unit: pixels: one column with two numbers, or two columns with one "
+        "number each",
+    )
+    size_order: Literal["width height", "height width"] = Field(
+        "width height", description="order of the two numbers of size"
+    )
 
     @field_validator("box", "size", mode="before")
     @classmethod
@@ -42,14 +52,19 @@ class FaceColumnsConfig(BaseConfig):
 class TableColumnsConfig(BaseConfig):
     """The list's columns by what they hold. TableColumnsConfig that are not named here are not read."""
 
-    identity: str = Field(description="who is shown; rows of one person may lie anywhere in the list")
-    url: str = Field(description="the picture's address")
-    name: str | None = Field(None, description="the person's name, where identity is an id; the first row's counts")
-    licence: str | None = None
-    landing_page: str | None = Field(None, description="page that shows the picture")
-    author: str | None = None
-    sha256: str | None = Field(None, description="of the picture's bytes, in hex; a download must match it")
-    face: FaceColumnsConfig | None = None
+    identity: str = Field(description="column of the identity; the rows of one identity need not be adjacent")
+    url: str = Field(description="column of the image's URL")
+    name: str | None = Field(
+        None,
+        description="column of the identity's name, if identity is an id; the first row of an identity determines the name",
+    )
+    licence: str | None = Field(None, description="column of the licence")
+    landing_page: str | None = Field(None, description="column of the web page that shows the image")
+    author: str | None = Field(None, description="column of the author")
+    sha256: str | None = Field(
+        None, description="column of the sha256 (hex) of the image's bytes; a download must match it"
+    )
+    face: FaceColumnsConfig | None = Field(None, description="columns of the face box")
 
     def named(self) -> Iterator[tuple[str, str]]:
         """``(key in the recipe, column)`` for every column that is read, in a fixed order."""
