@@ -35,7 +35,7 @@ class Sunglasses(Stage):
         Column("sunglasses_score", "float32", "1 minus brightness of the eyes over that of the cheeks", "0 to 1"),
     )
     reasons = (SUNGLASSES,)
-    needs = ("sunglasses_score",)
+    required_columns = ("sunglasses_score",)
     replayable = ("max_score",)
 
     def measure(self, samples):
