@@ -1,4 +1,4 @@
-"""The demo's result as one picture: what the tiny preset trained on, how its loss fell, and what it makes.
+"""Overview image of the demo training: training samples, loss curve and a generated portrait.
 
 python -m examples.demo.overview runs/demo
 """
@@ -14,19 +14,19 @@ from hifimodel.errors import ConfigError, ModelPackageError
 
 WIDTH_PX, GAP_PX, GROUND = 1000, 16, "white"
 COLUMNS = 4
-"""Reference, landmarks, target, generated, as in the sample grids."""
+"""Reference, landmarks, target and generated portrait, as in the sample grids."""
 
 
 def overview(run: Path) -> Image.Image:
-    """Last sample grid, a portrait with its landmark picture, and the loss, one below the other.
+    """Compose the last sample grid, a generated portrait with its landmark image, and the loss curve.
 
     Raises:
-        ConfigError: the run has not got so far.
+        ConfigError: the run lacks one of these files.
     """
     grids = sorted((run / "samples").glob("step-*.png"))
     missing = [name for name in ("loss.png", "portrait.png", "landmarks.png") if not (run / name).exists()]
     if missing or not grids:
-        raise ConfigError(f"{run}: no {', '.join(missing) or 'sample grid'} in it; run `make train-demo`")
+        raise ConfigError(f"{run}: {', '.join(missing) or 'a sample grid'} is missing; run `make train-demo`")
     side = (WIDTH_PX - (COLUMNS - 1) * GAP_PX) // COLUMNS
     generated = [_scaled(run / name, side) for name in ("landmarks.png", "portrait.png")]
     rows = [[_scaled(grids[-1], WIDTH_PX)], generated, [_scaled(run / "loss.png", WIDTH_PX)]]
@@ -34,19 +34,19 @@ def overview(run: Path) -> Image.Image:
     page = Image.new("RGB", (WIDTH_PX, height), GROUND)
     y = 0
     for row in rows:
-        for column, picture in enumerate(row):
-            page.paste(picture, (column * (side + GAP_PX), y))
+        for column, image in enumerate(row):
+            page.paste(image, (column * (side + GAP_PX), y))
         y += row[0].height + GAP_PX
     return page
 
 
 def _scaled(path: Path, width_px: int) -> Image.Image:
-    with Image.open(path) as picture:
-        return picture.convert("RGB").resize((width_px, round(picture.height * width_px / picture.width)))
+    with Image.open(path) as image:
+        return image.convert("RGB").resize((width_px, round(image.height * width_px / image.width)))
 
 
 def main() -> None:
-    """Writes ``RUN/overview.png`` and prints its path."""
+    """Write ``RUN/overview.png`` and print its path."""
     parser = argparse.ArgumentParser(
         prog="python -m examples.demo.overview", description=(__doc__ or "").splitlines()[0]
     )
