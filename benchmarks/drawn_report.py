@@ -15,7 +15,7 @@ from benchmarks.lettering import Lettering
 from hifidata.models.protocols import RgbU8
 
 FAINT_LEVELS = 25.0
-"""Letters with a lower contrast are too faint to count: less than a tenth of the range, in the channel with the largest change."""
+"""Letters with a lower contrast do not count. It is a tenth of the range, in the channel with the largest change."""
 
 CLEAR_LEVELS, CLEAR_FONT_PX = 40.0, 12.0
 """Text with at least this contrast and font height is clearly visible and has its own row."""

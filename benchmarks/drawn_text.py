@@ -1,10 +1,10 @@
 """`python -m benchmarks.drawn_text`: draws text over faces of real photos, and counts the drops of the watermark stage.
 
-Photos, labels and halves are those of ``benchmarks.quality``, or a folder without labels (``--photos``), in which no face
+Photos, labels and halves are those of ``benchmarks.quality``. ``--photos`` uses a folder without labels, in which no face
 may have text. Photos need one prominent person and a face that is large enough for a crop. The recipe's detector finds the
-face box. Then the recipe's watermark stage runs on the photo, and on JPEGs with letters over the face: one for every script
-and style of ``benchmarks.lettering``. The stage's verdict counts, so a text region with too little overlap is a miss. The
-same seed draws the same letters.
+face box. Then the watermark stage runs on the photo, and on copies with letters over the face. There is one copy for every
+script and style of ``benchmarks.lettering``. The stage's verdict counts, so a text region with too little overlap is a miss.
+The same seed draws the same letters.
 """
 
 from __future__ import annotations

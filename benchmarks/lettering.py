@@ -28,7 +28,7 @@ UPRIGHT_SHARE = 0.4
 """Share of upright words and lines. The others are rotated by up to ``MAX_TURN_DEG``. Tiles are always rotated."""
 
 STYLES = ("word", "line", "tiled", "beside")
-"""A word on the face; a line across the face that is longer than it; a repeated word; a word close to the face."""
+"""A word on the face, a line that is longer than the face, a repeated word, a word close to the face."""
 
 _LATIN_FONTS = (
     "DejaVu Sans", "DejaVu Sans Bold", "DejaVu Sans ExtraLight", "DejaVu Serif", "DejaVu Sans Mono", "Liberation Sans Bold",
@@ -190,7 +190,7 @@ def drawn(rgb_u8: RgbU8, ink: F32, lettering: Lettering) -> RgbU8:
 
 
 def contrast_levels(plain: RgbU8, written: RgbU8, ink: F32, box: F32) -> float | None:
-    """Return the contrast of the letters in the face box (4,), 0 to 255, or None without letters in the box.
+    """Return the contrast of the letters in the face box (4,), 0 to 255; None without letters in it.
 
     It is the mean change, weighted by ink, of the channel with the largest change.
     """

@@ -57,7 +57,7 @@ class Overhead(NamedTuple):
 
 
 def measured(recipe: str, photos: Path, variables: Mapping[str, str] | None = None) -> Overhead:
-    """Measure a recipe of ``pipelines/`` in a new process with one thread, so that no other recipe has warmed its caches."""
+    """Measure a recipe of ``pipelines/`` in a new process with one thread and cold caches."""
     (overhead,) = measured_at_once(recipe, photos, 1, variables)
     return overhead
 

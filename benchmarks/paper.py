@@ -1,7 +1,7 @@
 """``paper-cpu-small.yaml``: the run compared with its bare model calls, and the share of text recognition.
 
-With a GPU, the ONNX stages on the GPU are compared with the same stages on the CPU: on one core, and on all cores. For all
-cores, one single-threaded process per core runs in parallel, like workers.
+With a GPU, the ONNX stages on the GPU are compared with the same stages on one CPU core and on all cores. For all cores,
+one single-threaded process per core runs in parallel, like workers.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ def rows(photos: Path) -> Iterator[tuple[str, str, str]]:
 def _speedup(photos: Path) -> float:
     """Return the time of `local` with one worker over the time of `ray` with two.
 
-    Each time is the difference between a run on three copies of the photos and a run on one copy, so the start cancels out.
-    The four runs are measured in turns. The fastest run counts, because a busy machine can only add time.
+    Each time is the difference between a run on three copies of the photos and a run on one copy. So the start cancels
+    out. The four runs are measured in turns. The fastest run counts, because a busy machine can only add time.
     """
     least_s: dict[tuple[str, int], float] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -23,9 +23,9 @@ RAY_FILES = {
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Run the tests of a file in one process, so that its fixtures are made once, and all Ray tests in the same process.
+    """Run all tests of a file in one process, and all Ray tests in the same process.
 
-    Two Ray instances at the same time would compete for cores and memory.
+    So the fixtures of a file are made once, and no two Ray instances compete for cores and memory.
     """
     from xdist.scheduler import LoadFileScheduling
 

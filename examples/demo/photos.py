@@ -2,8 +2,8 @@
 
 scikit-image contains NASA's public-domain portrait of the astronaut Eileen Collins, and images without faces. insightface
 contains a group photo of six persons, named Guest_1 to Guest_6 here. The code cuts each person out once and renders new
-portraits with other framing, tilt, light and backdrop. As in a real folder, there are also blurred, tiny, marked,
-duplicated, damaged and mislabelled files, and photos of other persons. ``EXPECTED`` lists the verdict of each file.
+portraits with other framing, tilt, light and backdrop. As in a real folder, some files are blurred, tiny, marked,
+duplicated, damaged or mislabelled, or show other persons. ``EXPECTED`` lists the verdict of each file.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python -m examples.demo.server datasets/demo-photos -- hifidata run pipelines/demo.yaml --out datasets/demo
 
-The program builds the photos, serves them, writes ``urls.csv`` beside them (person, url, sha256), runs the command and exits
-with its exit code. Some listed URLs are traps of real sites: a removed image, a web page instead of an image, an image that
-robots.txt excludes, an image that opts out of data mining, a moved image and a changed image. A crawler must not fetch two
-further URLs. ``EXPECTED`` lists the verdict of each URL.
+The program builds the photos and serves them. It writes ``urls.csv`` beside them (person, url, sha256). Then it runs the
+command and exits with its exit code. Some listed URLs are traps of real sites: a removed, moved or changed image, a web page
+instead of an image, robots.txt and an opt-out from data mining. A crawler must not fetch two further URLs. ``EXPECTED``
+lists the verdict of each URL.
 """
 
 from __future__ import annotations

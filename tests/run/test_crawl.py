@@ -1,4 +1,4 @@
-"""A crawl over real sockets: every URL has a row, no URL is fetched twice, and a retry fetches failed URLs only."""
+"""Crawls over real sockets: every URL has a row, no URL is fetched twice, a retry fetches failed URLs only."""
 
 from __future__ import annotations
 

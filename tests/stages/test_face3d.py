@@ -1,4 +1,4 @@
-"""The 3D face of a portrait: fitted by real models, stored in the shard, and equal for every split into worker groups."""
+"""The 3D face of a portrait: fitted by real models and stored in the shard, for every split into worker groups."""
 
 from __future__ import annotations
 
