@@ -45,9 +45,9 @@ class Caption(Stage):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self._fallback = AttributeCaptioner()
+        self._attributes = AttributeCaptioner()
         self._captioner: Captioner | None = None
-        if recipe.caption.model != self._fallback.name:
+        if recipe.caption.model != self._attributes.name:
             self._captioner = registry.load("caption", str(recipe.caption.model), recipe.caption)
             self.batch_size = self._captioner.batch_size
             self.reusable_columns = ("caption", "caption_model", "caption_problem")
@@ -56,15 +56,17 @@ class Caption(Stage):
         """Write one caption per sample, with its captioner and the captioner's problem."""
         if self._captioner is None:
             return {
-                "caption": [self._fallback.caption(sample.row) for sample in samples],
-                "caption_model": [self._fallback.name] * len(samples),
+                "caption": [self._attributes.caption(sample.row) for sample in samples],
+                "caption_model": [self._attributes.name] * len(samples),
             }
         described = self._captioner.describe([sample.portrait_u8 for sample in samples])
         fails = self.recipe.caption.on_error == "fail"
-        fallbacks = [None if fails else self._fallback.caption(sample.row) for sample in samples]
+        fallbacks = [None if fails else self._attributes.caption(sample.row) for sample in samples]
         return {
             "caption": [own.text or fallback for own, fallback in zip(described, fallbacks, strict=True)],
-            "caption_model": [self._captioner.name if own.text or fails else self._fallback.name for own in described],
+            "caption_model": [
+                self._captioner.name if own.text or fails else self._attributes.name for own in described
+            ],
             "caption_problem": [None if own.problem is None else str(own.problem) for own in described],
         }
 
@@ -88,9 +90,8 @@ class Caption(Stage):
     @staticmethod
     def decide(row: Mapping[str, Any], config: CaptionConfig) -> Verdict | None:
         """Fail an image without a caption, if the recipe allows no fallback."""
-        if (
-            row["caption"] is not None or row.get("caption_problem") is None
-        ):  # no problem: a replay of an uncaptioned row
+        # A row without a caption and without a problem was not captioned: this is a replay.
+        if row["caption"] is not None or row.get("caption_problem") is None:
             return None
         return Verdict(NO_CAPTION, message=f"{row['caption_model']} returned no caption: {row['caption_problem']}")
 
