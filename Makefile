@@ -1,4 +1,4 @@
-# `make help` lists the targets. Everything runs in .venv/, which `make setup` builds.
+# `make help` lists the targets. All commands run in .venv/, which `make setup` builds.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ DEMO_PHOTOS := datasets/demo-photos
 DEMO := datasets/demo
 TRAIN_DEMO := runs/demo
 JOBS ?= 2
-# One thread each: torch's threads wait for each other where processes share few cores.
+# One thread per process: with few cores, threads of several processes would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
@@ -17,7 +17,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dis
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: $(STAMP)  ## build .venv/ with everything that dataset and test need
+setup: $(STAMP)  ## build .venv/ with all packages for dataset and test
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -28,10 +28,10 @@ $(MODEL_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev,model]'
 	@touch $@
 
-dataset: $(STAMP)  ## make the demo dataset in datasets/demo/; the last line printed is its report
+dataset: $(STAMP)  ## make the demo dataset in datasets/demo/; the last output line is the path of its report
 	@$(BIN)/python -m examples.demo.server $(DEMO_PHOTOS) -- $(BIN)/hifidata run pipelines/demo.yaml --out $(DEMO)
 
-train-demo: $(MODEL_STAMP)  ## demo dataset -> train tiny -> generate -> evaluate; ends with one picture (minutes on a CPU)
+train-demo: $(MODEL_STAMP)  ## train the tiny preset on the demo dataset, generate and evaluate portraits, and make an overview image (minutes on a CPU)
 	@test -f $(DEMO)/dataset.json || $(MAKE) dataset
 	@$(BIN)/python -m hifimodel.train --shards '$(DEMO)/shards/**/*.tar' --preset tiny --out $(TRAIN_DEMO)
 	@$(BIN)/python -m hifimodel.generate --model $(TRAIN_DEMO) --prompt 'a portrait' --out $(TRAIN_DEMO)/portrait.png \
@@ -42,10 +42,10 @@ train-demo: $(MODEL_STAMP)  ## demo dataset -> train tiny -> generate -> evaluat
 	@$(BIN)/python -m hifimodel.evaluate --set $(TRAIN_DEMO)/evalset --pictures $(TRAIN_DEMO)/pictures --face3d points --recogniser dlib_resnet
 	@$(BIN)/python -m examples.demo.overview $(TRAIN_DEMO)
 
-test: $(MODEL_STAMP)  ## run the tests that take seconds, in two processes (JOBS=4: in four)
+test: $(MODEL_STAMP)  ## run the fast tests, in two processes (JOBS=4: in four)
 	$(PYTEST) -m 'not slow'
 
-test-all: $(MODEL_STAMP)  ## run every test, the long kill tests included
+test-all: $(MODEL_STAMP)  ## run all tests, including the long kill tests
 	$(PYTEST)
 
 docs: $(STAMP)  ## write the generated pages: docs/recipes.md and the tables of manifests/README.md
@@ -58,7 +58,7 @@ lint: $(STAMP)  ## check style
 types: $(MODEL_STAMP)  ## check types
 	$(BIN)/mypy hifidata hifimodel
 
-bench: $(MODEL_STAMP)  ## print the tables of ratios (what each needs: docs/performance.md; SECTIONS="paper loader" for some)
+bench: $(MODEL_STAMP)  ## print the benchmark tables (SECTIONS="paper loader": only these; docs/performance.md lists their inputs)
 	$(BIN)/python -m benchmarks $(SECTIONS)
 
 clean:  ## remove .venv/ and the demo

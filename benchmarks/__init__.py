@@ -1,1 +1,1 @@
-"""`make bench`: tables of ratios, each measured in one run on this machine."""
+"""`make bench`: tables of ratios. Both sides of a ratio are measured in one run on this machine."""

@@ -1,8 +1,8 @@
-"""Prints ratios, each measured in one run on this machine: all sections, or those that are named.
+"""Print ratios that are measured in one run on this machine, for all sections or the named sections.
 
-pipeline, paper and crawl need photos, faces/sports-raw/<person>/<photo> under $HIFI_ASSETS (or ../shared/assets
-beside the checkout); paper and batching need model files, under $HIFI_WEIGHTS (or the photos' weights/); loader
-and training need shards. A section that lacks something says so in one line.
+pipeline, paper and crawl need photos: faces/sports-raw/<person>/<photo> under $HIFI_ASSETS (default: ../shared/assets
+beside the checkout). paper and batching need model files under $HIFI_WEIGHTS (default: weights/ beside faces/). loader
+and training need shards. A section without its inputs prints one line.
 """
 
 from __future__ import annotations
@@ -24,16 +24,21 @@ MODEL_PACKAGES = ("torch", "diffusers", "transformers", "accelerate")
 
 
 class Section(NamedTuple):
-    """A module of this package whose ``rows`` are a table, the table's title, and what ``rows`` is given."""
+    """A module of this package with a function ``rows``.
+
+    Attributes:
+        title: title of the table.
+        input: argument of ``rows``.
+    """
 
     title: str
-    takes: Literal["photos", "shards", "nothing"]
+    input: Literal["photos", "shards", "nothing"]
 
 
 SECTIONS = {
     "pipeline": Section("folder.yaml, all figures are ratios", "photos"),
     "paper": Section("paper-cpu-small.yaml, all figures are ratios", "photos"),
-    "batching": Section("time of a picture", "nothing"),
+    "batching": Section("time per image", "nothing"),
     "crawl": Section("all figures are ratios", "photos"),
     "loader": Section("training batches", "shards"),
     "training": Section("tiny preset", "shards"),
@@ -41,7 +46,7 @@ SECTIONS = {
 
 
 def main() -> None:
-    """Parses, then prints one table a section."""
+    """Parse the arguments, and print one table per section."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -51,7 +56,7 @@ def main() -> None:
     options = parser.parse_args()
     unknown = [name for name in options.sections if name not in SECTIONS]
     if unknown:
-        parser.error(f"no section {', '.join(unknown)}; there are {names}")
+        parser.error(f"unknown section {', '.join(unknown)}; expected {names}")
     assets = Path(os.environ.get("HIFI_ASSETS", ROOT.parent / "shared" / "assets"))
     if (assets / "weights").is_dir():
         os.environ.setdefault("HIFI_WEIGHTS", str(assets / "weights"))
@@ -61,15 +66,15 @@ def main() -> None:
 
 
 def _rows(name: str, photos: Path, shards: str) -> Iterator[tuple[str, str, str]]:
-    """The lines of a section; one line that says what it lacks."""
-    takes = SECTIONS[name].takes
-    lacking = _no_photos(photos) if takes == "photos" else _no_training(shards) if takes == "shards" else ""
-    if lacking:
-        yield lacking, "not measured", ""
+    """Yield the rows of a section, or one row that names its missing input."""
+    kind = SECTIONS[name].input
+    missing = _no_photos(photos) if kind == "photos" else _no_training(shards) if kind == "shards" else ""
+    if missing:
+        yield missing, "not measured", ""
         return
-    given: dict[str, tuple[object, ...]] = {"photos": (photos,), "shards": (shards,), "nothing": ()}
+    inputs: dict[str, tuple[object, ...]] = {"photos": (photos,), "shards": (shards,), "nothing": ()}
     try:
-        yield from import_module(f"benchmarks.{name}").rows(*given[takes])
+        yield from import_module(f"benchmarks.{name}").rows(*inputs[kind])
     except HifiError as error:
         yield str(error), "not measured", ""
 
@@ -82,8 +87,8 @@ def _no_photos(photos: Path) -> str:
 
 def _no_training(shards: str) -> str:
     if any(find_spec(package) is None for package in MODEL_PACKAGES):
-        return "no model packages: pip install '.[model]', as `make bench` does"
-    return "" if shards else "no shards: run `make dataset`, or name some with --shards"
+        return "no packages for training: run `pip install '.[model]'`"
+    return "" if shards else "no shards: run `make dataset`, or pass --shards"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The crawl against img2dataset on the same static server, and its memory against the length of its list.
+"""The crawl compared with img2dataset on the same static server, and its memory for lists of different length.
 
-Whole processes, start-up included, in turns. The server is nginx; img2dataset is installed into an environment of its own
-when it is first needed.
+Complete processes are measured in turns, including their start. The server is nginx. The first run installs img2dataset in its
+own environment.
 """
 
 from __future__ import annotations
@@ -22,56 +22,57 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROUNDS = 20
-"""How often each picture is asked for, every time under another query string."""
+"""Requests per image, each with another query string."""
 TURNS = 2
-"""How often each crawler runs; its quickest run counts."""
+"""Runs of each crawler; the fastest counts."""
 PEER = "img2dataset==1.47.0"
 PEER_ENVIRONMENT = Path(__file__).resolve().parent / ".venv-img2dataset"
 PEER_PROCESSES = 2
 LENGTHS = (10**4, 10**6)
-ROWS_PER_PERSON = 100
+ROWS_PER_IDENTITY = 100
 
 
 class Cost(NamedTuple):
-    """What one picture cost a crawler."""
+    """Time of a crawler per image."""
 
     wall_s: float
     cpu_s: float
 
 
 def rows(photos: Path) -> Iterator[tuple[str, str, str]]:
-    """(what, measured, goal) lines of the table."""
+    """Yield the table's rows (what, measured, goal)."""
     if shutil.which("nginx") is None:
         yield "crawl against img2dataset", "needs nginx", ""
     else:
-        ours, theirs = _against_peer(photos)
-        yield "crawl, images per second over img2dataset's", f"{theirs.wall_s / ours.wall_s:.1f}", "at least 3"
-        yield "crawl, CPU per image over img2dataset's", f"{ours.cpu_s / theirs.cpu_s:.3f}", "at most 0.333"
+        crawl_cost, peer_cost = _compare_with_peer(photos)
+        yield "crawl, images per second over img2dataset's", f"{peer_cost.wall_s / crawl_cost.wall_s:.1f}", "at least 3"
+        yield "crawl, CPU per image over img2dataset's", f"{crawl_cost.cpu_s / peer_cost.cpu_s:.3f}", "at most 0.333"
     short, long = (_peak_bytes(length) for length in LENGTHS)
     yield f"crawl, peak memory with {LENGTHS[1]:,} rows over {LENGTHS[0]:,}", f"{long / short:.2f}", "at most 1.10"
 
 
-def _against_peer(photos: Path) -> tuple[Cost, Cost]:
-    ours, theirs = [], []
+def _compare_with_peer(photos: Path) -> tuple[Cost, Cost]:
+    crawl_costs, peer_costs = [], []
     with tempfile.TemporaryDirectory() as name, _nginx(photos, Path(name)) as site:
         folder = Path(name)
         files = [path.relative_to(photos).as_posix() for path in sorted(photos.rglob("*")) if path.is_file()]
         urls = [f"{site}/{file}?round={number}" for number in range(ROUNDS) for file in files]
-        people = [{"person": f"{n // ROWS_PER_PERSON:04d}", "url": url} for n, url in enumerate(urls)]
-        (folder / "urls.jsonl").write_text("".join(json.dumps(person) + "\n" for person in people))
+        listed = [{"person": f"{n // ROWS_PER_IDENTITY:04d}", "url": url} for n, url in enumerate(urls)]
+        (folder / "urls.jsonl").write_text("".join(json.dumps(row) + "\n" for row in listed))
         (folder / "urls.txt").write_text("\n".join(urls) + "\n")
         peer = _peer_program()
         for turn in range(TURNS):
-            out = folder / f"ours-{turn}"
+            out = folder / f"crawl-{turn}"
             crawl = [sys.executable, "-m", "benchmarks.crawl", "crawl", str(folder / "urls.jsonl"), str(out)]
-            ours.append(_cost(crawl, int))  # it prints how many pictures came
-            out = folder / f"theirs-{turn}"
-            theirs.append(_cost(_peer_command(peer, folder / "urls.txt", out), lambda _, out=out: _peer_successes(out)))
-    return min(ours), min(theirs)
+            crawl_costs.append(_cost(crawl, int))  # the process prints the number of images
+            out = folder / f"peer-{turn}"
+            command = _peer_command(peer, folder / "urls.txt", out)
+            peer_costs.append(_cost(command, lambda _, out=out: _peer_successes(out)))
+    return min(crawl_costs), min(peer_costs)
 
 
 def _cost(command: Sequence[str], count: Callable[[str], int]) -> Cost:
-    """What a crawler costs for each of the pictures that ``count`` makes of its standard output."""
+    """Run a crawler, and return its time per image; ``count`` gets the number of images from its stdout."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -84,7 +85,7 @@ def _cost(command: Sequence[str], count: Callable[[str], int]) -> Cost:
 
 @contextmanager
 def _nginx(root: Path, folder: Path) -> Iterator[str]:
-    """Serves a folder on loopback; yields the site."""
+    """Serve a folder on loopback, and yield the base URL."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -92,7 +93,7 @@ def _nginx(root: Path, folder: Path) -> Iterator[str]:
     temporary = " ".join(
         f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    user = "user root; " if os.geteuid() == 0 else ""  # its own user could not read the photos of root
+    user = "user root; " if os.geteuid() == 0 else ""  # nginx's default user cannot read files of root
     (folder / "nginx.conf").write_text(
         f"{user}daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;\n"
         f"events {{ worker_connections 2048; }}\nhttp {{ access_log off; sendfile on; {temporary} {server} }}\n"
@@ -140,7 +141,7 @@ def _peak_bytes(n_rows: int) -> int:
 
 
 def crawl(table: Path, out: Path) -> int:
-    """Guard, robots, hashes, originals and manifest fragments of a whole list; returns how many pictures came."""
+    """Crawl a list with address guard, robots.txt, hashes, originals and fragments; return the number of images."""
     from hifidata.core.schema import Status
     from hifidata.run.crawl import Crawl
     from hifidata.run.identity_batch import first_row
@@ -151,7 +152,7 @@ def crawl(table: Path, out: Path) -> int:
 
     recipe, folder = _recipe(table), DatasetFolder(out)
     n_fetched = 0
-    for task in Crawl(recipe, out).people(make_plan(recipe, out=out).candidates_of):
+    for task in Crawl(recipe, out).identity_tasks(make_plan(recipe, out=out).candidates_of):
         rows = [{"status": str(Status.KEPT), **first_row(task, candidate)} for candidate in task.candidates]
         n_fetched += sum(row["status"] == Status.KEPT for row in rows)
         facts = {"identity_id": task.identity_id, "identity_name": task.identity_name, "source": task.source}
@@ -161,16 +162,16 @@ def crawl(table: Path, out: Path) -> int:
 
 
 def memory(n_rows: int) -> int:
-    """Peak resident bytes of a process that crawls so many rows with a fetcher that fetches nothing."""
+    """Crawl a list of ``n_rows`` rows with a fetcher that sends no request; return the peak resident bytes."""
     from hifidata.fetch.reasons import HTTP_4XX
     from hifidata.fetch.result import FetchRequest, FetchResult
     from hifidata.run.crawl import Crawl
     from hifidata.run.plan import make_plan
 
-    class Nobody:
-        """Answers every request with a 404 at once."""
+    class NotFoundFetcher:
+        """Returns 404 for every request without network access."""
 
-        async def __aenter__(self) -> Nobody:
+        async def __aenter__(self) -> NotFoundFetcher:
             return self
 
         async def __aexit__(self, *_: object) -> None:
@@ -186,16 +187,17 @@ def memory(n_rows: int) -> int:
         table, out = Path(name) / "urls.jsonl", Path(name) / "out"
         with table.open("w") as file:
             for n in range(n_rows):
-                person = {
-                    "person": f"{n % (n_rows // ROWS_PER_PERSON):06d}",
+                row = {
+                    "person": f"{n % (n_rows // ROWS_PER_IDENTITY):06d}",
                     "url": f"http://host-{n % 997}.test/{n}.jpg",
                 }
-                file.write(json.dumps(person) + "\n")
+                file.write(json.dumps(row) + "\n")
         recipe = _recipe(table)
-        wanted = make_plan(recipe, out=out).candidates_of
-        n_seen = sum(len(task.candidates) for task in Crawl(recipe, out, lambda _: Nobody()).people(wanted))  # type: ignore[arg-type,return-value]
+        pending = make_plan(recipe, out=out).candidates_of
+        crawl = Crawl(recipe, out, lambda _: NotFoundFetcher())  # type: ignore[arg-type,return-value]
+        n_seen = sum(len(task.candidates) for task in crawl.identity_tasks(pending))
         if n_seen != n_rows:
-            raise RuntimeError(f"{n_rows} rows went in, {n_seen} came out")
+            raise RuntimeError(f"expected {n_rows} candidates, got {n_seen}")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

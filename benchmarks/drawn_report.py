@@ -1,4 +1,4 @@
-"""What `benchmarks.drawn_text` found, as tables and as a picture of what was missed."""
+"""Results of `benchmarks.drawn_text`: tables, and contact sheets of the missed texts."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from benchmarks.lettering import Lettering
 from hifidata.models.protocols import RgbU8
 
 FAINT_LEVELS = 25.0
-"""Letters that change the face by less than a tenth of the range, in the channel that changes most, are too faint to count."""
+"""Letters with a lower contrast do not count. It is a tenth of the range, in the channel with the largest change."""
 
 CLEAR_LEVELS, CLEAR_FONT_PX = 40.0, 12.0
-"""Of what must be found, the part that has a row of its own because nobody would miss it."""
+"""Text with at least this contrast and font height is clearly visible and has its own row."""
 
 THUMBNAIL_PX = 220
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One drawn text and what became of it.
+    """One drawn text, and the stage's result.
 
     Attributes:
-        contrast: levels by which the letters change the face; None where they do not touch it.
-        read: what counted as text.
-        seen_u8: the region that the stage looked at.
+        contrast: change of the face by the letters, in levels; None if they do not touch it.
+        read: counted texts.
+        seen_u8: region of the image that the stage searches.
     """
 
     name: str
@@ -45,17 +45,17 @@ class Trial:
 
     @property
     def counts(self) -> bool:
-        """Whether it must be found."""
+        """Whether the stage must find the text."""
         return self.contrast is not None and self.contrast >= FAINT_LEVELS
 
     @property
     def is_clear(self) -> bool:
-        """Whether nobody would miss it."""
+        """Whether the text is clearly visible."""
         return self.counts and (self.contrast or 0) >= CLEAR_LEVELS and self.what.size * self.face_px >= CLEAR_FONT_PX
 
 
 def wilson(n_found: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share, by Wilson's formula."""
+    """Return the 95 % confidence interval of a share by Wilson's formula."""
     if not n:
         return 0.0, 1.0
     z, share = 1.96, n_found / n
@@ -65,20 +65,20 @@ def wilson(n_found: int, n: int) -> tuple[float, float]:
 
 
 def interval(n_found: int, n: int) -> str:
-    """``wilson`` in words."""
+    """Return ``wilson`` as text."""
     low, high = wilson(n_found, n)
     return f"{low:.1%}-{high:.1%}"
 
 
 def band(value: float, edges: Sequence[float], unit: str = "") -> str:
-    """The band between two edges that a value lies in, for example "16-40 levels"."""
+    """Return the band of a value, for example "16-40 levels"."""
     number = min(max(np.searchsorted(edges, value, side="right") - 1, 0), len(edges) - 2)
     return f"{edges[number]:g}-{edges[number + 1]:g}{unit}"
 
 
 GROUPINGS: Mapping[str, Callable[[Trial], str | None]] = {
-    "manner": lambda trial: trial.what.manner,
-    "script (words)": lambda trial: trial.what.script if trial.what.manner == "word" else None,
+    "style": lambda trial: trial.what.style,
+    "script (words)": lambda trial: trial.what.script if trial.what.style == "word" else None,
     "opacity": lambda trial: band(trial.what.opacity, (0.35, 0.5, 0.7, 1.0)),
     "size, % of the face's width": lambda trial: band(100 * trial.what.size, (8, 12, 20, 30, 40)),
     "font height, px": lambda trial: band(trial.what.size * trial.face_px, (6, 12, 20, 40, 400)),
@@ -93,35 +93,35 @@ GROUPINGS: Mapping[str, Callable[[Trial], str | None]] = {
 
 
 def share(trials: Sequence[Trial]) -> str:
-    """ "94.1 % of 321 (91.0-96.2)": how many were dropped."""
+    """Return the share of dropped trials, for example "94.1% of 321 (91.0%-96.2%)"."""
     n_found = sum(trial.is_dropped for trial in trials)
     return f"{n_found / len(trials):.1%} of {len(trials)} ({interval(n_found, len(trials))})" if trials else "none"
 
 
 def shares(trials: Iterable[Trial], halves: Sequence[str]) -> list[str]:
-    """``share`` of each half."""
+    """Return ``share`` for each half."""
     every = list(trials)
     return [share([trial for trial in every if trial.half == half]) for half in halves]
 
 
 def recall_table(trials: Sequence[Trial], halves: Sequence[str]) -> Iterator[tuple[object, ...]]:
-    """(what, share of every half); what need not be found has rows of its own."""
+    """Yield rows (what, share of each half). Texts that need not be found have their own rows."""
     kinds: Mapping[str, Callable[[Trial], bool]] = {
         "text on the face: found": lambda trial: trial.counts,
-        f"   of it, {CLEAR_LEVELS:g} levels or more, font of {CLEAR_FONT_PX:g} px or more": lambda trial: (
+        f"   of these, {CLEAR_LEVELS:g} levels or more, font of {CLEAR_FONT_PX:g} px or more": lambda trial: (
             trial.is_clear
         ),
         f"changes the face by under {FAINT_LEVELS:g} levels: found": lambda trial: (
             trial.contrast is not None and not trial.counts
         ),
-        "beside the face, none of it on it: dropped": lambda trial: trial.contrast is None,
+        "beside the face, not touching it: dropped": lambda trial: trial.contrast is None,
     }
     for title, belongs in kinds.items():
         yield title, *shares(filter(belongs, trials), halves)
 
 
 def group_table(trials: Iterable[Trial], halves: Sequence[str]) -> Iterator[tuple[object, ...]]:
-    """(grouping, group, share of every half) of the text that must be found."""
+    """Yield rows (grouping, group, share of each half) for texts that must be found."""
     counted = [trial for trial in trials if trial.counts]
     for title, group_of in GROUPINGS.items():
         groups = defaultdict[str, list[Trial]](list)
@@ -137,7 +137,7 @@ def _lower_edge(group: str) -> tuple[float, str]:
 
 
 def contact_sheets(trials: Iterable[Trial], folder: Path, halves: Sequence[str]) -> None:
-    """One picture per half with every miss: the region, what was drawn, and what was read."""
+    """Write one image per half with all misses: the region, the drawn text and the recognised text."""
     folder.mkdir(parents=True, exist_ok=True)
     font = ImageFont.load_default(size=11)
     missed = [trial for trial in trials if trial.counts and not trial.is_dropped]
@@ -147,12 +147,12 @@ def contact_sheets(trials: Iterable[Trial], folder: Path, halves: Sequence[str])
         sheet = Image.new("RGB", (n_columns * THUMBNAIL_PX, max(1, math.ceil(len(own) / n_columns)) * cell_height))
         for number, trial in enumerate(own):
             left, top = number % n_columns * THUMBNAIL_PX, number // n_columns * cell_height
-            picture = Image.fromarray(trial.seen_u8)
-            picture.thumbnail((THUMBNAIL_PX - 4, THUMBNAIL_PX - 4))
-            sheet.paste(picture, (left, top))
+            region = Image.fromarray(trial.seen_u8)
+            region.thumbnail((THUMBNAIL_PX - 4, THUMBNAIL_PX - 4))
+            sheet.paste(region, (left, top))
             what = trial.what
             words = (
-                f"{what.manner} {what.script} {what.opacity:.2f} size {what.size:.2f} {what.turn_deg:.0f} deg\n"
+                f"{what.style} {what.script} {what.opacity:.2f} size {what.size:.2f} {what.turn_deg:.0f} deg\n"
                 f"contrast {trial.contrast:.0f}, face {trial.face_px:.0f} px, {trial.overlap:.3f}\n{trial.name}"
             )
             ImageDraw.Draw(sheet).text((left, top + THUMBNAIL_PX), words, fill="white", font=font)

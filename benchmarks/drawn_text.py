@@ -1,10 +1,10 @@
-"""`python -m benchmarks.drawn_text`: draws text over the faces of real photos and counts what the watermark stage drops.
+"""`python -m benchmarks.drawn_text`: draws text over faces of real photos, and counts the drops of the watermark stage.
 
-Photos, labels and halves are those of ``benchmarks.quality``, or a folder without labels (``--photos``), in which no face
-may have text on it. Of the photos with one prominent person and a face large enough for a crop, the recipe's detector
-gives the box; the recipe's watermark stage is then run on the photo as it is and
-on a JPEG of it with letters over the face, once for every script and manner of ``benchmarks.lettering``. What counts is
-the stage's verdict, so a reading that covers too little of the face is a miss. Every run with one seed draws the same.
+Photos, labels and halves are those of ``benchmarks.quality``. ``--photos`` uses a folder without labels, in which no face
+may have text. Photos need one prominent person and a face that is large enough for a crop. The recipe's detector finds the
+face box. Then the watermark stage runs on the photo, and on copies with letters over the face. There is one copy for every
+script and style of ``benchmarks.lettering``. The stage's verdict counts, so a text region with too little overlap is a miss.
+The same seed draws the same letters.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import numpy as np
 
 from benchmarks import lettering
 from benchmarks.drawn_report import Trial, contact_sheets, group_table, interval, recall_table
-from benchmarks.lettering import MANNERS, SCRIPTS, Font, Lettering
+from benchmarks.lettering import SCRIPTS, STYLES, Font, Lettering
 from benchmarks.quality import LABELS, ROOT, Label, large_enough, read_labels
 from hifidata.cli import console
 from hifidata.config.recipe import Recipe, load_recipe
@@ -45,20 +45,20 @@ SEED = 2024
 HALVES = ("A", "B")
 UNLABELLED = "photos"
 JPEG_QUALITY = 90
-WINDOW_GROWN_BY = 0.5
-"""Letters are drawn on the face box grown by this share of its longer side: more than the stage looks at."""
+WINDOW_MARGIN = 0.5
+"""Margin of the window to draw on, as a share of the face box's longer side. It is larger than the stage's region."""
 
 
 @dataclass(frozen=True)
 class Face:
-    """A photo that the pipeline would hand to the stage.
+    """A photo that passes the stages before watermark.
 
     Attributes:
         half: A or B, or ``UNLABELLED``.
-        sample: the photo, detected.
-        around_u8: the picture around the face.
-        box: (4,) the face box in ``around_u8``.
-        kps: (5, 2) the face's points in ``around_u8``.
+        sample: sample of the photo, with the columns of detect.
+        around_u8: window around the face.
+        box: (4,) face box in ``around_u8``.
+        kps: (5, 2) five points of the face in ``around_u8``.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Face:
 
 
 class Bench:
-    """The recipe's stages around the watermark, as the pipeline would call them."""
+    """The recipe's stages intake, detect and watermark."""
 
     def __init__(self, recipe: Recipe) -> None:
         cv2.setNumThreads(1)
@@ -80,29 +80,29 @@ class Bench:
         self._intake, self._detect, self._watermark = Intake(recipe), Detect(recipe), Watermark(recipe)
 
     def labelled(self, assets: Path, labels: Mapping[str, Label]) -> Iterator[Face]:
-        """Every photo of the benchmark that counts, in the order of the index."""
+        """Yield the usable photos of the benchmark, in the order of the index."""
         with (assets / "index.csv").open(encoding="utf-8", newline="") as file:
             paths = [assets / entry["file"] for entry in csv.DictReader(file) if entry["set"].startswith("faces/")]
         for path in paths:
             data = path.read_bytes()
             label = labels.get(hashlib.sha256(data).hexdigest())
             if label is None:
-                sys.exit(f"drawn_text: {path} has no label in {LABELS.name}")
+                sys.exit(f"drawn_text: {path}: no label in {LABELS.name}")
             if not label.several_people and (face := self._face(path.name, label.half, data)):
                 yield face
 
     def unlabelled(self, photos: Path) -> Iterator[Face]:
-        """Every photo of a folder that intake and detection let pass, by name; the others are said."""
+        """Yield the photos of a folder that pass intake and detect, by name; print the others."""
         for path in sorted(path for path in photos.iterdir() if path.is_file()):
             try:
                 face = self._face(path.name, UNLABELLED, path.read_bytes())
             except IntakeError as error:
-                console.err.print(f"{path.name}: left out, {error}")
+                console.err.print(f"{path.name}: skipped, {error}")
                 continue
             if face is None:
-                console.err.print(f"{path.name}: left out, no face that is large enough")
+                console.err.print(f"{path.name}: skipped, no face that is large enough")
             elif verdict := _derived(self._detect, face.sample.row, self.recipe.detect)[1]:
-                console.err.print(f"{path.name}: left out, {verdict.message}")
+                console.err.print(f"{path.name}: skipped, {verdict.message}")
             else:
                 yield face
 
@@ -118,11 +118,11 @@ class Bench:
         return Face(name, half, hashlib.sha256(data).hexdigest(), sample, around_u8, box, kps)
 
     def plain(self, face: Face) -> Row:
-        """What the stage says about the photo as it is."""
+        """Run the stage on the photo without letters."""
         return self._judged(face.sample)
 
     def try_letters(self, face: Face, what: Lettering) -> Trial:
-        """Draws, runs the stage, and says what became of it."""
+        """Draw the letters, run the stage, and return the result."""
         ink = lettering.ink_of(what, face.around_u8.shape, face.box)
         written = lettering.drawn(face.around_u8, ink, what)
         sample = self._sample(encode_jpeg(written, JPEG_QUALITY))
@@ -145,7 +145,7 @@ class Bench:
         return Sample({}, lambda: data, self.recipe.intake.limits, self.recipe.crop.output_px)
 
     def _judged(self, sample: Sample) -> Row:
-        _ = sample.rgb_u8  # decoding is not the stage's time
+        _ = sample.rgb_u8  # decodes first, because the stage's time does not include decoding
         settings = self.recipe.watermark
         began = time.process_time()
         _measure(self._watermark, sample)
@@ -159,30 +159,30 @@ def _measure(stage: Stage, sample: Sample) -> None:
 
 
 def _derived(stage: Stage, row: Row, settings: Any) -> tuple[Row, Verdict | None]:
-    """The row with the stage's derived columns, and what the stage decides."""
+    """Return the row with the stage's derived columns, and the stage's verdict."""
     row = row | {name: values[0] for name, values in stage.derive([row], settings).items()}
     return row, stage.decide(row, settings)
 
 
 def around(rgb_u8: RgbU8, box: F32) -> tuple[RgbU8, F32]:
-    """The picture around a face box (4,), and the box in it."""
-    grow = WINDOW_GROWN_BY * float(max(box[2] - box[0], box[3] - box[1]))
-    x1, y1 = np.maximum(np.floor(box[:2] - grow), 0).astype(int)
-    x2, y2 = np.ceil(box[2:] + grow).astype(int)
+    """Return the window around a face box (4,), and the box in pixels of the window."""
+    margin = WINDOW_MARGIN * float(max(box[2] - box[0], box[3] - box[1]))
+    x1, y1 = np.maximum(np.floor(box[:2] - margin), 0).astype(int)
+    x2, y2 = np.ceil(box[2:] + margin).astype(int)
     return rgb_u8[y1:y2, x1:x2], box - np.array([x1, y1, x1, y1], np.float32)
 
 
 def letterings(face: Face, fonts: Mapping[str, tuple[Sequence[Font], str]], seed: int) -> Iterator[Lettering]:
-    """A word in every script that has fonts, and one of every other manner in Latin."""
-    kinds = [("word", script) for script in SCRIPTS] + [(manner, "Latin") for manner in MANNERS if manner != "word"]
-    for number, (manner, script) in enumerate(kinds):
+    """Yield a word for every script with fonts, and a Latin text for every other style."""
+    kinds = [("word", script) for script in SCRIPTS] + [(style, "Latin") for style in STYLES if style != "word"]
+    for number, (style, script) in enumerate(kinds):
         usable, _ = fonts[script]
         if usable:
-            yield lettering.choose(manner, script, usable, (seed, int(face.sha256[:8], 16), number))
+            yield lettering.choose(style, script, usable, (seed, int(face.sha256[:8], 16), number))
 
 
 def false_alarm_table(plain: Sequence[tuple[Face, Row]], halves: Sequence[str]) -> Iterator[tuple[object, ...]]:
-    """(half, share of plain faces dropped, file and reading of each)."""
+    """Yield rows (half, share of dropped faces without letters), and the file and text of each drop."""
     for half in halves:
         rows = [(face, row) for face, row in plain if face.half == half]
         dropped = [(face, row) for face, row in rows if row["is_dropped"]]
@@ -192,56 +192,55 @@ def false_alarm_table(plain: Sequence[tuple[Face, Row]], halves: Sequence[str]) 
 
 
 def options() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.drawn_text", description="Counts missed drawn text.")
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.drawn_text", description="Count missed drawn text.")
     recipe = ROOT / "pipelines" / "paper-cpu-small.yaml"
     parser.add_argument("--recipe", type=Path, metavar="FILE", default=recipe, help=f"default: {recipe.name}")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting of the recipe"
-    )
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--half", choices=HALVES, help="this half only: settings are chosen on A")
-    which.add_argument("--photos", type=Path, metavar="DIR", help="photos of your own, one face each, no text on any")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the recipe")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--half", choices=HALVES, help="only this half; settings are tuned on A")
+    group.add_argument("--photos", type=Path, metavar="DIR", help="your own photos, with one face and no text each")
     parser.add_argument("--seed", type=int, default=SEED, metavar="N", help="draw other letters; default: %(default)s")
-    parser.add_argument("--misses", type=Path, metavar="DIR", help="write the missed faces there, a picture per column")
-    asked = parser.parse_args()
-    if asked.seed < 0:
-        parser.error("--seed: 0 or more")
-    if asked.photos and not asked.photos.is_dir():
-        parser.error(f"--photos: no folder {asked.photos}")
-    return asked
+    parser.add_argument("--misses", type=Path, metavar="DIR", help="folder for contact sheets of the missed texts")
+    arguments = parser.parse_args()
+    if arguments.seed < 0:
+        parser.error(f"--seed: expected 0 or more, got {arguments.seed}")
+    if arguments.photos and not arguments.photos.is_dir():
+        parser.error(f"--photos: no folder {arguments.photos}")
+    return arguments
 
 
 def main() -> None:
-    """Draws, counts, prints the tables."""
-    asked = options()
+    """Draw texts, run the stage, and print the tables."""
+    arguments = options()
     assets = Path(os.environ.get("HIFI_ASSETS", ROOT.parent / "shared" / "assets"))
-    if not asked.photos and not (assets / "index.csv").is_file():
-        sys.exit(f"drawn_text: no index.csv in {assets}; set HIFI_ASSETS to the folder that holds it and faces/")
+    if not arguments.photos and not (assets / "index.csv").is_file():
+        sys.exit(f"drawn_text: no index.csv in {assets}; set HIFI_ASSETS to the folder with index.csv and faces/")
     if (assets / "weights").is_dir():
         os.environ.setdefault("HIFI_WEIGHTS", str(assets / "weights"))
     try:
-        bench = Bench(load_recipe(asked.recipe, [f"source.path={assets}", *asked.set]))
+        bench = Bench(load_recipe(arguments.recipe, [f"source.path={assets}", *arguments.set]))
     except UsageError as error:
         sys.exit(f"drawn_text: {error}")
     installed = lettering.installed_fonts()
     fonts = {name: lettering.usable_fonts(script, installed) for name, script in SCRIPTS.items()}
-    named = [(name, why or ", ".join(font.name for font in usable)) for name, (usable, why) in fonts.items()]
-    console.table("fonts", ("script", "drawn with"), named)
+    listed = [(name, problem or ", ".join(font.name for font in usable)) for name, (usable, problem) in fonts.items()]
+    console.table("fonts", ("script", "fonts"), listed)
     plain, trials = list[tuple[Face, Row]](), list[Trial]()
-    halves = [UNLABELLED] if asked.photos else [asked.half] if asked.half else list(HALVES)
-    for face in bench.unlabelled(asked.photos) if asked.photos else bench.labelled(assets, read_labels(LABELS)):
+    photos, half = arguments.photos, arguments.half
+    halves = [UNLABELLED] if photos else [half] if half else list(HALVES)
+    for face in bench.unlabelled(photos) if photos else bench.labelled(assets, read_labels(LABELS)):
         if face.half in halves:
             plain.append((face, bench.plain(face)))
             face.sample.release(keep_encoded=False)
-            trials += [bench.try_letters(face, what) for what in letterings(face, fonts, asked.seed)]
+            trials += [bench.try_letters(face, what) for what in letterings(face, fonts, arguments.seed)]
     console.table("drawn text", ("what", *halves), recall_table(trials, halves))
     console.table("text on the face, found", ("by", "group", *halves), group_table(trials, halves))
     console.table("plain faces dropped", ("half", "dropped", "read", "overlap"), false_alarm_table(plain, halves))
     n = len(plain) + len(trials)
-    console.out.print(f"CPU time of the stage: {1000 * bench.seconds / max(n, 1):.0f} ms for each of {n} pictures")
-    if asked.misses:
-        contact_sheets(trials, asked.misses, halves)
+    console.out.print(f"CPU time of the stage: {1000 * bench.seconds / max(n, 1):.0f} ms per image, {n} images")
+    if arguments.misses:
+        contact_sheets(trials, arguments.misses, halves)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""A whole run of ``pipelines/imdb_face.yaml`` without the internet: a list in IMDb-Face's format over a folder of photos.
+"""A complete run of ``pipelines/imdb_face.yaml`` without internet: a list in IMDb-Face's format for a folder of photos.
 
     python -m benchmarks.imdb_face PHOTOS OUT        # PHOTOS/<person>/<photo>
 
-Every photo is listed with the box of the largest face that a detector finds in it, in a picture of other size, as the
-real list has it; every tenth box is moved off the face, so that the list is wrong where real lists are. The photos are
-served on loopback and fetched from there.
+The list contains each photo with the box of its largest detected face. As in the real list, the box refers to another image
+size. Every tenth box is deliberately wrong. The photos are served on loopback and fetched from there.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import quote
 
-from hifidata.cli.console import RunDisplay, closing_table
+from hifidata.cli.console import RunDisplay, print_stage_table
 from hifidata.config.recipe import load_recipe
 from hifidata.core.errors import IntakeError
 from hifidata.image.decode import Limits, decode
@@ -31,14 +30,14 @@ RECIPE = Path(__file__).resolve().parent.parent / "pipelines" / "imdb_face.yaml"
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    """Files of a folder, without a line per request."""
+    """Serves the files of a folder."""
 
     def log_message(self, format: str, *args: object) -> None:
-        """Says nothing."""
+        """Print no line per request."""
 
 
 def write_list(photos: Path, site: str, path: Path) -> int:
-    """Writes the list; returns how many boxes in it are wrong on purpose."""
+    """Write the list, and return the number of deliberately wrong boxes."""
     detector = registry.load("detect", "dlib_hog")
     n_wrong = 0
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -50,13 +49,13 @@ def write_list(photos: Path, site: str, path: Path) -> int:
             if number % WRONG_EVERY == 0:
                 box, n_wrong = (0, 0, 12, 12), n_wrong + 1
             url = f"{site}/{quote(relative.as_posix())}"
-            person = relative.parts[0]
-            rows.writerow((person, f"nm{person}", photo.name, " ".join(map(str, box)), f"{height} {width}", url))
+            name = relative.parts[0]
+            rows.writerow((name, f"nm{name}", photo.name, " ".join(map(str, box)), f"{height} {width}", url))
     return n_wrong
 
 
 def _listed_box(detector: FaceDetector, photo: Path) -> tuple[tuple[int, ...], int, int]:
-    """(box, height, width) of the picture as the list's authors had it; without a face, the middle of it."""
+    """Return (box, height, width) in the list's image size; without a face, a box in the middle."""
     try:
         rgb_u8 = decode(photo.read_bytes(), Limits()).rgb_u8
     except IntakeError:
@@ -70,7 +69,7 @@ def _listed_box(detector: FaceDetector, photo: Path) -> tuple[tuple[int, ...], i
 
 
 def main(photos: Path, out: Path) -> None:
-    """Serves, lists, runs, prints the closing table."""
+    """Serve the photos, write the list, run the recipe, and print the stage table."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(photos)))
     server.daemon_threads = True
     Thread(target=server.serve_forever, daemon=True).start()
@@ -86,8 +85,8 @@ def main(photos: Path, out: Path) -> None:
     recipe = load_recipe(RECIPE, [f"source.path={table}", *loopback])
     with RunDisplay() as display:
         result = run(recipe, RunOptions(out / "dataset"), display.update)
-    closing_table(result.dataset)
-    sys.stdout.write(f"{n_wrong} boxes of the list are wrong on purpose; report: {result.report}\n")
+    print_stage_table(result.dataset)
+    sys.stdout.write(f"{n_wrong} boxes of the list are deliberately wrong; report: {result.report}\n")
     server.shutdown()
 
 

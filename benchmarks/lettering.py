@@ -1,6 +1,6 @@
-"""Lettering over faces, drawn by code: what to draw is chosen from a seed, then drawn, then measured for visibility.
+"""Drawn lettering over faces: selection from a seed, drawing, and measurement of the contrast.
 
-Fonts are those of the system that ``fc-list`` knows, by full name. On Debian: fonts-dejavu, fonts-liberation,
+The fonts are fonts of the system that ``fc-list`` lists, by full name. On Debian: fonts-dejavu, fonts-liberation,
 fonts-noto-core (Arabic, Devanagari), fonts-noto-cjk and fonts-wqy-microhei (Chinese, Japanese, Korean).
 """
 
@@ -25,10 +25,10 @@ TILED_SIZES = (0.08, 0.16)
 LINE_SIZES = (0.08, 0.14)
 MAX_TURN_DEG = 45.0
 UPRIGHT_SHARE = 0.4
-"""Of words and lines; the rest is turned by up to ``MAX_TURN_DEG`` either way. Tiles are always turned."""
+"""Share of upright words and lines. The others are rotated by up to ``MAX_TURN_DEG``. Tiles are always rotated."""
 
-MANNERS = ("word", "line", "tiled", "beside")
-"""A word on the face; a line across it, longer than it; a word repeated over it; a word close to it that does not touch it."""
+STYLES = ("word", "line", "tiled", "beside")
+"""A word on the face, a line that is longer than the face, a repeated word, a word close to the face."""
 
 _LATIN_FONTS = (
     "DejaVu Sans", "DejaVu Sans Bold", "DejaVu Sans ExtraLight", "DejaVu Serif", "DejaVu Sans Mono", "Liberation Sans Bold",
@@ -44,7 +44,11 @@ _MARGIN_PX = 2
 
 @dataclass(frozen=True)
 class Script:
-    """Words in a script and the fonts for it, by full name; ``is_joined``: needs an engine that shapes letters."""
+    """Words in a script, and the full names of its fonts.
+
+    Attributes:
+        is_joined: whether the script needs a text shaping engine.
+    """
 
     words: tuple[str, ...]
     fonts: tuple[str, ...]
@@ -93,17 +97,17 @@ class Font:
 
 @dataclass(frozen=True)
 class Lettering:
-    """What is drawn, where, and how.
+    """Text, position and style of a drawn lettering.
 
     Attributes:
-        manner: one of ``MANNERS``.
-        size: height of the font (its em) over the width of the face box.
-        turn_deg: counter-clockwise.
+        style: one of ``STYLES``.
+        size: height of the font (em) over the width of the face box.
+        turn_deg: rotation, counter-clockwise.
         opacity: 0 to 1.
-        centre: of the text, in widths and heights of the face box from its upper left corner.
+        centre: centre of the text, in widths and heights of the face box from its upper left corner.
     """
 
-    manner: str
+    style: str
     script: str
     text: str
     font: Font
@@ -115,7 +119,7 @@ class Lettering:
 
 
 def installed_fonts() -> dict[str, Font]:
-    """Those of ``SCRIPTS`` that are installed, by full name; none where there is no ``fc-list``."""
+    """Return the installed fonts of ``SCRIPTS`` by full name; empty without ``fc-list``."""
     if shutil.which("fc-list") is None:
         return {}
     command = ["fc-list", "-f", "%{fullname[0]}|%{file}|%{index}\n"]
@@ -126,51 +130,51 @@ def installed_fonts() -> dict[str, Font]:
 
 
 def usable_fonts(script: Script, installed: Mapping[str, Font]) -> tuple[list[Font], str]:
-    """Fonts for a script, and why there is none."""
+    """Return the fonts for a script, and the problem if there is none."""
     if script.is_joined and not features.check("raqm"):
-        return [], "not measured: Pillow has no raqm here, which joins its letters"
+        return [], "not measured: Pillow has no raqm, which is needed to join letters"
     fonts = [installed[name] for name in script.fonts if name in installed]
     return fonts, "" if fonts else f"not measured: none of {', '.join(script.fonts)} is installed"
 
 
-def choose(manner: str, script: str, fonts: Sequence[Font], seed: Iterable[int]) -> Lettering:
-    """A lettering from a seed."""
+def choose(style: str, script: str, fonts: Sequence[Font], seed: Iterable[int]) -> Lettering:
+    """Choose a lettering from a seed."""
     rng = np.random.default_rng(list(seed))
-    sizes = {"tiled": TILED_SIZES, "line": LINE_SIZES, "beside": TILED_SIZES}.get(manner, SIZES)
+    sizes = {"tiled": TILED_SIZES, "line": LINE_SIZES, "beside": TILED_SIZES}.get(style, SIZES)
     size = rng.uniform(*sizes)
     turn_deg = rng.uniform(-MAX_TURN_DEG, MAX_TURN_DEG)
-    is_upright = manner == "beside" or (manner != "tiled" and rng.random() < UPRIGHT_SHARE)
+    is_upright = style == "beside" or (style != "tiled" and rng.random() < UPRIGHT_SHARE)
     x, y = rng.uniform(0.25, 0.75), rng.uniform(0.15, 0.90)
-    if manner == "beside":  # half an em and a tenth of the box below it
+    if style == "beside":  # below the box by half an em and a tenth of the box
         y = 1.1 + size / 2
-    texts = _LINES if manner == "line" else SCRIPTS[script].words
+    texts = _LINES if style == "line" else SCRIPTS[script].words
     return Lettering(
-        manner=manner,
+        style=style,
         script=script,
         text=str(rng.choice(texts)),
         font=fonts[rng.integers(len(fonts))],
         size=float(size),
         turn_deg=0.0 if is_upright else float(turn_deg),
-        opacity=float(rng.uniform(MIN_OPACITY, 0.6 if manner == "tiled" else 1.0)),
+        opacity=float(rng.uniform(MIN_OPACITY, 0.6 if style == "tiled" else 1.0)),
         colour_rgb=COLOURS_RGB[rng.integers(len(COLOURS_RGB))],
         centre=(float(x), float(y)),
     )
 
 
 def ink_of(lettering: Lettering, shape: tuple[int, ...], box: F32) -> F32:
-    """How much of each pixel the letters cover.
+    """Return the share of each pixel that the letters cover.
 
     Args:
-        lettering: what to draw.
-        shape: height and width of the picture.
-        box: (4,) face box in its pixels.
+        lettering: lettering to draw.
+        shape: height and width of the image.
+        box: (4,) face box in image pixels.
 
     Returns:
-        (H, W) float32 in 0..1, opacity left out.
+        (H, W) float32 in 0..1, without the opacity.
     """
     width, height = float(box[2] - box[0]), float(box[3] - box[1])
     sign = _sign(lettering, max(6, round(lettering.size * width)))
-    if lettering.manner == "tiled":
+    if lettering.style == "tiled":
         sign = _tiled(sign, 4 * max(width, height))
     centre = (box[0] + lettering.centre[0] * width, box[1] + lettering.centre[1] * height)
     warp = cv2.getRotationMatrix2D(((sign.shape[1] - 1) / 2, (sign.shape[0] - 1) / 2), lettering.turn_deg, 1.0)
@@ -180,15 +184,15 @@ def ink_of(lettering: Lettering, shape: tuple[int, ...], box: F32) -> F32:
 
 
 def drawn(rgb_u8: RgbU8, ink: F32, lettering: Lettering) -> RgbU8:
-    """The picture (H, W, 3) with the letters over it."""
+    """Draw the letters on an image (H, W, 3)."""
     alpha = (ink * np.float32(lettering.opacity))[..., None]
     return np.asarray(np.round(rgb_u8 * (1 - alpha) + np.array(lettering.colour_rgb, np.float32) * alpha), np.uint8)
 
 
 def contrast_levels(plain: RgbU8, written: RgbU8, ink: F32, box: F32) -> float | None:
-    """How much the letters change the face: mean over their ink in the box of the channel that changes most, 0 to 255.
+    """Return the contrast of the letters in the face box (4,), 0 to 255; None without letters in it.
 
-    None where no ink lies in the face box (4,).
+    It is the mean change, weighted by ink, of the channel with the largest change.
     """
     x1, y1, x2, y2 = np.maximum(np.round(box), 0).astype(int)
     inside = (slice(y1, y2), slice(x1, x2))
@@ -200,7 +204,7 @@ def contrast_levels(plain: RgbU8, written: RgbU8, ink: F32, box: F32) -> float |
 
 
 def _sign(lettering: Lettering, em_px: int) -> NDArray[np.uint8]:
-    """(H, W) uint8 coverage of the text, tight but for a margin."""
+    """Render the text with a small margin: (H, W) uint8 coverage."""
     font = ImageFont.truetype(lettering.font.path, em_px, lettering.font.index)
     left, top, right, bottom = (round(edge) for edge in font.getbbox(lettering.text))
     sign = Image.new("L", (right - left + 2 * _MARGIN_PX, bottom - top + 2 * _MARGIN_PX), 0)
@@ -209,7 +213,7 @@ def _sign(lettering: Lettering, em_px: int) -> NDArray[np.uint8]:
 
 
 def _tiled(sign: NDArray[np.uint8], side_px: float) -> NDArray[np.uint8]:
-    """The sign again and again over a square of about ``side_px``, every other row moved by half, as agencies do it."""
+    """Repeat the sign over a square of about ``side_px``; every second row is shifted by half, as in agency watermarks."""
     height = sign.shape[0]
     cell = np.pad(sign, ((height, height), (height, height)))
     repeats = int(side_px / cell.shape[1]) + 1

@@ -1,6 +1,7 @@
-"""Training data: how many groups (a target, its references, its landmark picture) a core makes from shards, where the
-time goes, and how many a second arrive from several worker processes. CPU time of one process with one thread, but for the
-workers, whose groups are counted by the clock on the wall; shards in the page cache.
+"""Training data: groups (target, references, landmark image) per second and core, made from shards.
+
+The table also shows the time of each part, and the groups per second from several worker processes. Times are CPU times of one
+process with one thread, and wall times for worker processes. The shards are in the page cache.
 
     python -m benchmarks.loader --shards 'datasets/demo/shards/**/*.tar'
 """
@@ -30,11 +31,11 @@ from hifimodel.errors import DataError
 from hifimodel.faces.clip_crop import reduction, resize_square
 
 GPU_IMAGES_PER_S = 15
-"""What one H200-class GPU takes when it trains at 1024 px; the loader is to be five times as fast on four cores."""
+"""Images per second of one H200-class GPU at 1024 px. The goal: four cores load five times as many."""
 GOAL_PER_CORE = 5 * GPU_IMAGES_PER_S / 4
 GROUPS = 300
 ROUNDS = 3
-"""How often each thing is timed, in turns; the quickest counts."""
+"""Measurements of each part, in turns; the fastest counts."""
 WORKERS = (0, 1, 2)
 WALL_ROUNDS = 2
 
@@ -42,7 +43,7 @@ T = TypeVar("T")
 
 
 def rows(shards: str, size_px: int = 1024) -> Iterator[tuple[str, str, str]]:
-    """(what, measured, goal) lines of the table."""
+    """Yield the table's rows (what, measured, goal)."""
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     config = DataConfig(shards, size_px=size_px)
@@ -76,7 +77,7 @@ def _per_group(config: DataConfig) -> float:
 
 
 def _wall_rows(config: DataConfig) -> Iterator[tuple[str, str, str]]:
-    """Groups a second as they arrive; in turns, the best counts."""
+    """Yield rows of the groups per second in wall time, measured in turns; the best counts."""
     rates = [[_arriving_per_s(replace(config, workers=workers)) for workers in WORKERS] for _ in range(WALL_ROUNDS)]
     best = [max(rate) for rate in zip(*rates, strict=True)]
     for workers, rate in zip(WORKERS, best, strict=True):
@@ -86,7 +87,7 @@ def _wall_rows(config: DataConfig) -> Iterator[tuple[str, str, str]]:
 
 def _arriving_per_s(config: DataConfig) -> float:
     with closing(iter(Loader(config))) as batches:
-        for _ in range(config.readers):  # every worker has started
+        for _ in range(config.readers):  # waits until every worker has started
             next(batches)
         began = time.perf_counter()
         n_groups = sum(len(batch.keys) for batch in itertools.islice(batches, max(1, GROUPS // config.batch_size)))
@@ -94,7 +95,7 @@ def _arriving_per_s(config: DataConfig) -> float:
 
 
 def _identities(config: DataConfig) -> list[LoadedIdentity]:
-    """Whole identities until there are enough targets."""
+    """Read complete identities until there are enough targets."""
     stream = GroupStream(config, find_shards(config.shards), 0, StoredLandmarks(config.landmarks))
     identities: list[LoadedIdentity] = []
     for identity, _ in stream.identities(Position(), Counts()):
@@ -105,7 +106,7 @@ def _identities(config: DataConfig) -> list[LoadedIdentity]:
 
 
 def _parts(config: DataConfig, identities: list[LoadedIdentity]) -> dict[str, float]:
-    """Seconds of each part, called with nothing around it, for every picture as target once."""
+    """Return the seconds of each part, with every image as the target once."""
     paint, size_px = StoredLandmarks(config.landmarks), config.size_px
     names = ("read and check", "decode", "resize", "draw landmarks", "reference decode and crops", "collate")
     spent = dict.fromkeys(names, 0.0)

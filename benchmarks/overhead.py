@@ -1,7 +1,7 @@
-"""An executor against the bare calls it is made of: the same photos, models and settings, in turns, in one process.
+"""An executor compared with its bare calls: the same photos, models and settings, in turns, in one process.
 
-Bare calls are decode, every model and the JPEG encoder, with nothing around them. What the executor adds: hashes,
-thumbnails, reading portraits back for later stages, deduplication, k-means, Parquet, tar, fsync.
+Bare calls are decode, every model, and the JPEG encoder. The executor adds hashes, thumbnails, decoding of portraits for
+later stages, deduplication, k-means, Parquet, tar and fsync.
 """
 
 from __future__ import annotations
@@ -37,38 +37,38 @@ from hifidata.store.layout import DatasetFolder
 
 RECIPES = Path(__file__).resolve().parent.parent / "pipelines"
 ROUNDS = 3
-"""How often each person is timed, in turns; the quickest counts: a busy machine only ever adds."""
+"""Measurements of each identity, in turns; the fastest counts, because a busy machine can only add time."""
 
 T = TypeVar("T")
 Times = NDArray[np.float64]
-"""(2,) seconds: on the wall, and of this process's CPU time."""
+"""(2,) wall time and CPU time of this process, in seconds."""
 
 
 class Overhead(NamedTuple):
-    """Seconds on the wall and of CPU time (2,): of the executor, and of each bare call by name."""
+    """Times of the executor, and of each bare call by name."""
 
     executor: Times
     bare: dict[str, Times]
 
     @property
     def all_bare(self) -> Times:
-        """Every bare call together."""
+        """Sum of all bare calls."""
         return np.sum(list(self.bare.values()), axis=0)
 
 
 def measured(recipe: str, photos: Path, variables: Mapping[str, str] | None = None) -> Overhead:
-    """Measures a recipe of ``pipelines/`` in a process of its own, with one thread and no warm caches of another's."""
-    (one,) = measured_at_once(recipe, photos, 1, variables)
-    return one
+    """Measure a recipe of ``pipelines/`` in a new process with one thread and cold caches."""
+    (overhead,) = measured_at_once(recipe, photos, 1, variables)
+    return overhead
 
 
 def measured_at_once(
     recipe: str, photos: Path, n_processes: int, variables: Mapping[str, str] | None = None
 ) -> list[Overhead]:
-    """The same by several processes side by side, each on all photos: as workers share a machine.
+    """Measure a recipe in several parallel processes, each with all photos, as workers share a machine.
 
     Raises:
-        CalledProcessError: one of them failed; what it said stands on stderr.
+        CalledProcessError: a process failed; its output is on stderr.
     """
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | dict(variables or {})
     command = [sys.executable, "-m", "benchmarks.overhead", recipe, str(photos)]
@@ -87,25 +87,25 @@ def measured_at_once(
 
 
 def part_rows(overhead: Overhead) -> Iterator[tuple[str, str, str]]:
-    """Lines of a table: what every bare call takes of all of them, the longest first."""
+    """Yield table rows with the share of each bare call, longest first."""
     total_s = overhead.all_bare[0]
     for name, (wall_s, _) in sorted(overhead.bare.items(), key=lambda item: -item[1][0]):
         yield f"   of the bare calls, {name}", f"{wall_s / total_s:.1%}", ""
 
 
 def open_recipe(name: str, photos: Path) -> Recipe:
-    """A recipe of ``pipelines/`` on a folder of photos."""
+    """Load a recipe of ``pipelines/`` for a folder of photos."""
     return load_recipe(RECIPES / f"{name}.yaml", [f"source.path={photos}", "executor.kind=local"])
 
 
 def missing_weights(recipe: Recipe) -> str:
-    """One line that says which model files are not here; "" where all are."""
+    """Return one line with the missing model files, or "" if all exist."""
     wrong = [weight["name"] for weight in weights_of(recipe) if weight["state"] in ("missing", "altered")]
     return f"needs {', '.join(wrong)}: set HIFI_WEIGHTS to their folder" if wrong else ""
 
 
 def measure(recipe: Recipe) -> Overhead:
-    """Person by person in turns, so that both sides see the same weather; models are loaded before either is timed."""
+    """Measure executor and bare calls in turns for each identity, so that both have the same load. Models are loaded before."""
     source = open_source(recipe)
     tasks = list(source.identities())
     with tempfile.TemporaryDirectory() as folder:
@@ -126,11 +126,11 @@ def measure(recipe: Recipe) -> Overhead:
 
 
 class BareCalls:
-    """The calls that an executor made for a person, made again with nothing around them.
+    """Repeats the model calls of an executor for an identity, without the executor.
 
     Args:
-        recipe: names the models; they are loaded as the stages load them.
-        source: where bytes are read from.
+        recipe: recipe with the models, which are loaded as by the stages.
+        source: source of the original bytes.
     """
 
     def __init__(self, recipe: Recipe, source: Reader) -> None:
@@ -141,7 +141,7 @@ class BareCalls:
         self._models = {name: registry.load(name, section.model, section) for name, section in sections.items()}
 
     def __call__(self, task: IdentityTask, rows: list[Row]) -> dict[str, Times]:
-        """Times by call. A picture gets the calls whose results its manifest row holds."""
+        """Return the times by call. An image gets the calls whose results are in its manifest row."""
         spent: dict[str, Times] = {}
         for candidate, row in zip(task.candidates, rows, strict=True):
             if row["width_px"] is not None:
@@ -182,7 +182,7 @@ class BareCalls:
 
 
 def seconds(call: Callable[[], T]) -> tuple[T, Times]:
-    """What a call returns, and its seconds on the wall and of CPU time."""
+    """Call a function, and return its result, wall time and CPU time."""
     before = np.array([time.perf_counter(), time.process_time()])
     result = call()
     return result, np.array([time.perf_counter(), time.process_time()]) - before

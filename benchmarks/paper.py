@@ -1,7 +1,7 @@
-"""``paper-cpu-small.yaml``, small models behind every step: the run against its bare model calls, and what text costs of it.
+"""``paper-cpu-small.yaml``: the run compared with its bare model calls, and the share of text recognition.
 
-Where a GPU is at hand, also every ONNX stage on it against the same stages on its host's CPU: on all cores, as many
-one-threaded processes side by side as there are cores, because that is how workers run, and on one core.
+With a GPU, the ONNX stages on the GPU are compared with the same stages on one CPU core and on all cores. For all cores,
+one single-threaded process per core runs in parallel, like workers.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from hifidata.weights.find import find_weight
 RECIPE = "paper-cpu-small"
 NO_GPU = {device.VISIBLE: ""}
 GPU_WORKERS = 5
-"""Processes that share the GPU, or fewer where there are fewer cores: ``paper.yaml`` reserves a fifth of one for faces."""
+"""Processes that share the GPU, at most one per core. ``paper.yaml`` assigns a fifth of a GPU to the group faces."""
 ON_GPU = "images per second with every ONNX stage on the GPU"
 
 
 def rows(photos: Path) -> Iterator[tuple[str, str, str]]:
-    """(what, measured, goal) lines of the table; one line where the recipe's model files are not here."""
+    """Yield the table's rows (what, measured, goal), or one row if model files are missing."""
     recipe = open_recipe(RECIPE, photos)
     missing = missing_weights(recipe)
     if missing:
@@ -45,21 +45,21 @@ def rows(photos: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _gpu_rows(recipe: Recipe, photos: Path, one_core: Overhead) -> Iterator[tuple[str, str, str]]:
-    lacking = no_gpu(recipe)
-    if lacking:
-        yield f"{ON_GPU} over those on its host's CPU", f"not measured: {lacking}", ""
+    problem = no_gpu(recipe)
+    if problem:
+        yield f"{ON_GPU} over those on its host's CPU", f"not measured: {problem}", ""
         return
     n_cores = len(os.sched_getaffinity(0))
     n_sharing = min(GPU_WORKERS, n_cores)
     try:
         alone = measured(RECIPE, photos)
         sharing = measured_at_once(RECIPE, photos, n_sharing)
-    except CalledProcessError:  # what it said stands above the table
+    except CalledProcessError:  # its output is above the table
         yield f"{ON_GPU} over those on its host's CPU", "not measured: a process failed on the GPU", ""
         return
     all_cores = measured_at_once(RECIPE, photos, n_cores, NO_GPU)
     named = ["text" if stage == "watermark" else stage for stage in onnx_stages(recipe, STAGE_NAMES)]
-    stages = [name for name in named if name in one_core.bare]  # few photos may not get as far as the last
+    stages = [name for name in named if name in one_core.bare]  # with few photos, the last stages may not run
 
     def line(what: str, seconds: Callable[[Overhead], float], on_gpu: Sequence[Overhead]) -> tuple[str, str, str]:
         gpu, core, cores = (_rate(side, seconds) for side in (on_gpu, [one_core], all_cores))
@@ -73,7 +73,7 @@ def _gpu_rows(recipe: Recipe, photos: Path, one_core: Overhead) -> Iterator[tupl
 
 
 def no_gpu(recipe: Recipe) -> str:
-    """Why ONNX models cannot be measured on a GPU here; "" where they can."""
+    """Return the reason why ONNX models cannot run on a GPU, or "" if they can."""
     if not device.has_cuda():
         return "the installed onnxruntime has no CUDA (docs/paper.md)"
     if device.current_provider() != device.CUDA:
@@ -86,13 +86,13 @@ def no_gpu(recipe: Recipe) -> str:
 
 
 def _rate(side: Sequence[Overhead], seconds: Callable[[Overhead], float]) -> float:
-    """How often the photos are done a second by processes side by side."""
-    return sum(1 / seconds(one) for one in side)
+    """Return the runs over all photos per second, summed over parallel processes."""
+    return sum(1 / seconds(overhead) for overhead in side)
 
 
-def _of(one: Overhead, names: Sequence[str]) -> float:
-    return float(sum(one.bare[name][0] for name in names))
+def _of(overhead: Overhead, names: Sequence[str]) -> float:
+    return float(sum(overhead.bare[name][0] for name in names))
 
 
-def _whole(one: Overhead) -> float:
-    return float(one.executor[0])
+def _whole(overhead: Overhead) -> float:
+    return float(overhead.executor[0])

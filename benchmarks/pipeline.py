@@ -1,4 +1,4 @@
-"""The executors on ``folder.yaml``: against the bare calls they are made of, each other, and their memory budget."""
+"""The executors on ``folder.yaml``: compared with their bare calls, with each other, and with their memory budget."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from benchmarks.overhead import RECIPES, measured, open_recipe, part_rows, secon
 MEMORY_BUDGET_BYTES = 2 * 2**30
 HELP_BUDGET_S = 0.5
 TURNS = 2
-"""How often each whole run is timed; the quickest counts."""
+"""Measurements of each complete run; the fastest counts."""
 
 
 def rows(photos: Path) -> Iterator[tuple[str, str, str]]:
-    """(what, measured, goal) lines of the table."""
+    """Yield the table's rows (what, measured, goal)."""
     overhead = measured("folder", photos)
     wall, cpu = overhead.executor / overhead.all_bare
     yield "local executor over bare decode + model + encode calls", f"{wall:.3f}", "at most 1.10"
@@ -32,16 +32,16 @@ def rows(photos: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _speedup(photos: Path) -> float:
-    """What the photos cost `local` with one worker over what they cost `ray` with two.
+    """Return the time of `local` with one worker over the time of `ray` with two.
 
-    A cost is what three times the photos take longer than the photos once, so start-up cancels out. All four runs go in
-    turns and the quickest of each counts: a busy machine only ever adds.
+    Each time is the difference between a run on three copies of the photos and a run on one copy. So the start cancels
+    out. The four runs are measured in turns. The fastest run counts, because a busy machine can only add time.
     """
     least_s: dict[tuple[str, int], float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        people = {copies: _split(photos, Path(folder) / f"photos-{copies}", copies) for copies in (1, 3)}
+        roots = {copies: _split(photos, Path(folder) / f"photos-{copies}", copies) for copies in (1, 3)}
         for turn in range(TURNS):
-            for copies, root in people.items():
+            for copies, root in roots.items():
                 for executor, workers in (("local", 1), ("ray", 2)):
                     out = Path(folder) / f"{executor}-{copies}-{turn}"
                     took_s = _run_seconds(root, out, executor, workers)
@@ -50,12 +50,12 @@ def _speedup(photos: Path) -> float:
 
 
 def _split(photos: Path, root: Path, copies: int) -> Path:
-    """The photos as people of five each: work that two workers can share evenly."""
+    """Copy the photos to identities of five photos each, which two workers can share evenly."""
     files = sorted(path for path in photos.rglob("*") if path.is_file())
     for number, path in enumerate(files * copies):
-        person = root / f"{number // 5:04d}"
-        person.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, person / f"{number % 5}{path.suffix}")
+        identity = root / f"{number // 5:04d}"
+        identity.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, identity / f"{number % 5}{path.suffix}")
     return root
 
 
@@ -76,13 +76,13 @@ def _wall_seconds(command: list[str]) -> float:
 
 
 def _peak_bytes(photos: Path) -> int:
-    """Of a whole local run in a process of its own."""
+    """Return the peak resident bytes of a complete local run in a new process."""
     command = [sys.executable, "-m", "benchmarks.pipeline", str(photos)]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
 
 
 def memory(photos: Path) -> int:
-    """Peak resident bytes of a whole local run in this process."""
+    """Run the recipe in this process, and return the peak resident bytes."""
     from hifidata.run.run import RunOptions, run
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Training: what a step of the tiny preset costs beside the bare forward and backward passes of the same modules.
+"""Training: a step of the tiny preset compared with the bare forward and backward passes of the same modules.
 
 python -m benchmarks.training --shards 'datasets/demo/shards/**/*.tar'
 """
@@ -34,15 +34,15 @@ from hifimodel.training.options import RunOptions
 from hifimodel.training.setup import Run, resolved, set_up
 
 STEPS = 12
-"""Steps per round; all loops take the same batches."""
+"""Steps per round; all loops use the same batches."""
 ROUNDS = 4
-"""How often each loop is timed, in turns; the quickest counts."""
+"""Measurements of each loop, in turns; the fastest counts."""
 
 Clock = Callable[[], float]
 
 
 def rows(shards: str) -> Iterator[tuple[str, str, str]]:
-    """(what, measured, goal) lines of the table. One thread computes; CPU time counts, so that other processes do not."""
+    """Yield the table's rows (what, measured, goal). One thread; CPU time excludes the load of other processes."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -51,10 +51,10 @@ def rows(shards: str) -> Iterator[tuple[str, str, str]]:
         loop = Loop(run, lambda line: None)
         batches = list(itertools.islice(run.loader, STEPS))
         cpu, wall = time.process_time, time.perf_counter
-        bare, at_hand, loading, bare_wall, ahead_wall = (float("inf"),) * 5
+        bare, preloaded, loading, bare_wall, ahead_wall = (float("inf"),) * 5
         for _ in range(ROUNDS):
             bare = min(bare, _seconds(cpu, lambda: [_bare(run, batch, term) for batch in batches]))
-            at_hand = min(at_hand, _seconds(cpu, lambda: _steps(loop, iter(batches))))
+            preloaded = min(preloaded, _seconds(cpu, lambda: _steps(loop, iter(batches))))
             loading = min(loading, _seconds(cpu, lambda: _steps(loop, iter(run.loader))))
             bare_wall = min(bare_wall, _seconds(wall, lambda: [_bare(run, batch, term) for batch in batches]))
             with closing(ahead(iter(run.loader))) as stream:
@@ -63,7 +63,7 @@ def rows(shards: str) -> Iterator[tuple[str, str, str]]:
     each = bare / STEPS
     yield (
         "training step over bare forward and backward, CPU time",
-        f"{at_hand / bare:.3f} ({each * 1e3:.0f} ms)",
+        f"{preloaded / bare:.3f} ({each * 1e3:.0f} ms)",
         "at most 1.10",
     )
     yield "   the same with batches made from shards in the same process, CPU time", f"{loading / bare:.3f}", ""
@@ -86,7 +86,7 @@ def _steps(loop: Loop, batches: Iterator[Batch], n_steps: int = STEPS) -> None:
 
 
 def _bare(run: Run, batch: Batch, term: IdentityTerm | None) -> None:
-    """Every module once, forward and backward, with nothing around it: no optimizer, no metrics."""
+    """Run each module once, forward and backward, without optimizer and metrics."""
     base, modules = run.modules.base, run.modules
     with torch.no_grad():
         latents = encode_images(base.vae, batch.pixels_u8.permute(0, 3, 1, 2))

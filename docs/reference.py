@@ -20,6 +20,7 @@ from hifidata.config.recipe import Recipe
 from hifidata.config.sections import SOURCE_KINDS
 from hifidata.core.reasons import MODEL_ERROR
 from hifidata.core.schema import IDENTITY_COLUMNS, SOURCE_COLUMNS, THUMBNAIL_COLUMNS, VERDICT_COLUMNS, Column
+from hifidata.models import registry
 from hifidata.stages.table import DECLARED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,24 +34,27 @@ A recipe is one YAML file. This page lists every key with its type, default and 
 from the code. `hifidata recipes list` names the recipes of the package; `hifidata recipes copy folder` copies one, to change it.
 `--set section.key=value` overrides a key for one run.
 
-`null` as a default of a threshold means: the default of the named model. `hifidata plan RECIPE` shows the resolved values.
+A dot separates a section from a key inside it: `server.model` is the key `model` of the section `server`. A threshold with
+the default `null` has the default of the model; `hifidata plan RECIPE` shows it. "Paper" refers to HiFi-Portrait, section 3.4.
 """
 
 
 def recipes_page() -> str:
-    """The text of docs/recipes.md."""
+    """Return the text of docs/recipes.md."""
     parts = [_HEAD, "## The recipe\n", _table(_plain_fields(Recipe))]
     for kind, model in SOURCE_KINDS.items():
         parts += [f"## source, kind: {kind}\n", _about(model), _table(_fields(model))]
     for name, field in Recipe.model_fields.items():
         models = _models_in(field.annotation)
         if name not in ("source", "extensions", "extension_sections") and models:
-            parts += [f"## {name}\n", _about(models[0]), _table(_fields(models[0]))]
+            is_list = get_origin(field.annotation) is tuple
+            about = ("A list. An entry: " if is_list else "") + _about(models[0]) + _models_of(name)
+            parts += [f"## {name}\n", about, _table(_fields(models[0]))]
     return "\n".join(parts)
 
 
 def manifests_page() -> str:
-    """The text of manifests/README.md with its generated tables written anew."""
+    """Return the text of manifests/README.md with new tables."""
     text = MANIFESTS.read_text(encoding="utf-8")
     for name, lines in (
         ("images", _image_columns()), ("identities", _columns(IDENTITY_COLUMNS)), ("thumbnails", _columns(THUMBNAIL_COLUMNS)),
@@ -101,7 +105,7 @@ def _row(*cells: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text without characters that Markdown reads as a tag or a cell's end."""
+    """Escape characters that Markdown reads as a tag or as the end of a cell."""
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 
@@ -109,12 +113,26 @@ def _about(model: type[BaseModel]) -> str:
     return " ".join((model.__doc__ or "").split()) + "\n"
 
 
+def _models_of(section: str) -> str:
+    names = ", ".join(f"`{name}`" for name in registry.BY_STAGE.get(section, ()))
+    return f"\nModels: {names}.\n" if names else ""
+
+
 def _plain_fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
     return ((name, field) for name, field in model.model_fields.items() if not _models_in(field.annotation))
 
 
+_FIRST, _LAST = ("kind", "model"), ("file", "file_sha256", "folder", "normalisation", "options")
+"""Keys that the table of a source or stage lists first and last. pydantic lists the keys of base classes first."""
+
+
+def _rank(name: str) -> int:
+    return (name in _LAST) - (name in _FIRST)
+
+
 def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    for name, field in model.model_fields.items():
+    has_order = not prefix and any(name in model.model_fields for name in _FIRST)
+    for name, field in sorted(model.model_fields.items(), key=lambda item: _rank(item[0]) if has_order else 0):
         inner = _models_in(field.annotation)
         if inner:
             yield from _fields(inner[0], f"{prefix}{name}.")
@@ -145,7 +163,7 @@ def _type_words(annotation: Any) -> str:
         return " or ".join(map(str, arguments))
     if origin in (Union, types.UnionType):
         return " or ".join(map(_type_words, arguments))
-    if origin is tuple:
+    if origin in (tuple, frozenset):
         return f"list of {_type_words(arguments[0])}"
     if origin is dict:
         return f"mapping of {_type_words(arguments[0])} to {_type_words(arguments[1])}"
@@ -158,7 +176,7 @@ def _default(field: FieldInfo) -> str:
         return "required"
     if value is None or isinstance(value, bool):
         return {None: "`null`", True: "`true`", False: "`false`"}[value]
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, frozenset)):
         return f"`[{', '.join(map(str, value))}]`"
     return f"`{value}`" if value != "" else ""
 

@@ -1,4 +1,4 @@
-"""Fixtures that many tests share."""
+"""Fixtures and helpers for many tests."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 
 import pytest
 
-# Ray's workers are as urgent as other tests: at their own niceness, 15, tests beside them leave them little of two cores.
+# Ray starts workers with niceness 15. With two cores, tests in other processes would leave them almost no CPU time.
 os.environ.setdefault("RAY_worker_niceness", "0")
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 RAY_FILES = {
     "run/test_cluster.py", "run/test_crawl.py", "run/test_paddleocr.py", "run/test_paper_groups.py", "run/test_pipeline.py", "run/test_pp_matting.py",
-    "run/test_devices.py", "run/test_ray_errors.py", "run/test_worker_deaths.py", "stages/test_caption.py",
+    "run/test_devices.py", "run/test_ray_errors.py", "run/test_worker_crashes.py", "stages/test_caption.py",
 }  # fmt: skip
 """Files with tests that start Ray."""
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A file's tests run in one process, which makes the file's fixtures once; those with Ray all in the same one.
+    """Run all tests of a file in one process, and all Ray tests in the same process.
 
-    Two Rays at a time would take each other's cores and memory.
+    So the fixtures of a file are made once, and no two Ray instances compete for cores and memory.
     """
     from xdist.scheduler import LoadFileScheduling
 
@@ -39,16 +39,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def assets() -> Path:
-    """The folder of real photos and awkward files; the test is skipped where it is absent."""
+    """Return the folder of real photos and malformed files. Without the folder, the test is skipped."""
     folder = Path(os.environ.get("HIFI_ASSETS", PROJECT_ROOT.parent / "shared" / "assets"))
     if not folder.is_dir():
-        pytest.skip(f"test assets not found at {folder}; set HIFI_ASSETS to the folder that holds faces/ and edge/")
+        pytest.skip(f"no test assets at {folder}; set HIFI_ASSETS to the folder with faces/ and edge/")
     return folder
 
 
 @pytest.fixture(scope="session")
 def demo_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's photos: real faces from installed packages, varied by code."""
+    """Build the demo's photos: real faces from installed packages, varied by code."""
     from examples.demo.photos import build_demo_photos
     from hifidata.core.errors import SourceError
 
@@ -56,12 +56,12 @@ def demo_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     try:
         return build_demo_photos(folder)
     except SourceError as error:
-        pytest.skip(f"the demo's pictures are not installed: {error}")
+        pytest.skip(f"the demo's images are not installed: {error}")
 
 
 @pytest.fixture(scope="session")
 def twelve_people(demo_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve identities of three portraits each, for tests that run the pipeline often."""
+    """Make a small source: twelve identities with three portraits and one broken file each."""
     portraits = sorted(demo_photos.glob("*/portrait_*.jpg"))
     root = tmp_path_factory.mktemp("people")
     for number in range(12):
@@ -78,11 +78,11 @@ QUICK_RECIPE = (
     "watermark.model=null", "verify.min_images=1", "verify.k=1", "verify.min_similarity=0.5",
     "quality.min_score=0.1", "crop.output_px=256", "failures.max_share=0.5", "executor.kind=local",
 )  # fmt: skip
-"""Settings that keep most of ``twelve_people`` and cost little; what they test is the machinery, not the thresholds."""
+"""Fast settings that keep most images of ``twelve_people``, for tests of the pipeline rather than of thresholds."""
 
 
 def digest(out: Path) -> str:
-    """sha256 over the names and bytes of every shard and every manifest."""
+    """Return the sha256 over names and bytes of all shards and manifests."""
     total = hashlib.sha256()
     for path in sorted([*out.glob("shards/**/*.tar"), *out.glob("manifests/*.parquet")]):
         total.update(path.relative_to(out).as_posix().encode())

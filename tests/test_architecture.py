@@ -1,4 +1,4 @@
-"""Imports point down only, heavy packages stay where they belong, names are unique, and the command line starts fast."""
+"""Rules of the architecture: layers of imports, places of heavy packages, unique class names, fast ``--help``."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ LAYERS = {
 }  # fmt: skip
 HOMES = {"torch": "models", "paddle": "models", "paddleocr": "models", "transformers": "models", "ray": "run/executors"}
 SHARED = ("core", "config.loader", "image", "models", "weights")
-"""Parts of hifidata that hifimodel uses."""
+"""Parts of hifidata that hifimodel may import."""
 
 
 @cache
 def imports_of(package: str) -> Mapping[str, frozenset[str]]:
-    """Imported names, ``module.name`` among them, by path inside the package."""
+    """Return the imported names, including ``module.name``, by path inside the package."""
     found = {}
     for path in sorted((PROJECT_ROOT / package).rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -65,7 +65,7 @@ def test_heavy_packages_are_imported_only_where_they_belong() -> None:
     assert not strays
 
 
-def test_the_report_sees_core_store_and_declarations_alone() -> None:
+def test_the_report_imports_only_core_store_and_declarations() -> None:
     seen = {
         ".".join(name.split(".")[1:3])
         for path, names in imports_of("hifidata").items()
@@ -77,7 +77,7 @@ def test_the_report_sees_core_store_and_declarations_alone() -> None:
     assert {name for name in seen if name.split(".")[0] not in ("report", "core", "store", "stages")} <= declarations
 
 
-def test_the_two_packages_stay_apart_and_torchvision_stays_out() -> None:
+def test_hifidata_does_not_import_hifimodel_and_torchvision_is_not_imported() -> None:
     both = {**imports_of("hifidata"), **imports_of("hifimodel")}
     assert not {path for path, names in both.items() if any(name.split(".")[0] == "torchvision" for name in names)}
     assert not {name for names in imports_of("hifidata").values() for name in names if name.startswith("hifimodel")}
@@ -86,7 +86,7 @@ def test_the_two_packages_stay_apart_and_torchvision_stays_out() -> None:
 
 
 @pytest.mark.parametrize("package", ["hifidata", "hifimodel"])
-def test_no_class_name_is_public_twice_in_a_package(package: str) -> None:
+def test_no_public_class_name_exists_twice_in_a_package(package: str) -> None:
     places = defaultdict[str, list[str]](list)
     for path in sorted((PROJECT_ROOT / package).rglob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -95,7 +95,7 @@ def test_no_class_name_is_public_twice_in_a_package(package: str) -> None:
     assert not {name: files for name, files in places.items() if len(files) > 1}
 
 
-def test_the_files_that_run_together_for_ray_are_there() -> None:
+def test_the_listed_files_with_ray_tests_exist() -> None:
     assert not {file for file in RAY_FILES if not (PROJECT_ROOT / "tests" / file).is_file()}
 
 

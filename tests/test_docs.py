@@ -1,4 +1,4 @@
-"""The documentation runs: its queries and snippets work on the demo dataset, its tables name what exists."""
+"""Queries and snippets of the documentation work on a dataset; generated pages match the code; links exist."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_every_python_snippet_of_the_readme_finds_rows(code: str, dataset: Path)
     assert len(list(found)) > 0
 
 
-def test_generated_pages_are_those_of_the_code() -> None:
+def test_generated_pages_match_the_code() -> None:
     remedy = "run `make docs`"
     assert reference.RECIPES.read_text(encoding="utf-8") == reference.recipes_page(), remedy
     assert reference.MANIFESTS.read_text(encoding="utf-8") == reference.manifests_page(), remedy

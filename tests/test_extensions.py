@@ -1,6 +1,6 @@
-"""Stages and models of other packages: a recipe names them, and everything works with them as with ours.
+"""Stages and models of other packages: all commands support them like the stages and models of hifidata.
 
-``extension_package`` is a small package with a real sharpness measure and a made-up check for sunglasses.
+``extension_package`` is a small package with a real sharpness model and a simple stage for sunglasses.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FAULTS = "tests.factories.extensions"
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment of its own, with the package installed and everything of this one."""
+    """Create an environment with the extension package and all packages of this environment."""
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     python = folder / "bin" / "python"
@@ -91,7 +91,7 @@ def dataset(
     return out
 
 
-def test_columns_and_reasons_of_another_package_reach_manifest_and_run_record(dataset: Path) -> None:
+def test_columns_and_reasons_of_another_package_reach_manifest_and_dataset_json(dataset: Path) -> None:
     rows = pq.read_table(dataset / "manifests" / "images.parquet").to_pylist()
     judged = [row for row in rows if row["sunglasses_score"] is not None]
     assert len(judged) >= 6
@@ -108,7 +108,7 @@ def test_columns_and_reasons_of_another_package_reach_manifest_and_run_record(da
     assert stages[stages.index("occlusion") + 1] == "sunglasses"
 
 
-def test_replay_judges_their_limits_and_the_same_command_has_nothing_to_do(
+def test_replay_applies_limits_of_extensions_and_the_same_command_has_nothing_to_do(
     dataset: Path, python: Path, weights: Path
 ) -> None:
     strict = json.loads(hifidata(python, "replay", dataset, "--set", "sunglasses.max_score=0", "--json").stdout)
@@ -121,7 +121,7 @@ def test_replay_judges_their_limits_and_the_same_command_has_nothing_to_do(
     assert "sunglasses.max_score: 0.4 -> 0.5" in moved.stderr
 
 
-def test_report_and_lists_need_no_package_of_theirs(dataset: Path, python: Path) -> None:
+def test_report_and_failures_do_not_need_the_extension_package(dataset: Path, python: Path) -> None:
     strict = dataset.parent / "strict"
     recipe = dataset.parent / "recipe.yaml"
     done = hifidata(
@@ -145,7 +145,7 @@ def recipe_of(photos: Path, **sections: Any) -> dict[str, Any]:
 
 
 def started(photos: Path, **sections: Any) -> None:
-    """What a run does before any work."""
+    """Run the checks that precede a run."""
     recipe = resolve(recipe_of(photos, **sections), "t")
     make_plan(recipe)
     require_weights(recipe)
@@ -155,7 +155,7 @@ def started(photos: Path, **sections: Any) -> None:
     ("model", "problem"),
     [
         ("crfiqa", "quality.model: unknown model 'crfiqa'; known: ediffiqa, fqa|iso29794"),
-        ("no_such_package.models:X", "quality.model: cannot import no_such_package.models for .*install the package"),
+        ("no_such_package.models:X", "quality.model: cannot import no_such_package.models for .*install its package"),
         (f"{FAULTS}:Missing", "has no class 'Missing'; expected package.module:Class"),
         (f"{FAULTS}:OtherMethod", "has no method score; see hifidata.models.protocols"),
         (f"{FAULTS}:TooFewArguments", "score cannot be called with 4 arguments"),
@@ -164,10 +164,12 @@ def started(photos: Path, **sections: Any) -> None:
         (f"{FAULTS}:UndeclaredColumn", "fills the column quality_glow, which it does not declare; add it"),
         (f"{FAULTS}:TakenColumn", "the column similarity is taken"),
         (f"{FAULTS}:UnknownType", "is not a Column with a type of string, binary"),
-        (f"{FAULTS}:BrokenScorer", "fails on a drawn face: ZeroDivisionError: division by zero"),
+        (f"{FAULTS}:BrokenScorer", "fails on a synthetic face: ZeroDivisionError: division by zero"),
     ],
 )
-def test_a_model_that_does_not_fit_is_one_line_before_any_work(twelve_people: Path, model: str, problem: str) -> None:
+def test_a_model_that_does_not_fit_gives_a_one_line_error_before_any_work(
+    twelve_people: Path, model: str, problem: str
+) -> None:
     with pytest.raises(RecipeError, match=problem) as caught:
         started(twelve_people, quality={"model": model})
     assert "\n" not in str(caught.value)
@@ -176,19 +178,22 @@ def test_a_model_that_does_not_fit_is_one_line_before_any_work(twelve_people: Pa
 @pytest.mark.parametrize(
     ("use", "problem"),
     [
-        ({"use": "sunglases"}, "no entry point 'sunglases' of the group hifidata.stages"),
-        ({"use": f"{FAULTS}:GlowNotAStage"}, "must derive from hifidata.stages.base.Stage"),
-        ({"use": f"{FAULTS}:GlowWithoutTitle"}, "declares no title; the report needs it"),
-        ({"use": f"{FAULTS}:GlowWithOtherConfig"}, "needs a name and a Config derived from hifidata's StageConfig"),
+        ({"use": "sunglases"}, "the group hifidata.stages has no entry point 'sunglases'"),
+        ({"use": f"{FAULTS}:GlowNotAStage"}, "expected a class derived from hifidata.stages.base.Stage"),
+        ({"use": f"{FAULTS}:GlowWithoutTitle"}, "expected a class attribute title with a text for the report"),
+        ({"use": f"{FAULTS}:GlowWithOtherConfig"}, "expected a class with a name and a Config derived from hifidata"),
         ({"use": f"{FAULTS}:GlowNamedLikeOurs"}, "the name quality is taken; rename the stage"),
         ({"use": f"{FAULTS}:GlowWithOtherColumn"}, "fills the column glow, which it does not declare"),
-        ({"use": f"{FAULTS}:GlowWithOtherType"}, "glow_score is declared float32, got 'bright'"),
-        ({"use": f"{FAULTS}:GlowWithOtherReason"}, "gives the reason too_bright, which it does not declare"),
-        ({"use": f"{FAULTS}:GlowWithTakenReason"}, "the reason no_face is taken"),
-        ({"use": f"{FAULTS}:Glow", "after": "brows"}, "stages.after: no stage brows; stages are intake, detect"),
+        ({"use": f"{FAULTS}:GlowWithOtherType"}, "glow_score is declared as float32, got 'bright'"),
+        ({"use": f"{FAULTS}:GlowWithOtherReason"}, "returns the reason too_bright, which it does not declare"),
+        ({"use": f"{FAULTS}:GlowWithTakenReason"}, "hifidata has a reason no_face"),
+        (
+            {"use": f"{FAULTS}:Glow", "after": "brows"},
+            "stages.after: unknown stage brows; expected one of intake, detect",
+        ),
     ],
 )
-def test_a_stage_that_does_not_fit_is_one_line_before_any_work(
+def test_a_stage_that_does_not_fit_gives_a_one_line_error_before_any_work(
     twelve_people: Path, use: dict[str, str], problem: str
 ) -> None:
     with pytest.raises(RecipeError, match=problem) as caught:
@@ -196,7 +201,7 @@ def test_a_stage_that_does_not_fit_is_one_line_before_any_work(
     assert "\n" not in str(caught.value)
 
 
-def test_settings_of_another_package_are_checked_by_its_own_class(twelve_people: Path) -> None:
+def test_settings_of_an_extension_are_validated_by_its_own_class(twelve_people: Path) -> None:
     stages = [{"after": "occlusion", "use": f"{FAULTS}:Glow"}]
     with pytest.raises(RecipeError, match=r"glow\.max_scor: unknown key; did you mean max_score\?"):
         resolve(recipe_of(twelve_people, stages=stages, glow={"max_scor": 1}), "t")
@@ -209,7 +214,7 @@ def test_settings_of_another_package_are_checked_by_its_own_class(twelve_people:
         resolve(recipe_of(twelve_people, quality={"options": {"side_px": 1}}), "t")
 
 
-def test_the_licence_policy_holds_for_models_of_other_packages(twelve_people: Path) -> None:
+def test_the_licence_policy_applies_to_models_of_other_packages(twelve_people: Path) -> None:
     free = {"licence_policy": "permissive", "detect": {"model": "dlib_hog"}}
     recipe = resolve(recipe_of(twelve_people, quality={"model": f"{FAULTS}:NonCommercial"}, **free), "t")
     with pytest.raises(WeightsError, match=r"quality:tests\.factories\.extensions:NonCommercial \(CC-BY-NC-4\.0\)"):

@@ -1,1 +1,1 @@
-"""The demo dataset: its photos, its server, and the overview picture of the demo training."""
+"""The demo dataset: its photos, its server, and the overview image of the demo training."""

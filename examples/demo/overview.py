@@ -1,4 +1,4 @@
-"""Combine the demo's results in one image: training samples, a generated portrait, and the loss.
+"""Overview image of the demo training: training samples, loss curve and a generated portrait.
 
 python -m examples.demo.overview runs/demo
 """
@@ -16,19 +16,19 @@ from hifimodel.errors import ConfigError
 
 WIDTH_PX, GAP_PX, GROUND = 1000, 16, "white"
 COLUMNS = 4
-"""Reference, landmarks, target, generated, as in the sample grids."""
+"""Reference, landmarks, target and generated portrait, as in the sample grids."""
 
 
 def overview(run: Path) -> Image.Image:
-    """Stack the last sample grid, a portrait with its landmark image, and the loss.
+    """Compose the last sample grid, a generated portrait with its landmark image, and the loss curve.
 
     Raises:
-        ConfigError: the run has not written these files yet.
+        ConfigError: the run lacks one of these files.
     """
     grids = sorted((run / "samples").glob("step-*.png"))
     missing = [name for name in ("loss.png", "portrait.png", "landmarks.png") if not (run / name).exists()]
     if missing or not grids:
-        raise ConfigError(f"{run}: no {', '.join(missing) or 'sample grid'} in it; run `make train-demo`")
+        raise ConfigError(f"{run}: {', '.join(missing) or 'a sample grid'} is missing; run `make train-demo`")
     side = (WIDTH_PX - (COLUMNS - 1) * GAP_PX) // COLUMNS
     generated = [_scaled(run / name, side) for name in ("landmarks.png", "portrait.png")]
     rows = [[_scaled(grids[-1], WIDTH_PX)], generated, [_scaled(run / "loss.png", WIDTH_PX)]]
@@ -36,8 +36,8 @@ def overview(run: Path) -> Image.Image:
     page = Image.new("RGB", (WIDTH_PX, height), GROUND)
     y = 0
     for row in rows:
-        for column, cell in enumerate(row):
-            page.paste(cell, (column * (side + GAP_PX), y))
+        for column, image in enumerate(row):
+            page.paste(image, (column * (side + GAP_PX), y))
         y += row[0].height + GAP_PX
     return page
 

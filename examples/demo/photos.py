@@ -1,9 +1,9 @@
-"""The demo's photos: a folder with one sub-folder per person, made from pictures that installed packages carry.
+"""The demo's photos: a folder with one sub-folder per identity, made from images in installed packages.
 
-scikit-image brings NASA's public-domain portrait of the astronaut Eileen Collins and faceless pictures, insightface a
-group picture of six people, called Guest_1 to Guest_6 here. Each is cut out once and taken again by code, with other
-framing, tilt, light and backdrop. Between these portraits lies what a real folder holds too: blurred, tiny, marked,
-duplicated, damaged and mislabelled files, and other people. File names say what they are, ``EXPECTED`` how they end.
+scikit-image contains NASA's public-domain portrait of the astronaut Eileen Collins, and images without faces. insightface
+contains a group photo of six persons, named Guest_1 to Guest_6 here. The code cuts each person out once and renders new
+portraits with other framing, tilt, light and backdrop. As in a real folder, some files are blurred, tiny, marked,
+duplicated, damaged or mislabelled, or show other persons. ``EXPECTED`` lists the verdict of each file.
 """
 
 from __future__ import annotations
@@ -30,8 +30,13 @@ F32 = NDArray[np.float32]
 
 
 class Person(NamedTuple):
-    """Somebody in a package's picture: the face's centre, side and clockwise tilt, and a rough silhouette of head and
-    shoulders, ``x,y`` pairs as in SVG, which ``_silhouette`` refines."""
+    """A person in an image of a package.
+
+    Attributes:
+        file: image file of the package.
+        centre_px, face_px, tilt_deg: centre, side and clockwise tilt of the face.
+        outline_px: rough silhouette of head and shoulders, ``x,y`` pairs as in SVG; ``_silhouette`` refines it.
+    """
 
     file: str
     centre_px: tuple[int, int]
@@ -41,9 +46,15 @@ class Person(NamedTuple):
 
 
 class Look(NamedTuple):
-    """How a person is taken again: on a backdrop (a key of TEXTURES or GRADIENTS, or the person's own: "surroundings",
-    "bokeh"), in a frame whose sides are counted in faces, with the face at these shares of it. The roll comes on top of
-    setting the head half upright; ``turn`` is by how much one side of the picture is further away."""
+    """Settings of a rendered portrait.
+
+    Attributes:
+        backdrop: key of TEXTURES or GRADIENTS, or the original background: "surroundings" or "bokeh".
+        roll_deg: additional rotation; without it, half of the head's tilt is corrected.
+        frame: width and height of the portrait, in face sides.
+        face_at: position of the face, as shares of the frame.
+        turn: perspective: how much further away one side of the portrait is.
+    """
 
     backdrop: str
     mirror: bool = False
@@ -105,7 +116,7 @@ PLAIN, BRICKS, CLOSE, LAWN, EVENING, GRAVEL, HALL, STARS, CURTAIN, ROOM, CAFE, B
     Look("bokeh", mirror=True, roll_deg=2, frame=(3.0, 3.1)),
 )
 OFFICIAL = Look("surroundings", frame=(4.0, 3.6), face_at=(0.5, 0.33))
-PORTRAITS = {  # the looks of portrait_01 and so on: no two make near-duplicates
+PORTRAITS = {  # looks of portrait_01, portrait_02, ...; no two of them are near-duplicates
     "Eileen_Collins": (BRICKS, LAWN, CLOSE, EVENING, GRAVEL, STARS, CAFE),
     "Guest_1": (PLAIN, BRICKS, CLOSE, LAWN, EVENING, GRAVEL, STARS),
     "Guest_2": (PLAIN, CLOSE, GRAVEL, LAWN, ROOM, BOKEH),
@@ -117,30 +128,30 @@ PORTRAITS = {  # the looks of portrait_01 and so on: no two make near-duplicates
 # fmt: on
 
 
-def _picture(file: str) -> RgbU8:
+def _read_image(file: str) -> RgbU8:
     package = "insightface" if file.startswith("insightface/") else "scikit-image"
     try:
         with Image.open(str(distribution(package).locate_file(file))) as image:
             return np.asarray(image.convert("RGB"))
     except (PackageNotFoundError, OSError):
-        raise SourceError(f"{file} not found; {package} carries it: pip install 'hifi-portrait[demo]'") from None
+        raise SourceError(f"{file}: not found; {package} contains it: pip install 'hifi-portrait[demo]'") from None
 
 
 class Studio:
-    """Takes pictures; cuts each person out once. Raises SourceError where a package's picture is not installed."""
+    """Renders portraits; cuts each person out once. Raises SourceError if a package's image is not installed."""
 
     def __init__(self) -> None:
-        self._masks = {name: _silhouette(_picture(p.file), p.outline_px) for name, p in PEOPLE.items()}
+        self._masks = {name: _silhouette(_read_image(p.file), p.outline_px) for name, p in PEOPLE.items()}
 
     def take(self, name: str, look: Look | str) -> RgbU8:
-        """A person in another look, or a package's picture as it is; (H, W, 3) uint8 RGB."""
+        """Render a person with a look, or read an image of a package: (H, W, 3) uint8 RGB."""
         if isinstance(look, str):
-            return _picture(look)
+            return _read_image(look)
         person = PEOPLE[name]
         width, height = (round(side * look.face_px) for side in look.frame)
         view = partial(cv2.warpPerspective, M=_camera(person, look), dsize=(width, height), flags=cv2.INTER_CUBIC)
-        scene = view(_picture(person.file), borderMode=cv2.BORDER_REFLECT).astype(np.float32)
-        scene += scene - cv2.GaussianBlur(scene, (0, 0), 1.6)  # every face was enlarged, which softens it
+        scene = view(_read_image(person.file), borderMode=cv2.BORDER_REFLECT).astype(np.float32)
+        scene += scene - cv2.GaussianBlur(scene, (0, 0), 1.6)  # sharpens the face, because it was enlarged
         if look.backdrop != "surroundings":
             alpha = view(self._masks[name])[..., None] / np.float32(255)
             scene = scene * alpha + _backdrop(look.backdrop, scene) * (1 - alpha)
@@ -149,7 +160,7 @@ class Studio:
 
 
 def _backdrop(name: str, scene: F32) -> F32:
-    """(H, W, 3) float32, slightly out of focus as behind a portrait."""
+    """Return a slightly blurred backdrop: (H, W, 3) float32."""
     height, width = scene.shape[:2]
     if name == "bokeh":
         return np.asarray(cv2.GaussianBlur(scene, (0, 0), width / 14), np.float32)
@@ -159,30 +170,30 @@ def _backdrop(name: str, scene: F32) -> F32:
         along = x * np.cos(np.deg2rad(direction_deg)) + y * np.sin(np.deg2rad(direction_deg))
         return np.asarray(start + np.clip(along / 2.4 + 0.5, 0, 1)[..., None] * np.subtract(end, start), np.float32)
     file, tint = TEXTURES[name]
-    part = cv2.resize(np.rot90(_picture(file)), (width, height))  # turned, for brick.png's courses run upwards
+    part = cv2.resize(np.rot90(_read_image(file)), (width, height))  # the rows of brick.png are vertical
     return np.asarray(cv2.GaussianBlur(part, (0, 0), 2.0) * np.array(tint, np.float32))
 
 
-def _silhouette(picture: RgbU8, outline_px: str) -> RgbU8:
-    """(H, W) uint8 mask of a person, soft at the edge. Source: Rother et al., GrabCut, SIGGRAPH 2004."""
+def _silhouette(image: RgbU8, outline_px: str) -> RgbU8:
+    """Segment a person: (H, W) uint8 mask with a soft edge. Source: Rother et al., GrabCut, SIGGRAPH 2004."""
     disc = partial(cv2.getStructuringElement, cv2.MORPH_ELLIPSE)
     outline = np.array([point.split(",") for point in outline_px.split()], np.int32)
-    rough = cv2.fillPoly(np.zeros(picture.shape[:2], np.uint8), [outline], 1)
+    rough = cv2.fillPoly(np.zeros(image.shape[:2], np.uint8), [outline], 1)
     labels = np.where(rough, cv2.GC_PR_FGD, np.where(cv2.dilate(rough, disc((17, 17))), cv2.GC_PR_BGD, cv2.GC_BGD))
     labels[cv2.erode(rough, disc((19, 19)), borderValue=1) == 1] = cv2.GC_FGD
     (x1, y1), (x2, y2) = np.maximum(outline.min(axis=0) - 30, 0), outline.max(axis=0) + 30
-    near, labels = np.ascontiguousarray(picture[y1:y2, x1:x2]), labels[y1:y2, x1:x2].astype(np.uint8)
+    near, labels = np.ascontiguousarray(image[y1:y2, x1:x2]), labels[y1:y2, x1:x2].astype(np.uint8)
     cv2.setRNGSeed(0)
     cv2.grabCut(near, labels, (0, 0, 1, 1), np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_MASK)
-    _, parts, stats, _ = cv2.connectedComponentsWithStats(labels & 1)  # odd: surely or probably the person
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(labels & 1)  # odd labels: certain or probable foreground
     body = (parts == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()).astype(np.uint8) * 255
-    mask = np.zeros(picture.shape[:2], np.uint8)
+    mask = np.zeros(image.shape[:2], np.uint8)
     mask[y1:y2, x1:x2] = cv2.morphologyEx(body, cv2.MORPH_OPEN, disc((5, 5)))
     return np.asarray(cv2.GaussianBlur(cv2.erode(mask, disc((3, 3)), borderValue=255), (0, 0), 1.2), np.uint8)
 
 
 def _camera(person: Person, look: Look) -> NDArray[np.float64]:
-    """(3, 3) homography from the package's picture to the frame."""
+    """Return the (3, 3) homography from the package's image to the frame."""
     angle = np.deg2rad(look.roll_deg - person.tilt_deg / 2)
     cos, sin = np.array([np.cos(angle), np.sin(angle)]) * look.face_px / person.face_px
     side = -1 if look.mirror else 1
@@ -205,7 +216,7 @@ def _saved(rgb_u8: RgbU8, kind: str = "JPEG", mode: str = "RGB", exif: Image.Exi
 
 
 def _from_phone(rgb_u8: RgbU8) -> bytes:
-    exif = Image.Exif()  # lying on its side, with the tag that rights it and with a place: the Johnson Space Center
+    exif = Image.Exif()  # stored rotated, with the orientation tag and with GPS data of the Johnson Space Center
     exif[ExifTags.Base.Orientation] = 6
     exif[ExifTags.IFD.GPSInfo] = {1: "N", 2: (29.0, 33.0, 30.0), 3: "W", 4: (95.0, 5.0, 20.0)}
     return _saved(np.rot90(rgb_u8), exif=exif)
@@ -224,14 +235,21 @@ def _shrunk(rgb_u8: RgbU8, longest_px: int) -> bytes:
 
 
 class Photo(NamedTuple):
-    """One file: ``<person>/<file>``, how it ends, how it is taken (a Look, or a package's picture as it is), what makes
-    bytes of it, and who is in it, side by side, where that is not the person whose folder it is."""
+    """One file of the demo.
+
+    Attributes:
+        path: ``<identity>/<file>``.
+        expected: status ``kept``, or the expected reason.
+        look: look of the rendered portrait, or an image file of a package.
+        encode: encodes the pixels.
+        persons: persons in the photo, side by side; empty: the folder's identity.
+    """
 
     path: str
-    ends: str
+    expected: str
     look: Look | str
     encode: Callable[[RgbU8], bytes] = _saved
-    sitters: tuple[str, ...] = ()
+    persons: tuple[str, ...] = ()
 
 
 # fmt: off
@@ -241,7 +259,7 @@ PHOTOS = (
     *(Photo(f"{name}/text_on_face.jpg", "text_on_face", look[0], _stamped) for name, look in PORTRAITS.items()),
     *(Photo(f"{name}/blurred.jpg", "low_quality", look[1], lambda p: _saved(_u8(cv2.GaussianBlur(p, (0, 0), 3.0))))
       for name, look in PORTRAITS.items()),
-    *(Photo(f"{name}/wrong_person.jpg", "other_person", PORTRAITS[name][2], sitters=(f"Guest_{other}",))
+    *(Photo(f"{name}/wrong_person.jpg", "other_person", PORTRAITS[name][2], persons=(f"Guest_{other}",))
       for name, other in zip(PORTRAITS, (4, 3, 3, 2, 2, None, 4), strict=True) if other),
     Photo("Eileen_Collins/portrait_official.jpg", Status.KEPT, OFFICIAL),
     Photo("Eileen_Collins/portrait_from_phone.jpg", Status.KEPT, BOKEH, _from_phone),
@@ -254,7 +272,7 @@ PHOTOS = (
     Photo("Guest_6/portrait_grey.jpg", Status.KEPT, BOKEH, lambda p: _saved(p, mode="L")),
     Photo("Eileen_Collins/same_bytes_as_portrait_01.jpg", "duplicate_bytes", BRICKS),
     Photo("Guest_4/smaller_copy_of_portrait_04.jpg", "near_duplicate", LAWN, lambda p: _shrunk(p, 440)),
-    Photo("Guest_2/two_faces.jpg", "several_faces", GRAVEL, sitters=("Guest_2", "Guest_3")),
+    Photo("Guest_2/two_faces.jpg", "several_faces", GRAVEL, persons=("Guest_2", "Guest_3")),
     Photo("Guest_1/cat.jpg", "no_face", "skimage/data/chelsea.png"),
     Photo("Guest_3/coffee.jpg", "no_face", "skimage/data/coffee.png"),
     Photo("Eileen_Collins/far_away.jpg", "face_share_too_low", OFFICIAL, lambda p: _shrunk(p, 290)),
@@ -269,27 +287,28 @@ PHOTOS = (
     Photo("Guest_2/web_page_named.jpg", "not_image", PLAIN, lambda _: b"<!DOCTYPE html><p>Not found"),
 )
 # fmt: on
-EXPECTED: dict[str, str] = {photo.path: str(photo.ends) for photo in PHOTOS}  # under the recipe's defaults
+EXPECTED: dict[str, str] = {photo.path: str(photo.expected) for photo in PHOTOS}
+"""Expected status or reason of each file, with the defaults of the recipe."""
 
 
 def build_demo_photos(out: Path) -> Path:
-    """Writes the photos under ``out``, one sub-folder per person, and returns it. Raises SourceError."""
+    """Write the photos to ``out``, one sub-folder per identity, and return ``out``. Raises SourceError."""
     studio = Studio()
     for photo in PHOTOS:
         path = out / photo.path
-        pictures = [studio.take(name, photo.look) for name in photo.sitters or (path.parent.name,)]
-        encoded = photo.encode(np.hstack(pictures))
+        images = [studio.take(name, photo.look) for name in photo.persons or (path.parent.name,)]
+        encoded = photo.encode(np.hstack(images))
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A new modification time would make a run that resumes take the whole person anew.
+        # With a new mtime, a resumed run would reprocess the identity.
         if not path.is_file() or path.read_bytes() != encoded:
             path.write_bytes(encoded)
     return out
 
 
 def main() -> None:
-    """``python -m examples.demo.photos OUT``: builds the photos and prints where they are."""
-    parser = argparse.ArgumentParser(description="Builds the demo's photos and prints where they are.")
-    parser.add_argument("out", type=Path)
+    """Build the photos and print their folder."""
+    parser = argparse.ArgumentParser(description="Build the demo's photos and print their folder.")
+    parser.add_argument("out", type=Path, help="folder for the photos")
     try:
         sys.stdout.write(f"{build_demo_photos(parser.parse_args().out)}\n")
     except (SourceError, OSError) as error:

@@ -1,11 +1,11 @@
-"""The demo's web site: serves the demo's photos on loopback while a command runs, and misbehaves where sites do.
+"""The demo's web server: serves the demo's photos on loopback while a command runs.
 
     python -m examples.demo.server datasets/demo-photos -- hifidata run pipelines/demo.yaml --out datasets/demo
 
-Builds the photos, serves them, writes ``urls.csv`` beside them (person, url, sha256), runs the command and ends with its
-exit code. Among the listed URLs are a removed picture, a page in place of one, one that robots.txt protects, one that opts
-out of data mining, one that has moved, one that has changed, and two that nobody should fetch; ``EXPECTED`` says how each
-ends.
+The program builds the photos and serves them. It writes ``urls.csv`` beside them (person, url, sha256). Then it runs the
+command and exits with its exit code. Some listed URLs are traps of real sites: a removed, moved or changed image, a web page
+instead of an image, robots.txt and an opt-out from data mining. A crawler must not fetch two further URLs. ``EXPECTED``
+lists the verdict of each URL.
 """
 
 from __future__ import annotations
@@ -34,15 +34,22 @@ HOST = "127.0.0.1"
 ROBOTS = b"User-agent: *\nDisallow: /private/\n"
 PAGE = b"<!DOCTYPE html><title>Gone</title><p>This picture was removed by its owner.</p>"
 SERVED = "Eileen_Collins/portrait_01.jpg"
-"""The photo behind the URLs that must not give one."""
+"""The photo that the server sends for URLs whose image must not be used."""
 
 
 class Trap(NamedTuple):
-    """A URL beside the photos: whose list it stands in, where it leads, how it ends, and the sha256 listed for it."""
+    """A listed URL that is not a usable photo.
+
+    Attributes:
+        person: identity in the list.
+        target: path on the server, or a URL.
+        expected: expected reason.
+        sha256: listed sha256.
+    """
 
     person: str
     target: str
-    ends: str
+    expected: str
     sha256: str = ""
 
 
@@ -56,20 +63,21 @@ TRAPS = (
     Trap("Guest_6", "file:///etc/hostname", "bad_scheme"),
 )
 MOVED = "Guest_1/portrait_cmyk.jpg"
-"""Listed under an old address that redirects."""
+"""The photo whose listed URL redirects."""
 
 
-EXPECTED: dict[str, str] = {**EXPECTED_PHOTOS, **{trap.target: str(trap.ends) for trap in TRAPS}}
+EXPECTED: dict[str, str] = {**EXPECTED_PHOTOS, **{trap.target: str(trap.expected) for trap in TRAPS}}
+"""Expected status or reason by path of the photo or target of the trap."""
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Photos under /photos/, and the traps."""
+    """Serves photos under /photos/, and the traps."""
 
     protocol_version = "HTTP/1.1"
     photos: Path
 
     def do_GET(self) -> None:
-        """Answers one request."""
+        """Answer one request."""
         path = unquote(urlsplit(self.path).path)
         top, _, rest = path.lstrip("/").partition("/")
         if path == "/robots.txt":
@@ -96,24 +104,24 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Says nothing."""
+        """Print no line per request."""
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A crawler may hang up at any time; anything else is a bug and said aloud."""
+        """Ignore closed connections, which a crawler may cause at any time. Print other errors."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 @contextmanager
 def serving(photos: Path) -> Iterator[Path]:
-    """Serves the folder of photos on loopback; yields the list of URLs, which lies beside them.
+    """Serve the folder of photos on loopback, and yield the path of the URL list in this folder.
 
-    The port of an earlier list is taken again if it is free: other URLs would be other candidates, and a finished demo
-    would be done anew.
+    The port of an earlier list is reused if it is free. Other URLs would be other candidates, and a finished demo would be
+    reprocessed.
     """
     table = photos / "urls.csv"
     handler = type("Handler", (_Handler,), {"photos": photos})
@@ -155,21 +163,21 @@ def _table(port: int) -> bytes:
 
 
 def main() -> int:
-    """Builds, serves, runs; returns the command's exit code."""
+    """Build the photos, serve them, run the command, and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m examples.demo.server", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("photos", type=Path, help="folder for the demo's photos")
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="-- COMMAND to run while they are served")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="-- COMMAND to run while the server runs")
     arguments = parser.parse_args()
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not command:
-        parser.error("a command to run is missing: -- hifidata run pipelines/demo.yaml --out datasets/demo")
+        parser.error("command: missing; pass -- hifidata run pipelines/demo.yaml --out datasets/demo")
     try:
         with serving(build_demo_photos(arguments.photos)):
             process = subprocess.Popen(command)
             while True:
                 try:
                     return process.wait()
-                except KeyboardInterrupt:  # the terminal has told the command, too: it stops by itself and says how
+                except KeyboardInterrupt:  # the command receives Ctrl-C, too, and stops by itself
                     continue
     except (HifiError, OSError) as error:
         sys.stderr.write(f"{error}\n")

@@ -1,4 +1,4 @@
-"""What a person sees in the terminal: live progress, tables, JSON. Data goes to stdout, everything else to stderr."""
+"""Terminal output: live progress, tables, JSON. Data is printed to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 PLAIN_INTERVAL_S = 30.0
 
 PIPE_WIDTH = 2000
-"""Columns of a pipe or a file: wide enough never to fold a path that a script will read."""
+"""Width of tables in a pipe or a file. It is large, so that no path is folded that a script reads."""
 
 CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
-"""A name must not move the cursor or colour the terminal of whoever inspects it."""
+"""Replacements of control characters. A name in a dataset must not control the user's terminal."""
 
 _COLOURS = re.compile(r"\x1b\[[\d;]*m")
 
@@ -44,18 +44,18 @@ err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=
 
 
 def write_json(value: Any) -> None:
-    """One JSON document on stdout."""
+    """Write one JSON document to stdout."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
 def write_json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
-    """One JSON object per line on stdout."""
+    """Write one JSON object per line to stdout."""
     for row in rows:
         sys.stdout.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Iterable[str] = ()) -> None:
-    """A table on stdout; columns named in ``right`` hold numbers."""
+    """Print a table to stdout. The columns in ``right`` are aligned to the right."""
     shown = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
     for name in columns:
         shown.add_column(name, justify="right" if name in right else "left", overflow="fold")
@@ -65,13 +65,13 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], rig
 
 
 def error(message: str) -> None:
-    """``error: ...`` on stderr; what it quotes from servers and files is made harmless."""
+    """Print ``error: ...`` to stderr, without control characters of quoted servers and files."""
     lines = (line.translate(CONTROL_CHARACTERS) for line in message.split("\n"))
     err.print("error: " + "\n".join(lines))
 
 
 def job_log(text: str) -> None:
-    """What a job on a cluster prints, on stderr as it comes, without colours."""
+    """Print output of a job on a cluster to stderr, without colours."""
     lines = (_plain(_COLOURS.sub("", line.expandtabs())) for line in text.splitlines())
     sys.stderr.write("".join(f"{line}\n" for line in lines))
 
@@ -85,7 +85,7 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
     """Progress of a run: a live line on a terminal, a plain line every 30 s elsewhere.
 
     Attributes:
-        downloads: shows what is fetched before the run.
+        downloads: progress of the model downloads before the run.
     """
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
         self._live = (
             Progress(
                 TextColumn("{task.fields[text]}"),
-                BarColumn(bar_width=None),  # what the words leave: on 80 columns the time to go matters more
+                BarColumn(bar_width=None),  # the rest of the line: on 80 columns the text is more important
                 console=err,
                 transient=True,
                 expand=True,
@@ -115,7 +115,7 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
             self._live.stop()
 
     def update(self, progress: RunProgress) -> None:
-        """Shows where the run stands."""
+        """Show the progress of the run."""
         now = time.monotonic()
         text = self._line(progress, now - self._began)
         if self._live is None:
@@ -124,17 +124,17 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
                 err.print(text)
             return
         if self._task is None:
-            self.downloads.stop()  # a terminal has room for one live display
+            self.downloads.stop()  # rich allows one live display per terminal
             self._live.start()
             self._task = self._live.add_task("", total=1.0, text=text)
         self._live.update(self._task, completed=_share_done(progress), text=text)
 
     @staticmethod
     def _line(progress: RunProgress, seconds: float) -> str:
-        """What matters least comes last, where a narrow terminal cuts."""
+        """Return the progress line. The least important part is last, because a narrow terminal cuts the end."""
         done, n_images = progress.done_images, "?" if progress.n_images is None else progress.n_images
         head = f"identities {progress.done_identities}/{progress.n_identities}  images {done}/{n_images}"
-        tail = f"  {progress.resumed_identities} identities done before" if progress.resumed_identities else ""
+        tail = f"  {progress.resumed_identities} identities resumed" if progress.resumed_identities else ""
         if not done:
             return f"{head}  loading models{tail}"
         eta_s = round(seconds * (1 / _share_done(progress) - 1))
@@ -144,14 +144,14 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
 
 
 def _share_done(progress: RunProgress) -> float:
-    """By images, or by people where nobody knows yet how many images there are."""
+    """Return the share of processed images, or of identities if the number of images is unknown."""
     if progress.n_images is None:
         return progress.done_identities / max(progress.n_identities, 1)
     return progress.done_images / max(progress.n_images, 1)
 
 
 class DownloadDisplay(AbstractContextManager["DownloadDisplay"]):
-    """Progress of downloads on stderr: a bar per file on a terminal, elsewhere a line when one begins and every 30 s."""
+    """Progress of downloads on stderr: a bar per file on a terminal, otherwise a line per file and every 30 s."""
 
     def __init__(self) -> None:
         self._name, self._last_line = "", 0.0
@@ -167,13 +167,13 @@ class DownloadDisplay(AbstractContextManager["DownloadDisplay"]):
         self.stop()
 
     def stop(self) -> None:
-        """Leaves the terminal to the next display."""
+        """Stop the live display, so that another display can start."""
         if self._live:
             self._live.stop()
             self._live = self._task = None
 
     def update(self, name: str, n_bytes: int, total: int | None) -> None:
-        """Shows how much of a file has arrived."""
+        """Show the progress of one file."""
         is_new, self._name = name != self._name, name
         if err.is_terminal:
             self._draw(name, n_bytes, total, is_new)
@@ -196,8 +196,8 @@ class DownloadDisplay(AbstractContextManager["DownloadDisplay"]):
         self._live.update(self._task, completed=n_bytes, total=total)
 
 
-def closing_table(dataset: Mapping[str, Any]) -> None:
-    """Stage x (in, kept, dropped, failed, ms per image) on stdout."""
+def print_stage_table(dataset: Mapping[str, Any]) -> None:
+    """Print the counts and the time per image of each stage, and the totals, to stdout."""
     rows = [
         (s["stage"], s["in"], s["kept"], s["dropped"], s["failed"], s["ms_per_image"]) if s["ran"]
         else (s["stage"], "not run", None, None, None, None)
@@ -212,25 +212,25 @@ def closing_table(dataset: Mapping[str, Any]) -> None:
     )
 
 
-def caption_line(dataset: Mapping[str, Any]) -> None:
-    """How many captions are not the model's, on stderr; nothing where all are."""
+def print_fallback_captions(dataset: Mapping[str, Any]) -> None:
+    """Print the number of fallback captions, if there are any, to stderr."""
     problems: Mapping[str, int] = dataset.get("caption_stand_ins") or {}
     if problems:
         words = ", ".join(f"{name} {n}" for name, n in sorted(problems.items()))
-        err.print(f"captions: {sum(problems.values())} of {dataset['counts']['kept']} are stand-ins ({words})")
+        err.print(f"captions: {sum(problems.values())} of {dataset['counts']['kept']} are fallback captions ({words})")
 
 
-def over_budget(dataset: Mapping[str, Any], max_share: float, n_caption_faults: int, out_dir: Path) -> None:
-    """Which failures were more than the recipe allows, and what to do, on stderr."""
+def print_over_budget(dataset: Mapping[str, Any], max_share: float, n_caption_faults: int, out_dir: Path) -> None:
+    """Print the exceeded part of the failure budget, and the remedy, to stderr."""
     counts = dataset["counts"]
     if counts["failed"] > max_share * counts["candidates"]:
         err.print(
             f"over the failure budget: {counts['failed']} of {counts['candidates']} candidates failed, the recipe allows "
-            f"{max_share:.0%}; see `hifidata failures {out_dir}`"
+            f"{max_share:.0%}; run `hifidata failures {out_dir}` for the reasons"
         )
     if n_caption_faults > max_share * counts["kept"]:
         err.print(
-            f"over the failure budget: the captioner gave nothing usable for {n_caption_faults} of {counts['kept']} kept "
-            f"pictures, the recipe allows {max_share:.0%} (`hifidata failures {out_dir} --captions` says why); mend it "
-            "and run the same command with --retry failed"
+            f"over the failure budget: the captions of {n_caption_faults} of {counts['kept']} kept images failed, the recipe "
+            f"allows {max_share:.0%}; run `hifidata failures {out_dir} --captions` for the reasons, fix them, and run the "
+            "same command with --retry failed"
         )

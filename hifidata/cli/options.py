@@ -1,6 +1,6 @@
-"""Arguments and options that several commands have.
+"""Arguments and options that several commands share.
 
-``RunFlags`` are the options that ``run`` and ``submit`` share: a new one is a field here and a field of ``RunOptions``.
+``RunFlags`` holds the common options of ``run`` and ``submit``. A new option needs a field here and in ``RunOptions``.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
 RecipeArg = Annotated[
     str,
     typer.Argument(
-        metavar="RECIPE", help="YAML file, or a recipe of the package, such as folder (`hifidata recipes list`)"
+        metavar="RECIPE", help="YAML file, or the name of a bundled recipe, such as folder (`hifidata recipes list`)"
     ),
 ]
 DatasetArg = Annotated[Path, typer.Argument(metavar="DIR", help="dataset folder")]
 SetOption = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="override a recipe value; may be repeated")
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="override a key of the recipe; may be repeated")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="machine-readable output on stdout")]
 WeightsOption = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option("--weights", metavar="DIR", help="folder of model files, used as it is; overrides HIFI_WEIGHTS"),
+    typer.Option("--weights", metavar="DIR", help="folder with model files, used read-only; overrides HIFI_WEIGHTS"),
 ]
-OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="dataset folder to make or resume")]
+OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="dataset folder to create or resume")]
 AcceptOption = Annotated[
-    bool, typer.Option("--accept-recipe-change", help="redo everything if DIR was made by another recipe")
+    bool, typer.Option("--accept-recipe-change", help="reprocess everything if another recipe made the folder")
 ]
 RetryOption = Annotated[
     Optional[Literal["failed"]],  # noqa: UP045
-    typer.Option("--retry", help="retry downloads and captions that failed earlier"),
+    typer.Option("--retry", help="retry failed downloads, searches and captions of earlier runs"),
 ]
-LimitOption = Annotated[Optional[int], typer.Option("--limit", min=1, help="at most this many identities")]  # noqa: UP045
+LimitOption = Annotated[Optional[int], typer.Option("--limit", min=1, help="largest number of identities")]  # noqa: UP045
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ class RunFlags:
         return [*self.overrides, *weights_override(self.weights)]
 
     def run_options(self, address: str | None, on_download: OnDownload) -> RunOptions:
-        """The same for ``hifidata.run.run``."""
+        """Return the options of ``hifidata.run.run``."""
         from hifidata.run.run import RunOptions
 
         return RunOptions(self.out, address, self.limit, self.accept_recipe_change, self.retry == "failed", on_download)
 
     @property
     def arguments(self) -> list[str]:
-        """The same as arguments of ``hifidata run``, without what travels in the recipe or concerns this terminal."""
+        """Arguments of ``hifidata run`` for a job, without overrides (the job's recipe contains them) and --json."""
         found = []
         for field in fields(self):
             value = getattr(self, field.name)
@@ -82,7 +82,7 @@ class RunFlags:
 
 
 def with_run_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command whose first parameter is a ``RunFlags`` an option for each of its fields."""
+    """Replace the first parameter of a command, a ``RunFlags``, by one option for each field."""
     hints = get_type_hints(RunFlags, include_extras=True)
     own = inspect.signature(command, eval_str=True).parameters
     _, *rest = own.values()
@@ -102,10 +102,10 @@ def with_run_flags(command: Callable[..., None]) -> Callable[..., None]:
     parameters = [*(p.replace(kind=kind) for p in rest), *shared]
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
-    del wrapper.__wrapped__  # Typer would look through it
+    del wrapper.__wrapped__  # Typer would inspect the wrapped command instead
     return wrapper
 
 
 def weights_override(folder: Path | None) -> list[str]:
-    """``--weights`` as an override of the recipe."""
+    """Return ``--weights`` as an override of the recipe."""
     return [f"weights.folder={json.dumps(str(folder.absolute()))}"] if folder else []

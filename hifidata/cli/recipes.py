@@ -1,4 +1,4 @@
-"""``hifidata recipes list|show|copy``: the recipes that come with the package."""
+"""``hifidata recipes list|show|copy``: the bundled recipes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from hifidata.cli import console
 from hifidata.cli.options import JsonOption
 from hifidata.core.errors import UsageError
 
-app = typer.Typer(no_args_is_help=True, help="Recipes that come with the package.")
+app = typer.Typer(no_args_is_help=True, help="List, print and copy the bundled recipes.")
 
-NameArg = Annotated[str, typer.Argument(metavar="NAME", help="recipe, for example folder")]
+NameArg = Annotated[str, typer.Argument(metavar="NAME", help="name of the recipe, for example folder")]
 TargetArg = Annotated[Path, typer.Argument(metavar="[FILE]", help="file to write; default: NAME.yaml in this folder")]
 
 
 @app.command("list")
 def list_(json_out: JsonOption = False) -> None:
-    """List the recipes with a sentence on each."""
+    """List the recipes, with one sentence about each."""
     from hifidata.config.bundled import bundled_recipes
 
     rows = [(name, _about(path), str(path)) for name, path in bundled_recipes().items()]
@@ -40,18 +40,18 @@ def show(name: NameArg) -> None:
 
 @app.command()
 def copy(name: NameArg, target: TargetArg = Path()) -> None:
-    """Copy a recipe, to change it."""
+    """Copy a recipe, to edit the copy."""
     from hifidata.config.bundled import recipe_path
 
     source = recipe_path(name)
     file = target / f"{source.stem}.yaml" if target.is_dir() else target
     if file.exists():
-        raise UsageError(f"{file}: exists already; name another file")
+        raise UsageError(f"{file}: the file exists already; name another file")
     shutil.copyfile(source, file)
     console.out.print(str(file))
 
 
 def _about(path: Path) -> str:
-    """The first comment line of a recipe."""
+    """Return the first comment line of a recipe."""
     first = path.read_text(encoding="utf-8").splitlines()[0]
     return first.lstrip("# ").rstrip()

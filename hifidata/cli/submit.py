@@ -1,4 +1,4 @@
-"""``hifidata submit``: a run as a job on a Ray cluster."""
+"""``hifidata submit``: run a recipe as a job on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from hifidata.cli.options import RecipeArg, RunFlags, with_run_flags
 def submit(
     flags: RunFlags,
     recipe: RecipeArg,
-    address: Annotated[str, typer.Option(metavar="URL", help="dashboard of the cluster, http://head:8265")],
-    wait: Annotated[bool, typer.Option(help="wait for the end of the job, and stop it with Ctrl-C")] = True,
+    address: Annotated[str, typer.Option(metavar="URL", help="URL of the cluster's dashboard, http://head:8265")],
+    wait: Annotated[bool, typer.Option(help="wait for the end of the job; Ctrl-C stops the job")] = True,
 ) -> None:
-    """Run a recipe as a job on a Ray cluster, and exit as the job exits. Paths are those of the cluster's machines."""
+    """Run a recipe as a job on a Ray cluster, and exit with its exit code. Paths are paths on the cluster's machines."""
     from hifidata.config.bundled import recipe_path
     from hifidata.config.recipe import read_recipe, validate
     from hifidata.run.executors import ray_cluster
@@ -29,7 +29,7 @@ def submit(
     try:
         job = ray_cluster.submit(data, flags.arguments, address, console.job_log, wait)
     except KeyboardInterrupt:
-        console.err.print("Interrupted. The job was stopped; finished work is safe; run the same command to resume.")
+        console.err.print("Interrupted. The job is stopped. Finished work is safe; run the same command to resume.")
         raise typer.Exit(130) from None
     if job.message:
         console.error(f"{job.id}: {job.message}")

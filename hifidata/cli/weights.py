@@ -1,4 +1,4 @@
-"""``hifidata weights list|show|pull|verify``: the catalogue on this machine."""
+"""``hifidata weights list|show|pull|verify``: the catalogue of model files, and their state on this machine."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from hifidata.cli import console
+from hifidata.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from hifidata.weights.catalogue import Weight
 
-app = typer.Typer(no_args_is_help=True, help="Model files: what there is, what is here, and how to get the rest.")
+app = typer.Typer(no_args_is_help=True, help="List, download and verify model files.")
 
-JsonOption = Annotated[bool, typer.Option("--json", help="machine-readable output on stdout")]
 ReplaceOption = Annotated[
-    bool, typer.Option("--replace", help="download also what is here, and forget what was pinned of it")
+    bool, typer.Option("--replace", help="download existing files again, and discard their pinned hashes")
 ]
 NamesArg = Annotated[
     list[str],
@@ -25,18 +25,18 @@ NamesArg = Annotated[
 ]
 OptionalNamesArg = Annotated[
     Optional[list[str]],  # noqa: UP045
-    typer.Argument(metavar="[NAME...]", help="catalogue entries or recipes; everything where none is named"),
+    typer.Argument(metavar="[NAME...]", help="catalogue entries or recipes; default: all entries"),
 ]
 
 
 @app.command("list")
 def list_(names: OptionalNamesArg = None, json_out: JsonOption = False) -> None:
-    """Lists the catalogue: file, size, licence, who needs it, and whether it is here; --json adds address and hash."""
-    from hifidata.run.requirements import describe
+    """List the catalogue: file, size, licence, models and state on this machine. --json adds URL and hash."""
+    from hifidata.run.requirements import describe_weight
     from hifidata.weights.search_path import require_offline_folder
 
     require_offline_folder()
-    rows = [describe(weight) for weight in _selected(names or ["all"])]
+    rows = [describe_weight(weight) for weight in _selected(names or ["all"])]
     if json_out:
         console.write_json(rows)
         return
@@ -54,10 +54,10 @@ def list_(names: OptionalNamesArg = None, json_out: JsonOption = False) -> None:
 
 @app.command()
 def show(names: NamesArg, json_out: JsonOption = False) -> None:
-    """Shows all that is known of entries: address, hash, where it lies, what to do where it does not."""
-    from hifidata.run.requirements import describe
+    """Show all facts of catalogue entries: URL, hash, path, and the remedy for a missing file."""
+    from hifidata.run.requirements import describe_weight
 
-    rows = [describe(weight) for weight in _selected(names)]
+    rows = [describe_weight(weight) for weight in _selected(names)]
     if json_out:
         console.write_json(rows)
         return
@@ -71,7 +71,7 @@ def show(names: NamesArg, json_out: JsonOption = False) -> None:
 
 @app.command()
 def pull(names: NamesArg, replace: ReplaceOption = False, json_out: JsonOption = False) -> None:
-    """Downloads what is missing into the cache; files that are here and right are left as they are."""
+    """Download missing files to the cache. Correct files are not downloaded again."""
     from hifidata.models import registry
     from hifidata.weights.download import pull_each
     from hifidata.weights.find import status_of
@@ -79,47 +79,47 @@ def pull(names: NamesArg, replace: ReplaceOption = False, json_out: JsonOption =
 
     weights = _selected(names)
     found = {weight.name: status_of(weight) for weight in weights if not can_pull(weight)}
-    by_hand = [weight for weight in weights if weight.name in found and found[weight.name].is_wrong]
-    for weight in by_hand:  # first: whoever waits for gigabytes can go and find these meanwhile
-        console.err.print(f"by hand: {problem_message(weight, found[weight.name])}")
+    manual = [weight for weight in weights if weight.name in found and found[weight.name].is_wrong]
+    for weight in manual:  # first, so that the user can download these files during the long downloads
+        console.err.print(f"download manually: {problem_message(weight, found[weight.name])}")
     with console.DownloadDisplay() as display:
-        wanted = [weight for weight in weights if weight not in by_hand]
+        wanted = [weight for weight in weights if weight not in manual]
         pulled, failed = pull_each(wanted, display.update, replace=replace, make=registry.make)
     for item in pulled:
         console.err.print(f"{item.weight.name}: {item.weight.licence}")
         if item.is_new_pin:
-            console.err.print(f"{item.weight.name}: nobody publishes its hash; what is here now was pinned")
+            console.err.print(f"{item.weight.name}: no published hash; the hash of this download is now pinned")
     rows: list[tuple[str, str, str | None]] = [
         (p.weight.name, "was here" if p.was_there else "pulled", str(p.path)) for p in pulled
     ]
-    rows += [(name, "failed", None) for name in failed] + [(weight.name, "by hand", None) for weight in by_hand]
+    rows += [(name, "failed", None) for name in failed] + [(weight.name, "by hand", None) for weight in manual]
     if json_out:
         console.write_json([dict(zip(("name", "result", "path"), row, strict=True)) for row in rows])
     else:
         console.table("", ("name", "result", "path"), rows)
-    _closing_lines(failed, [weight.name for weight in by_hand])
-    if failed or (by_hand and names != ["all"]):
+    _print_missing(failed, [weight.name for weight in manual])
+    if failed or (manual and names != ["all"]):
         raise typer.Exit(2)
 
 
-def _closing_lines(failed: Mapping[str, str], by_hand: Sequence[str]) -> None:
-    """What did not come and why, each reason once."""
+def _print_missing(failed: Mapping[str, str], manual: Sequence[str]) -> None:
+    """Print the files that were not downloaded, and each reason once."""
     for reason in dict.fromkeys(failed.values()):
         console.err.print(f"error: {', '.join(name for name in failed if failed[name] == reason)}: {reason}")
     if failed:
-        console.err.print(f"not pulled: {', '.join(failed)}; the same command tries these again")
-    if by_hand:
-        console.err.print(f"still to be brought by hand, see above: {', '.join(by_hand)}")
+        console.err.print(f"not downloaded: {', '.join(failed)}; run the same command to retry")
+    if manual:
+        console.err.print(f"download manually, see above: {', '.join(manual)}")
 
 
 @app.command()
 def verify(names: OptionalNamesArg = None, json_out: JsonOption = False) -> None:
-    """Hashes every file that is here; exit 1 where one is not what it must be, or one that is named is not here."""
-    from hifidata.run.requirements import describe
+    """Compute the hash of each file. Exits with 1 if a file is wrong, or if a named file is missing."""
+    from hifidata.run.requirements import describe_weight
     from hifidata.weights.search_path import require_offline_folder
 
     require_offline_folder()
-    rows = [describe(weight, fresh=True) for weight in _selected(names or ["all"])]
+    rows = [describe_weight(weight, fresh=True) for weight in _selected(names or ["all"])]
     if not names or "all" in names:
         rows = [row for row in rows if row["state"] != "missing"]
     if json_out:
@@ -134,7 +134,7 @@ def verify(names: OptionalNamesArg = None, json_out: JsonOption = False) -> None
 
 
 def _selected(names: list[str]) -> list[Weight]:
-    """Entries that names, recipes or ``all`` stand for, each once. Raises WeightsError or RecipeError."""
+    """Return the entries for names, recipes or ``all``, each once. Raises WeightsError or RecipeError."""
     from hifidata.models.registry import catalogue
     from hifidata.weights.catalogue import entry
 
@@ -152,7 +152,7 @@ def _selected(names: list[str]) -> list[Weight]:
 
 
 def _recipe_path(name: str) -> Path | None:
-    """The recipe that a name stands for: a file, or a recipe of the package; None: no recipe."""
+    """Return the recipe file for a name: a YAML file, or a bundled recipe; None for other names."""
     from hifidata.config.bundled import bundled_recipes
 
     return Path(name) if name.endswith((".yaml", ".yml")) else bundled_recipes().get(name)

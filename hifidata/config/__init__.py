@@ -1,1 +1,1 @@
-"""The recipe: its sections, and how a recipe file is read, overridden and checked."""
+"""The recipe: its sections, and the code that reads, overrides and checks a recipe file."""

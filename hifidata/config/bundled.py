@@ -1,4 +1,4 @@
-"""The recipes of the project by name: they travel in the wheel, and lie in ``pipelines/`` of a checkout."""
+"""The bundled recipes by name. The wheel contains them; in a checkout they are in ``pipelines/``."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def bundled_recipes() -> dict[str, Path]:
-    """Recipe files by name, in alphabetical order."""
+    """Return the recipe files by name, in alphabetical order."""
     installed = PACKAGE / "recipes"
     folder = installed if installed.is_dir() else PACKAGE.parent / "pipelines"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def recipe_path(name: str) -> Path:
-    """The file that a command's RECIPE names: an existing file, or the recipe of the project with that name.
+    """Return the file for the argument RECIPE of a command: an existing file, or the bundled recipe with that name.
 
     Raises:
-        RecipeError: there is neither; names the nearest recipe.
+        RecipeError: neither exists. The message names the nearest bundled recipe.
     """
     if Path(name).is_file():
         return Path(name)
@@ -29,5 +29,5 @@ def recipe_path(name: str) -> Path:
     if name in known:
         return known[name]
     close = difflib.get_close_matches(Path(name).stem, known, n=1)
-    hint = f"did you mean the recipe {close[0]}?" if close else f"recipes of the project: {', '.join(known)}"
+    hint = f"did you mean the recipe {close[0]}?" if close else f"bundled recipes: {', '.join(known)}"
     raise RecipeError(f"recipe {name}: no such file; {hint}")

@@ -1,4 +1,4 @@
-"""Configuration files: read YAML, and apply ``key=value`` overrides. Shared by hifidata's recipes and hifimodel's presets."""
+"""Reading of YAML configuration files, and ``key=value`` overrides, for hifidata's recipes and hifimodel's presets."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from hifidata.core.errors import UsageError
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a repeated key is an error: the first of two thresholds would be lost silently."""
+    """YAML loader that refuses repeated keys. PyYAML would silently ignore the first of two thresholds."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping; raises ConstructorError for a repeated key."""
+        """Build the mapping. Raises ConstructorError if a key is repeated."""
         seen = set[str]()
         for key, _ in node.value:
             if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
@@ -27,7 +27,7 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 def parse_yaml(text: str, where: str, error: type[UsageError]) -> dict[str, Any]:
-    """Parses a mapping.
+    """Parse a YAML mapping.
 
     Args:
         text: YAML.
@@ -35,7 +35,7 @@ def parse_yaml(text: str, where: str, error: type[UsageError]) -> dict[str, Any]
         error: class to raise.
 
     Raises:
-        UsageError: the text is not YAML, or no mapping.
+        UsageError: the text is not YAML, or not a mapping.
     """
     try:
         data = yaml.load(text, _UniqueKeys)
@@ -47,7 +47,7 @@ def parse_yaml(text: str, where: str, error: type[UsageError]) -> dict[str, Any]
 
 
 def read_yaml(path: Path, where: str, error: type[UsageError]) -> dict[str, Any]:
-    """Reads a mapping from a file; raises like ``parse_yaml``, and ``error`` where the file cannot be read."""
+    """Read a YAML mapping from a file. Raises ``error`` if the file cannot be read, and as ``parse_yaml``."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -60,16 +60,16 @@ def read_yaml(path: Path, where: str, error: type[UsageError]) -> dict[str, Any]
 def apply_overrides(
     data: Mapping[str, Any], overrides: Sequence[str], error: type[UsageError], example: str
 ) -> dict[str, Any]:
-    """Sets every ``section.key=value`` in a copy.
+    """Return a copy of ``data`` with all overrides applied.
 
     Args:
         data: mapping of sections.
-        overrides: the value is read as YAML.
+        overrides: ``section.key=value`` strings; the value is parsed as YAML.
         error: class to raise.
         example: a valid override, for the message.
 
     Raises:
-        UsageError: an override is not of that form.
+        UsageError: an override does not have this form.
     """
     result: dict[str, Any] = json.loads(json.dumps(data, default=str))
     for override in overrides:
@@ -85,5 +85,5 @@ def apply_overrides(
         try:
             node[last] = yaml.safe_load(value)
         except yaml.YAMLError as problem:
-            raise error(f"--set {override}: value is not YAML: {' '.join(str(problem).split())}") from problem
+            raise error(f"--set {override}: the value is not YAML: {' '.join(str(problem).split())}") from problem
     return result

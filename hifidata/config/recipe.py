@@ -1,6 +1,6 @@
-"""The recipe: one YAML file that says where photos come from, what each stage does, and where the limits are.
+"""The recipe: one YAML file with the source, the settings of each stage, and the limits.
 
-What each section holds stands in ``sections``; how files are read and checked in ``loader``.
+``sections`` declares the sections; ``loader`` reads the files.
 """
 
 from __future__ import annotations
@@ -38,50 +38,51 @@ from hifidata.models.custom_file import sha256_entry
 from hifidata.models.spec import stage_spec
 
 WITHOUT_EFFECT = ("executor", "fetch", "failures", "groups", "description", "weights", "licence_policy")
-"""Sections that change no picture, row or shard: a dataset may go on with others."""
+"""Sections without effect on images, rows and shards. A resumed run may change them."""
 
 REMOVED_KEYS: Mapping[str, Any] = {"detect.reduced_decode": False}
-"""Keys of earlier versions, and the value with which they had no effect. Recipes and datasets that hold it are still read."""
+"""Removed keys, with the value that had no effect. Recipes and datasets with this value are still accepted."""
 
 
 class Recipe(StageSections):
-    """A whole recipe. ``groups`` empty means: all stages in one group."""
+    """A complete recipe. Without ``groups``, all stages run in one worker group."""
 
-    name: str
-    description: str = ""
+    name: str = Field(description="name of the dataset, for reports and the dataset card")
+    description: str = Field("", description="one sentence about the dataset, for the report")
     source: SourceConfig
     fetch: FetchConfig = FetchConfig()
-    stages: tuple[StageUseConfig, ...] = Field((), description="stages of other packages, and where they run")
+    stages: tuple[StageUseConfig, ...] = Field((), description="stages of other packages")
     output: OutputConfig = OutputConfig()
     failures: FailuresConfig = FailuresConfig()
     weights: WeightsConfig = WeightsConfig()
     licence_policy: Literal["permissive", "research"] = Field(
-        "research", description="permissive refuses models whose licence does not allow commercial use, by name"
+        "research",
+        description="permissive: refuse models whose licence does not allow commercial use, or is unknown. research: allow all",
     )
     executor: ExecutorConfig = ExecutorConfig()
     groups: tuple[WorkerGroupConfig, ...] = ()
     extensions: dict[str, ExtensionConfig] = Field(
         {},
-        description="noted when the recipe is read: package, version and file hashes of stages and models of other packages",
+        description="package, version and file hashes of stages and models of other packages; set when the recipe is loaded",
     )
     extension_sections: dict[str, SerializeAsAny[StageConfig]] = Field({}, exclude=True)
 
     @model_validator(mode="before")
     @classmethod
     def _collect_extension_sections(cls, data: Any) -> Any:
-        """Sections of stages that other packages bring stand beside ours in the file."""
+        # In the file, sections of other packages' stages are beside hifidata's sections.
         if not isinstance(data, Mapping) or not isinstance(data.get("stages"), (list, tuple)):
             return data
         rest, sections = dict(data), {}
         for use in data["stages"]:
             if not isinstance(use, Mapping) or not isinstance(use.get("use"), str):
-                return data  # the field's own check says what is wrong
+                return data  # the field's own validation reports the problem
             stage = load_class(use["use"], STAGE_ENTRY_POINTS, "stages.use")
             name, config = getattr(stage, "name", None), getattr(stage, "Config", None)
             if not isinstance(name, str) or not (isinstance(config, type) and issubclass(config, StageConfig)):
                 raise RecipeError(
-                    f"stages.use: {use['use']} is no stage: it needs a name and a Config derived from hifidata's StageConfig; "
-                    "docs/extending.md has an example"
+                    f"stages.use: {use['use']} is not a stage: expected a class with a name and a Config derived from "
+                    "hifidata.config.sections.StageConfig; see docs/extending.md"
                 )
             if name in cls.model_fields or name in STAGES or name in sections:
                 raise RecipeError(f"stages.use: {use['use']}: the name {name} is taken; rename the stage")
@@ -100,7 +101,7 @@ class Recipe(StageSections):
         unknown = [stage for stage in listed if stage not in names]
         if unknown or listed != [stage for stage in names if stage in listed]:
             wrong = f"unknown: {', '.join(unknown)}" if unknown else f"got {', '.join(listed)}"
-            raise ValueError(f"groups list stages at most once and in this order: {', '.join(names)}; {wrong}")
+            raise ValueError(f"groups: expected each stage at most once, in this order: {', '.join(names)}; {wrong}")
         return self
 
     @model_validator(mode="after")
@@ -110,38 +111,39 @@ class Recipe(StageSections):
         return self
 
     @model_validator(mode="after")
-    def _restoration_makes_sense(self) -> Recipe:
+    def _restoration_is_allowed(self) -> Recipe:
         if self.restore.model is None:
             return self
         if getattr(self.source, "already_restored", False):
-            raise ValueError(
-                "restore.model is set for a source that says already_restored: true; set restore.model to null"
-            )
+            raise ValueError("restore.model is set, but source.already_restored is true; set restore.model to null")
         if self.verify.model is None:
-            raise ValueError("restore.model needs verify.model: its embedder judges whether the face stayed the same")
+            raise ValueError(
+                "restore.model is set, but verify.model is null; its embedder compares the face before and after "
+                "restoration. Set verify.model, or set restore.model to null"
+            )
         return self
 
     @property
     def stage_names(self) -> tuple[str, ...]:
-        """All stages in the order in which they run, those of other packages among them."""
+        """All stages in the order of execution, including stages of other packages."""
         names = list(STAGES)
         for use, name in zip(self.stages, self.extension_sections, strict=True):
             if use.after not in names:
-                raise ValueError(f"stages.after: no stage {use.after}; stages are {', '.join(names)}")
+                raise ValueError(f"stages.after: unknown stage {use.after}; expected one of {', '.join(names)}")
             at = names.index(use.after) + 1
             while at < len(names) and names[at] in self.extension_sections:
-                at += 1  # stages behind the same one run in the order of the list
+                at += 1  # stages after the same stage run in the order of the list
             names.insert(at, name)
         return tuple(names)
 
     def section(self, name: str) -> StageConfig:
-        """A stage's section, by its name."""
+        """Return the section of a stage."""
         found: StageConfig = self.extension_sections[name] if name in self.extension_sections else getattr(self, name)
         return found
 
     @property
     def worker_groups(self) -> tuple[WorkerGroupConfig, ...]:
-        """The groups to run, with every stage: a stage that no group lists joins the group of the stage before it."""
+        """The worker groups, with all stages. An unlisted stage joins the group of the stage before it."""
         if not self.groups:
             return (self._group("all", self.stage_names),)
         names = self.stage_names
@@ -159,12 +161,12 @@ class Recipe(StageSections):
 
     @property
     def effect(self) -> dict[str, Any]:
-        """The settings that the output depends on: no sections of stages that are off, none of where and how it runs."""
+        """The settings that affect the dataset, without sections of disabled stages and ``WITHOUT_EFFECT``."""
         left_out: Any = {
             **dict.fromkeys(WITHOUT_EFFECT, True),
             "source": {"pause_s", "key_env", "base_urls"},
             "caption": {"server": set(SERVER_MANNERS)},
-            **{name: {"file"} for name in ("detect", "quality", "verify")},  # the hash counts, wherever the file lies
+            **{name: {"file"} for name in ("detect", "quality", "verify")},  # the file's hash counts, not its path
         }
         data = self.model_dump(mode="json", exclude=left_out)
         sections = {name: getattr(self, name) for name in type(self).model_fields} | self.extension_sections
@@ -179,32 +181,32 @@ class Recipe(StageSections):
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe and applies ``--set key=value`` overrides.
+    """Load a recipe with ``--set key=value`` overrides.
 
     Args:
         path: YAML file.
-        overrides: ``section.key=value`` strings; the value is read as YAML.
+        overrides: ``section.key=value`` strings; the value is parsed as YAML.
 
     Raises:
-        RecipeError: the file is missing, is not YAML, or a key or value is wrong; names the nearest valid key.
+        RecipeError: the file is missing, is not YAML, or a key or value is wrong. The message names the nearest valid key.
     """
     return resolve(read_recipe(path, overrides), where=f"recipe {path}")
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Reads a recipe's file and applies overrides, without checks; raises like ``load_recipe`` where it cannot be read."""
+    """Read a recipe file and apply overrides, without validation. Raises RecipeError if the file cannot be read."""
     if not path.exists():
-        raise RecipeError(f"recipe {path}: no such file; `hifidata recipes list` has the recipes of the package")
+        raise RecipeError(f"recipe {path}: no such file; `hifidata recipes list` lists the bundled recipes")
     return apply_overrides(loader.read_yaml(path, f"recipe {path}", RecipeError), overrides)
 
 
 def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """A copy of ``data`` with every ``section.key=value`` set; raises RecipeError where one is not of that form."""
+    """Return a copy of ``data`` with all overrides applied. Raises RecipeError if an override is malformed."""
     return loader.apply_overrides(data, overrides, RecipeError, example="quality.min_score=0.6")
 
 
 def resolve(data: Mapping[str, Any], where: str) -> Recipe:
-    """A recipe to run; raises RecipeError with every problem on its own line."""
+    """Validate a recipe and fill in the models' defaults. Raises RecipeError with one line per problem."""
     recipe = validate(data, where)
     try:
         return _with_model_defaults(recipe)
@@ -213,7 +215,7 @@ def resolve(data: Mapping[str, Any], where: str) -> Recipe:
 
 
 def validate(data: Mapping[str, Any], where: str) -> Recipe:
-    """Checks keys and values alone, none of the files that they name; raises like ``resolve``."""
+    """Validate keys and values, without reading the files that they name. Raises as ``resolve``."""
     try:
         return validate_config(Recipe, without_removed_keys(data), where, RecipeError)
     except RecipeError as error:
@@ -222,23 +224,23 @@ def validate(data: Mapping[str, Any], where: str) -> Recipe:
 
 
 def without_removed_keys(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy without ``REMOVED_KEYS``. Raises RecipeError where one has a value that had an effect."""
+    """Return a copy without ``REMOVED_KEYS``. Raises RecipeError if a removed key has a value that had an effect."""
     result = dict(data)
     for key, neutral in REMOVED_KEYS.items():
         section, _, name = key.partition(".")
         if isinstance(result.get(section), Mapping) and name in result[section]:
             rest = dict(result[section])
             if rest.pop(name) != neutral:
-                raise RecipeError(f"{key}: was removed; delete the key (CHANGELOG.md says why)")
+                raise RecipeError(f"{key}: this key was removed (see CHANGELOG.md); delete it")
             result[section] = rest
     return result
 
 
 def _with_model_defaults(recipe: Recipe) -> Recipe:
-    """Fills thresholds left null with the named model's own, and notes what other packages bring.
+    """Replace null thresholds by the model's defaults, and record the extensions.
 
     Raises:
-        RecipeError: a model does not exist or does not fit.
+        RecipeError: a model does not exist, or does not fit the other settings.
     """
     filled: dict[str, Any] = {}
     models: dict[str, str] = {}
@@ -253,11 +255,11 @@ def _with_model_defaults(recipe: Recipe) -> Recipe:
             update={**file_facts, **{key: value for key, value in defaults.items() if getattr(section, key) is None}}
         )
     registry.check_landmarks(models, recipe.landmarks.model)
-    return recipe.model_copy(update={**filled, "extensions": _noted_extensions(recipe)})
+    return recipe.model_copy(update={**filled, "extensions": _extension_records(recipe)})
 
 
-def _noted_extensions(recipe: Recipe) -> dict[str, ExtensionConfig]:
-    """Package, version and file hashes of what other packages bring, by recipe key."""
+def _extension_records(recipe: Recipe) -> dict[str, ExtensionConfig]:
+    """Return package, version and file hashes of the stages and models of other packages, by recipe key."""
     specs = {
         f"stages.{name}": stage_spec(load_class(use.use, STAGE_ENTRY_POINTS, "stages.use"))
         for name, use in zip(recipe.extension_sections, recipe.stages, strict=True)
@@ -279,14 +281,18 @@ def _noted_extensions(recipe: Recipe) -> dict[str, ExtensionConfig]:
 
 
 def changes(old: Mapping[str, Any], new: Recipe) -> list[str]:
-    """``key: old -> new`` for every setting in which a dataset's recorded recipe and a recipe differ in effect.
+    """Return ``key: old -> new`` for every setting whose change affects the dataset.
 
-    Settings that the old record lacks had no effect, or the effect of today's default.
+    A setting that the old recipe lacks had no effect, or the effect of the current default.
+
+    Args:
+        old: the recipe that the dataset records.
+        new: the recipe of this run.
     """
     after = new.model_dump(mode="json")
     try:
         recorded = Recipe.model_validate(without_removed_keys(old))
-    except (ValueError, RecipeError):  # of a version whose sections cannot be read any more: compare them as they stand
+    except (ValueError, RecipeError):  # the recipe of an old version: compare its keys without validation
         return differences(old, after, WITHOUT_EFFECT)
     before, then, now = recorded.model_dump(mode="json"), recorded.effect, new.effect
     unchanged = [name for name in before.keys() | after.keys() if then.get(name) == now.get(name)]
@@ -294,7 +300,7 @@ def changes(old: Mapping[str, Any], new: Recipe) -> list[str]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], without: Container[str] = ()) -> list[str]:
-    """``key: old -> new`` for every leaf in which two resolved recipes differ, some sections left out."""
+    """Return ``key: old -> new`` for every key in which two recipes differ, except in the sections ``without``."""
     before, after = dict(_leaves(old)), dict(_leaves(new))
     return [
         f"{key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}"

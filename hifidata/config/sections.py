@@ -1,8 +1,8 @@
-"""The recipe's sections, in the order of the file: what each key means, its unit and its default.
+"""Sections of the recipe: meaning, unit and default of each key. ``python -m docs.reference`` writes docs/recipes.md from them.
 
-Every section is a frozen pydantic model that refuses unknown keys. Units are in the names. Defaults are the paper's
-(section 3.4) where the number does not depend on a model; where it does, the default belongs to the embedded models and
-its origin is written beside it.
+Every section is a frozen pydantic model that refuses unknown keys. Names contain the unit. Defaults that do not depend on a
+model are the values of the paper, section 3.4. Other defaults are tuned for the models in the wheel; their descriptions
+name the origin.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class StageConfig(BaseConfig):
 
     @property
     def runs(self) -> bool:
-        """Whether the stage runs: where a model is named, and always where the section names none."""
+        """Whether the stage runs: with a model, or always if the section has no key ``model``."""
         return getattr(self, "model", "") is not None
 
 
@@ -39,56 +39,62 @@ class ModelStageConfig(StageConfig):
     """Base of sections that name a model."""
 
     options: dict[str, Any] = Field(
-        default_factory=dict, description="settings of a model of another package; its class says which"
+        default_factory=dict, description="settings for a model of another package; the model's class declares them"
     )
 
 
 class FolderSourceConfig(BaseConfig):
-    """A folder with one sub-folder per person; VGGFace2-HQ has the same shape."""
+    """A folder with one sub-folder of photos per identity. VGGFace2-HQ has the same layout."""
 
     is_remote: ClassVar[bool] = False
-    kind: Literal["folder"]
-    path: str = Field("", description="the folder; relative paths start at the working directory")
-    licence: str | None = Field(None, description="recorded for every picture")
-    already_restored: bool = Field(False, description="faces went through a restorer before; refuses restore.model")
+    kind: Literal["folder"] = Field(description="kind of source")
+    path: str = Field("", description="the folder; a relative path starts at the working directory")
+    licence: str | None = Field(None, description="licence to record for every image")
+    already_restored: bool = Field(
+        False, description="true: a restorer has already processed the faces, so the recipe must not set restore.model"
+    )
 
 
 class ShardsSourceConfig(BaseConfig):
-    """WebDataset shards of jpg/png + json: our own, or any with an identity field."""
+    """WebDataset shards with a jpg or png and a json per sample. The json must contain the identity."""
 
     is_remote: ClassVar[bool] = False
-    kind: Literal["shards"]
-    path: str = Field("", description="a tar, a folder of tars, or a glob pattern")
-    identity_field: str = Field("identity_id", description="key of the sample's json that names the person")
-    licence: str | None = None
-    already_restored: bool = Field(False, description="faces went through a restorer before; refuses restore.model")
+    kind: Literal["shards"] = Field(description="kind of source")
+    path: str = Field("", description="a tar file, a folder of tar files, or a glob pattern")
+    identity_field: str = Field("identity_id", description="key of the sample's json that contains the identity")
+    licence: str | None = Field(None, description="licence to record for images whose json has none")
+    already_restored: bool = Field(
+        False, description="true: a restorer has already processed the faces, so the recipe must not set restore.model"
+    )
 
 
 class UrlTableSourceConfig(BaseConfig):
     """A table with one URL per row."""
 
     is_remote: ClassVar[bool] = True
-    kind: Literal["url_table"]
-    path: str = Field("", description="the table; relative paths start at the working directory")
-    format: TableFormat | None = Field(None, description="null: as its name ends; all but parquet may be gzipped")
-    columns: TableColumnsConfig
-    licence: str | None = Field(None, description="recorded where a row names none")
+    kind: Literal["url_table"] = Field(description="kind of source")
+    path: str = Field("", description="the table; a relative path starts at the working directory")
+    format: TableFormat | None = Field(
+        None, description="format of the table; null: from the file name. csv, tsv and jsonl may be gzipped"
+    )
+    columns: TableColumnsConfig = Field(description="names of the table's columns")
+    licence: str | None = Field(None, description="licence to record for rows without one")
 
 
 class ImdbFaceSourceConfig(BaseConfig):
-    """The list of URLs that IMDb-Face is published as."""
+    """The published URL list of the IMDb-Face dataset."""
 
     is_remote: ClassVar[bool] = True
-    kind: Literal["imdb_face"]
-    path: str = Field("", description="IMDb-Face.csv, gzipped or not")
-    licence: str | None = Field(None, description="recorded for every picture; the list names none")
+    kind: Literal["imdb_face"] = Field(description="kind of source")
+    path: str = Field("", description="the file IMDb-Face.csv; may be gzipped")
+    licence: str | None = Field(None, description="licence to record for every image; the list contains no licences")
 
 
 class NamesSourceConfig(SearchConfig):
-    """People's names; search providers find pictures of each on the web."""
+    """A list of names. Search providers find images of each name on the web."""
 
     is_remote: ClassVar[bool] = True
-    kind: Literal["names"]
+    kind: Literal["names"] = Field(description="kind of source")
 
 
 SOURCE_KINDS: Mapping[str, type[BaseConfig]] = {
@@ -102,165 +108,221 @@ SourceConfig = Annotated[
 
 
 class FetchConfig(FetcherConfig):
-    """How pictures are fetched, for sources that list URLs."""
+    """Settings of the crawl, for sources that list URLs or names."""
 
     keep_originals: bool = Field(
-        False, description="keep the bytes in OUT/originals/; without them, other settings later mean crawling again"
+        False,
+        description="keep the downloaded files in OUT/originals/. Otherwise a later run with another recipe has to "
+        "download them again",
     )
     max_waiting: int = Field(
         5000,
         ge=1,
-        description="URLs of people begun and not yet taken by a worker, or not yet committed where bytes go",
+        description="most candidates that the crawl downloads in advance of the workers; it pauses at this number",
     )
 
 
 class IntakeConfig(StageConfig):
-    """Which bytes count as a picture."""
+    """Limits on the image files."""
 
-    max_bytes: int = Field(32 * 2**20, gt=0)
-    max_pixels: int = Field(50_000_000, gt=0, description="checked in the header, before decoding")
-    min_side_px: int = Field(64, ge=1)
-    max_aspect: float = Field(8.0, ge=1)
-    formats: tuple[Literal["jpeg", "png", "webp", "bmp", "gif", "avif"], ...] = (
-        "jpeg", "png", "webp", "bmp", "gif", "avif",
-    )  # fmt: skip
-    animated: Literal["first", "drop"] = Field("first", description="animated and multi-picture files")
+    max_bytes: int = Field(32 * 2**20, gt=0, description="largest file size in bytes")
+    max_pixels: int = Field(
+        50_000_000, gt=0, description="largest width x height; checked in the header, before decoding"
+    )
+    min_side_px: int = Field(64, ge=1, description="smallest length of the shorter side")
+    max_aspect: float = Field(8.0, ge=1, description="largest ratio of the longer side to the shorter side")
+    formats: tuple[Literal["jpeg", "png", "webp", "bmp", "gif", "avif"], ...] = Field(
+        ("jpeg", "png", "webp", "bmp", "gif", "avif"), description="accepted formats, recognised by content"
+    )
+    animated: Literal["first", "drop"] = Field(
+        "first", description="animated and multi-picture files: use the first frame, or drop the file"
+    )
 
     @property
     def limits(self) -> Limits:
-        """The same numbers for the decoder."""
+        """The limits in the decoder's form."""
         return Limits(**self.model_dump())
 
 
 class DetectConfig(ModelStageConfig, ModelFileConfig):
-    """Exactly one face that counts."""
+    """Face detection. The main face is the largest one; a second large face drops the image."""
 
-    model: str = "dlib_hog"
+    model: str = Field("dlib_hog", description="face detector")
     min_score: float = Field(
-        0.0, description="faces below it are ignored, on the detector's own scale; each has a cut of its own besides"
+        0.0,
+        description="faces with a lower score are ignored, on the scale of the detector. Each detector also has a built-in "
+        "minimum",
     )
     other_face_min_area_ratio: float = Field(
-        0.25, ge=0, le=1, description="another face counts from this share of the main face's area on; the paper: 0.0"
+        0.25,
+        ge=0,
+        le=1,
+        description="smallest area of a second face, as a share of the main face's area, that drops the image. Paper: 0.0, "
+        "every second face",
     )
-    min_face_inside: float = Field(0.9, ge=0, le=1, description="share of the face box inside the picture")
+    min_face_inside: float = Field(0.9, ge=0, le=1, description="smallest share of the face box inside the image")
     min_listed_iou: float = Field(
-        0.3, ge=0, le=1, description="overlap with the face box of the list, where it has one (imdb_face)"
+        0.3,
+        ge=0,
+        le=1,
+        description="smallest intersection over union of the main face with the list's face box, if the list has one "
+        "(imdb_face, url_table)",
     )
 
 
 class CropConfig(StageConfig):
-    """A square around the face."""
+    """The square crop around the face."""
 
-    side_over_face: float = Field(2.4, gt=1, description="side of the square over the face box's longer side")
-    centre_up: float = Field(0.15, ge=-1, le=1, description="moves the square up by this share of the face box's side")
-    min_face_share: float = Field(0.10, ge=0, le=1, description="paper: more than 10 % of the crop")
-    min_side_px: int = Field(256, ge=1, description="paper: smaller pictures are dropped")
-    output_px: int = Field(1024, ge=64, le=4096, description="paper: 1024 x 1024")
-    pad: bool = Field(False, description="let the square leave the picture instead of moving or shrinking it")
+    side_over_face: float = Field(2.4, gt=1, description="side of the crop divided by the longer side of the face box")
+    centre_up: float = Field(
+        0.15, ge=-1, le=1, description="upward shift of the crop, as a share of the face box's longer side"
+    )
+    min_face_share: float = Field(
+        0.10, ge=0, le=1, description="the face box must cover more than this share of the crop. Paper: 10 %"
+    )
+    min_side_px: int = Field(256, ge=1, description="smallest side of the crop in the original image. Paper: 256 px")
+    output_px: int = Field(1024, ge=64, le=4096, description="side of the portrait. Paper: 1024 px")
+    pad: bool = Field(
+        False,
+        description="true: a crop that exceeds the image is padded. false: it is moved into the image, and shrunk if "
+        "necessary",
+    )
 
 
 class QualityConfig(ModelStageConfig, ModelFileConfig):
-    """Face quality, 0 to 1."""
+    """Face quality, from 0 to 1."""
 
-    model: str | None = "iso29794"
+    model: str | None = Field("iso29794", description="quality model; null: the stage does not run")
     min_score: float | None = Field(
-        None, ge=0, le=1, description="null: the model's own default; the paper's 0.45 is FQA's"
+        None,
+        ge=0,
+        le=1,
+        description="smallest score; null: default of the model. The paper's 0.45 is for ModelScope FQA (modelscope_fqa)",
     )
 
 
 class WatermarkConfig(ModelStageConfig, ModelFolderConfig):
-    """Text on the face."""
+    """Text on the face, such as a watermark."""
 
-    model: str | None = "rapidocr"
-    max_text_overlap: float = Field(0.01, ge=0, le=1, description="share of the face (the oval in its box) under text")
-    min_text_score: float | None = Field(
-        None, ge=0, le=1, description="certainty below which a line is no text; null: the model's own default"
+    model: str | None = Field("rapidocr", description="text model; null: the stage does not run")
+    max_text_overlap: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="largest share of the face under text; the face is the ellipse inside the face box",
     )
-    min_characters: int = Field(2, ge=1, description="of a line that was read; others count whatever their length")
+    min_text_score: float | None = Field(
+        None, ge=0, le=1, description="regions with a lower text score are ignored; null: default of the model"
+    )
+    min_characters: int = Field(
+        2,
+        ge=1,
+        description="shorter recognised texts are ignored. Text that was detected but not recognised always counts",
+    )
 
 
 class OcclusionConfig(ModelStageConfig, OcclusionCheckerConfig):
-    """Hands, microphones and other things before the face. No embedded model."""
+    """Hands, microphones and other objects in front of the face. The wheel contains no model for this stage."""
 
-    model: str | None = None
+    model: str | None = Field(None, description="occlusion model; null: the stage does not run")
     terms: tuple[str, ...] = Field(
         ("hand", "finger", "microphone", "phone", "smartphone", "cellphone", "cup", "mask"),
-        description="words of a description that drop the picture, matched whole, in singular or plural",
+        description="for models that describe the image: words that drop it, matched as whole words, singular or plural",
     )
     min_score: float | None = Field(
-        None, ge=0, le=1, description="where the model gives a confidence; null: the model's own"
+        None,
+        ge=0,
+        le=1,
+        description="for models that return a confidence: objects below it are ignored; null: default of the model",
     )
 
 
 class RestoreConfig(ModelStageConfig):
-    """Face restoration. No embedded model. What it does to the face is judged by ``verify.model``."""
+    """Face restoration. ``verify.model`` checks that the identity is unchanged. The wheel contains no model for this stage."""
 
-    model: str | None = None
+    model: str | None = Field(None, description="restoration model; null: the stage does not run")
     min_cosine: float = Field(
-        0.85, ge=-1, le=1, description="of the face before and after, below it the unrestored picture stays"
+        0.85,
+        ge=-1,
+        le=1,
+        description="smallest cosine of the face before and after restoration. Below it the unrestored portrait is kept",
     )
 
 
 class MattingConfig(ModelStageConfig):
-    """The person's outline beside the picture, for training that removes backgrounds. No embedded model."""
+    """The alpha matte of the person, stored beside the portrait, for training without backgrounds. The wheel contains no model
+    for this stage."""
 
-    model: str | None = None
+    model: str | None = Field(None, description="matting model; null: the stage does not run")
 
 
 class DedupConfig(StageConfig):
-    """Near-duplicates inside one identity; the best one stays."""
+    """Near-duplicates inside one identity. The best copy is kept."""
 
-    enabled: bool = True
-    max_distance_bits: int = Field(6, ge=0, le=64, description="of 64 perceptual hash bits")
+    enabled: bool = Field(True, description="whether the stage runs")
+    max_distance_bits: int = Field(
+        6, ge=0, le=64, description="largest Hamming distance of two copies' perceptual hashes, of 64 bits"
+    )
 
     @property
     def runs(self) -> bool:
-        """Where it is enabled."""
+        """Whether the section is enabled."""
         return self.enabled
 
 
 class VerifyConfig(ModelStageConfig, EmbedderConfig):
-    """k-means per identity: the largest cluster's centre is the person."""
+    """k-means over the embeddings of an identity. The centre of the largest cluster represents the identity."""
 
-    model: str | None = "dlib_resnet"
-    k: int | None = Field(None, ge=1, description="null: the embedder's own default")
+    model: str | None = Field("dlib_resnet", description="face embedder; null: the stages embed and verify do not run")
+    k: int | None = Field(None, ge=1, description="number of clusters; null: default of the embedder")
     min_similarity: float | None = Field(
-        None, ge=-1, le=1, description="null: the embedder's own; the paper's 0.7 is InsightFace's"
+        None,
+        ge=-1,
+        le=1,
+        description="the cosine to the identity's centre must be above it; null: default of the embedder. The paper's 0.7 is "
+        "for InsightFace (arcface)",
     )
-    min_images: int = Field(5, ge=1, description="paper: 1 target and 4 references")
+    min_images: int = Field(
+        5, ge=1, description="smallest number of kept images of an identity. Paper: 1 target and 4 references"
+    )
 
 
 class Face3DConfig(ModelStageConfig):
-    """Shape, expression, pose and camera of a 3D face model. No embedded model."""
+    """Shape, expression, pose and camera of a 3D face model. The wheel contains no model for this stage."""
 
-    model: str | None = Field(None, description="tddfa, or mesh: 468 points, no expression of their own")
+    model: str | None = Field(
+        None, description="tddfa, or mesh (468 points, no expression); null: the stage does not run"
+    )
 
 
 class LandmarksConfig(StageConfig):
-    """68 points in the pixels of the written picture."""
+    """68 facial landmarks in pixels of the portrait."""
 
     model: Literal["detector", "face3d"] | None = Field(
         "detector",
-        description="face3d: the 3D model's points, for detectors that give five; null: none, and no training on them",
+        description="detector: landmarks of the detector. face3d: landmarks of the 3D face model, for detectors with five "
+        "points. null: none; hifimodel cannot train on the dataset",
     )
 
 
 class AttributesConfig(ModelStageConfig):
-    """Gender and age."""
+    """Gender and age, for statistics of the dataset."""
 
     gender_from_name: bool = Field(
-        True, description="guess from the person's first name; off for ids that are no names"
+        True, description="derive the gender from the first name. Set it to false if identities have numbers as names"
     )
-    model: str | None = Field(None, description="gender where the name does not tell, and age: genderage")
+    model: str | None = Field(
+        None, description="genderage: estimates the age, and the gender if the name does not show it; null: no model"
+    )
 
     @property
     def runs(self) -> bool:
-        """Where names may be used, or a model is named."""
+        """Whether names are used or a model is set."""
         return self.gender_from_name or self.model is not None
 
 
 class CaptionConfig(ModelStageConfig, CaptionerConfig):
-    """The sample's text."""
+    """The caption of a portrait."""
 
 
 STAGES: Mapping[str, str] = {
@@ -280,16 +342,16 @@ STAGES: Mapping[str, str] = {
     "attributes": "hifidata.stages.attributes:Attributes",
     "caption": "hifidata.stages.caption:Caption",
 }
-"""Stages in the order in which they run, and their classes.
+"""Classes of the stages, in the order of execution.
 
-The order is the paper's, except that near-duplicates are judged before the identity, and only verified pictures are restored
-(identity is judged on the unrestored face either way).
+The order is the paper's with two exceptions. Deduplication runs before verification, and only verified images are restored.
+Verification always uses the unrestored face.
 """
 STAGE_NAMES = tuple(STAGES)
 
 
 class StageSections(BaseConfig):
-    """The stages' sections of a recipe; a field for each stage of ``STAGES`` that has settings of its own."""
+    """Sections of the stages. Each stage of ``STAGES`` with its own settings has a field."""
 
     intake: IntakeConfig = IntakeConfig()
     detect: DetectConfig = DetectConfig()
@@ -308,66 +370,81 @@ class StageSections(BaseConfig):
 
 
 class OutputConfig(BaseConfig):
-    """How the dataset is written."""
+    """Layout and encoding of the dataset."""
 
     layout: Literal["identity", "packed"] = Field(
-        "identity", description="one shard per person, or whole people packed"
+        "identity", description="identity: one shard per identity. packed: shards with several complete identities"
     )
-    max_shard_bytes: int = Field(1_000_000_000, gt=0, description="for the packed layout")
-    jpeg_quality: int = Field(95, ge=50, le=100)
-    thumbnail_px: int = Field(160, ge=0, le=512, description="pictures of the report; 0: none")
+    max_shard_bytes: int = Field(1_000_000_000, gt=0, description="largest shard in bytes, for the packed layout")
+    jpeg_quality: int = Field(95, ge=50, le=100, description="JPEG quality of the portraits")
+    thumbnail_px: int = Field(160, ge=0, le=512, description="longer side of the report's thumbnails; 0: no thumbnails")
 
 
 class WeightsConfig(BaseConfig):
-    """Where model files come from; never changes what comes out."""
+    """Location of the model files. It has no effect on the dataset's content."""
 
-    folder: str | None = Field(None, description="used as it is, offline; null: HIFI_WEIGHTS, then the user's cache")
-    download: bool = Field(False, description="fetch what is missing before the run; false: refuse to start without it")
+    folder: str | None = Field(
+        None,
+        description="folder with model files, searched before the user's cache; hifidata never writes to it. null: the folder "
+        "in HIFI_WEIGHTS",
+    )
+    download: bool = Field(
+        False, description="true: download missing files before the run. false: refuse to start if a file is missing"
+    )
 
 
 class FailuresConfig(BaseConfig):
-    """The failure budget: over it, the run ends with exit code 3."""
+    """The failure budget. A run that exceeds it ends with exit code 3."""
 
     max_share: float = Field(
         0.05,
         ge=0,
         le=1,
-        description="failed over all candidates; and captions that a server or its model failed to give, over what is kept",
+        description="largest share of failed candidates, and largest share of kept images whose caption failed",
     )
 
 
 class WorkerGroupConfig(BaseConfig):
-    """Worker group: a run of consecutive stages that share processes and resources."""
+    """A worker group: consecutive stages that share processes and resources."""
 
-    name: str
-    stages: tuple[str, ...] = Field(min_length=1, description="in order; a stage left out joins the stage before it")
-    num_cpus: float = Field(1, ge=0)
-    num_gpus: float = Field(0, ge=0)
-    min_workers: int = Field(1, ge=1)
-    max_workers: int | None = Field(None, ge=1, description="null: as many as the machine or cluster has room for")
-    runtime_env: dict[str, Any] = Field(default_factory=dict, description="Ray runtime_env for packages of its own")
+    name: str = Field(description="name of the group")
+    stages: tuple[str, ...] = Field(
+        min_length=1,
+        description="stages in order of execution. An omitted stage joins the group of the stage before it",
+    )
+    num_cpus: float = Field(1, ge=0, description="CPUs per worker; fractions are allowed")
+    num_gpus: float = Field(0, ge=0, description="GPUs per worker; fractions are allowed")
+    min_workers: int = Field(1, ge=1, description="smallest number of workers; the run does not start with fewer")
+    max_workers: int | None = Field(
+        None, ge=1, description="largest number of workers; null: limited only by the free CPUs and GPUs"
+    )
+    runtime_env: dict[str, Any] = Field(
+        default_factory=dict, description="Ray runtime_env, for a group that needs its own Python packages"
+    )
 
 
 class StageUseConfig(BaseConfig):
-    """A stage of another package. Its settings stand in a section of its name, beside the other stages'."""
+    """A stage of another package. The section with the stage's name holds its settings."""
 
-    after: str = Field(description="the stage that it follows")
+    after: str = Field(description="name of the preceding stage")
     use: str = Field(description="package.module:Class, or an entry point of the group hifidata.stages")
 
 
 class ExtensionConfig(BaseConfig):
-    """What is noted of a stage or model of another package; it counts in the recipe's hash."""
+    """Origin of a stage or model of another package. It is part of the recipe's hash."""
 
-    path: str
-    package: str
-    version: str
-    files: dict[str, str] = Field(default_factory=dict, description="sha256 by name of the model files")
+    path: str = Field(description="package.module:Class")
+    package: str = Field(description="installed package that contains the class")
+    version: str = Field(description="version of the package")
+    files: dict[str, str] = Field(default_factory=dict, description="sha256 of each model file, by file name")
 
 
 class ExecutorConfig(BaseConfig):
-    """Where the stages run; never changes what comes out."""
+    """Executor of the stages. It has no effect on the dataset's content."""
 
-    kind: Literal["ray", "local"] = "ray"
-    workers: int | None = Field(None, ge=1, description="limit for every group; null: no limit")
-    use_gpus: bool = Field(True, description="false: groups run without the GPUs they list")
-    object_store_bytes: int = Field(300_000_000, ge=80_000_000, description="only where this run starts Ray itself")
+    kind: Literal["ray", "local"] = Field("ray", description="ray: Ray Data. local: one process, for debugging")
+    workers: int | None = Field(None, ge=1, description="largest number of workers of each group; null: no limit")
+    use_gpus: bool = Field(True, description="false: the groups run without GPUs, even if num_gpus is set")
+    object_store_bytes: int = Field(
+        300_000_000, ge=80_000_000, description="size of Ray's object store, if the run starts Ray itself"
+    )

@@ -1,1 +1,1 @@
-"""What every other package shares: schema, errors, base of configs, atomic files. Imports nothing of ours."""
+"""Shared foundation: schema, errors, base of configurations, atomic files. Imports no other package of hifidata."""

@@ -1,4 +1,4 @@
-"""The base of all configurations, and how they are checked: one line per problem."""
+"""Base class of all configurations, and their validation with one line per problem."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from hifidata.core.errors import UsageError
 
 Config = TypeVar("Config", bound=BaseModel)
 _AT_KEY = "at_key"
-"""An error of a whole section that belongs to one key; its context has the key."""
+"""Type of an error that the section's validator raises for one key. The error context holds the key."""
 
 
 class BaseConfig(BaseModel):
-    """A part of a configuration: immutable, strict about its keys, and true or false is not a number."""
+    """A configuration section: immutable, refuses unknown keys, and accepts no boolean as a number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
     def _bool_is_not_a_number(cls, values: Any) -> Any:
-        # pydantic reads true as 1: `min_score: true` would drop every picture silently
+        # pydantic reads true as 1, so `min_score: true` would silently drop every image.
         for key, value in values.items() if isinstance(values, dict) else ():
             field = cls.model_fields.get(key)
             if field is not None and _has_bool(value) and not _takes_bool(field.annotation):
@@ -41,7 +41,7 @@ def _has_bool(value: Any) -> bool:
 
 
 def _takes_bool(annotation: Any) -> bool:
-    """Whether a bool may stand there; sections within check their own fields."""
+    """Return whether the field accepts a bool. Nested sections check their own fields."""
     if annotation is Any or (isinstance(annotation, type) and issubclass(annotation, (bool, BaseModel))):
         return True
     return any(map(_takes_bool, get_args(annotation)))
@@ -54,17 +54,17 @@ def _takes_number(annotation: Any) -> bool:
 def validate(
     kind: type[Config], data: Mapping[str, Any], where: str, error: type[UsageError], section: str = ""
 ) -> Config:
-    """Checks keys and values.
+    """Check keys and values, and return the configuration.
 
     Args:
-        kind: class to make.
-        data: its fields.
+        kind: configuration class.
+        data: fields of the class.
         where: file or other origin, for the message.
         error: class to raise.
-        section: key that the fields stand under, for the message.
+        section: key of the section that holds the fields, for the message.
 
     Raises:
-        UsageError: one line per problem, with the nearest valid key for an unknown one.
+        UsageError: one line per problem. The line of an unknown key names the nearest valid key.
     """
     try:
         return kind.model_validate(data)
@@ -77,7 +77,9 @@ def _explain(kind: type[BaseModel], item: Any) -> str:
     models, names = [kind], []
     for part in item["loc"][:-1] if item["type"] == "extra_forbidden" else item["loc"]:
         if len(models) > 1 and (tagged := [model for model in models if _tag(model) == part]):
-            models = tagged  # a discriminated union puts its tag into the location; the YAML has no such level
+            models = (
+                tagged  # pydantic adds the tag of a discriminated union to the location; the YAML has no such level
+            )
             continue
         fields = [model.model_fields[part] for model in models if isinstance(part, str) and part in model.model_fields]
         models = [inner for field in fields for inner in _models_in(field.annotation)]
@@ -95,12 +97,12 @@ def _explain(kind: type[BaseModel], item: Any) -> str:
 
 
 def _as_written(value: Any) -> str:
-    """A value as YAML has it."""
+    """Return a value in YAML notation."""
     return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
 def _tag(model: type[BaseModel]) -> Any:
-    """The one value of the field ``kind`` by which a discriminated union tells its members."""
+    """Return the only value of the field ``kind``, the tag of a discriminated union; None without such a field."""
     field = model.model_fields.get("kind")
     return get_args(field.annotation)[0] if field and get_args(field.annotation) else None
 

@@ -1,20 +1,20 @@
-"""Every exception that hifidata raises on purpose.
+"""Exceptions of hifidata.
 
-    HifiError                      base; its message is one line: what, where, got, expected, what to do next
-    +-- UsageError                 the user can mend it (exit 2): recipe, missing folder, wrong output folder
+    HifiError                      base; the message is one line: place, problem, expected, got, remedy
+    +-- UsageError                 the user can fix it (exit 2): recipe, missing folder, wrong output folder
     |   +-- RecipeError            a recipe key, value or override is wrong
     |   +-- SourceError            the source is missing, empty or unreadable
     |   +-- WeightsError           a model file is missing, altered or not allowed by the licence policy
-    |   +-- ServiceError           a server that a stage asks is down or refuses us; the same command goes on from there
+    |   +-- ServiceError           a server that a stage calls is down or refuses the request; the same command resumes
     |   +-- DatasetError           the output folder is not a dataset, or belongs to another recipe
-    +-- FolderLockedError          another run holds the output folder (exit 4)
+    +-- FolderLockedError          another run holds the lock of the output folder (exit 4)
     +-- ConservationError          candidates != kept + dropped + failed: a bug, the run stops (exit 1)
     +-- SampleError                one candidate cannot be processed; carries the Reason for its manifest row
-        +-- IntakeError            its bytes are not a picture we accept
-        +-- ModelError             a model refused or broke on it
+        +-- IntakeError            the bytes are not an image that the recipe accepts
+        +-- ModelError             a model refused the image or failed on it
 
-A ``SampleError`` never stops a run: the executor turns it into a manifest row. Anything that is not a ``HifiError`` is a
-bug and stops the run.
+A ``SampleError`` never stops a run: the worker turns it into a manifest row. Any exception that is not a ``HifiError``
+is a bug and stops the run.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from hifidata.core.reasons import MODEL_ERROR, Reason
 
 
 class HifiError(Exception):
-    """Base of all errors raised on purpose; the message is meant for the user."""
+    """Base of all errors that hifidata raises; the message is written for the user."""
 
     exit_code = 1
 
 
 class UsageError(HifiError):
-    """Something the user can mend before running again."""
+    """A problem that the user can fix before the next run."""
 
     exit_code = 2
 
@@ -50,11 +50,11 @@ class WeightsError(UsageError):
 
 
 class ServiceError(UsageError):
-    """A server that a stage asks is down, or refuses us."""
+    """A server that a stage calls is down, or refuses the request."""
 
 
 class DatasetError(UsageError):
-    """A folder is not a dataset, or it was made by another recipe."""
+    """A folder is not a dataset, or belongs to another recipe."""
 
 
 class FolderLockedError(HifiError):
@@ -64,7 +64,7 @@ class FolderLockedError(HifiError):
 
 
 class ConservationError(HifiError):
-    """Candidates do not add up to kept + dropped + failed."""
+    """The number of candidates differs from kept + dropped + failed."""
 
 
 class SampleError(HifiError):
@@ -73,7 +73,7 @@ class SampleError(HifiError):
     Args:
         reason: for the manifest's ``reason`` column.
         message: one line for the manifest's ``message`` column.
-        columns: further manifest columns that are known of the candidate.
+        columns: further known manifest columns of the candidate.
     """
 
     def __init__(self, reason: Reason, message: str, columns: Mapping[str, Any] | None = None) -> None:
@@ -87,11 +87,11 @@ class SampleError(HifiError):
 
 
 class IntakeError(SampleError):
-    """The bytes are not a picture that the recipe accepts."""
+    """The bytes are not an image that the recipe accepts."""
 
 
 class ModelError(SampleError):
-    """A model refused or broke on this candidate."""
+    """A model refused this candidate or failed on it."""
 
     def __init__(self, message: str, reason: Reason = MODEL_ERROR) -> None:
         super().__init__(reason, message)

@@ -1,4 +1,4 @@
-"""Classes of other packages that a recipe names: ``package.module:Class``, or the name of an entry point."""
+"""Classes of other packages. A recipe names them as ``package.module:Class`` or by an entry point."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ MODELS, STAGES = "hifidata.models", "hifidata.stages"
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a class comes from.
+    """Origin of a class.
 
     Attributes:
         path: ``package.module:Class``.
-        package: the distribution that holds it; the top-level module where no distribution does.
-        version: its version; empty where no distribution does.
+        package: distribution that contains the class; without a distribution, its top-level module.
+        version: version of the distribution; empty without a distribution.
     """
 
     path: str
@@ -29,7 +29,7 @@ class Origin:
 
 
 def load_class(name: str, group: str, key: str) -> type[Any]:
-    """Imports the class that a recipe names.
+    """Import the class that a recipe names.
 
     Args:
         name: ``package.module:Class``, or an entry point of ``group``.
@@ -37,17 +37,19 @@ def load_class(name: str, group: str, key: str) -> type[Any]:
         key: recipe key, for messages.
 
     Raises:
-        RecipeError: there is no such entry point, module or class, or it is no class.
+        RecipeError: the entry point, module or class does not exist, or the name is not a class.
     """
     path = name if ":" in name else entry_points(group).get(name, "")
     module_name, _, class_name = path.partition(":")
     if not path:
-        raise RecipeError(f"{key}: no entry point {name!r} of the group {group}; install the package that has it")
+        raise RecipeError(
+            f"{key}: the group {group} has no entry point {name!r}; install the package that provides the entry point"
+        )
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise RecipeError(
-            f"{key}: cannot import {module_name} for {name} ({error}); install the package that holds it in this environment"
+            f"{key}: cannot import {module_name} for {name} ({error}); install its package in this environment"
         ) from error
     found = getattr(module, class_name, None)
     if not isinstance(found, type):
@@ -56,12 +58,12 @@ def load_class(name: str, group: str, key: str) -> type[Any]:
 
 
 def entry_points(group: str) -> dict[str, str]:
-    """``package.module:Class`` by name, of the installed packages' entry points."""
+    """Return ``package.module:Class`` by name for all entry points of a group in the installed packages."""
     return {point.name: point.value for point in importlib.metadata.entry_points(group=group)}
 
 
 def origin_of(kind: type[Any]) -> Origin:
-    """The installed package that a class comes from."""
+    """Return the installed package that contains a class."""
     top = kind.__module__.partition(".")[0]
     names = importlib.metadata.packages_distributions().get(top, [])
     path = f"{kind.__module__}:{kind.__qualname__}"

@@ -16,9 +16,10 @@ TEMPORARY_PREFIX = ".tmp-"
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a binary file that becomes ``path`` at the end of the block, and is removed if the block raises.
+    """Yield a binary file that becomes ``path`` at the end of the block. An exception deletes the file.
 
-    A reader sees the old file or the new file. A killed process leaves at most a ``.tmp-*`` file, which the next run removes.
+    A reader sees either the old or the new file. A process that dies leaves at most a ``.tmp-*`` file; the next run
+    removes that file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{os.uname().nodename}-{os.getpid()}")
@@ -35,7 +36,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically."""
+    """Write ``data`` to ``path`` atomically."""
     with atomic_file(path) as file:
         file.write(data)
 
@@ -50,14 +51,14 @@ def sync(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, and its folder if that is then empty: the folder is named after the start of an identity's id."""
+    """Remove a file, and its folder if the folder is then empty. The folder's name is derived from an identity's id."""
     path.unlink()
     with suppress(OSError):
         path.parent.rmdir()
 
 
 def remove_temporary(folder: Path) -> int:
-    """Remove files that killed processes left; returns their number. Only for the holder of the folder's lock."""
+    """Remove the temporary files of killed processes and return their number. The caller must hold the folder's lock."""
     leftovers = list(folder.rglob(f"{TEMPORARY_PREFIX}*"))
     for leftover in leftovers:
         leftover.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Why a candidate was not kept: a reason's code in the manifest, its words, and the number it was judged by.
+"""Reasons against a candidate: the code for the manifest, the texts for the report, and the compared number.
 
-Reasons are declared where they are given: ``sources.reasons``, ``fetch.reasons``, ``image.reasons``, and each stage its own.
-``hifidata.stages.declared`` lists them all.
+Each package declares the reasons that it uses: ``sources.reasons``, ``fetch.reasons``, ``image.reasons`` and every stage.
+``hifidata.stages.table`` lists all reasons.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ MAX_LABEL = 18
 
 @dataclass(frozen=True)
 class Limit:
-    """The number that decides, and the recipe's limit for it.
+    """A compared number and the recipe key of its limit.
 
     Attributes:
-        column: manifest column that is compared.
+        column: manifest column of the compared number.
         drops: side of the limit on which a candidate is dropped.
         setting: recipe key of the limit, such as ``quality.min_score``.
-        label: the number in words, for charts.
-        unit: written after the number; empty for ratios.
+        label: name of the number in charts.
+        unit: text after the number; empty for ratios.
     """
 
     column: str
@@ -34,15 +34,15 @@ class Limit:
 
 
 class Reason(str):
-    """A code of the manifest's ``reason`` column. Equal to its code, so rows that hold strings compare with it.
+    """A code of the manifest's ``reason`` column. A reason equals its code, so it can be compared with strings in rows.
 
     Args:
         code: lower case, words joined by underscores; unique among all reasons.
-        label: at most 18 characters, for a thumbnail's caption.
-        sentence: what happened to the candidate.
-        failed: whether it means "could not be judged" (status failed, counted by the failure budget) instead of "judged and
-            dropped".
-        limit: the number that was compared, where one was.
+        label: caption of a thumbnail, at most 18 characters.
+        sentence: explanation for the report.
+        failed: True for candidates that could not be judged: status failed, counted by the failure budget. False for
+            candidates that were judged and dropped.
+        limit: compared number and its limit, if the reason has one.
     """
 
     label: str
@@ -53,7 +53,7 @@ class Reason(str):
     def __new__(
         cls, code: str, label: str = "", sentence: str = "", *, failed: bool = False, limit: Limit | None = None
     ) -> Reason:
-        """See the class."""
+        """Make a reason from the arguments of the class."""
         reason = super().__new__(cls, code)
         reason.label = label or code.replace("_", " ").capitalize()
         reason.sentence = sentence
@@ -63,9 +63,9 @@ class Reason(str):
 
 
 def by_code(reasons: Iterable[Reason]) -> dict[str, Reason]:
-    """Reasons by their code, in order."""
+    """Return reasons by code, in the given order."""
     return {str(reason): reason for reason in reasons}
 
 
-MODEL_ERROR = Reason("model_error", "Model error", "A model failed on this picture, so it was not judged.", failed=True)
-"""Any stage may give it."""
+MODEL_ERROR = Reason("model_error", "Model error", "A model failed on this image, so it was not judged.", failed=True)
+"""The reason of a ``ModelError`` in any stage."""

@@ -1,6 +1,6 @@
-"""The columns of the manifests, and the few dataclasses that all packages share.
+"""Columns of the manifests, and the dataclasses that all packages share.
 
-Imports nothing heavy until a schema is asked for, so that ``hifidata --help`` stays fast.
+``arrow_schema`` alone imports pyarrow, so that ``hifidata --help`` stays fast.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 
 Row = dict[str, Any]
-"""One candidate while it travels: manifest columns by name, absent or None where nothing was measured."""
+"""Manifest row of one candidate: columns by name. A column that was not measured is absent or None."""
 
 
-class _Word(str, Enum):
-    """A string from a closed vocabulary (``enum.StrEnum`` needs Python 3.11)."""
+class _StrEnum(str, Enum):
+    """``enum.StrEnum``, which needs Python 3.11."""
 
     def __str__(self) -> str:
         return str(self.value)
 
 
-class Status(_Word):
-    """How a candidate ended."""
+class Status(_StrEnum):
+    """Final status of a candidate."""
 
     KEPT = "kept"
     DROPPED = "dropped"  # judged: a stage measured it and decided against it
-    FAILED = "failed"  # not judged: it could not be read or a model broke on it
+    FAILED = "failed"  # not judged: it could not be read, or a model failed on it
 
 
-class CaptionProblem(_Word):
-    """Why a captioner gave no text, or only part of one."""
+class CaptionProblem(_StrEnum):
+    """Problems of a captioner that returned no text, or only part of a text."""
 
-    REFUSED = "refused"  # the model would not describe the picture
+    REFUSED = "refused"  # the model refused to describe the image
     EMPTY = "empty"
-    TRUNCATED = "truncated"  # cut at a limit; kept up to the last whole sentence, where there is one
+    TRUNCATED = "truncated"  # cut at a limit; the text ends with the last complete sentence, if there is one
     TIMEOUT = "timeout"
     RATE_LIMITED = "rate_limited"
     SERVER_ERROR = "server_error"  # 5xx, or the connection was lost
-    REJECTED = "rejected"  # 4xx: the server will not take this request
-    BAD_ANSWER = "bad_answer"  # no JSON, without a text in it, or far too long
+    REJECTED = "rejected"  # 4xx: the server does not accept this request
+    BAD_ANSWER = "bad_answer"  # not JSON, JSON without a text, or far too long
 
 
 SERVER_FAULTS = frozenset(
@@ -57,34 +57,34 @@ SERVER_FAULTS = frozenset(
         CaptionProblem.BAD_ANSWER,
     }
 )  # fmt: skip
-"""Problems of the server, not of the picture: another day it would have answered."""
+"""Problems of the server, independent of the image. A later request may succeed."""
 
 CAPTION_FAULTS = SERVER_FAULTS | {CaptionProblem.EMPTY, CaptionProblem.TRUNCATED}
-"""Why a picture has no text of the model, where that is not the picture's doing. They count against the failure budget and are
-asked for again; a refusal is an answer."""
+"""Caption problems that the image did not cause. They count against the failure budget, and ``--retry failed`` repeats
+the request. A refusal is a valid answer and not among them."""
 
 
-class CaptionFlag(_Word):
-    """What is odd about a caption. Heuristics over its words; nothing is dropped for them."""
+class CaptionFlag(_StrEnum):
+    """Suspicious features of a caption, found by heuristics over its words. No flag drops an image."""
 
     TOO_SHORT = "too_short"
     OTHER_LANGUAGE = "other_language"
-    EXPRESSION = "expression"  # the paper's prompt forbids both: landmarks carry them
+    EXPRESSION = "expression"  # the paper's prompt excludes expression and pose: landmarks carry them
     POSE = "pose"
-    MARKUP = "markup"  # addresses, tags or code, which no portrait has
+    MARKUP = "markup"  # URLs, tags or code, which a description of a portrait does not contain
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One picture somebody proposes for an identity.
+    """One proposed image of an identity.
 
     Attributes:
-        source_uri: where it came from, for the manifest; for folders it ends in ``<identity>/<file>``.
-        relative_path: its name inside the source, independent of where the source lies; unique within the identity.
-        version: changes when the bytes may have changed (size and mtime of a file, ETag of a URL); drives resume.
-        locator: what the source needs to read the bytes again (a file path, ``tar-path::member``, a URL to fetch).
-        facts: manifest columns the source already knows (licence, landing_page_uri, http_status, ...); with ``status``,
-            ``stage`` and ``reason`` among them the candidate is judged already and no stage sees it.
+        source_uri: origin of the image, for the manifest; for folders it ends in ``<identity>/<file>``.
+        relative_path: name inside the source, independent of the source's location; unique within the identity.
+        version: changes when the bytes may have changed (size and mtime of a file, ETag of a URL). Resume compares it.
+        locator: address from which the source reads the bytes: a file path, ``tar-path::member`` or a URL.
+        facts: manifest columns that the source knows (licence, landing_page_uri, http_status, ...). A candidate whose
+            facts include ``status``, ``stage`` and ``reason`` is already judged; no stage processes it.
     """
 
     source_uri: str
@@ -96,11 +96,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class IdentityTask:
-    """All candidates of one person: the unit of work, of retry, of commit and of output.
+    """All candidates of one identity: the unit of work, of retry, of commit and of output.
 
     Attributes:
-        query: of a person whose candidates are still to be searched for: what is asked for, and where. Stands for the
-            candidates in the fingerprint, so that a person is not searched for again because the web has changed.
+        query: search query and providers of an identity whose candidates come from a web search; empty otherwise. The
+            fingerprint then covers the query instead of the candidates. So a changed web causes no second search.
     """
 
     identity_id: str
@@ -111,7 +111,7 @@ class IdentityTask:
 
     @property
     def fingerprint(self) -> str:
-        """Changes when a candidate is added, removed or altered, or the search for them (hex sha256)."""
+        """Hex sha256 that changes when a candidate is added, removed or altered, or when the query changes."""
         digest = hashlib.sha256(self.identity_id.encode())
         if self.query:
             digest.update(f"\0{self.query}".encode())
@@ -123,7 +123,7 @@ class IdentityTask:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A stage's decision against a candidate: the reason and the number that was compared with a threshold."""
+    """Decision of a stage against a candidate: the reason, and the number that was compared with a threshold."""
 
     reason: Reason
     score: float | None = None
@@ -132,12 +132,12 @@ class Verdict:
 
 
 def identity_id_of(identity_name: str) -> str:
-    """16 hex digits for a name: safe in file names and tar members whatever the name holds."""
+    """Return 16 hex digits for a name. They are safe in file names and tar members for every name."""
     return hashlib.sha256(identity_name.encode()).hexdigest()[:16]
 
 
 def image_id_of(identity_id: str, relative_path: str) -> str:
-    """20 hex digits for a candidate, the same wherever the source is mounted."""
+    """Return 20 hex digits for a candidate, independent of the mount point of the source."""
     return hashlib.sha256(f"{identity_id}\0{relative_path}".encode()).hexdigest()[:20]
 
 
@@ -146,10 +146,10 @@ class Column:
     """A column of a manifest.
 
     Attributes:
-        name: ends in its unit where it has one: ``_px``, ``_deg``, ``_s``, ``_bytes``, ``_bits``.
+        name: ends in its unit, if it has one: ``_px``, ``_deg``, ``_s``, ``_bytes``, ``_bits``.
         type: one of ``ARROW_TYPES``.
-        meaning: one sentence.
-        unit: unit or range of the numbers; empty: the name says it, or the column has none.
+        meaning: description for the manifest schema and manifests/README.md.
+        unit: unit or range of the numbers; empty: taken from the suffix of the name.
     """
 
     name: str
@@ -164,50 +164,52 @@ class Column:
 
 
 UNITS: Mapping[str, str] = {"px": "px", "deg": "degrees", "s": "s", "bytes": "bytes", "bits": "bits"}
-"""By the end of a column's name."""
+"""Unit by the suffix of a column's name."""
 
 ARROW_TYPES = ("string", "binary", "bool", "int32", "int64", "float32", "list<float32>")
 
 SOURCE_COLUMNS = (
     Column("image_id", "string", "20 hex digits of sha256(identity_id, path inside the source)"),
     Column("identity_id", "string", "16 hex digits of sha256(identity name)"),
-    Column("identity_name", "string", "name of the person as the source gives it (personal data)"),
+    Column("identity_name", "string", "name of the identity as the source states it (personal data)"),
     Column("source", "string", "kind of source: folder, shards, ..."),
-    Column("source_uri", "string", "where the candidate came from; for folders it ends in <identity>/<file>"),
-    Column("landing_page_uri", "string", "page that shows the picture, where the source knows it"),
+    Column("source_uri", "string", "origin of the candidate; for folders it ends in <identity>/<file>"),
+    Column("landing_page_uri", "string", "web page that shows the image, if the source states it"),
     Column("licence", "string", "licence as the source states it"),
     Column("author", "string", "author as the source states it"),
-    Column("provider", "string", "search engine or collection that returned the picture"),
-    Column("search_query", "string", "query that was sent to it (personal data)"),
-    Column("expected_sha256", "string", "sha256 of the bytes, where the list has one"),
-    Column("listed_face", "list<float32>", "face box of the list: x1, y1, x2, y2", "share of width and height"),
+    Column("provider", "string", "search provider that returned the image"),
+    Column("search_query", "string", "query that was sent to the provider (personal data)"),
+    Column("expected_sha256", "string", "sha256 of the bytes as the list states it"),
+    Column(
+        "listed_face", "list<float32>", "face box as the list states it: x1, y1, x2, y2", "share of width and height"
+    ),
 )
-"""What the source knows of a candidate."""
+"""Columns of a candidate that the source fills."""
 
 VERDICT_COLUMNS = (
     Column("status", "string", "kept, dropped or failed"),
-    Column("stage", "string", "stage that decided"),
+    Column("stage", "string", "stage that dropped the candidate or failed on it"),
     Column("reason", "string", "code of the reason, see below"),
     Column("score", "float32", "number that was compared"),
-    Column("threshold", "float32", "limit that it was compared with"),
+    Column("threshold", "float32", "limit that the number was compared with"),
     Column("message", "string", "the decision in one line"),
     Column("shard", "string", "path of the shard inside the dataset folder"),
     Column("key", "string", "sample key inside the shard"),
 )
-"""How a candidate ended."""
+"""Columns of the final status of a candidate."""
 
 IDENTITY_COLUMNS = (
     Column("identity_id", "string", "16 hex digits of sha256(identity name)"),
-    Column("identity_name", "string", "name of the person as the source gives it (personal data)"),
+    Column("identity_name", "string", "name of the identity as the source states it (personal data)"),
     Column("source", "string", "kind of source"),
-    Column("n_candidates", "int32", "candidates = kept + dropped + failed"),
+    Column("n_candidates", "int32", "all candidates: kept + dropped + failed"),
     Column("n_kept", "int32", "candidates that were kept"),
     Column("n_dropped", "int32", "candidates that a stage dropped"),
     Column("n_failed", "int32", "candidates that could not be judged"),
-    Column("status", "string", "kept where at least one image was kept, otherwise dropped or failed"),
-    Column("reason", "string", "most frequent reason among its candidates where no image was kept"),
+    Column("status", "string", "kept if at least one image was kept, otherwise dropped or failed"),
+    Column("reason", "string", "most frequent reason among the candidates, if no image was kept"),
     Column("target_embedding", "list<float32>", "centre of the largest cluster, L2 norm 1 (biometric data)"),
-    Column("n_clusters", "int32", "clusters that k-means made"),
+    Column("n_clusters", "int32", "number of k-means clusters"),
     Column("similarity_min", "float32", "lowest similarity of the kept images", "cosine"),
     Column("similarity_mean", "float32", "mean similarity of the kept images", "cosine"),
     Column("gender", "string", "gender of the kept images"),
@@ -218,12 +220,12 @@ IDENTITY_COLUMNS = (
 
 THUMBNAIL_COLUMNS = (
     Column("image_id", "string", "as in images.parquet"),
-    Column("jpeg", "binary", "small JPEG of the crop, or of the whole picture where there was no crop"),
+    Column("jpeg", "binary", "small JPEG of the crop, or of the whole image if there is no crop"),
 )
 
 
 def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
-    """The Arrow schema of some columns; every field carries its meaning as metadata."""
+    """Return the Arrow schema of the columns. Each field has its meaning as metadata."""
     import pyarrow as pa
 
     types: dict[str, pa.DataType] = {
@@ -237,8 +239,8 @@ def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
 
 
 def as_float32(value: float | None) -> float | None:
-    """The number as a float32 column gives it back.
+    """Return the number rounded to float32, as a float32 column stores it.
 
-    Stages judge these numbers, so that a replay from the manifest judges the very same ones.
+    Stages judge the rounded numbers, so a replay from the manifest judges identical numbers.
     """
     return None if value is None else struct.unpack("f", struct.pack("f", value))[0]

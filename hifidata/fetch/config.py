@@ -19,51 +19,71 @@ class FetcherConfig(BaseConfig):
 
     contact: str = Field(
         "",
-        description="mail address or URL of the person responsible for this crawl; site owners see it in the "
-        "User-Agent. Required for public addresses",
+        description="mail address or URL of the operator of this crawl; site owners see it in the User-Agent. Without it "
+        "no public address is contacted",
     )
     user_agent_name: str = Field(
         "hifidata",
         pattern=r"^[A-Za-z][A-Za-z_-]*$",  # RFC 9309 2.2.1: what a robots.txt can name
-        description="product token; robots.txt and X-Robots-Tag may use this name",
+        description="product token of the User-Agent; rules of robots.txt and X-Robots-Tag with this name apply",
     )
-    max_connections: int = Field(256, ge=1, description="open at once; lowered if the open-file limit requires it")
-    connections_per_host: int = Field(1, ge=1, description="open at once to one host")
+    max_connections: int = Field(
+        256, ge=1, description="most open connections; fewer if the system's limit on open files is low"
+    )
+    connections_per_host: int = Field(1, ge=1, description="most open connections to one host")
     delay_s: float = Field(
-        1.0, ge=0, description="minimum time between requests to one host; a longer crawl delay of its robots.txt wins"
+        1.0,
+        ge=0,
+        description="shortest time between requests to one host; a longer Crawl-delay in robots.txt takes precedence",
     )
     slowdown: float = Field(
-        2.0, ge=0, description="minimum delay as a multiple of the host's last response time, up to 10 s; 0 disables it"
+        2.0,
+        ge=0,
+        description="rate limit by response time: requests to one host are at least slowdown x its last response time "
+        "apart, up to 10 s; 0: off",
     )
-    dns_timeout_s: float = Field(5.0, gt=0, description="for one DNS lookup")
-    connect_timeout_s: float = Field(5.0, gt=0, description="for one connection, TLS included")
-    read_timeout_s: float = Field(10.0, gt=0, description="between two reads of a response")
+    dns_timeout_s: float = Field(5.0, gt=0, description="timeout of a DNS lookup")
+    connect_timeout_s: float = Field(5.0, gt=0, description="timeout of a connection, including TLS")
+    read_timeout_s: float = Field(10.0, gt=0, description="timeout between two pieces of a response")
     total_timeout_s: float = Field(
-        30.0, gt=0, description="network time of one URL over tries and redirects, without waits for the throttle"
+        30.0,
+        gt=0,
+        description="deadline of one URL, over all tries and redirects; waiting for the rate limit does not count",
     )
-    keepalive_s: float = Field(2.0, gt=0, description="how long an idle connection is kept")
+    keepalive_s: float = Field(2.0, gt=0, description="lifetime of an idle connection")
     max_bytes: int = Field(
-        32 * 2**20, ge=1, description="limit of a body, both as received and decoded; a larger one is refused"
+        32 * 2**20,
+        ge=1,
+        description="largest response body in bytes, both compressed and decompressed; a larger body is refused",
     )
-    max_redirects: int = Field(5, ge=0, description="redirects after the first URL")
-    tries: int = Field(3, ge=1, description="for transient errors, the first one included")
-    backoff_s: float = Field(1.0, ge=0, description="the wait after a try is random up to this, doubled after each")
-    max_retry_after_s: float = Field(300.0, ge=0, description="limit of the wait that a Retry-After gets")
-    max_crawl_delay_s: float = Field(30.0, ge=0, description="sites with a longer crawl delay are skipped")
-    max_host_errors: int = Field(5, ge=1, description="errors in a row after which a host is stopped")
-    host_stop_s: float = Field(3600.0, ge=0, description="how long a host is stopped")
+    max_redirects: int = Field(5, ge=0, description="most redirects of one URL")
+    tries: int = Field(
+        3, ge=1, description="most tries of one URL, including the first; only transient errors are retried"
+    )
+    backoff_s: float = Field(
+        1.0,
+        ge=0,
+        description="backoff: the wait before a retry is random between 0 and this value, doubled for each retry",
+    )
+    max_retry_after_s: float = Field(300.0, ge=0, description="longest wait that a Retry-After header can cause")
+    max_crawl_delay_s: float = Field(30.0, ge=0, description="a host with a longer Crawl-delay is not contacted")
+    max_host_errors: int = Field(5, ge=1, description="consecutive errors after which a host is blocked")
+    host_stop_s: float = Field(3600.0, ge=0, description="time for which the host is then blocked")
     obey_robots: bool = Field(
-        True, description="apply robots.txt (RFC 9309); an unreachable one counts as disallow-all"
+        True, description="obey robots.txt (RFC 9309); an unreachable robots.txt counts as disallow-all"
     )
-    respect_opt_out: bool = Field(True, description="skip images that opt out by X-Robots-Tag or tdm-reservation")
+    respect_opt_out: bool = Field(
+        True, description="discard images whose site opts out by X-Robots-Tag or tdm-reservation"
+    )
     opt_out_directives: tuple[str, ...] = Field(
-        ("noai", "noimageai", "noindex", "noimageindex", "none"), description="of X-Robots-Tag"
+        ("noai", "noimageai", "noindex", "noimageindex", "none"),
+        description="directives of X-Robots-Tag that count as an opt-out",
     )
     allow_private: tuple[str, ...] = Field(
-        (), description="addresses or networks (CIDR) that are allowed although they are not public"
+        (), description="addresses or networks (CIDR) that may be contacted although they are not public"
     )
     placeholder_sha256: frozenset[str] = Field(
-        frozenset(), description="hex, lower case, of the images that sites serve for removed ones"
+        frozenset(), description="sha256 (hex, lower case) of placeholder images that sites serve for removed images"
     )
 
     @field_validator("contact")

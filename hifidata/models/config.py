@@ -34,8 +34,8 @@ class ModelFolderConfig(BaseConfig):
 
     folder: str | None = Field(
         None,
-        description="model files of your own in place of the catalogue's, not held against its hashes; a model of "
-        "several entries: one sub-folder for each, named as in the catalogue",
+        description="folder with your own model files instead of the catalogue's; their hashes are not checked. A model "
+        "with several catalogue entries needs one sub-folder per entry, with the entry's name",
     )
 
 
@@ -43,10 +43,10 @@ class ModelFileConfig(BaseConfig):
     """Settings of a model with one model file of the user."""
 
     file: str | None = Field(
-        None, description="a file of your own for the architecture that model names, in place of the catalogue's"
+        None, description="your own weights file for the architecture of model, instead of the catalogue's file"
     )
     file_sha256: str | None = Field(
-        None, pattern="^[0-9a-f]{64}$", description="of that file; null: noted when the recipe is read"
+        None, pattern="^[0-9a-f]{64}$", description="expected sha256 of file; null: computed when the recipe is loaded"
     )
 
 
@@ -57,7 +57,7 @@ class EmbedderConfig(ModelFileConfig):
     """Settings of an embedder: the user's own file and the normalisation of its input."""
 
     normalisation: Normalisation | None = Field(
-        None, description="of RGB pixels, for a file of your own; null: that of model"
+        None, description="scaling of the RGB pixels for your own file; null: the scaling of model"
     )
 
 
@@ -65,33 +65,51 @@ class OcclusionCheckerConfig(ModelFolderConfig):
     """Settings of the prompt for BLIP-2; other occlusion models ignore them."""
 
     mode: Literal["describe", "ask"] = Field(
-        "describe", description="paper: describe, and look for terms; ask: yes or no"
+        "describe",
+        description="for blip2. describe (paper): describe the image, then search the description for terms. ask: ask a yes "
+        "or no question",
     )
-    prompt: str = Field("", description="in front of the description, such as: a photo of; the paper names none")
-    question: str = Field("is there a hand or an object in front of the face?", description="in mode ask; ours")
+    prompt: str = Field("", description="start of the description in mode describe, such as: a photo of. Paper: none")
+    question: str = Field(
+        "is there a hand or an object in front of the face?", description="question in mode ask; not from the paper"
+    )
 
 
 class CaptionServerConfig(BaseConfig):
     """Settings of an OpenAI-compatible server, such as vLLM, SGLang, llama.cpp, Ollama or a hosted service."""
 
-    base_url: str = Field("", description="such as http://127.0.0.1:8000/v1; /chat/completions is added")
-    model: str = Field("", description="as the server calls it")
-    key_env: str | None = Field(None, description="environment variable that holds the key; null: none is sent")
-    concurrency: int = Field(16, ge=1, description="requests at once from one worker; the server batches them")
-    connect_timeout_s: float = Field(5.0, gt=0)
-    read_timeout_s: float = Field(120.0, gt=0, description="until the first byte, and between two pieces")
-    total_timeout_s: float = Field(300.0, gt=0, description="of one picture, over all tries")
-    tries: int = Field(4, ge=1, description="for 429, 5xx, lost connections and broken answers, the first one included")
-    backoff_s: float = Field(1.0, ge=0, description="waits between tries are random up to this, doubled every time")
-    max_retry_after_s: float = Field(60.0, ge=0, description="the longest wait that a Retry-After gets")
+    base_url: str = Field(
+        "", description="base URL of the server, such as http://127.0.0.1:8000/v1; /chat/completions is appended"
+    )
+    model: str = Field("", description="name of the model on the server")
+    key_env: str | None = Field(
+        None, description="environment variable that contains the API key; null: requests contain no key"
+    )
+    concurrency: int = Field(16, ge=1, description="most parallel requests of one worker")
+    connect_timeout_s: float = Field(5.0, gt=0, description="timeout of a connection")
+    read_timeout_s: float = Field(
+        120.0, gt=0, description="timeout until the first byte, and between two pieces of a response"
+    )
+    total_timeout_s: float = Field(300.0, gt=0, description="deadline of one image, over all tries")
+    tries: int = Field(
+        4,
+        ge=1,
+        description="most tries of one image, including the first; 429, 5xx, lost connections and broken responses are "
+        "retried",
+    )
+    backoff_s: float = Field(
+        1.0,
+        ge=0,
+        description="backoff: the wait before a retry is random between 0 and this value, doubled for each retry",
+    )
+    max_retry_after_s: float = Field(60.0, ge=0, description="longest wait that a Retry-After header can cause")
     max_errors: int = Field(
         10,
         ge=1,
-        description="pictures in a row that the server fails on before the run is stopped; two, where they cost "
-        "total_timeout_s or more",
+        description="consecutive images without a caption after which the run stops; 2 if they took total_timeout_s or longer",
     )
-    temperature: float | None = Field(0.0, ge=0, le=2)
-    seed: int | None = 0
+    temperature: float | None = Field(0.0, ge=0, le=2, description="sampling temperature; null: default of the server")
+    seed: int | None = Field(0, description="seed of the request; null: none")
     extra: dict[str, Any] = Field(
         default_factory=dict,
         description="further keys of the request, such as {chat_template_kwargs: {enable_thinking: false}}",
@@ -127,20 +145,26 @@ SERVER_MANNERS = frozenset(CaptionServerConfig.model_fields) - {"model", "temper
 class CaptionerConfig(ModelFolderConfig):
     """Settings of a captioner: prompt, limits and handling of its answers."""
 
-    model: str | None = "attributes"
-    prompt: str = Field("paper", description="a preset (paper, plain) or the words themselves")
-    image_px: int = Field(768, ge=64, le=4096, description="longest side of the picture that the model sees")
-    max_tokens: int = Field(300, ge=8, description="of an answer")
-    max_characters: int = Field(2000, ge=40, description="of a caption; longer ones end with the last whole sentence")
-    language: Literal["en", "any"] = Field("en", description="others are flagged, not dropped")
-    batch_size: int = Field(4, ge=1, description="portraits at once, for vlm")
+    model: str | None = Field(
+        "attributes",
+        description="attributes: a sentence made from the measured values. openai: a server with an OpenAI API. vlm: a local "
+        "vision-language model. null: no captions",
+    )
+    prompt: str = Field("paper", description="a preset (paper, plain), or the text of the prompt")
+    image_px: int = Field(768, ge=64, le=4096, description="longest side of the image for the model")
+    max_tokens: int = Field(300, ge=8, description="most tokens of a response")
+    max_characters: int = Field(
+        2000, ge=40, description="most characters of a caption; a longer text is cut after the last complete sentence"
+    )
+    language: Literal["en", "any"] = Field("en", description="en: captions in other languages are flagged, not dropped")
+    batch_size: int = Field(4, ge=1, description="portraits per batch, for vlm")
     on_error: Literal["attributes", "fail"] = Field(
         "attributes",
-        description="where the model gives no usable text. attributes: a plain sentence of what was measured stands "
-        "in; fail: the picture is lost and counts against the failure budget",
+        description="if the model returns no usable text: attributes writes a fallback caption from the measured values; "
+        "fail marks the image as failed",
     )
     server: CaptionServerConfig = Field(
-        default_factory=CaptionServerConfig, description="for openai; or a preset: yi_vision"
+        default_factory=CaptionServerConfig, description="settings for openai, or the name of a preset: yi_vision"
     )
 
     @field_validator("server", mode="before")

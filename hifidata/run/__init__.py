@@ -1,1 +1,1 @@
-"""Plan, executors, resume, replay: what turns a recipe into a dataset folder. The only place that imports ray."""
+"""Plan, executors, resume and replay: the code that runs a recipe. Only ``executors`` imports ray."""

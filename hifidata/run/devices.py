@@ -1,4 +1,4 @@
-"""Which of a recipe's models ONNX Runtime runs, and on which processor: as planned, and as workers have it."""
+"""Execution providers of ONNX Runtime: the planned provider of each worker group, and the provider that each stage used."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from hifidata.models import registry
 from hifidata.models.runtime import device
 
 OWN_PACKAGES = {"pip", "uv", "conda", "py_executable", "image_uri", "container"}
-"""Keys of a ``runtime_env`` with which a group's ONNX Runtime is not the one that is installed here."""
+"""Keys of ``runtime_env`` that give a group other packages than this environment, and so another ONNX Runtime."""
 
 
 def onnx_stages(recipe: Recipe, stages: Iterable[str]) -> list[str]:
-    """Those of some stages whose model ONNX Runtime runs."""
+    """Return the stages whose model runs on ONNX Runtime."""
     found = []
     for stage in stages:
-        named = {"embed": "verify", "verify": ""}.get(stage, stage)  # verify's model is run by embed
+        named = {"embed": "verify", "verify": ""}.get(stage, stage)  # the stage embed runs verify.model
         spec = registry.chosen(named, getattr(recipe, named)) if named in registry.BY_STAGE else None
         if spec is not None and spec.uses_onnx_runtime:
             found.append(stage)
     return found
 
 
-def planned(recipe: Recipe) -> dict[str, str | None]:
-    """By worker group, the provider of its ONNX models; None where it has none, or packages of its own.
+def planned_providers(recipe: Recipe) -> dict[str, str | None]:
+    """Return the provider of each worker group; None for a group without ONNX models or with its own packages.
 
-    It is what the package that is installed here can do. A GPU that is here and cannot be used is found by the worker,
-    which then refuses to start.
+    The plan depends on the onnxruntime package of this environment. It does not test the GPU: a worker that cannot use its
+    GPU refuses to start.
     """
     found: dict[str, str | None] = {}
     for group in recipe.worker_groups:
@@ -39,33 +39,33 @@ def planned(recipe: Recipe) -> dict[str, str | None]:
 
 
 def may_use_gpu(recipe: Recipe, stages: Iterable[str] = ()) -> bool:
-    """Whether a worker of these stages was given a GPU; ``local`` is one worker, for all stages."""
+    """Return whether a worker of these stages has a GPU. The executor ``local`` is one worker for all stages."""
     wanted = recipe.stage_names if recipe.executor.kind == "local" else tuple(stages)
     return any(group.num_gpus for group in recipe.worker_groups if set(group.stages) & set(wanted))
 
 
-def gpu_line(recipe: Recipe) -> tuple[str, bool]:
-    """What the ONNX models of groups that ask for GPUs will get, in one line, and whether it is that.
+def gpu_message(recipe: Recipe) -> tuple[str, bool]:
+    """Return a line about the device of ONNX models in groups with GPUs, and whether the requested GPU is available.
 
     Returns:
-        The line, "" where no such group asks; and False where they ask in vain.
+        The line, empty if no such group exists; False if the requested GPU is not available.
     """
-    found = planned(recipe)
-    asking = [group.name for group in recipe.worker_groups if found[group.name] and may_use_gpu(recipe, group.stages)]
-    if not asking:
+    providers = planned_providers(recipe)
+    groups = [g.name for g in recipe.worker_groups if providers[g.name] and may_use_gpu(recipe, g.stages)]
+    if not groups:
         return "", True
     if device.has_cuda():
-        return f"ONNX models of {', '.join(asking)}: {device.CUDA}", True
+        return f"ONNX models of {', '.join(groups)}: {device.CUDA}", True
     return (
-        f"ONNX models of {', '.join(asking)} will run on the CPU: a GPU is asked for, but the installed onnxruntime has no "
-        f"{device.CUDA}; `{device.INSTALL}`, or --set executor.use_gpus=false"
+        f"ONNX models of {', '.join(groups)} will run on the CPU: the requested GPU is not available, because the installed "
+        f"onnxruntime has no {device.CUDA}; run `{device.INSTALL}`, or pass --set executor.use_gpus=false"
     ), False
 
 
-def used(noted: Iterable[Mapping[str, str]]) -> dict[str, list[str]]:
-    """What ONNX Runtime computed on, by stage, from the notes of every person: several where runs or machines differed."""
+def used_providers(records: Iterable[Mapping[str, str]]) -> dict[str, list[str]]:
+    """Merge the providers by stage of all identities. A stage has several providers if runs or machines differed."""
     found: defaultdict[str, set[str]] = defaultdict(set)
-    for by_stage in noted:
+    for by_stage in records:
         for stage, provider in by_stage.items():
             found[stage].add(provider)
     return {stage: sorted(providers) for stage, providers in found.items()}

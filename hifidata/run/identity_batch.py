@@ -1,6 +1,6 @@
-"""An identity on its way through the worker groups, and its form on the wire.
+"""An identity on its way through the worker groups, and its serialised form between processes.
 
-Between processes travel the original encoded bytes, boxes and numbers, as one Arrow IPC message; never pixels.
+The serialised form is one Arrow IPC message with encoded bytes, boxes and numbers. It contains no decoded pixels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hifidata.stages.base import Sample
 TASK_KEY = b"hifidata.task"
 NOTES_KEY = b"hifidata.notes"
 CARRIED_ERRORS = (HifiError, OSError)
-"""What the command line reports in one line; anything else is a bug, and keeps its traceback."""
+"""Errors that the command line reports in one line. Other errors are bugs and keep their traceback."""
 MakeSample = Callable[[IdentityTask, Candidate, Row], Sample]
 
 
@@ -30,10 +30,10 @@ class IdentityBatch:
 
     Attributes:
         task: the identity and its candidates.
-        samples: one per candidate, in source order.
+        samples: one sample per candidate, in source order.
         seconds: time per stage so far.
-        entered: images that entered each stage so far.
-        providers: what ONNX Runtime computed on, by stage.
+        entered: number of images that entered each stage so far.
+        providers: execution provider of ONNX Runtime, by stage.
     """
 
     task: IdentityTask
@@ -44,24 +44,24 @@ class IdentityBatch:
 
     @property
     def rows(self) -> list[Row]:
-        """The manifest rows, in source order."""
+        """Manifest rows, in source order."""
         return [sample.row for sample in self.samples]
 
     @property
     def alive(self) -> list[Sample]:
-        """Samples that no stage has ended."""
+        """Samples that no stage has dropped or failed on."""
         return [sample for sample in self.samples if sample.is_alive]
 
 
 def open_batch(task: IdentityTask, make_sample: MakeSample) -> IdentityBatch:
-    """A batch in which nothing is measured yet."""
+    """Make the batch of an identity, before any stage."""
     return IdentityBatch(
         task, [make_sample(task, candidate, first_row(task, candidate)) for candidate in task.candidates]
     )
 
 
 def first_row(task: IdentityTask, candidate: Candidate) -> Row:
-    """What is known of a candidate before any stage has seen it."""
+    """Return the manifest row of a candidate before any stage."""
     return {
         **candidate.facts,
         "image_id": image_id_of(task.identity_id, candidate.relative_path),
@@ -73,18 +73,23 @@ def first_row(task: IdentityTask, candidate: Candidate) -> Row:
 
 
 def task_to_bytes(task: IdentityTask) -> bytes:
-    """JSON; the escapes keep file names that are not UTF-8."""
+    """Serialise to JSON. Its escapes preserve file names that are not UTF-8."""
     return json.dumps(asdict(task)).encode()
 
 
 def task_from_bytes(data: bytes) -> IdentityTask:
-    """The inverse of ``task_to_bytes``."""
+    """Read the output of ``task_to_bytes``."""
     fields = json.loads(data)
     return IdentityTask(**{**fields, "candidates": tuple(Candidate(**candidate) for candidate in fields["candidates"])})
 
 
 def batch_to_bytes(batch: IdentityBatch, columns: Sequence[Column]) -> bytes:
-    """One Arrow IPC message; ``columns`` are those of images.parquet. Bytes of samples that have ended stay behind: nobody needs them again."""
+    """Serialise to one Arrow IPC message, without the image bytes of dropped and failed samples.
+
+    Args:
+        batch: the batch of one identity.
+        columns: columns of images.parquet.
+    """
     table = pa.Table.from_pylist(batch.rows, schema=arrow_schema(columns))
     wire = {
         "encoded": [sample.held_encoded if sample.is_alive else None for sample in batch.samples],
@@ -105,7 +110,7 @@ def batch_to_bytes(batch: IdentityBatch, columns: Sequence[Column]) -> bytes:
 
 
 def batch_from_bytes(data: bytes, make_sample: MakeSample) -> IdentityBatch:
-    """The inverse of ``batch_to_bytes``."""
+    """Read the output of ``batch_to_bytes``."""
     table = pa.ipc.open_stream(data).read_all()
     task = task_from_bytes(table.schema.metadata[TASK_KEY])
     notes = json.loads(table.schema.metadata[NOTES_KEY])
@@ -124,14 +129,14 @@ def batch_from_bytes(data: bytes, make_sample: MakeSample) -> IdentityBatch:
 
 
 def error_to_bytes(error: Exception) -> bytes:
-    """JSON: the nearest class of ``hifidata.core.errors`` (for an ``OSError`` none), and the message."""
+    """Serialise an error to JSON: the nearest class in ``hifidata.core.errors`` (none for an ``OSError``), and the message."""
     known = (kind.__name__ for kind in type(error).__mro__ if vars(errors).get(kind.__name__) is kind)
-    name = "HifiError" if isinstance(error, SampleError) else next(known, "")  # a sample's error never gets here
+    name = "HifiError" if isinstance(error, SampleError) else next(known, "")  # workers handle SampleError themselves
     return json.dumps({"error": name, "message": str(error)}).encode()
 
 
 def error_from_bytes(data: bytes) -> HifiError | OSError:
-    """An error with the class and the message that ``error_to_bytes`` was given."""
+    """Return the error that ``error_to_bytes`` serialised, with its class and message."""
     fields = json.loads(data)
     kind: type[HifiError] | type[OSError] = vars(errors)[fields["error"]] if fields["error"] else OSError
     return kind(fields["message"])

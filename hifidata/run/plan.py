@@ -1,7 +1,7 @@
-"""The plan: what a recipe would run, where, and on what. Makes nothing, downloads nothing.
+"""The plan of a run: identities, stages, models and worker groups. It writes and downloads nothing.
 
-Read this file to see the main flow: a source lists identities, worker groups run the stages of
-``hifidata.stages.table`` over each, and an executor decides in which processes.
+The main flow: a source lists identities. Worker groups run the stages of ``hifidata.stages.table`` on each identity. An
+executor distributes the groups over processes.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from hifidata.core.errors import SourceError, UsageError
 from hifidata.core.reasons import Reason
 from hifidata.core.schema import Column, IdentityTask
 from hifidata.models import registry
-from hifidata.run.devices import planned
-from hifidata.run.requirements import check_licences, require_packages, try_own_files, weights_of
-from hifidata.run.trial import try_extensions
+from hifidata.run.devices import planned_providers
+from hifidata.run.extension_check import check_extensions
+from hifidata.run.requirements import check_custom_files, check_licences, require_packages, weights_of
 from hifidata.sources.base import RemoteSource, Source
 from hifidata.sources.folder import FolderSource
 from hifidata.sources.names import NamesSource
@@ -43,18 +43,18 @@ MODEL_PACKAGES = (
     "hifi-portrait", "numpy", "opencv-python", "pillow", "dlib-bin", "face_recognition_models", "rapidocr", "onnxruntime", "onnxruntime-gpu",
     "scikit-learn", "pyarrow", "gender-guesser",
 )  # fmt: skip
-"""Packages whose version can change a number or a byte of the dataset; recorded in dataset.json."""
+"""Packages whose version can affect the dataset's content. dataset.json records the versions."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What would run. Holds ids and counts, never the candidates: a source may list millions.
+    """The plan of a run. It holds ids and counts but no candidates, because a source may list millions.
 
     Attributes:
-        recipe: resolved.
-        candidates_of: number of candidates by identity id, in source order, after ``limit``; None for a person whose
-            candidates are still to be searched for.
-        is_limited: whether ``limit`` left identities out.
+        recipe: resolved recipe.
+        candidates_of: number of candidates by identity id, in source order, after ``limit``. None for an identity whose
+            candidates come from a later search.
+        is_limited: whether ``limit`` excluded identities.
     """
 
     recipe: Recipe
@@ -63,11 +63,11 @@ class Plan:
 
     @property
     def n_candidates(self) -> int | None:
-        """Pictures over all identities; None where somebody is still to be searched for."""
+        """Number of candidates of all identities; None if an identity needs a search."""
         return self.n_candidates_of(self.candidates_of)
 
     def n_candidates_of(self, identity_ids: Iterable[str]) -> int | None:
-        """Pictures of some identities, likewise."""
+        """Return the number of candidates of some identities; None if one of them needs a search."""
         total = 0
         for identity_id in identity_ids:
             n_candidates = self.candidates_of[identity_id]
@@ -77,8 +77,8 @@ class Plan:
         return total
 
     def as_dict(self) -> dict[str, Any]:
-        """For ``hifidata plan --json``."""
-        providers, weights = planned(self.recipe), weights_of(self.recipe)
+        """Return the content of ``hifidata plan --json``."""
+        providers, weights = planned_providers(self.recipe), weights_of(self.recipe)
         return {
             "name": self.recipe.name,
             "identities": len(self.candidates_of),
@@ -99,18 +99,18 @@ class Plan:
 
 
 def make_plan(recipe: Recipe, limit: int | None = None, out: Path | None = None) -> Plan:
-    """Lists the source once.
+    """Make the plan; list the source once.
 
     Args:
-        recipe: resolved.
-        limit: at most so many identities.
-        out: the dataset folder, where a run may keep what listing the source has cost it.
+        recipe: resolved recipe.
+        limit: most identities to plan.
+        out: dataset folder, where a remote source stores its index; None: no index is stored.
 
     Raises:
-        SourceError: it is missing or empty.
+        SourceError: the source is missing or empty.
         WeightsError: a model's licence does not fit the recipe's ``licence_policy``.
     """
-    image_columns(recipe)  # refuses stages and models of other packages that do not fit
+    image_columns(recipe)  # raises if a stage or model of another package does not fit
     check_licences(recipe)
     candidates_of: dict[str, int | None] = {}
     is_limited = False
@@ -119,16 +119,14 @@ def make_plan(recipe: Recipe, limit: int | None = None, out: Path | None = None)
         if is_limited:
             break
         if task.identity_id in candidates_of:
-            raise SourceError(
-                f"source: {task.identity_name!r} is listed twice; give every person one name of their own"
-            )
+            raise SourceError(f"source: the identity {task.identity_name!r} is listed twice; rename one of the two")
         candidates_of[task.identity_id] = None if task.query else len(task.candidates)
     return Plan(recipe, candidates_of, is_limited)
 
 
 def _problems(recipe: Recipe, has_weights: bool) -> Iterator[str]:
-    """Problems besides missing model files that would keep a run from starting on this machine."""
-    for check in (require_packages, try_own_files, *([try_extensions] if has_weights else [])):
+    """Yield the problems, other than missing model files, that prevent a run on this machine."""
+    for check in (require_packages, check_custom_files, *([check_extensions] if has_weights else [])):
         try:
             with searching(recipe.weights.folder):
                 check(recipe)
@@ -136,9 +134,9 @@ def _problems(recipe: Recipe, has_weights: bool) -> Iterator[str]:
             yield str(error)
 
 
-def list_tasks(recipe: Recipe, wanted: Container[str], out: Path | None = None) -> Iterator[IdentityTask]:
-    """The source's identities whose id is wanted, in source order, one at a time."""
-    return (task for task in _identities(recipe, out) if task.identity_id in wanted)
+def list_tasks(recipe: Recipe, identity_ids: Container[str], out: Path | None = None) -> Iterator[IdentityTask]:
+    """Yield the source's identities with the given ids, in source order."""
+    return (task for task in _identities(recipe, out) if task.identity_id in identity_ids)
 
 
 def _identities(recipe: Recipe, out: Path | None) -> Iterator[IdentityTask]:
@@ -146,43 +144,43 @@ def _identities(recipe: Recipe, out: Path | None) -> Iterator[IdentityTask]:
 
 
 def is_remote(recipe: Recipe) -> bool:
-    """Whether the source lists URLs."""
+    """Return whether the source lists URLs or names."""
     return recipe.source.is_remote
 
 
 def open_source(recipe: Recipe) -> Source:
-    """The recipe's source, where the bytes are at hand."""
+    """Open a local source. Raises SourceError if the recipe's source is remote or has no path."""
     settings, max_bytes = recipe.source, recipe.intake.max_bytes
     if isinstance(settings, (FolderSourceConfig, ShardsSourceConfig)) and not settings.path:
-        raise SourceError("source.path is missing; pass --set source.path=PHOTOS")
+        raise SourceError("source.path: missing; pass --set source.path=PHOTOS")
     if isinstance(settings, FolderSourceConfig):
         return FolderSource(Path(settings.path), settings.licence, max_bytes)
     if isinstance(settings, ShardsSourceConfig):
         return ShardsSource(settings.path, settings.identity_field, settings.licence, max_bytes)
-    raise SourceError(f"source.kind: {settings.kind} lists URLs; its pictures have to be fetched first")
+    raise SourceError(f"source.kind: expected folder or shards, got {settings.kind}, which lists URLs or names")
 
 
 def open_remote(recipe: Recipe, out: Path | None = None) -> RemoteSource:
-    """The recipe's source, where its pictures lie on the web.
+    """Open a remote source. Raises SourceError if the recipe's source is local or has no path.
 
     Args:
-        recipe: resolved.
-        out: the dataset folder, where the source may keep its index for the next listing; None: nowhere.
+        recipe: resolved recipe.
+        out: dataset folder, where the source stores its index for the next listing; None: no index is stored.
     """
     if isinstance(recipe.source, NamesSourceConfig):
         return NamesSource(recipe.source, recipe.fetch, os.environ)
     settings, cache = recipe.source, DatasetFolder(out).source_index if out else None
     if isinstance(settings, (UrlTableSourceConfig, ImdbFaceSourceConfig)) and not settings.path:
-        raise SourceError("source.path is missing; pass --set source.path=TABLE")
+        raise SourceError("source.path: missing; pass --set source.path=TABLE")
     if isinstance(settings, ImdbFaceSourceConfig):
         return imdb_face_source(Path(settings.path), settings.licence, cache)
     if isinstance(settings, UrlTableSourceConfig):
         return UrlTableSource(Path(settings.path), settings.columns, settings.format, settings.licence, cache)
-    raise SourceError(f"source.kind: {settings.kind} lists files, not URLs")
+    raise SourceError(f"source.kind: expected names, url_table or imdb_face, got {settings.kind}, which lists files")
 
 
 def stage_table(recipe: Recipe) -> Sequence[tuple[str, bool, str | None]]:
-    """Every stage of the recipe in order: its name, whether it runs, and the model it runs with."""
+    """Return name, whether it runs, and model of each stage, in order."""
     rows: list[tuple[str, bool, str | None]] = [(Fetch.name, True, None)] if Fetch.runs(recipe) else []
     return rows + [
         (stage.name, stage.runs(recipe), getattr(stage.config(recipe), "model", None)) for stage in stages_of(recipe)
@@ -190,7 +188,7 @@ def stage_table(recipe: Recipe) -> Sequence[tuple[str, bool, str | None]]:
 
 
 def limits_of(recipe: Recipe, stage_name: str) -> list[str]:
-    """The numbers for which a stage drops a picture, and their limits: ``quality below 0.6 (quality.min_score)``."""
+    """Return the limits for which a stage drops images, such as ``quality below 0.6 (quality.min_score)``."""
     found = []
     for stage in stages_of(recipe):
         for limit in (reason.limit for reason in stage.reasons if stage.name == stage_name and reason.limit):
@@ -201,7 +199,7 @@ def limits_of(recipe: Recipe, stage_name: str) -> list[str]:
 
 
 def models_of(recipe: Recipe) -> list[dict[str, Any]]:
-    """The models the recipe names, with their licences and where their thresholds come from."""
+    """Return the recipe's models, with their licences and the origin of their thresholds."""
     found = []
     for stage in registry.BY_STAGE:
         section = getattr(recipe, stage)
@@ -216,16 +214,19 @@ def models_of(recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def extensions_of(recipe: Recipe) -> list[dict[str, Any]]:
-    """What stages and models of other packages declare, for dataset.json: a report needs no package of theirs."""
+    """Return the declarations of other packages' stages and models, for dataset.json.
+
+    So a report can be written without these packages.
+    """
     found = []
     for stage in stages_of(recipe):
         if stage not in OUR_STAGES:
-            noted = recipe.extensions[f"stages.{stage.name}"].model_dump()
-            words = {"name": stage.name, "title": stage.title, "does": stage.does, "not_run": stage.not_run}
-            found.append({**words, "licence": stage.licence, **noted, **_declared(stage.columns, stage.reasons)})
+            origin = recipe.extensions[f"stages.{stage.name}"].model_dump()
+            texts = {"name": stage.name, "title": stage.title, "does": stage.does, "not_run": stage.not_run}
+            found.append({**texts, "licence": stage.licence, **origin, **_declared(stage.columns, stage.reasons)})
     for section, spec in extension_models(recipe):
-        noted = recipe.extensions[f"{section}.model"].model_dump()
-        found.append({"stage": section, "licence": spec.licence, **noted, **_declared(spec.columns, spec.reasons)})
+        origin = recipe.extensions[f"{section}.model"].model_dump()
+        found.append({"stage": section, "licence": spec.licence, **origin, **_declared(spec.columns, spec.reasons)})
     return found
 
 
@@ -241,7 +242,7 @@ def _declared(columns: Sequence[Column], reasons: Sequence[Reason]) -> dict[str,
 
 
 def package_versions() -> dict[str, str]:
-    """Installed versions of the packages that can change the output."""
+    """Return the installed versions of ``MODEL_PACKAGES``."""
     versions = {}
     for name in MODEL_PACKAGES:
         try:

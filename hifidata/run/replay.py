@@ -1,4 +1,4 @@
-"""Replay: what would other thresholds have kept? Re-decides from the stored numbers; no model runs, nothing is written."""
+"""Replay: decides a dataset again with other thresholds, from stored numbers. It runs no model and writes nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hifidata.store.rows import identity_groups
 
 JUDGEMENT = ("status", "stage", "reason", "score", "threshold", "message", "shard", "key")
 UNJUDGED = ("fetch", "intake")
-"""Stages whose verdicts follow from no stored number: they stand."""
+"""Stages whose verdicts depend on no stored number. A replay keeps these verdicts."""
 
 UNKNOWN = "unknown"
 DEPENDENT = "dependent"
@@ -26,16 +26,17 @@ DEPENDENT = "dependent"
 
 @dataclass
 class Replay:
-    """What would change.
+    """Result of a replay.
 
     Attributes:
-        n_candidates: rows looked at.
-        kept_before, kept_after: kept as stored, and kept for certain under the new settings.
-        newly_kept, newly_dropped: image ids, with the reason for the dropped ones.
+        n_candidates: number of replayed rows.
+        kept_before, kept_after: images kept in the dataset, and images certainly kept with the new settings.
+        newly_kept, newly_dropped: image ids; with the reason for dropped images.
         reasons_before, reasons_after: counts by reason.
-        unknown: image ids whose next stage was never measured, because they had already been dropped before it, with
-            that stage's name. They may be kept or dropped; only a run can tell.
-        dependent: image ids that are judged together with such pictures of the same person, with the stage that does so.
+        unknown: image ids that pass now but were never measured by the next stage, with the name of that stage. Only a
+            run can decide them.
+        dependent: image ids that a stage judges together with unknown images of the same identity, with its name.
+        changes: changed settings.
     """
 
     n_candidates: int = 0
@@ -51,16 +52,16 @@ class Replay:
 
     @property
     def unknown_by_stage(self) -> Counter[str]:
-        """How many rows got stuck before each stage."""
+        """Number of unknown images by stage."""
         return Counter(self.unknown.values())
 
 
 def replay(out: Path, overrides: Sequence[str]) -> Replay:
-    """Re-decides a dataset under ``section.key=value`` overrides.
+    """Decide a dataset again with ``section.key=value`` overrides.
 
     Raises:
         DatasetError: ``out`` is not a dataset.
-        RecipeError: an override is wrong, or changes what is measured and so needs a new run.
+        RecipeError: an override is wrong, or affects a measurement and so needs a new run.
     """
     folder = DatasetFolder(out)
     old = folder.read_run()["recipe"]
@@ -79,8 +80,8 @@ def _refuse_unmeasured(changes: Sequence[str], stages: Sequence[type[Stage]]) ->
         key = change.partition(":")[0]
         if key not in replayable:
             raise RecipeError(
-                f"replay: {key} changes what is measured, so stored numbers cannot tell; run the recipe into a new folder. "
-                f"Replayable: {', '.join(sorted(replayable))}"
+                f"replay: {key} affects measurements, so stored numbers are not sufficient; run the recipe on a new folder. "
+                f"Replayable keys: {', '.join(sorted(replayable))}"
             )
 
 
@@ -103,7 +104,7 @@ def _replay_identity(stored: Sequence[Row], recipe: Recipe, stages: Sequence[typ
 def _replay_stage(stage: type[Stage], rows: list[Row], recipe: Recipe) -> None:
     known = []
     for row in rows:
-        if any(row.get(column) is None for column in stage.needs):
+        if any(row.get(column) is None for column in stage.required_columns):
             row |= {"status": UNKNOWN, "stage": stage.name}
         else:
             known.append(row)

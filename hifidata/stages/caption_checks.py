@@ -1,6 +1,6 @@
-"""What is odd about a caption. Heuristics over English words: they count and point, they drop nothing.
+"""Checks of captions: heuristics over English words that flag suspicious features. They drop no image.
 
-Source: paper, section 3.4: the prompt asks for no expressions and no poses, since the landmarks carry them.
+Source: paper, section 3.4: the prompt excludes expressions and poses, because the landmarks carry them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ENGLISH = frozenset({
     "while",
 })  # fmt: skip
 MIN_ENGLISH_SHARE = 0.15
-"""Share of such words: about a third of an English sentence; far fewer in other languages, none in other scripts."""
+"""Smallest share of ``ENGLISH`` words. English text has about a third; other languages have far fewer."""
 
 _WORDS = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _EXPRESSION = re.compile(
@@ -44,11 +44,11 @@ _MARKUP = re.compile(r"https?://|www\.|</?[a-z!][^>]*>|[{}\\]|\b(?:system|assist
 
 
 def flags_of(caption: str, language: str) -> tuple[CaptionFlag, ...]:
-    """What is odd, in the vocabulary's order.
+    """Return the flags of a caption, in the order of ``CaptionFlag``.
 
     Args:
         caption: one line.
-        language: ``en``, or ``any``, for which the language is not looked at.
+        language: ``en``, or ``any`` to accept every language.
     """
     words = [word.lower() for word in _WORDS.findall(caption)]
     found = {
@@ -62,12 +62,12 @@ def flags_of(caption: str, language: str) -> tuple[CaptionFlag, ...]:
 
 
 def _is_english(words: list[str]) -> bool:
-    """Of very few words nothing can be said; they pass where their letters are Latin."""
+    """Return whether the words are English. Fewer than ``MIN_WORDS`` words pass if their letters are Latin."""
     if len(words) < MIN_WORDS:
         return bool(words) and all(word[0] < "\u0250" for word in words)
     return sum(word in ENGLISH for word in words) >= MIN_ENGLISH_SHARE * len(words)
 
 
 def _is_unspaced(caption: str) -> bool:
-    """Chinese, Japanese and Thai write sentences as what looks like one word."""
+    """Return whether the text has almost no spaces, as in Chinese, Japanese and Thai."""
     return len(caption) >= 20 and caption.count(" ") < len(caption) / 20

@@ -1,4 +1,4 @@
-"""Near-duplicates inside one identity: the same bytes, then the same look. The best of them stays."""
+"""Near-duplicates inside one identity: identical bytes, or similar perceptual hashes. The best copy is kept."""
 
 from __future__ import annotations
 
@@ -12,41 +12,43 @@ from hifidata.image.phash import distance_bits
 from hifidata.stages.base import Columns, Stage
 
 SCORE_STEP = 0.05
-"""Of the quality score, 0 to 1."""
+"""Quality scores (0 to 1) are compared in steps of this size."""
 
 
-DUPLICATE_BYTES = Reason("duplicate_bytes", "Same file twice", "This person already has a picture with the same bytes.")
+DUPLICATE_BYTES = Reason("duplicate_bytes", "Same file twice", "Another image of this identity has the same bytes.")
 NEAR_DUPLICATE = Reason(
     "near_duplicate",
     "Near-duplicate",
-    "Almost the same picture as a better one of this person, which stayed.",
+    "The image is almost identical to a better image of this identity, which was kept.",
     limit=Limit("duplicate_distance_bits", "up to", "dedup.max_distance_bits", "distance to the better copy", " bits"),
 )
 
 
 class Dedup(Stage):
-    """Walks the pictures from best to worst and drops each that repeats a better one."""
+    """Visits the images from best to worst and drops each copy of a better image."""
 
     name = "dedup"
     title = "Near-duplicates"
-    does = "Pictures of one person are compared by perceptual hash, and the best copy stays."
-    not_run = "Near-duplicates were not searched: the recipe switched it off."
+    does = "Images of one identity are compared by perceptual hash; the best copy is kept."
+    not_run = "Near-duplicates were not searched: the recipe disables this stage."
     columns = (
-        Column("duplicate_of", "string", "image_id of the better copy that was kept instead"),
-        Column("duplicate_distance_bits", "int32", "Hamming distance of the perceptual hashes to that copy"),
-        Column("duplicate_same_bytes", "bool", "that copy has the same bytes"),
+        Column("duplicate_of", "string", "image_id of the better copy, which was kept"),
+        Column(
+            "duplicate_distance_bits", "int32", "Hamming distance to the perceptual hash of the nearest better image"
+        ),
+        Column("duplicate_same_bytes", "bool", "the better copy has the same bytes"),
     )
     reasons = (DUPLICATE_BYTES, NEAR_DUPLICATE)
     scope = "identity"
-    needs = ("phash",)
+    required_columns = ("phash",)
     replayable = ("max_distance_bits",)
 
     @staticmethod
     def derive(rows: Sequence[Row], config: DedupConfig) -> Columns:
-        """For each row the better copy it repeats, if any, and how far apart the two hashes are.
+        """Find the better copy of each row, and the distance of the two hashes.
 
-        Best is what ``_rank`` says, then the first in source order. How far the nearest copy is, is recorded even above the
-        limit.
+        ``_rank`` defines the best image; ties go to the first in source order. The distance to the nearest better image is
+        recorded even above the limit.
         """
         order = sorted(range(len(rows)), key=lambda i: _rank(rows[i]))
         copies: list[str | None] = [None] * len(rows)
@@ -70,20 +72,20 @@ class Dedup(Stage):
 
     @staticmethod
     def decide(row: Mapping[str, Any], config: DedupConfig) -> Verdict | None:
-        """It repeats a better picture."""
+        """Drop a copy of a better image."""
         if row["duplicate_of"] is None:
             return None
         if row["duplicate_same_bytes"]:
             return Verdict(DUPLICATE_BYTES, 0, None, f"same bytes as {row['duplicate_of']}")
         distance = row["duplicate_distance_bits"]
-        message = f"{distance} of 64 hash bits differ from {row['duplicate_of']}"
+        message = f"{distance} of 64 bits of the perceptual hash differ from {row['duplicate_of']}"
         return Verdict(NEAR_DUPLICATE, distance, config.max_distance_bits, message)
 
 
 def _rank(row: Row) -> tuple[float, ...]:
-    """Smaller is better: the quality score in steps, colour, pixels of the crop, bytes for each pixel, the score itself.
+    """Return the sort key; smaller is better: stepped quality score, colour, crop side, bytes per pixel, exact score.
 
-    Scores of copies of one shot differ by less than they tell: blocks of a strong compression even count as sharpness.
+    Small score differences between copies of one photo are not meaningful: compression blocks even count as sharpness.
     """
     score = row.get("quality_score") or 0.0
     pixels = (row.get("width_px") or 0) * (row.get("height_px") or 0)

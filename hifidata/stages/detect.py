@@ -1,7 +1,7 @@
-"""Face detection: exactly one face that counts.
+"""Face detection: the image must contain exactly one large face.
 
-Paper, section 3.4: pictures in which the number of faces is not one are deleted. Search results are full of blurred
-spectators, so which other faces count is a setting; 0.0 is the paper's rule.
+Source: paper, section 3.4: images with a number of faces other than one are deleted. Search results often show blurred
+spectators. So the smallest area of a counted face is a setting; 0.0 is the paper's rule.
 """
 
 from __future__ import annotations
@@ -24,59 +24,62 @@ NO_FACE = Reason("no_face", "No face", "The detector found no face.")
 SEVERAL_FACES = Reason(
     "several_faces",
     "Several faces",
-    "A second face is large enough to count, and a portrait shows exactly one person.",
+    "A second face is large enough to count; a portrait shows exactly one face.",
     limit=Limit("other_face_area_ratio", "above", "detect.other_face_min_area_ratio", "second face over main face"),
 )
 FACE_CUT_OFF = Reason(
     "face_cut_off",
     "Face cut off",
-    "Too much of the face lies outside the picture.",
+    "Too much of the face is outside the image.",
     limit=Limit("face_inside_ratio", "below", "detect.min_face_inside", "share of the face inside"),
 )
 FACE_MISMATCH = Reason(
     "face_mismatch",
     "Other face",
-    "The face is not at the place of the list's face box.",
+    "The face does not match the face box of the list.",
     limit=Limit("listed_face_iou", "below", "detect.min_listed_iou", "overlap with the list's box"),
 )
 
 
 class Detect(Stage):
-    """Boxes, five points and landmarks of the largest face, and how large the others are."""
+    """Face box, five points and landmarks of the largest face, and the areas of all faces."""
 
     name = "detect"
     title = "Face detection"
-    does = "Faces are detected; a picture needs exactly one that counts."
-    not_run = "Faces were not detected: no model was set in the recipe."
+    does = "Faces are detected; the image must contain exactly one large face."
+    not_run = "Faces were not detected: the recipe sets no model."
     columns = (
         Column("listed_face_iou", "float32", "overlap of the main face with the list's box", "intersection over union"),
         Column(
             "n_faces",
             "int32",
-            "faces that count: the main one and those at least other_face_min_area_ratio of its area",
+            "counted faces: the main face, and faces with at least other_face_min_area_ratio of its area",
         ),
-        Column("n_faces_raw", "int32", "all faces that the detector reported"),
+        Column("n_faces_raw", "int32", "all faces that the detector found"),
         Column(
-            "face_areas_rel", "list<float32>", "area of every reported face over the largest, largest first", "ratio"
+            "face_areas_rel",
+            "list<float32>",
+            "area of each face over the largest area, in descending order",
+            "ratio",
         ),
-        Column("other_face_area_ratio", "float32", "second of face_areas_rel; 0 where there is one face", "ratio"),
-        Column("face_x1_px", "float32", "main face box in the oriented picture: left edge"),
+        Column("other_face_area_ratio", "float32", "second value of face_areas_rel; 0 for a single face", "ratio"),
+        Column("face_x1_px", "float32", "main face box in the upright image: left edge"),
         Column("face_y1_px", "float32", "main face box: top edge"),
         Column("face_x2_px", "float32", "main face box: right edge"),
         Column("face_y2_px", "float32", "main face box: bottom edge"),
-        Column("face_inside_ratio", "float32", "share of the face box inside the picture", "ratio"),
+        Column("face_inside_ratio", "float32", "share of the face box inside the image", "ratio"),
         Column("face_score", "float32", "confidence of the detector", "scale of the detector"),
         Column(
             "face_kps",
             "list<float32>",
-            "left eye, right eye, nose, mouth left, mouth right as x, y in the picture",
+            "x, y of left eye, right eye, nose, left and right mouth corner in the upright image",
             "px",
         ),
-        Column("face_landmarks", "list<float32>", "68 points as x, y in the picture", "px"),
-        Column("detect_model", "string", "detector"),
+        Column("face_landmarks", "list<float32>", "x, y of 68 landmarks in the upright image", "px"),
+        Column("detect_model", "string", "face detector"),
     )
     reasons = (NO_FACE, SEVERAL_FACES, FACE_CUT_OFF, FACE_MISMATCH)
-    needs = ("n_faces_raw",)
+    required_columns = ("n_faces_raw",)
     replayable = ("other_face_min_area_ratio", "min_face_inside", "min_listed_iou")
 
     def __init__(self, recipe: Recipe) -> None:
@@ -85,7 +88,7 @@ class Detect(Stage):
         self._detector: FaceDetector = registry.load("detect", recipe.detect.model, recipe.detect)
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
-        """Columns of the main face, in pixels of the upright picture; null where there is no face."""
+        """Detect faces and return the columns of the main face, in pixels of the upright image; null without a face."""
         rows = []
         found = self._detector.detect([sample.rgb_u8 for sample in samples])
         for sample, faces in zip(samples, found, strict=True):
@@ -97,13 +100,13 @@ class Detect(Stage):
 
     @staticmethod
     def derive(rows: Sequence[Row], config: DetectConfig) -> Columns:
-        """How many faces count under ``other_face_min_area_ratio``."""
+        """Count the faces with at least ``other_face_min_area_ratio`` of the main face's area."""
         floor = config.other_face_min_area_ratio
         return {"n_faces": [sum(area >= floor for area in row["face_areas_rel"]) for row in rows]}
 
     @staticmethod
     def decide(row: Mapping[str, Any], config: DetectConfig) -> Verdict | None:
-        """No face, several faces that count, or a face cut off by the picture's edge."""
+        """Drop images without a face, with several counted faces, with a face that is cut off, or with another face."""
         if not row["n_faces_raw"]:
             return Verdict(NO_FACE, 0, 1, "no face found")
         if row["n_faces"] > 1:
@@ -111,7 +114,7 @@ class Detect(Stage):
                 SEVERAL_FACES,
                 row["other_face_area_ratio"],
                 config.other_face_min_area_ratio,
-                f"{row['n_faces']} faces count ({row['n_faces_raw']} found); the second has "
+                f"{row['n_faces']} counted faces ({row['n_faces_raw']} found); the second face has "
                 f"{row['other_face_area_ratio']:.0%} of the main face's area",
             )
         if row["face_inside_ratio"] < config.min_face_inside:
@@ -119,11 +122,11 @@ class Detect(Stage):
                 FACE_CUT_OFF,
                 row["face_inside_ratio"],
                 config.min_face_inside,
-                f"{row['face_inside_ratio']:.0%} of the face box lies inside the picture",
+                f"{row['face_inside_ratio']:.0%} of the face box is inside the image",
             )
         overlap = row.get("listed_face_iou")
         if overlap is not None and overlap < config.min_listed_iou:
-            message = f"the face found overlaps the list's by {overlap:.0%}, intersection over union"
+            message = f"the detected face box and the list's face box have an intersection over union of {overlap:.0%}"
             return Verdict(FACE_MISMATCH, overlap, config.min_listed_iou, message)
         return None
 
@@ -156,7 +159,7 @@ def _face_row(faces: Faces, min_score: float, width: int, height: int) -> Row:
 
 
 def _listed_face_iou(listed: Sequence[float] | None, row: Row, width: int, height: int) -> float | None:
-    """Overlap of the main face with the list's box, both within the picture; None where either is missing."""
+    """Return the IoU of the main face box and the list's face box, clipped to the image; None without both."""
     if listed is None or row["face_x1_px"] is None:
         return None
     size = np.array([width, height, width, height], np.float32)

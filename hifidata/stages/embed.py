@@ -1,4 +1,4 @@
-"""Face embeddings, by which people are told apart. The model half of verification: it needs pixels, ``verify`` needs none."""
+"""Face embeddings, for verification. This stage needs pixels; the stage ``verify`` needs none."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from hifidata.stages.base import Columns, Sample, Stage, main_face
 
 
 class Embed(Stage):
-    """Embeds the main face, before any restoration. Drops nothing."""
+    """Embeds the main face of the unrestored image. It drops no image."""
 
     name = "embed"
     section = "verify"
     title = "Embedding"
-    does = "An embedding of the face is computed, by which people are told apart."
-    not_run = "Faces were not embedded: no model was set in the recipe."
+    does = "An embedding of the face is computed, to compare identities."
+    not_run = "Faces were not embedded: the recipe sets no model."
     columns = (
         Column("embedding", "list<float32>", "identity embedding, L2 norm 1 (biometric data)"),
-        Column("embedding_model", "string", "embedder"),
+        Column("embedding_model", "string", "face embedder"),
     )
-    needs = ("embedding",)
+    required_columns = ("embedding",)
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         self._embedder: FaceEmbedder = registry.load("verify", str(recipe.verify.model), recipe.verify)
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
-        """(d,) float32 embeddings with L2 norm 1, of the unrestored face."""
+        """Embed the unrestored faces: (d,) float32 with L2 norm 1 per sample."""
         faces = [main_face(sample.row) for sample in samples]
         embeddings = self._embedder.embed(
             [sample.rgb_u8 for sample in samples],

@@ -1,4 +1,4 @@
-"""Coefficients of a 3D face for every written picture: the training package swaps faces with them."""
+"""Coefficients of a 3D face model for each portrait. hifimodel uses them to swap faces."""
 
 from __future__ import annotations
 
@@ -14,29 +14,28 @@ from hifidata.stages.base import Columns, Sample, Stage, main_face
 
 
 class Face3D(Stage):
-    """Fits a face model to the written picture, so that its camera is in that picture's pixels. Nothing is dropped.
+    """Fits a 3D face model to the portrait, so its camera uses portrait pixels. It drops no image.
 
-    Where the recipe says ``landmarks.model: face3d``, the model's 68 points become the sample's landmarks: detectors with
-    five points give none.
+    With ``landmarks.model: face3d``, the 68 landmarks of the 3D face model become the sample's landmarks. Detectors with
+    five points have no landmarks.
     """
 
     name = "face3d"
     title = "3D face"
-    does = "A 3D face model is fitted to every portrait: shape, expression, pose and camera are stored."
-    not_run = "No 3D face was fitted: no model was set in the recipe."
+    does = "A 3D face model is fitted to each portrait; shape, expression, pose and camera are stored."
+    not_run = "No 3D face model was fitted: the recipe sets no model."
     columns = (
         Column("face3d_model", "string", "3D face model"),
-        Column("face3d_shape", "list<float32>", "identity; for mesh 468 points as x, y, z in the head's own axes"),
-        Column("face3d_expression", "list<float32>", "expression; empty for mesh"),
         Column(
-            "face3d_pose", "list<float32>", "tddfa: 3 x 4 scaled rotation and offset; mesh: 3 x 3 rotation; row by row"
+            "face3d_shape", "list<float32>", "shape coefficients; for mesh x, y, z of 468 points in head coordinates"
         ),
+        Column("face3d_expression", "list<float32>", "expression coefficients; empty for mesh"),
         Column(
-            "face3d_camera",
+            "face3d_pose",
             "list<float32>",
-            "scale, x, y: pixel of the written picture = x + scale * X, y - scale * Y",
-            "px",
+            "tddfa: 3 x 4 scaled rotation and translation; mesh: 3 x 3 rotation; row-major",
         ),
+        Column("face3d_camera", "list<float32>", "scale, x, y: portrait pixel = (x + scale * X, y - scale * Y)", "px"),
     )
 
     def __init__(self, recipe: Recipe) -> None:
@@ -44,7 +43,7 @@ class Face3D(Stage):
         self._model: Face3DModel = registry.load(self.name, str(recipe.face3d.model))
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
-        """Shape, expression, pose, camera and the model's name."""
+        """Fit the model and return shape, expression, pose, camera and the model's name."""
         rows = [self._fitted(sample) for sample in samples]
         return {name: [row[name] for row in rows] for name in rows[0]}
 

@@ -1,4 +1,4 @@
-"""Intake: are the bytes a picture that the recipe accepts? Decodes it once."""
+"""Intake: checks that the bytes are an image that the recipe accepts, and decodes it once."""
 
 from __future__ import annotations
 
@@ -10,32 +10,26 @@ from hifidata.stages.base import Columns, Sample, Stage
 
 
 class Intake(Stage):
-    """Sniffs, checks the limits in the header, decodes upright to sRGB; every refusal is an IntakeError."""
+    """Recognises the format, checks the limits in the header, and decodes to upright sRGB. A refusal is an IntakeError."""
 
     name = "intake"
     title = "Intake"
-    does = (
-        "Files are recognised by content, limited in bytes and pixels, decoded, turned upright and converted to sRGB."
-    )
+    does = "Files are recognised by content, checked against the limits, and decoded to upright sRGB images."
     not_run = "Files were not checked before decoding: the intake stage did not run."
     columns = (
-        Column("content_sha256", "string", "sha256 of the bytes as read"),
-        Column(
-            "original_format",
-            "string",
-            "format of the bytes, whatever the file name says: jpeg, png, webp, bmp, gif, avif",
-        ),
+        Column("content_sha256", "string", "sha256 of the original bytes"),
+        Column("original_format", "string", "format, recognised by content: jpeg, png, webp, bmp, gif or avif"),
         Column("original_bytes", "int64", "size of the file"),
         Column("width_px", "int32", "width after EXIF orientation"),
         Column("height_px", "int32", "height after EXIF orientation"),
         Column("exif_orientation", "int32", "orientation tag that was applied, 1 to 8"),
-        Column("colour_mode", "string", "mode of the file before conversion to sRGB (RGB, CMYK, P, I;16, ...)"),
-        Column("n_frames", "int32", "frames of an animated or multi-picture file; the first is used"),
+        Column("colour_mode", "string", "colour mode before conversion to sRGB (RGB, CMYK, P, I;16, ...)"),
+        Column("n_frames", "int32", "frames of an animated or multi-picture file; the first frame is used"),
     )
     reasons = INTAKE_REASONS
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
-        """Size, format and colour facts; the pixels stay with the sample. Raises IntakeError."""
+        """Decode the images and return size and colour columns. The sample keeps the pixels. Raises IntakeError."""
         columns: Columns = {"width_px": [], "height_px": [], "exif_orientation": [], "colour_mode": [], "n_frames": []}
         for sample in samples:
             picture = sample.picture

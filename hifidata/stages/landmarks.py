@@ -1,4 +1,4 @@
-"""Landmarks in the pixels of the written picture, for the training package's landmark condition."""
+"""Landmarks in portrait pixels, for the landmark condition of hifimodel."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from hifidata.stages.base import Columns, Sample, Stage
 
 
 class Landmarks(Stage):
-    """Carries the detector's 68 points into the crop. No threshold, nothing is dropped."""
+    """Maps the detector's 68 landmarks to the portrait. It drops no image."""
 
     name = "landmarks"
     title = "Landmarks"
-    does = "68 facial points are stored for every portrait."
-    not_run = "Facial landmarks were not stored, as the recipe asks (landmarks.model: null): hifimodel cannot be trained on this dataset."
-    columns = (Column("portrait_landmarks", "list<float32>", "68 points as x, y in the written picture", "px"),)
+    does = "68 facial landmarks are stored for each portrait."
+    not_run = (
+        "Landmarks were not stored: the recipe sets landmarks.model: null. hifimodel cannot be trained on this dataset."
+    )
+    columns = (Column("portrait_landmarks", "list<float32>", "x, y of 68 landmarks in the portrait", "px"),)
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
-        """(68, 2) points flattened; null where the detector gives none."""
-        if self.recipe.landmarks.model != "detector":  # the face3d stage wrote them
+        """Map the landmarks: (68, 2) flattened; null if the detector has no landmarks."""
+        if self.recipe.landmarks.model != "detector":  # the stage face3d has filled the column
             return {}
         return {"portrait_landmarks": [self._mapped(sample) for sample in samples]}
 

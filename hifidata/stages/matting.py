@@ -1,5 +1,7 @@
-"""The person's outline. Paper, section 3.2: PP-Matting removes the background of reference images; kept beside the picture
-here, so that training decides."""
+"""Alpha matte of the person. Source: paper, section 3.2: PP-Matting removes the background of reference images.
+
+The matte is stored beside the portrait, so that training can choose whether to use it.
+"""
 
 from __future__ import annotations
 
@@ -18,20 +20,20 @@ SUFFIX = "alpha.png"
 
 
 class Matting(Stage):
-    """Adds the portrait's alpha, 8-bit grey at the portrait's size, to the sample. Drops nothing."""
+    """Adds the alpha matte, 8-bit grey at the portrait's size, to the sample. It drops no image."""
 
     name = "matting"
     title = "Matting"
-    does = "The outline of the person is stored beside the portrait."
-    not_run = "The person was not separated from the background: no model was set in the recipe."
-    columns = (Column("matting_model", "string", "model that made the sample's .alpha.png"),)
+    does = "The alpha matte of the person is stored beside the portrait."
+    not_run = "No alpha matte was computed: the recipe sets no model."
+    columns = (Column("matting_model", "string", "matting model of the sample's .alpha.png"),)
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         self._matter: Matter = registry.load("matting", str(recipe.matting.model))
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
-        """Records which model made the alpha."""
+        """Add the alpha matte to each sample, and return the model's name."""
         alphas = self._matter.matte([sample.portrait_u8 for sample in samples])
         for sample, alpha in zip(samples, alphas, strict=True):
             sample.extras[SUFFIX] = alpha_png(alpha)
@@ -39,7 +41,7 @@ class Matting(Stage):
 
 
 def alpha_png(alpha: F32) -> bytes:
-    """(H, W) float32 in 0 to 1 as an 8-bit grey PNG; the same alpha gives the same bytes."""
+    """Encode an alpha matte, (H, W) float32 from 0 to 1, as an 8-bit grey PNG. The bytes are deterministic."""
     levels = np.rint(alpha * 255).astype(np.uint8)
     png: bytes = cv2.imencode(".png", levels)[1].tobytes()
     return png

@@ -1,5 +1,8 @@
-"""Things before the face. Paper, section 3.4: BLIP-2 describes the face, and descriptions that name foreign objects
-(a hand, a microphone) remove the image."""
+"""Objects in front of the face.
+
+Source: paper, section 3.4. BLIP-2 describes the face; images whose description names a foreign object (hand, microphone)
+are removed.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ _IDIOMS = re.compile(
     r"|hand (?:drawn|made|painted|knitted|crafted|written|sewn)|(?:world|davis|ryder|stanley|super) cups?)\b",
     re.IGNORECASE,
 )
-"""Words that name no hand and no cup. The World Cup is an event; who minds its trophy adds "trophy" to the terms."""
+"""Phrases in which hand or cup is not an object. The World Cup is an event; a recipe can add "trophy" to the terms."""
 
 _CLAUSE_END = re.compile(
     r"[.,;:!?()\"“”–—]+|\b(?:and|but|except|besides|yet|although|though|while|who|which|whose)\b", re.IGNORECASE
@@ -30,44 +33,47 @@ _CLAUSE_END = re.compile(
 _LIST_COMMA = re.compile(
     r",\s+(?=(?:(?:any|other)\s+)*[\w-]+(?:,\s+(?:(?:any|other)\s+)*[\w-]+){0,8},?\s+n?or\b)", re.IGNORECASE
 )
-"""Of a list that ends in "or", as in "no hands, cups or masks"."""
+"""Commas of a list that ends in "or", as in "no hands, cups or masks"."""
 
 _DENIAL = re.compile(r"no|not|cannot|without|nothing|none|neither|nor|never|\w+n['’]t", re.IGNORECASE)
 _EMPHASIS = ("only", "just", "merely", "simply")
-"""After "not" they deny nothing."""
+"""Words after which "not" is no negation, as in "not only"."""
 
 DENIED_WORDS = 6
-"""How far a denial reaches: "does not appear to be a hand" has it in the fifth word."""
+"""Number of words that a negation covers: in "does not appear to be a hand", hand is the fifth word."""
 
 
 OCCLUDED = Reason(
     "occluded",
     "Face covered",
-    "Something in front of the face hides part of it.",
-    limit=Limit("occlusion_score", "at or above", "occlusion.min_score", "certainty that something covers the face"),
+    "An object in front of the face hides part of it.",
+    limit=Limit("occlusion_score", "at or above", "occlusion.min_score", "confidence that an object covers the face"),
 )
 
 
 class Occlusion(Stage):
-    """Keeps the model's answer; which words of it count is arithmetic, and can be replayed."""
+    """Stores the model's answer. ``derive`` selects the terms that count, so a replay can change them."""
 
     name = "occlusion"
     title = "Occlusion"
-    does = "Pictures in which something covers the face are dropped."
-    not_run = "Occlusion was not checked: no model was set in the recipe. Hands, microphones or masks may cover faces that were kept."
+    does = "Images in which an object covers the face are dropped."
+    not_run = "Occlusion was not checked: the recipe sets no model. Hands, microphones or masks may cover faces that were kept."
     columns = (
         Column("occlusion_answer", "string", "answer of the occlusion model"),
         Column(
-            "occlusion_found", "string", "objects that the model names, ' | ' between; null where it describes freely"
+            "occlusion_found", "string", "objects that the model names, separated by ' | '; null for free descriptions"
         ),
         Column(
-            "occlusion_score", "float32", "confidence of the model in these objects; null where it gives none", "0 to 1"
+            "occlusion_score",
+            "float32",
+            "confidence of the model in these objects; null for models without a confidence",
+            "0 to 1",
         ),
         Column("occlusion_model", "string", "occlusion model"),
-        Column("occlusion_terms", "string", "terms that count against the picture, ' | ' between"),
+        Column("occlusion_terms", "string", "terms for which the image is dropped, separated by ' | '"),
     )
     reasons = (OCCLUDED,)
-    needs = ("occlusion_answer",)
+    required_columns = ("occlusion_answer",)
     replayable = ("terms", "min_score")
     batch_size = 8
 
@@ -76,7 +82,7 @@ class Occlusion(Stage):
         self._checker: OcclusionChecker = registry.load("occlusion", str(recipe.occlusion.model), recipe.occlusion)
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
-        """The answer, what the model itself names, and its confidence in that."""
+        """Return the model's answer, the objects that it names, and its confidence."""
         faces = [main_face(sample.row).xyxy_px for sample in samples]
         answers = self._checker.check([sample.rgb_u8 for sample in samples], faces)
         return {
@@ -88,21 +94,21 @@ class Occlusion(Stage):
 
     @staticmethod
     def derive(rows: Sequence[Row], config: OcclusionConfig) -> Columns:
-        """The terms that count against the picture; null for none."""
+        """Return the terms for which each image is dropped; null for none."""
         return {"occlusion_terms": [SEPARATOR.join(counted_terms(row, config)) or None for row in rows]}
 
     @staticmethod
     def decide(row: Mapping[str, Any], config: OcclusionConfig) -> Verdict | None:
-        """Something that counts is before the face."""
+        """Drop an image with a counted object in front of the face."""
         terms, score = row["occlusion_terms"], row.get("occlusion_score")
         if not terms:
             return None
         floor = None if score is None else config.min_score
-        return Verdict(OCCLUDED, score, floor, f"before the face: {terms}")
+        return Verdict(OCCLUDED, score, floor, f"in front of the face: {terms}")
 
 
 def counted_terms(row: Mapping[str, Any], config: OcclusionConfig) -> tuple[str, ...]:
-    """What the model names, where it is certain enough; in a free description, the recipe's terms."""
+    """Return the objects above ``min_score``, or the recipe's terms in a free description."""
     found, score = row.get("occlusion_found"), row.get("occlusion_score")
     if found is None:
         return terms_in(row["occlusion_answer"], config.terms)
@@ -112,10 +118,10 @@ def counted_terms(row: Mapping[str, Any], config: OcclusionConfig) -> tuple[str,
 
 
 def terms_in(answer: str, terms: Sequence[str]) -> tuple[str, ...]:
-    """The terms that stand in a text as whole words, in singular or plural: "hands" holds "hand", "handsome" does not.
+    """Return the terms that a text contains as whole words, in singular or plural.
 
-    A hyphen may stand before a term, as in "face-mask"; what one joins to its end is another word, as in "hand-made". What the
-    text denies does not count: see ``asserted``.
+    "hands" contains "hand", "handsome" does not. A term after a hyphen counts, as in "face-mask". A term before a hyphen
+    is part of another word, as in "hand-made". Negated terms do not count, see ``asserted``.
     """
     text = asserted(_IDIOMS.sub(" ", answer))
     return tuple(
@@ -124,12 +130,12 @@ def terms_in(answer: str, terms: Sequence[str]) -> tuple[str, ...]:
 
 
 def asserted(text: str) -> str:
-    """A text without what it denies.
+    """Return a text without its negated words.
 
-    A denial (no, not, without, nothing, ...) reaches over ``DENIED_WORDS`` words of its clause, and as many again after each
-    "or". It ends before another verb ("no shirt holding a microphone") and before "with" ("no glasses with a hand"), unless
-    they belong to it ("not holding", "not covered with"). Where that is in doubt the word counts: a picture too few is cheaper
-    than a hand before a face.
+    A negation (no, not, without, nothing, ...) covers ``DENIED_WORDS`` words of its clause, and as many again after each
+    "or". It ends before another verb ("no shirt holding a microphone") and before "with" ("no glasses with a hand"). It does
+    not end before a verb or "with" that is part of it ("not holding", "not covered with"). In doubt, the word counts: losing
+    an image costs less than keeping an occluded face.
     """
     kept: list[str] = []
     is_denied = False
@@ -143,7 +149,7 @@ def asserted(text: str) -> str:
 
 def _clause_without_denied(words: Sequence[str], is_denied: bool) -> list[str]:
     kept = []
-    left = DENIED_WORDS + 1 if is_denied else 0  # words that the denial still reaches
+    left = DENIED_WORDS + 1 if is_denied else 0  # words that the negation still covers
     for position, word in enumerate(words):
         before = words[position - 1].lower() if position else ""
         after = words[position + 1].lower() if position + 1 < len(words) else ""

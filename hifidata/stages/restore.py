@@ -1,7 +1,7 @@
-"""Face restoration. Paper, section 3.4: GFPGAN.
+"""Face restoration. Source: paper, section 3.4: GFPGAN.
 
-A restorer invents detail, and may invent another face. So the portrait's face is embedded before and after, and where the
-two differ too much the unrestored portrait stays. Identity itself was verified before, on the face as it was photographed.
+A restorer invents detail and may change the identity. So the portrait's face is embedded before and after restoration. If
+the two embeddings differ too much, the unrestored portrait is kept. The stage ``verify`` has used the unrestored face.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from hifidata.stages.base import Columns, MainFace, Sample, Stage, main_face
 
 
 class Restore(Stage):
-    """Replaces the portrait where the restored face is still this person. Drops nothing.
+    """Replaces the portrait if the restored face has the same identity. It drops no image.
 
-    The one stage whose threshold is applied while measuring: which pixels are written follows from it, and a replay
-    could not bring the others back.
+    This stage alone applies its threshold in ``measure``. The threshold selects the pixels to write, and a replay has no
+    pixels.
     """
 
     name = "restore"
     title = "Restoration"
-    does = "Faces are restored by a model; pixels of the output are then partly its invention."
-    not_run = "Faces were not restored: no model was set in the recipe. The output has the sharpness of its sources."
+    does = "Faces are restored by a model, which invents part of the pixels."
+    not_run = "Faces were not restored: the recipe sets no model. The portraits have the sharpness of their originals."
     columns = (
-        Column("restored", "bool", "whether the pixels were restored"),
+        Column("restored", "bool", "whether the portrait's face was restored"),
         Column("restore_cosine", "float32", "similarity of the face before and after restoration", "cosine"),
-        Column("restore_model", "string", "restorer"),
-        Column("restore_message", "string", "cause where a restoration was not used"),
+        Column("restore_model", "string", "restoration model"),
+        Column("restore_message", "string", "reason for which a restoration was not used"),
     )
 
     def __init__(self, recipe: Recipe) -> None:
@@ -44,7 +44,7 @@ class Restore(Stage):
         self._embedder: FaceEmbedder = registry.load("verify", str(recipe.verify.model), recipe.verify)
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
-        """Whether the portrait is restored, the cosine of its face before and after, and why a restoration was not used."""
+        """Restore the portraits; return the cosine of each face before and after, and the problem of unused restorations."""
         rows = [self._restore(sample) for sample in samples]
         return {name: [row[name] for row in rows] for name in rows[0]}
 
@@ -68,7 +68,7 @@ class Restore(Stage):
         }
 
     def _compare(self, before: RgbU8, after: RgbU8, face: MainFace) -> tuple[float | None, str | None]:
-        """Cosine of the face in both portraits, and what speaks against the restoration."""
+        """Return the cosine of the face in both portraits, and the problem of the restoration, or None."""
         reference = self._embed(before, face)
         try:
             cosine = float(np.float32(reference @ self._embed(after, face)))
@@ -76,7 +76,7 @@ class Restore(Stage):
             return None, f"the restored face cannot be embedded: {error}"
         floor = self.recipe.restore.min_cosine
         if cosine < floor:
-            return cosine, f"the face's cosine before and after is {cosine:.3f}, the recipe asks for {floor:.3f}"
+            return cosine, f"the cosine of the face before and after is {cosine:.3f}, the recipe requires {floor:.3f}"
         return cosine, None
 
     def _embed(self, portrait: RgbU8, face: MainFace) -> F32:
@@ -84,7 +84,7 @@ class Restore(Stage):
         return np.asarray(embeddings[0], np.float32)
 
     def _face_in_portrait(self, sample: Sample) -> MainFace:
-        """The main face in pixels of the portrait."""
+        """Return the main face in portrait pixels."""
         face, output_px = main_face(sample.row), self.recipe.crop.output_px
         corners_px, kps_px = (
             map_points(points, sample.window, output_px) for points in (face.xyxy_px.reshape(2, 2), face.kps_px)
@@ -96,9 +96,9 @@ class Restore(Stage):
 
 
 def flaw_of(restored: F32, expected: tuple[int, ...]) -> str | None:
-    """Why a restorer's output is no picture of the expected shape; None where it is one."""
+    """Return the problem of a restorer's output, or None if it is an image of the expected shape."""
     if restored.shape != expected:
-        return f"the model gave an array of shape {restored.shape}, expected {expected}"
+        return f"the model returned an array of shape {restored.shape}, expected {expected}"
     if not np.isfinite(restored).all():
-        return "the model gave NaN or infinite pixels"
+        return "the model returned NaN or infinite pixels"
     return None

@@ -1,7 +1,7 @@
-"""The one table of stages: their order, and the columns, reasons and words that each declares.
+"""Table of all stages in order of execution, with the columns and reasons that they declare.
 
-Schema, report, ``hifidata plan`` and manifests/README.md read it from here. Stages and models of other packages add theirs to
-the tables of the recipe that names them.
+The manifest schema, the report, ``hifidata plan`` and manifests/README.md use this table. A recipe with stages or models of
+other packages extends it.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ def _imported(path: str) -> type[Stage]:
 
 
 OUR_STAGES: tuple[type[Stage], ...] = tuple(map(_imported, STAGES.values()))
-"""In the order in which they run."""
+"""Stages of hifidata, in order of execution."""
 
 DECLARED: tuple[type[Stage], ...] = (Fetch, *OUR_STAGES)
-"""Also the crawl, which no worker runs."""
+"""Stages of hifidata and the crawl, which no worker runs."""
 
 
 def columns_of(stages: Iterable[type[Stage]]) -> tuple[Column, ...]:
-    """Columns of images.parquet, where these stages fill it."""
+    """Return the columns of images.parquet for the given stages."""
     return (*SOURCE_COLUMNS, *(column for stage in stages for column in stage.columns), *VERDICT_COLUMNS)
 
 
 IMAGE_COLUMNS = columns_of(DECLARED)
-"""Columns that every images.parquet has; a stage that did not run leaves null."""
+"""Columns of every images.parquet. Columns of a stage that did not run are null."""
 
 REASONS = by_code([*(reason for stage in DECLARED for reason in stage.reasons), MODEL_ERROR])
-"""Every reason of ours by its code, in the order of the stages."""
+"""All reasons of hifidata by code, in the order of the stages."""
 
 
 def stages_of(recipe: Recipe) -> tuple[type[Stage], ...]:
-    """All stages of a recipe in order, whether they run or not. Raises RecipeError where one of another package does not fit."""
+    """Return all stages of a recipe in order, also disabled ones. Raises RecipeError if an extension does not fit."""
     ours = {stage.name: stage for stage in OUR_STAGES}
     theirs = {name: _extension(use.use) for name, use in zip(recipe.extension_sections, recipe.stages, strict=True)}
     return tuple((ours | theirs)[name] for name in recipe.stage_names)
@@ -60,39 +60,39 @@ def _extension(path: str) -> type[Stage]:
     stage = load_class(path, STAGE_ENTRY_POINTS, "stages.use")
     where = f"stages.use: {path}"
     if not issubclass(stage, Stage):
-        raise RecipeError(f"{where}: must derive from hifidata.stages.base.Stage")
+        raise RecipeError(f"{where}: expected a class derived from hifidata.stages.base.Stage")
     for name in ("title", "does", "not_run"):
         if not isinstance(getattr(stage, name, None), str):
-            raise RecipeError(f"{where}: declares no {name}; the report needs it")
+            raise RecipeError(f"{where}: expected a class attribute {name} with a text for the report; declare it")
     for method, n_arguments in (("measure", 1), ("derive", 1), ("decide", 1)):
         require_method(stage, method, n_arguments, where)
     declared_files(stage, where)
     declared_reasons(stage, where)
     for column in declared_columns(stage, where):
         if column.name in {ours.name for ours in IMAGE_COLUMNS}:
-            raise RecipeError(f"{where}: the column {column.name} is taken; start its name with {stage.name}_")
+            raise RecipeError(f"{where}: hifidata has a column {column.name}; start the name with {stage.name}_")
     for reason in stage.reasons:
         if str(reason) in REASONS:
-            raise RecipeError(f"{where}: the reason {reason} is taken; rename it")
+            raise RecipeError(f"{where}: hifidata has a reason {reason}; rename it")
     found: type[Stage] = stage
     return found
 
 
 def image_columns(recipe: Recipe) -> tuple[Column, ...]:
-    """Columns of images.parquet under a recipe: ours, and those of other packages' stages and models."""
+    """Return the columns of images.parquet for a recipe, including columns of extensions."""
     extra = [column for stage in stages_of(recipe) if stage not in OUR_STAGES for column in stage.columns]
     for section, spec in extension_models(recipe):
         for column in spec.columns:
             if column.name in {known.name for known in (*IMAGE_COLUMNS, *extra)}:
                 raise RecipeError(
-                    f"{section}.model: the column {column.name} is taken; start its name with the model's"
+                    f"{section}.model: the column {column.name} exists already; start the name with the model's name"
                 )
             extra.append(column)
     return (*IMAGE_COLUMNS[: -len(VERDICT_COLUMNS)], *extra, *VERDICT_COLUMNS)
 
 
 def extension_models(recipe: Recipe) -> Iterator[tuple[str, ModelSpec]]:
-    """Section and spec of every model of another package that a recipe names."""
+    """Yield section and spec of each model of another package that a recipe names."""
     for section in registry.BY_STAGE:
         spec = registry.chosen(section, getattr(recipe, section))
         if spec is not None and spec.origin is not None:

@@ -1,7 +1,7 @@
-"""Face verification: which pictures show this person?
+"""Face verification: find the images that show the identity.
 
-Paper, section 3.4: k-means over the embeddings of an ID group; the centre of the largest cluster is the target embedding;
-only images with a similarity to it above 0.7 are saved. Appendix A: groups of fewer than five images are excluded.
+Source: paper, section 3.4: k-means over the embeddings of an ID group. The centre of the largest cluster is the target
+embedding; only images with a similarity above 0.7 are saved. Appendix A: groups of fewer than five images are excluded.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ N_INIT = 10  # restarts of k-means; with random_state fixed the result depends o
 OTHER_PERSON = Reason(
     "other_person",
     "Other person",
-    "The face is not similar enough to the centre of this person's largest cluster of pictures.",
+    "The face is not similar enough to the centre of the identity's largest cluster.",
     limit=Limit("similarity", "below", "verify.min_similarity", "similarity"),
 )
 IDENTITY_TOO_SMALL = Reason(
     "identity_too_small",
     "Too few left",
-    "The picture passed, but this person has fewer pictures left than verify.min_images.",
+    "The image passed, but the identity has fewer matching images than verify.min_images.",
 )
 
 
 class Verify(Stage):
-    """k-means over the embeddings of all pictures of the person that are still alive."""
+    """k-means over the embeddings of all alive images of an identity."""
 
     name = "verify"
     title = "Same person"
-    does = "Face embeddings are clustered per person; pictures far from the centre of the largest cluster are dropped."
-    not_run = "Identity was not verified: no model was set in the recipe."
+    does = "Face embeddings are clustered per identity; images far from the centre of the largest cluster are dropped."
+    not_run = "Identity was not verified: the recipe sets no model."
     columns = (
         Column("cluster", "int32", "k-means cluster within the identity; 0 is the largest"),
         Column("similarity", "float32", "similarity to the centre of the largest cluster", "cosine"),
-        Column("n_matching", "int32", "pictures of the identity whose similarity passed, this one or not"),
+        Column("n_matching", "int32", "number of images of the identity whose similarity is above the limit"),
     )
     reasons = (OTHER_PERSON, IDENTITY_TOO_SMALL)
     scope = "identity"
-    needs = ("embedding",)
+    required_columns = ("embedding",)
     replayable = ("k", "min_similarity", "min_images")
 
     @staticmethod
     def derive(rows: Sequence[Row], config: VerifyConfig) -> Columns:
-        """Cluster of each row (0 is the largest), cosine to the target, and how many rows match it."""
+        """Compute each row's cluster (0 is the largest), its cosine to the target, and the number of matching rows."""
         if not rows:
             return {"cluster": [], "similarity": [], "n_matching": []}
         embeddings = np.stack([np.asarray(row["embedding"], np.float32) for row in rows])
@@ -71,28 +71,28 @@ class Verify(Stage):
 
     @staticmethod
     def decide(row: Mapping[str, Any], config: VerifyConfig) -> Verdict | None:
-        """Another person, or a person with too few pictures left."""
+        """Drop images of another person, and all images of an identity with too few matching images."""
         similarity, floor = row["similarity"], config.min_similarity
         if floor is not None and not similarity > floor:
-            message = f"similarity {similarity:.3f} to the person, the recipe asks for more than {floor:.3f}"
+            message = f"similarity {similarity:.3f} to the identity, the recipe requires more than {floor:.3f}"
             return Verdict(OTHER_PERSON, similarity, floor, message)
         if row["n_matching"] < config.min_images:
-            message = (
-                f"pictures of this person that are left: {row['n_matching']}; the recipe asks for {config.min_images}"
-            )
+            message = f"the identity has {row['n_matching']} matching images, the recipe requires {config.min_images}"
             return Verdict(IDENTITY_TOO_SMALL, row["n_matching"], config.min_images, message)
         return None
 
 
 def cluster(embeddings: NDArray[np.float32], k: int) -> NDArray[np.int32]:
-    """k-means labels (n,), renumbered by size: 0 is the largest cluster, ties go to the one that holds the first row.
+    """Run k-means and return labels (n,) sorted by size: 0 is the largest cluster.
+
+    Of clusters with equal size, the cluster with the earliest row is first.
 
     Args:
         embeddings: (n, d) float32, L2 norm 1.
-        k: clusters to ask for; never more than distinct rows.
+        k: number of clusters; at most the number of distinct rows is used.
     """
     k = min(k, len(np.unique(embeddings, axis=0)))
-    # One thread: a sum's order, and with it the last bit, must not depend on the machine's load.
+    # With several threads, the order of a sum, and so its last bit, would depend on the machine's load.
     with threadpool_limits(1):
         labels = KMeans(n_clusters=k, n_init=N_INIT, random_state=0).fit_predict(embeddings)
     sizes = np.bincount(labels, minlength=k)
@@ -104,7 +104,7 @@ def cluster(embeddings: NDArray[np.float32], k: int) -> NDArray[np.int32]:
 
 
 def target_embedding(members: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(d,) float32: the centre of a cluster's members (m, d), scaled to L2 norm 1."""
+    """Return the centre of a cluster's members (m, d), scaled to L2 norm 1: (d,) float32."""
     centre = members.astype(np.float64).mean(axis=0)
     target: NDArray[np.float32] = (centre / max(float(np.linalg.norm(centre)), 1e-12)).astype(np.float32)
     return target

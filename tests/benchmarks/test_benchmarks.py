@@ -1,4 +1,4 @@
-"""The benchmarks' promises: sections by name, one line for what is missing, and no model left out of the bare calls."""
+"""The benchmarks: sections by name, one line for missing inputs, and bare calls of every model."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def bench(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=variables, check=False)
 
 
-def test_an_unknown_section_is_a_usage_error_that_names_those_there_are() -> None:
+def test_an_unknown_section_is_a_usage_error_that_lists_the_sections() -> None:
     refused = bench("papers")
     assert refused.returncode == 2
-    assert "no section papers; there are pipeline, paper" in refused.stderr
+    assert "unknown section papers; expected pipeline, paper" in refused.stderr
 
 
-def test_sections_that_lack_photos_or_shards_say_so_and_the_others_go_on(tmp_path: Path) -> None:
+def test_sections_without_photos_or_shards_report_it_and_the_others_run(tmp_path: Path) -> None:
     done = bench("paper", "loader", "--shards", str(tmp_path), HIFI_ASSETS=str(tmp_path), COLUMNS="300")
     assert done.returncode == 0, done.stderr
     assert f"no photos at {tmp_path}/faces/sports-raw: set HIFI_ASSETS" in done.stdout
@@ -41,7 +41,7 @@ def test_every_model_of_the_small_paper_recipe_is_among_its_bare_calls(
     assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HIFI_WEIGHTS", str(assets / "weights"))
-    person = tmp_path / "photos" / "someone"
+    person = tmp_path / "photos" / "person_0"
     person.mkdir(parents=True)
     for photo in sorted((assets / "faces" / "photomaker").glob("*/*"))[-2:]:
         (person / photo.name).write_bytes(photo.read_bytes())
@@ -76,7 +76,7 @@ def overhead(stage_s: float, run_s: float) -> Overhead:
         ([device.CUDA], True, r"\S+: onnxruntime .* cannot use the GPU"),
     ],
 )
-def test_without_a_usable_gpu_the_comparison_is_one_line_that_says_why_with_made_up_providers(
+def test_without_a_usable_gpu_the_comparison_prints_the_reason_with_mocked_providers(
     listed: list[str], driver: bool, why: str, small_paper: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = ort.InferenceSession
@@ -92,14 +92,14 @@ def test_without_a_usable_gpu_the_comparison_is_one_line_that_says_why_with_made
     assert goal == ""
 
 
-def test_a_gpu_is_held_against_all_cores_and_every_onnx_stage_counts_with_made_up_times(
+def test_the_gpu_is_compared_with_all_cores_for_every_onnx_stage_with_mocked_times(
     small_paper: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Shows the arithmetic: 1 s on the GPU, 8 s on one core, 10 s on each of four that share the machine."""
-    asked: list[tuple[int, object]] = []
+    """The times: 1 s on the GPU, 8 s on one core, 10 s on each of four cores that share the machine."""
+    calls: list[tuple[int, object]] = []
 
     def at_once(recipe: str, photos: Path, n: int, variables: object = None) -> list[Overhead]:
-        asked.append((n, variables))
+        calls.append((n, variables))
         return [overhead(10, 20) if variables else overhead(1, 5)] * n
 
     monkeypatch.setattr(paper, "no_gpu", lambda recipe: "")
@@ -107,7 +107,7 @@ def test_a_gpu_is_held_against_all_cores_and_every_onnx_stage_counts_with_made_u
     monkeypatch.setattr(paper, "measured_at_once", at_once)
     monkeypatch.setattr(paper, "measured", lambda recipe, photos: overhead(1, 5))
     table = {what.strip(): found for what, found, _ in paper._gpu_rows(small_paper, Path("photos"), overhead(8, 16))}
-    assert asked == [(4, None), (4, paper.NO_GPU)]
+    assert calls == [(4, None), (4, paper.NO_GPU)]
     stages = ["detect", "text", "occlusion", "embed", "face3d"]
     assert table.pop(f"{paper.ON_GPU} over those on all 4 cores of its host") == "2.50 (over one core: 8.0)"
     assert [table.pop(name) for name in stages] == ["2.50 (over one core: 8.0)"] * 5
@@ -117,8 +117,8 @@ def test_a_gpu_is_held_against_all_cores_and_every_onnx_stage_counts_with_made_u
     }
 
 
-def test_the_paper_benchmark_needs_no_package_of_training_ray_or_the_crawl() -> None:
-    """A machine that is lent for its GPU has few of them."""
+def test_the_paper_benchmark_imports_no_package_of_training_ray_or_the_crawl() -> None:
+    """A machine for GPU measurements may have few packages."""
     spared = {"torch", "transformers", "accelerate", "diffusers", "ray", "webdataset", "aiohttp", "dlib", "insightface"}
     code = f"import sys, benchmarks.__main__, benchmarks.paper; sys.exit(str({spared} & set(sys.modules) or '') or 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)

@@ -1,4 +1,4 @@
-"""What `benchmarks.drawn_text` counts: letters lie where they are said to lie, and the same ones in every run."""
+"""Drawn letters of `benchmarks.drawn_text`: positions, determinism, and counts of the watermark stage."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from benchmarks import lettering
 from benchmarks.drawn_report import band, wilson
 from benchmarks.drawn_text import UNLABELLED, Bench
-from benchmarks.lettering import MANNERS, SCRIPTS, Font, Lettering
+from benchmarks.lettering import SCRIPTS, STYLES, Font, Lettering
 from benchmarks.quality import LABELS, read_labels
 from hifidata.config.recipe import load_recipe
 from hifidata.models.protocols import F32, RgbU8
@@ -24,7 +24,7 @@ BOX = np.array([150, 120, 350, 380], np.float32)
 WORD = Lettering("word", "Latin", "SAMPLE", FONT, 0.2, 0.0, 0.5, (255, 255, 255), (0.5, 0.4))
 
 
-def picture() -> RgbU8:
+def photo() -> RgbU8:
     return np.random.default_rng(0).integers(0, 200, (500, 500, 3), np.uint8)
 
 
@@ -37,16 +37,16 @@ def centre_of(covered: F32) -> tuple[float, float]:
     return (columns.min() + columns.max()) / 2, (rows.min() + rows.max()) / 2
 
 
-@pytest.mark.parametrize("manner", MANNERS)
-def test_a_seed_draws_the_same_letters_again_and_another_seed_other_ones(manner: str) -> None:
-    first, again, other = [lettering.choose(manner, "Latin", [FONT], (7, seed)) for seed in (1, 1, 2)]
+@pytest.mark.parametrize("style", STYLES)
+def test_the_same_seed_draws_the_same_letters_and_another_seed_draws_others(style: str) -> None:
+    first, again, other = [lettering.choose(style, "Latin", [FONT], (7, seed)) for seed in (1, 1, 2)]
     assert first == again != other
     assert np.array_equal(ink(first), ink(again))
     assert not np.array_equal(ink(first), ink(other))
 
 
 @pytest.mark.parametrize("turn_deg", [0.0, -30.0, 45.0])
-def test_a_word_lies_on_its_centre_at_its_size(turn_deg: float) -> None:
+def test_a_word_has_its_centre_and_its_size(turn_deg: float) -> None:
     covered = ink(replace(WORD, turn_deg=turn_deg))
     assert centre_of(covered) == pytest.approx((250, 224), abs=2.5)
     upright = ink(WORD)
@@ -60,8 +60,8 @@ def test_a_turn_is_counter_clockwise() -> None:
     assert np.polyfit(columns, -rows, 1)[0] == pytest.approx(np.tan(np.radians(30)), abs=0.1)
 
 
-def test_letters_change_what_they_cover_by_their_opacity_and_nothing_else() -> None:
-    plain, covered = picture(), ink(WORD)
+def test_letters_change_only_covered_pixels_and_by_their_opacity() -> None:
+    plain, covered = photo(), ink(WORD)
     written = lettering.drawn(plain, covered, WORD)
     assert np.array_equal(written[covered == 0], plain[covered == 0])
     full = covered == 1
@@ -71,11 +71,11 @@ def test_letters_change_what_they_cover_by_their_opacity_and_nothing_else() -> N
     assert 38 < levels < 50  # half of the way from 155 to 255, less at soft edges
 
 
-def test_each_manner_covers_the_part_of_the_face_that_it_says() -> None:
+def test_each_style_covers_its_part_of_the_face() -> None:
     x1, y1, x2, y2 = BOX.astype(int)
     for seed in range(20):
-        drawn = {manner: ink(lettering.choose(manner, "Latin", [FONT], (seed,))) for manner in MANNERS}
-        face = {manner: covered[y1:y2, x1:x2] for manner, covered in drawn.items()}
+        drawn = {style: ink(lettering.choose(style, "Latin", [FONT], (seed,))) for style in STYLES}
+        face = {style: covered[y1:y2, x1:x2] for style, covered in drawn.items()}
         assert face["word"].any()
         assert not face["beside"].any()
         assert drawn["beside"].any()
@@ -83,7 +83,7 @@ def test_each_manner_covers_the_part_of_the_face_that_it_says() -> None:
         assert all(quarter.any() for half in halves for quarter in np.array_split(half, 2, axis=1))
         rows, columns = np.nonzero(drawn["line"])
         assert np.hypot(np.ptp(rows), np.ptp(columns)) > x2 - x1
-    plain, beside = picture(), lettering.choose("beside", "Latin", [FONT], (0,))
+    plain, beside = photo(), lettering.choose("beside", "Latin", [FONT], (0,))
     covered = ink(beside)
     assert lettering.contrast_levels(plain, lettering.drawn(plain, covered, beside), covered, BOX) is None
 
@@ -97,7 +97,7 @@ def test_every_script_is_drawn_within_the_stated_limits() -> None:
         assert abs(what.turn_deg) <= 45
 
 
-def test_a_script_without_a_font_is_said_not_to_be_measured() -> None:
+def test_a_script_without_a_font_is_reported_as_not_measured() -> None:
     fonts, why = lettering.usable_fonts(SCRIPTS["Chinese"], {"DejaVu Sans": FONT})
     assert fonts == []
     assert why.startswith("not measured: none of Noto Sans CJK SC")
@@ -111,17 +111,19 @@ def test_intervals_and_bands() -> None:
     assert [band(value, (0, 10, 20)) for value in (0, 9.9, 10, 20)] == ["0-10", "0-10", "10-20", "10-20"]
 
 
-def test_what_the_stage_drops_is_counted_on_a_real_photo(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drops_of_the_watermark_stage_are_counted_on_a_real_photo(
+    assets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HIFI_WEIGHTS", str(assets / "weights"))
     recipe = PROJECT_ROOT / "pipelines" / "paper-cpu-small.yaml"
     bench = Bench(load_recipe(recipe, [f"source.path={assets}"]))
     face = next(bench.labelled(assets, read_labels(LABELS)))
     assert not bench.plain(face)["is_dropped"]
-    for x, y in face.kps:  # the stage must see eyes and mouth where they are
+    for x, y in face.kps:  # the five points must be inside the face box
         assert face.box[0] < x < face.box[2]
         assert face.box[1] < y < face.box[3]
     clear = bench.try_letters(face, replace(WORD, opacity=1.0))
-    beside = bench.try_letters(face, replace(WORD, manner="beside", centre=(0.5, 1.2)))
+    beside = bench.try_letters(face, replace(WORD, style="beside", centre=(0.5, 1.2)))
     assert clear.counts
     assert clear.is_dropped
     assert clear.read == "SAMPLE"
@@ -129,7 +131,7 @@ def test_what_the_stage_drops_is_counted_on_a_real_photo(assets: Path, monkeypat
     assert not beside.is_dropped
 
 
-def test_a_folder_without_labels_gives_its_single_large_faces_and_says_what_it_leaves_out(
+def test_a_folder_without_labels_gives_its_single_large_faces_and_reports_the_other_photos(
     assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HIFI_WEIGHTS", str(assets / "weights"))
@@ -140,10 +142,10 @@ def test_a_folder_without_labels_gives_its_single_large_faces_and_says_what_it_l
     }
     for name, original in wanted.items():
         shutil.copy(assets / original, tmp_path / name)
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "broken.jpg").write_bytes(b"not an image")
     bench = Bench(load_recipe(PROJECT_ROOT / "pipelines" / "paper-cpu-small.yaml", [f"source.path={tmp_path}"]))
     assert [(face.name, face.half) for face in bench.unlabelled(tmp_path)] == [("one.jpg", UNLABELLED)]
-    said = capsys.readouterr().err
-    assert "none.jpg: left out, no face that is large enough" in said
-    assert "two.jpg: left out, 2 faces count" in said
-    assert "broken.jpg: left out, " in said
+    stderr = capsys.readouterr().err
+    assert "none.jpg: skipped, no face that is large enough" in stderr
+    assert "two.jpg: skipped, 2 counted faces" in stderr
+    assert "broken.jpg: skipped, " in stderr

@@ -39,8 +39,8 @@ def dataset(twelve_people: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         (["run", FOLDER, "--out", "{tmp}/o", "--set", "quality.min_scor=1"], "did you mean min_score?"),
         (["run", "nope.yaml", "--out", "{tmp}/o"], "no such file"),
         (["run", FOLDER], "Missing option '--out'"),
-        (["run", FOLDER, "--out", "{tmp}/o"], "source.path is missing"),
-        (["run", FOLDER, "--out", "{tmp}/p/o", "--set", "source.path={tmp}/p"], "lies inside the source"),
+        (["run", FOLDER, "--out", "{tmp}/o"], "source.path: missing"),
+        (["run", FOLDER, "--out", "{tmp}/p/o", "--set", "source.path={tmp}/p"], "is inside the source folder"),
         (["run", FOLDER, "--out", "{tmp}/o", "--executor", "spark"], "executor.kind"),
         (["plan", FOLDER, "--set", "source.path={tmp}/p/ann"], "expected one sub-folder of photos per person"),
         (["status", "{tmp}"], "not a dataset folder"),
@@ -53,7 +53,7 @@ def dataset(twelve_people: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         (["nonsense"], "No such command"),
     ],
 )
-def test_bad_input_exits_with_2_and_says_what_to_do(args: list[str], message: str, tmp_path: Path) -> None:
+def test_bad_input_exits_with_2_and_names_the_problem(args: list[str], message: str, tmp_path: Path) -> None:
     (tmp_path / "p" / "ann").mkdir(parents=True)
     (tmp_path / "p" / "ann" / "1.jpg").write_bytes(b"x")
     done = hifidata(*(arg.replace("{tmp}", str(tmp_path)) for arg in args))
@@ -80,16 +80,16 @@ def test_status_json_counts_add_up(dataset: Path) -> None:
     assert found["candidates"] == found["kept"] + found["dropped"] + found["failed"] == 8
 
 
-def test_inspect_finds_a_person_by_name_and_a_picture_by_file_id_and_key(dataset: Path) -> None:
-    person = json.loads(hifidata("inspect", dataset, "person_00", "--json").stdout)
-    assert person["identity"]["identity_name"] == "person_00"
-    kept = next(row for row in person["images"] if row["status"] == "kept")
+def test_inspect_finds_an_identity_by_name_and_an_image_by_file_id_and_key(dataset: Path) -> None:
+    identity = json.loads(hifidata("inspect", dataset, "person_00", "--json").stdout)
+    assert identity["identity"]["identity_name"] == "person_00"
+    kept = next(row for row in identity["images"] if row["status"] == "kept")
     for handle in (kept["image_id"], kept["key"], kept["source_uri"][-20:]):
         found = json.loads(hifidata("inspect", dataset, handle, "--json").stdout)["images"]
         assert kept["image_id"] in [row["image_id"] for row in found]
-    history = hifidata("inspect", dataset, kept["image_id"]).stdout
-    assert "quality_score" in history
-    assert "face_x1_px" in history
+    columns = hifidata("inspect", dataset, kept["image_id"]).stdout
+    assert "quality_score" in columns
+    assert "face_x1_px" in columns
     assert hifidata("inspect", dataset, "nobody").returncode == 2
 
 
@@ -100,14 +100,14 @@ def test_failures_are_one_json_object_per_line(dataset: Path) -> None:
     assert all(row["source_uri"].endswith("broken.jpg") for row in rows)
 
 
-def test_check_names_the_shards_of_a_copy_that_are_not_as_they_were_written(dataset: Path, tmp_path: Path) -> None:
+def test_check_names_altered_missing_and_unlisted_shards_of_a_copy(dataset: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()
     shutil.copy(dataset / "dataset.json", copy)
     shutil.copytree(dataset / "shards", copy / "shards")
     right = hifidata("check", copy)
-    assert (right.returncode, right.stdout.strip()) == (0, "2 of 2 shards are as they were written")
-    assert "2 of 2 shards and 3 of 3 manifests are as" in hifidata("check", dataset).stdout
+    assert (right.returncode, right.stdout.strip()) == (0, "2 of 2 shards are unaltered")
+    assert "2 of 2 shards and 3 of 3 manifests are unaltered" in hifidata("check", dataset).stdout
     first, second = sorted((copy / "shards").rglob("*.tar"))
     data = bytearray(first.read_bytes())
     data[700] ^= 1
@@ -136,22 +136,20 @@ def test_check_names_the_shards_of_a_copy_that_are_not_as_they_were_written(data
         '{"shards": [{"path": "../x.tar", "bytes": 1, "sha256": ""}]}',
     ],
 )
-def test_check_refuses_a_list_that_is_none_of_ours(content: str, tmp_path: Path) -> None:
+def test_check_refuses_a_malformed_list_of_shards(content: str, tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text(content)
     done = hifidata("check", tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "dataset.json: invalid list of shards" in done.stderr
 
 
-def test_check_reads_what_a_glob_of_tars_would_and_goes_on_after_what_it_cannot_read(
-    dataset: Path, tmp_path: Path
-) -> None:
+def test_check_ignores_hidden_files_and_continues_after_unreadable_ones(dataset: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()
     shutil.copy(dataset / "dataset.json", copy)
     shutil.copytree(dataset / "shards", copy / "shards")
     first = min((copy / "shards").rglob("*.tar"))
-    first.with_name("._litter.tar").write_bytes(b"of another system")
+    first.with_name("._hidden.tar").write_bytes(b"written by another operating system")
     assert hifidata("check", copy).returncode == 0
     (tmp_path / "elsewhere").mkdir()
     shutil.copy(first, tmp_path / "elsewhere" / "x.tar")
@@ -173,10 +171,10 @@ def test_replay_prints_before_and_after(dataset: Path) -> None:
     assert "-> 0 of 8" in done.stdout
 
 
-def test_markup_in_names_is_printed_as_it_is(tmp_path: Path) -> None:
+def test_markup_in_names_is_printed_literally(tmp_path: Path) -> None:
     person = tmp_path / "photos" / "[bold]red"
     person.mkdir(parents=True)
-    (person / "[link=x].jpg").write_bytes(b"no picture")
+    (person / "[link=x].jpg").write_bytes(b"not an image")
     sets = [word for value in QUICK_RECIPE for word in ("--set", value)]
     out = tmp_path / "out"
     done = hifidata("run", FOLDER, "--out", out, "--set", f"source.path={tmp_path / 'photos'}", *sets)
@@ -188,7 +186,7 @@ def test_markup_in_names_is_printed_as_it_is(tmp_path: Path) -> None:
 def test_names_reach_json_unchanged_and_the_terminal_without_control_characters(tmp_path: Path) -> None:
     person = tmp_path / "photos" / ":smile: \x1b[31m"
     person.mkdir(parents=True)
-    (person / "1.jpg").write_bytes(b"no picture")
+    (person / "1.jpg").write_bytes(b"not an image")
     sets = [word for value in QUICK_RECIPE for word in ("--set", value)]
     hifidata("run", FOLDER, "--out", tmp_path / "out", "--set", f"source.path={tmp_path / 'photos'}", *sets)
     found = json.loads(hifidata("inspect", tmp_path / "out", person.name, "--json").stdout)
@@ -198,9 +196,10 @@ def test_names_reach_json_unchanged_and_the_terminal_without_control_characters(
     assert "\x1b" not in shown
 
 
-def test_an_error_that_quotes_a_server_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
-    console.error("it says: \x1b[31mred\x9b; start it\nor mend its address")
-    assert capsys.readouterr().err == "error: it says: \\x1b[31mred\\x9b; start it\nor mend its address\n"
+def test_an_error_that_quotes_a_server_prints_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    console.error("the server answers: \x1b[31mred\x9b; start it\nor correct its address")
+    expected = "error: the server answers: \\x1b[31mred\\x9b; start it\nor correct its address\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_an_unknown_reason_is_refused_with_the_nearest_one(dataset: Path) -> None:

@@ -1,4 +1,4 @@
-"""Recipes come with the package, and options that ``run`` and ``submit`` share are stated once."""
+"""The bundled recipes, and the common options of ``run`` and ``submit``."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_an_installed_wheel_runs_recipes_from_any_directory(wheel: Path, tmp_pat
         archive.extractall(tmp_path / "site")
     assert (tmp_path / "site" / "hifidata" / "report" / "templates" / "report.html.j2").is_file()
     (tmp_path / "photos" / "Person_1").mkdir(parents=True)
-    (tmp_path / "photos" / "Person_1" / "a.jpg").write_bytes(b"no picture")
+    (tmp_path / "photos" / "Person_1" / "a.jpg").write_bytes(b"not an image")
 
     def hifidata(*arguments: str) -> str:
         command = [sys.executable, "-m", "hifidata", *arguments]
@@ -82,7 +82,7 @@ def test_shared_options_are_those_of_run_flags(command: object) -> None:
     assert names <= set(inspect.signature(command).parameters)  # type: ignore[arg-type]
 
 
-def test_what_submit_hands_on_is_what_run_takes() -> None:
+def test_submit_passes_the_arguments_of_run() -> None:
     flags = RunFlags(Path("/out"), ["a.b=1"], limit=3, accept_recipe_change=True, retry="failed", json_out=True)
     assert flags.arguments == ["--out=/out", "--limit=3", "--accept-recipe-change", "--retry=failed"]
     assert RunFlags(Path("/out"), []).arguments == ["--out=/out"]

@@ -1,4 +1,4 @@
-"""The recipe refuses what it does not know, says what was meant, and hashes what matters."""
+"""The recipe refuses unknown keys, suggests the nearest key, and hashes only settings with an effect."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ MINIMAL = {"name": "t", "source": {"kind": "folder", "path": "photos"}}
 
 
 @pytest.mark.parametrize("path", sorted((PROJECT_ROOT / "pipelines").glob("*.yaml")), ids=lambda path: path.name)
-def test_every_recipe_of_the_project_loads(path: Path) -> None:
+def test_every_bundled_recipe_loads(path: Path) -> None:
     assert load_recipe(path).name
 
 
 @pytest.mark.parametrize("path", sorted((PROJECT_ROOT / "pipelines").glob("*.yaml")), ids=lambda path: path.name)
-def test_every_recipe_of_the_project_plans(path: Path, tmp_path: Path) -> None:
+def test_every_bundled_recipe_can_be_planned(path: Path, tmp_path: Path) -> None:
     from hifidata.run.executors.ray import pool_sizes
     from hifidata.run.plan import make_plan
 
@@ -43,7 +43,7 @@ def test_every_recipe_of_the_project_plans(path: Path, tmp_path: Path) -> None:
     planned = make_plan(recipe).as_dict()
     assert planned["identities"] == 1
     assert {row["stage"] for row in planned["stages"] if row["runs"]} >= {"intake", "detect", "crop", "caption"}
-    sizes = pool_sizes(recipe, 1, {"CPU": 8, "GPU": 1})  # one GPU holds it
+    sizes = pool_sizes(recipe, 1, {"CPU": 8, "GPU": 1})  # one GPU is enough
     assert len(sizes) == len(recipe.worker_groups)
     assert pool_sizes(load_recipe(path, ["executor.use_gpus=false"]), 1, {"CPU": 8}) == sizes
 
@@ -53,13 +53,13 @@ def test_every_recipe_of_the_project_plans(path: Path, tmp_path: Path) -> None:
     [("name: a\nname: b\n", "name"), ("name: a\nquality: {min_score: 0.4}\ncrop: {}\nquality: {}\n", "quality"),
      ("name: a\nquality: {min_score: 0.4, min_score: 0.5}\n", "min_score")],
 )  # fmt: skip
-def test_a_key_that_comes_twice_is_refused(tmp_path: Path, text: str, key: str) -> None:
+def test_a_repeated_key_is_refused(tmp_path: Path, text: str, key: str) -> None:
     (tmp_path / "twice.yaml").write_text(text)
     with pytest.raises(RecipeError, match=rf"cannot be read as YAML: key {key} is repeated .* line \d"):
         load_recipe(tmp_path / "twice.yaml")
 
 
-def test_the_papers_recipe_says_what_the_paper_says() -> None:
+def test_the_papers_recipe_has_the_papers_values() -> None:
     recipe = load_recipe(PROJECT_ROOT / "pipelines" / "paper.yaml")
     assert recipe.detect.other_face_min_area_ratio == 0.0
     assert (recipe.crop.min_face_share, recipe.crop.min_side_px, recipe.crop.output_px) == (0.10, 256, 1024)
@@ -74,7 +74,7 @@ def test_the_papers_recipe_says_what_the_paper_says() -> None:
     assert (yi.caption.server.model, yi.caption.server.key_env) == ("yi-vision", "YI_API_KEY")
 
 
-def test_every_onnx_stage_of_the_papers_recipe_gets_a_share_of_one_gpu_that_holds_all_groups() -> None:
+def test_every_onnx_stage_of_the_papers_recipe_has_a_share_of_one_gpu_for_all_groups() -> None:
     recipe = load_recipe(PROJECT_ROOT / "pipelines" / "paper.yaml")
     share_of = {stage: group.num_gpus for group in recipe.worker_groups for stage in group.stages}
     for stage in ("detect", "quality", "embed", "restore", "face3d", "attributes"):
@@ -124,7 +124,7 @@ def test_a_wrong_override_names_the_key_and_the_remedy(override: str, hint: str)
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b", "name: [", "\x00"])
-def test_what_is_no_recipe_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+def test_a_malformed_recipe_is_refused_with_its_path(tmp_path: Path, text: str) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(text)
     with pytest.raises(RecipeError) as caught:
@@ -132,12 +132,12 @@ def test_what_is_no_recipe_is_refused_in_one_line(tmp_path: Path, text: str) -> 
     assert str(path) in str(caught.value)
 
 
-def test_a_missing_recipe_says_where_recipes_are(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="no such file; `hifidata recipes list` has the recipes of the package"):
+def test_the_error_for_a_missing_recipe_names_the_command_that_lists_recipes(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no such file; `hifidata recipes list` lists the bundled recipes"):
         load_recipe(tmp_path / "nope.yaml")
 
 
-def test_thresholds_left_null_become_the_models_own() -> None:
+def test_null_thresholds_become_the_defaults_of_the_model() -> None:
     recipe = resolve(MINIMAL, "t")
     assert recipe.quality.min_score is not None
     assert recipe.verify.min_similarity is not None
@@ -145,7 +145,7 @@ def test_thresholds_left_null_become_the_models_own() -> None:
 
 
 @pytest.mark.parametrize("model", ["retinaface", "scrfd_2.5g", "scrfd_500m", "retinaface_mnet", "yunet"])
-def test_a_detection_threshold_above_every_score_is_refused_where_scores_are_probabilities(model: str) -> None:
+def test_a_detection_threshold_above_every_possible_score_is_refused(model: str) -> None:
     def detect(model: str, min_score: float) -> Recipe:
         points = {"landmarks": {"model": None}, "verify": {"model": "mobilefacenet"}}
         return resolve(MINIMAL | points | {"detect": {"model": model, "min_score": min_score}}, "t")
@@ -159,23 +159,23 @@ def test_a_detection_threshold_above_every_score_is_refused_where_scores_are_pro
         assert detect("dlib_hog", own_scale).detect.min_score == own_scale
 
 
-def test_every_model_with_a_threshold_says_where_it_is_from() -> None:
-    decide_nothing = {"matting", "caption", "face3d", "attributes"}
+def test_every_model_with_a_threshold_states_its_origin() -> None:
+    without_thresholds = {"matting", "caption", "face3d", "attributes"}
     for stage, table in registry.BY_STAGE.items():
         for name, spec in table.items():
-            assert bool(spec.thresholds_from) == (stage not in decide_nothing), name
+            assert bool(spec.thresholds_from) == (stage not in without_thresholds), name
 
 
-def test_the_hash_covers_what_changes_the_output_and_nothing_else() -> None:
+def test_the_hash_covers_only_settings_that_affect_the_output() -> None:
     base = resolve(MINIMAL, "t")
     assert resolve(MINIMAL | {"executor": {"kind": "local", "workers": 1}}, "t").hash == base.hash
     assert resolve(MINIMAL | {"failures": {"max_share": 1.0}}, "t").hash == base.hash
     assert resolve(MINIMAL | {"quality": {"min_score": 0.99}}, "t").hash != base.hash
-    # A threshold written out is the same recipe as the default it equals.
+    # An explicit threshold that equals the default gives the same recipe.
     assert resolve(MINIMAL | {"quality": {"min_score": base.quality.min_score}}, "t").hash == base.hash
 
 
-def test_differences_name_each_changed_leaf() -> None:
+def test_differences_name_each_changed_key() -> None:
     old = resolve(MINIMAL, "t").model_dump(mode="json")
     new = resolve(MINIMAL | {"crop": {"output_px": 512}}, "t").model_dump(mode="json")
     assert differences(old, new) == ["crop.output_px: 1024 -> 512"]
@@ -207,11 +207,11 @@ def test_a_resolved_recipe_survives_json() -> None:
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
 
 
-def test_stage_names_of_recipe_and_program_agree() -> None:
+def test_stage_names_of_recipe_and_stage_table_agree() -> None:
     assert [stage.name for stage in OUR_STAGES] == list(STAGE_NAMES)
 
 
-def test_an_embedder_that_needs_68_landmarks_is_refused_behind_a_detector_without_them() -> None:
+def test_an_embedder_that_needs_68_landmarks_is_refused_with_a_detector_without_landmarks() -> None:
     with pytest.raises(RecipeError, match=r"verify\.model: dlib_resnet needs 68 landmarks.*scrfd_2\.5g.*mobilefacenet"):
         resolve(MINIMAL | {"detect": {"model": "scrfd_2.5g"}}, "t")
     five_points = {"detect": {"model": "scrfd_2.5g"}, "landmarks": {"model": None}}
@@ -219,7 +219,7 @@ def test_an_embedder_that_needs_68_landmarks_is_refused_behind_a_detector_withou
     assert (recipe.verify.k, recipe.verify.min_similarity) == (2, 0.35)
 
 
-def test_landmarks_of_a_detector_that_gives_none_are_refused_unless_the_recipe_goes_without_on_purpose() -> None:
+def test_landmarks_of_a_detector_without_landmarks_are_refused_unless_the_recipe_disables_them() -> None:
     five_points = MINIMAL | {"detect": {"model": "yunet"}, "verify": {"model": "mobilefacenet"}}
     with pytest.raises(RecipeError) as caught:
         resolve(five_points, "t")

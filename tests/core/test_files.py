@@ -1,4 +1,4 @@
-"""A file is there whole or not at all."""
+"""Files are written atomically."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hifidata.core.errors import FolderLockedError
 from hifidata.core.files import atomic_file, locked, remove, remove_temporary
 
 
-def test_an_exception_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
+def test_an_exception_leaves_the_old_file_and_no_temporary_file(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"old")
 
@@ -35,7 +35,7 @@ def test_readers_see_the_old_file_until_the_block_ends(tmp_path: Path) -> None:
     assert path.read_bytes() == b"new"
 
 
-def test_a_folder_goes_with_the_last_file_in_it(tmp_path: Path) -> None:
+def test_a_folder_is_removed_with_its_last_file(tmp_path: Path) -> None:
     (tmp_path / "d4").mkdir()
     for name in ("a", "b"):
         (tmp_path / "d4" / name).write_bytes(b"")
@@ -45,7 +45,7 @@ def test_a_folder_goes_with_the_last_file_in_it(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_leftovers_of_killed_processes_are_removed_and_nothing_else(tmp_path: Path) -> None:
+def test_only_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / ".tmp-a.tar-77").write_bytes(b"")
     (tmp_path / "x" / "a.tar").write_bytes(b"")

@@ -1,4 +1,4 @@
-"""The demo's photos: the same bytes every time, the promised variety, and the promised end of every single file."""
+"""The demo's photos: deterministic bytes, variety, and the expected verdict of every file."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ MAX_BYTES = 25_000_000
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder, built once."""
+    """Build the folder once."""
     for package in ("scikit-image", "insightface"):
         try:
             distribution(package)
         except PackageNotFoundError:
-            pytest.skip(f"{package}, whose pictures the demo is made of, is not installed")
+            pytest.skip(f"{package}, which contains images for the demo, is not installed")
     return demo.build_demo_photos(tmp_path_factory.mktemp("demo") / "photos")
 
 
@@ -46,7 +46,7 @@ def test_command_prints_the_folder_and_another_process_writes_the_same_bytes(pho
     assert _files(tmp_path / "again") == _files(photos)
 
 
-def test_building_again_touches_only_what_is_wrong(
+def test_a_second_build_rewrites_only_wrong_files(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo, "PHOTOS", demo.PHOTOS[:3])
@@ -66,10 +66,10 @@ def test_expected_names_every_file_and_no_other(photos: Path) -> None:
     assert sum(map(len, files.values())) <= MAX_BYTES
 
 
-def test_most_people_have_enough_kept_photos_and_every_stage_drops_something() -> None:
+def test_most_identities_have_enough_kept_photos_and_every_stage_drops_images() -> None:
     kept = Counter(path.split("/")[0] for path, end in demo.EXPECTED.items() if end == "kept")
     assert sum(count >= 5 for count in kept.values()) >= 5
-    assert set(demo.PEOPLE) - set(kept) == {"Guest_5"}, "one person has too few good photos"
+    assert set(demo.PEOPLE) - set(kept) == {"Guest_5"}, "one identity has too few good photos"
     assert {
         "format_not_allowed", "not_image", "too_small", "truncated", "duplicate_bytes",
         "no_face", "several_faces", "face_cut_off", "face_share_too_low", "crop_too_small",
@@ -77,7 +77,7 @@ def test_most_people_have_enough_kept_photos_and_every_stage_drops_something() -
     } <= set(demo.EXPECTED.values())  # fmt: skip
 
 
-def test_files_are_what_their_names_say(photos: Path) -> None:
+def test_files_match_their_names(photos: Path) -> None:
     files = _files(photos)
     assert files["Eileen_Collins/portrait_png_named.jpg"].startswith(b"\x89PNG")
     assert files["Guest_4/tiff_named.jpg"][:2] in (b"II", b"MM")
@@ -90,18 +90,18 @@ def test_files_are_what_their_names_say(photos: Path) -> None:
         image.load()
 
 
-def test_phone_photo_lies_on_its_side_and_carries_a_place(photos: Path) -> None:
+def test_the_phone_photo_is_rotated_and_has_gps_data(photos: Path) -> None:
     with Image.open(photos / "Eileen_Collins/portrait_from_phone.jpg") as image:
         assert image.width > image.height
         assert image.getexif()[ExifTags.Base.Orientation] == 6
         assert image.getexif().get_ifd(ExifTags.IFD.GPSInfo)[1] == "N"
 
 
-def test_missing_package_is_named_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_reported_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(package: str) -> None:
         raise PackageNotFoundError(package)
 
     monkeypatch.setattr(demo, "distribution", missing)
-    with pytest.raises(SourceError, match=r"scikit-image carries it: pip install 'hifi-portrait\[demo\]'"):
+    with pytest.raises(SourceError, match=r"scikit-image contains it: pip install 'hifi-portrait\[demo\]'"):
         demo.build_demo_photos(tmp_path / "photos")
     assert not (tmp_path / "photos").exists()

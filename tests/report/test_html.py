@@ -133,8 +133,8 @@ def test_missing_values_are_called_unknown(dataset: tuple[Path, dict[str, Any]])
 def test_stages_that_did_not_run_are_listed(dataset: tuple[Path, dict[str, Any]]) -> None:
     folder, run = dataset
     words = Page(render_report(folder, run)).words
-    assert "Occlusion was not checked: no model was set in the recipe." in words
-    assert "Faces were not restored: no model was set in the recipe." in words
+    assert "Occlusion was not checked: the recipe sets no model." in words
+    assert "Faces were not restored: the recipe sets no model." in words
     run["not_checked"], run["stages"] = [], [{**stage, "ran": True} for stage in run["stages"]]
     assert "was not checked" not in Page(render_report(folder, run)).words
 

@@ -1,4 +1,4 @@
-"""What happened to a finished dataset after its run is noticed, said in one line, and mended where it can be."""
+"""Changes to a finished dataset are detected, reported in one line, and repaired if possible."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def recipe(twelve_people: Path) -> Recipe:
 
 @pytest.fixture(scope="module")
 def made(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished dataset; tests take a copy."""
+    """Return a finished dataset, which the tests copy."""
     out = tmp_path_factory.mktemp("made") / "out"
     run_again(out, recipe)
     return out
@@ -49,7 +49,7 @@ def out(made: Path, tmp_path: Path) -> Path:
 
 
 class Command:
-    """Runs ``hifidata ...`` here and keeps what it said."""
+    """Runs ``hifidata`` in this process. A call returns exit code, stdout and stderr."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self._monkeypatch, self._capsys = monkeypatch, capsys
@@ -58,8 +58,8 @@ class Command:
         self._monkeypatch.setattr("sys.argv", ["hifidata", *map(str, args)])
         with pytest.raises(SystemExit) as ended:
             main()
-        said = self._capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
+        captured = self._capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
 
 
 @pytest.fixture
@@ -93,13 +93,13 @@ ALTERED = pytest.mark.parametrize("alter", [cut, drop_rows, flip_a_bit])
 
 @ALTERED
 @pytest.mark.parametrize("name", MANIFESTS)
-def test_an_altered_manifest_is_found_by_check_refused_by_report_and_made_again_by_run(
+def test_an_altered_manifest_is_found_by_check_refused_by_report_and_rewritten_by_run(
     name: str, alter: Callable[[Path], None], out: Path, made: Path, recipe: Recipe, hifidata: Command
 ) -> None:
     path = out / "manifests" / f"{name}.parquet"
     alter(path)
-    code, said, _ = hifidata("check", out, "--json")
-    found = json.loads(said)
+    code, stdout, _ = hifidata("check", out, "--json")
+    found = json.loads(stdout)
     assert (code, found["n_shards"], found["n_right"], found["n_manifests"], found["n_manifests_right"]) == (
         1,
         3,
@@ -120,7 +120,7 @@ def test_an_altered_manifest_is_found_by_check_refused_by_report_and_made_again_
     assert hifidata("report", out)[0] == hifidata("check", out)[0] == 0
 
 
-def test_a_missing_manifest_is_named_unless_the_copy_holds_the_shards_alone(out: Path) -> None:
+def test_check_reports_a_missing_manifest_except_in_a_copy_with_shards_only(out: Path) -> None:
     assert (check(out).n_manifests, check(out).n_manifests_right, check(out).problems) == (3, 3, {})
     (out / "manifests" / "thumbnails.parquet").unlink()
     assert check(out).problems["manifests/thumbnails.parquet"].startswith("missing; copy it again")
@@ -128,7 +128,7 @@ def test_a_missing_manifest_is_named_unless_the_copy_holds_the_shards_alone(out:
     assert (check(out).n_manifests, check(out).problems) == (0, {})
 
 
-def test_a_dataset_that_lists_no_manifests_is_complete_and_its_damage_still_one_line(
+def test_a_dataset_without_listed_manifests_is_complete_and_its_damage_gives_a_one_line_error(
     out: Path, recipe: Recipe, hifidata: Command
 ) -> None:
     edit_json(out / "dataset.json", lambda content: content.pop("manifests"))
@@ -149,7 +149,7 @@ def test_a_dataset_that_lists_no_manifests_is_complete_and_its_damage_still_one_
 
 
 @pytest.mark.parametrize("entry", ["x", {"path": "../x.parquet", "bytes": 1, "sha256": ""}, {"path": "manifests/x"}])
-def test_a_list_of_manifests_that_is_none_of_ours_is_refused(entry: object, out: Path, recipe: Recipe) -> None:
+def test_a_malformed_list_of_manifests_is_refused(entry: object, out: Path, recipe: Recipe) -> None:
     edit_json(out / "dataset.json", lambda content: content.update(manifests=[entry]))
     for look in (check, lambda out: run_again(out, recipe)):
         with pytest.raises(DatasetError, match=r"dataset\.json: invalid list of manifests"):
@@ -157,7 +157,7 @@ def test_a_list_of_manifests_that_is_none_of_ours_is_refused(entry: object, out:
 
 
 @pytest.mark.parametrize("alter", [cut, drop_rows, Path.unlink])
-def test_an_altered_table_of_people_costs_no_work_where_the_packs_are_whole(
+def test_an_altered_identities_manifest_causes_no_reprocessing_if_the_packs_are_intact(
     alter: Callable[[Path], None], twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, recipe = tmp_path / "out", recipe_for(twelve_people, "output.layout=packed")
@@ -165,7 +165,7 @@ def test_an_altered_table_of_people_costs_no_work_where_the_packs_are_whole(
     before = digest(out)
     alter(out / "manifests" / "identities.parquet")
     with monkeypatch.context() as patched:
-        patched.setattr("hifidata.run.run._execute", lambda *args: pytest.fail("people are done anew"))
+        patched.setattr("hifidata.run.run._execute", lambda *args: pytest.fail("identities are reprocessed"))
         run_again(out, recipe)
     assert digest(out) == before
     cut(out / "manifests" / "identities.parquet")
@@ -174,7 +174,7 @@ def test_an_altered_table_of_people_costs_no_work_where_the_packs_are_whole(
     assert digest(out) == before
 
 
-def test_a_removed_person_leaves_no_empty_folder(twelve_people: Path, tmp_path: Path) -> None:
+def test_a_removed_identity_leaves_no_empty_folder(twelve_people: Path, tmp_path: Path) -> None:
     photos, out = tmp_path / "photos", tmp_path / "out"
     for name in ("person_00", "person_01"):
         shutil.copytree(twelve_people / name, photos / name)
@@ -191,7 +191,7 @@ def without_state(out: Path) -> Path:
     return out
 
 
-def test_status_of_a_dataset_without_state_says_finished_with_the_same_counts(
+def test_status_of_a_dataset_without_state_is_finished_with_the_same_counts(
     made: Path, without_state: Path, hifidata: Command
 ) -> None:
     before, after = (json.loads(hifidata("status", out, "--json")[1]) for out in (made, without_state))
@@ -200,7 +200,7 @@ def test_status_of_a_dataset_without_state_says_finished_with_the_same_counts(
 
 
 @pytest.mark.parametrize("layout", ["per_identity", "packed"])
-def test_inspect_finds_the_same_without_state(
+def test_inspect_finds_the_same_rows_without_state(
     layout: str, made: Path, twelve_people: Path, tmp_path: Path, hifidata: Command
 ) -> None:
     out = tmp_path / "out"
@@ -227,7 +227,7 @@ def test_inspect_finds_the_same_without_state(
     "command",
     [["failures"], ["failures", "--dropped"], ["failures", "--captions"], ["replay", "--set", "quality.min_score=0.6"]],
 )
-def test_rows_are_read_without_state_as_with_it(
+def test_failures_and_replay_give_the_same_output_without_state(
     command: list[str], made: Path, without_state: Path, hifidata: Command
 ) -> None:
     name, *more = command
@@ -241,7 +241,7 @@ def test_report_and_check_need_no_state(without_state: Path, hifidata: Command) 
 
 
 @pytest.mark.parametrize("emptied", [False, True])
-def test_a_run_into_a_dataset_without_state_is_refused_in_one_line_and_touches_nothing(
+def test_a_run_on_a_dataset_without_state_is_refused_in_one_line_and_changes_nothing(
     emptied: bool, without_state: Path, made: Path, twelve_people: Path, hifidata: Command
 ) -> None:
     if emptied:
@@ -249,28 +249,28 @@ def test_a_run_into_a_dataset_without_state_is_refused_in_one_line_and_touches_n
     sets = [word for value in (f"source.path={twelve_people}", *QUICK_RECIPE) for word in ("--set", value)]
     recipe = PROJECT_ROOT / "pipelines" / "folder.yaml"
     for more in ([], ["--accept-recipe-change"]):
-        code, said, error = hifidata("run", recipe, "--out", without_state, *sets, *more)
-        assert (code, said, error.count("\n")) == (2, "", 1)
+        code, stdout, error = hifidata("run", recipe, "--out", without_state, *sets, *more)
+        assert (code, stdout, error.count("\n")) == (2, "", 1)
         assert "this finished dataset has no state/ folder, so it cannot be extended; choose another" in error
     assert digest(without_state) == digest(made)
     assert (without_state / "state").exists() == emptied
 
 
-@pytest.mark.parametrize("spoil", [cut, drop_rows, Path.unlink])
-def test_a_manifest_that_nothing_can_make_again_is_one_line(
-    spoil: Callable[[Path], None], without_state: Path, hifidata: Command
+@pytest.mark.parametrize("alter", [cut, drop_rows, Path.unlink])
+def test_a_damaged_manifest_of_a_dataset_without_state_gives_a_one_line_error(
+    alter: Callable[[Path], None], without_state: Path, hifidata: Command
 ) -> None:
-    spoil(without_state / "manifests" / "images.parquet")
+    alter(without_state / "manifests" / "images.parquet")
     for command in (["failures"], ["replay"], ["inspect", "person_00"], ["inspect", "0.jpg"]):
-        code, said, error = hifidata(command[0], without_state, *command[1:])
-        assert (code, said, error.count("\n")) == (2, "", 1)
+        code, stdout, error = hifidata(command[0], without_state, *command[1:])
+        assert (code, stdout, error.count("\n")) == (2, "", 1)
         assert "manifests/images.parquet" in error
         assert "copy it again" in error
     assert hifidata("status", without_state)[0] == 0
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "{", '{"name": "of another tool"}'])
-def test_a_dataset_json_of_another_tool_makes_no_dataset_folder(
+def test_a_folder_with_a_dataset_json_of_another_tool_is_no_dataset_folder(
     content: str, recipe: Recipe, tmp_path: Path, hifidata: Command
 ) -> None:
     (tmp_path / "dataset.json").write_text(content, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Runs on a Ray cluster that is there already: a real head on loopback, joined by address and given jobs."""
+"""Runs on a running Ray cluster, by address and as jobs. The cluster is a real head node on loopback."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ START_S, RUN_S = 60, 120
 
 
 class Head(NamedTuple):
-    """A cluster of one machine."""
+    """A cluster with one machine."""
 
     gcs: str
     dashboard: str
@@ -37,10 +37,10 @@ class Head(NamedTuple):
 
 
 def free_ports(n: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
+    ports = [server.getsockname()[1] for server in servers]
+    for server in servers:
+        server.close()
     return ports
 
 
@@ -54,7 +54,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
             strict=True,
         )
     )
-    environ = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": f"/tmp/hifi-head-{os.getpid()}",  # its sockets' paths must be short
+    environ = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": f"/tmp/hifi-head-{os.getpid()}",  # socket paths must be short
                "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "RAY_USAGE_STATS_ENABLED": "0"}  # fmt: skip
     command = [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2", "--object-store-memory=200000000"]
     command += ["--node-ip-address=127.0.0.1", *(f"--{name}={port}" for name, port in ports.items())]
@@ -65,12 +65,12 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
             _wait_for(dashboard, process, folder / "log")
             yield Head(f"127.0.0.1:{ports['port']}", dashboard, environ)
         finally:
-            family = psutil.Process(process.pid).children(recursive=True)
+            children = psutil.Process(process.pid).children(recursive=True)
             process.kill()
             process.wait()
-            for one in family:
+            for child in children:
                 with suppress(psutil.NoSuchProcess):
-                    one.kill()
+                    child.kill()
 
 
 def _wait_for(dashboard: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -91,26 +91,28 @@ def hifidata(head: Head, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def of(photos: Path, *more: str) -> list[str]:
-    return [f"--set={setting}" for setting in (f"source.path={photos}", *QUICK_RECIPE, "executor.kind=ray", *more)]
+def overrides_for(photos: Path) -> list[str]:
+    return [f"--set={setting}" for setting in (f"source.path={photos}", *QUICK_RECIPE, "executor.kind=ray")]
 
 
 def test_a_run_joins_a_cluster_by_its_address(head: Head, twelve_people: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    common = [str(FOLDER_RECIPE), *of(twelve_people), "--limit=2", f"--out={out}", "--json"]
+    common = [str(FOLDER_RECIPE), *overrides_for(twelve_people), "--limit=2", f"--out={out}", "--json"]
     done = hifidata(head, "run", *common, f"--address={head.gcs}")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["counts"]["identities"] == 2
     assert "core_worker" not in done.stderr
 
 
-def test_a_job_makes_the_dataset_and_ends_as_the_run_does(head: Head, twelve_people: Path, tmp_path: Path) -> None:
+def test_a_job_makes_the_dataset_and_exits_with_the_code_of_the_run(
+    head: Head, twelve_people: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     common = [
         "submit",
         str(FOLDER_RECIPE),
         f"--address={head.dashboard}",
-        *of(twelve_people),
+        *overrides_for(twelve_people),
         "--limit=2",
         f"--out={out}",
     ]
@@ -136,24 +138,24 @@ def test_ctrl_c_stops_the_job_and_the_same_command_resumes(head: Head, twelve_pe
         str(FOLDER_RECIPE),
         f"--address={head.dashboard}",
         f"--out={out}",
-        *of(twelve_people),
+        *overrides_for(twelve_people),
     ]
     process = subprocess.Popen(command, env=head.environ, cwd="/", stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + RUN_S
     while not (out / "state").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=RUN_S)
+    _, stderr = process.communicate(timeout=RUN_S)
     assert process.returncode == 130
-    assert "the job was stopped" in said
+    assert "The job is stopped." in stderr
     assert not (out / "dataset.json").exists()
     done = hifidata(head, *command[1:])
     assert done.returncode == 0, done.stderr
 
 
-def test_a_job_need_not_be_waited_for(head: Head, twelve_people: Path, tmp_path: Path) -> None:
+def test_submit_with_no_wait_returns_before_the_job_ends(head: Head, twelve_people: Path, tmp_path: Path) -> None:
     done = hifidata(head, "submit", str(FOLDER_RECIPE), f"--address={head.dashboard}", f"--out={tmp_path}/out",
-                    *of(twelve_people), "--limit=1", "--no-wait", "--json")  # fmt: skip
+                    *overrides_for(twelve_people), "--limit=1", "--no-wait", "--json")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["exit_code"] is None
     deadline = time.monotonic() + RUN_S
@@ -163,24 +165,26 @@ def test_a_job_need_not_be_waited_for(head: Head, twelve_people: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("address", "words"),
+    ("address", "message"),
     [
-        ("ray://head:10001", "Ray Client is not used"),
+        ("ray://head:10001", "Ray Client is not supported"),
         ("nonsense", "expected auto or HOST:PORT"),
-        ("x..y:1", "nothing answers there"),
+        ("x..y:1", "no answer"),
         ("head:99999999", "expected auto or HOST:PORT"),
     ],
 )
-def test_a_wrong_address_is_one_line(address: str, words: str) -> None:
-    with pytest.raises(UsageError, match=words):
+def test_a_wrong_address_gives_a_one_line_error(address: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         require_address(address)
 
 
-def test_nobody_at_an_address_is_one_line_before_any_work(twelve_people: Path, tmp_path: Path) -> None:
+def test_an_address_that_does_not_answer_gives_a_one_line_error_before_any_work(
+    twelve_people: Path, tmp_path: Path
+) -> None:
     (port,) = free_ports(1)
     nowhere = Head("", "", {**os.environ, "RAY_AUTH_MODE": "disabled"})
     out = tmp_path / "out"
-    common = [str(FOLDER_RECIPE), *of(twelve_people), f"--out={out}"]
+    common = [str(FOLDER_RECIPE), *overrides_for(twelve_people), f"--out={out}"]
     for command in (["run", *common, f"--address=127.0.0.1:{port}"], ["submit", *common, f"--address=http://127.0.0.1:{port}"],
                     ["submit", *common, "--address=head:8265"], ["run", *common, "--address=auto", "--executor=local"]):  # fmt: skip
         done = hifidata(nowhere, *command)
@@ -189,11 +193,11 @@ def test_nobody_at_an_address_is_one_line_before_any_work(twelve_people: Path, t
     assert not out.exists()
 
 
-def test_paths_must_be_the_cluster_s() -> None:
+def test_a_submitted_recipe_must_have_absolute_paths() -> None:
     recipe = read_recipe(FOLDER_RECIPE, ["source.path=photos"])
-    with pytest.raises(UsageError, match=r"source\.path: photos is relative"):
+    with pytest.raises(UsageError, match=r"source\.path: expected an absolute path .* got the relative path photos"):
         require_absolute_paths(recipe, "/out")
     recipe = read_recipe(FOLDER_RECIPE, ["source.path=/photos"])
-    with pytest.raises(UsageError, match="--out: out is relative"):
+    with pytest.raises(UsageError, match="--out: expected an absolute path"):
         require_absolute_paths(recipe, "out")
     require_absolute_paths(recipe, "/out")

@@ -1,4 +1,4 @@
-"""A crawl over real sockets: every URL has its row, nothing is fetched twice, failures alone are tried again."""
+"""Crawls over real sockets: every URL has a row, no URL is fetched twice, a retry fetches failed URLs only."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def server(twelve_people: Path) -> Iterator[HostileServer]:
 
 
 def write_list(path: Path, server: HostileServer, people: Path, extra: tuple[tuple[str, str], ...] = ()) -> Path:
-    """A JSON lines list of six people's photos, with further (person, URL path) rows."""
+    """Write a JSON lines list with the photos of six identities and further (identity, URL path) rows."""
     photos = sorted(photo.relative_to(people).as_posix() for photo in people.glob("person_0[0-5]/*.jpg"))
     rows = [{"person": name.split("/")[0], "url": server.url(f"/files/{quote(name)}")} for name in photos]
     rows += [{"person": person, "url": server.url(target)} for person, target in extra]
@@ -59,8 +59,8 @@ def run_into(out: Path, recipe: Recipe, retry_failed: bool = False, accept: bool
     return run(recipe, options, lambda progress: None)
 
 
-def begun(out: Path, recipe: Recipe) -> Path:
-    """A dataset folder of this recipe in which one person is done."""
+def started(out: Path, recipe: Recipe) -> Path:
+    """Make a dataset folder in which one identity is committed."""
     run(recipe, RunOptions(out, limit=1), lambda progress: None)
     return out
 
@@ -69,7 +69,7 @@ def rows_of(out: Path) -> list[dict[str, object]]:
     return list(pq.read_table(out / "manifests" / "images.parquet").to_pylist())
 
 
-def test_every_url_has_one_row_with_how_it_was_fetched(
+def test_every_url_has_one_row_with_the_facts_of_its_fetch(
     server: HostileServer, twelve_people: Path, tmp_path: Path
 ) -> None:
     extra = (("person_00", "/nowhere.jpg"), ("person_01", "/status?code=503"), ("person_02", "/files/person_02/0.jpg"))
@@ -92,9 +92,7 @@ def test_every_url_has_one_row_with_how_it_was_fetched(
     assert fetched["response_s"] is not None
 
 
-def test_a_replay_leaves_what_the_crawl_ended_as_it_is(
-    server: HostileServer, twelve_people: Path, tmp_path: Path
-) -> None:
+def test_a_replay_keeps_the_verdicts_of_the_crawl(server: HostileServer, twelve_people: Path, tmp_path: Path) -> None:
     extra = (("person_00", "/nowhere.jpg"), ("person_02", "/files/person_02/0.jpg"))
     run_into(tmp_path / "out", recipe_for(write_list(tmp_path / "list.jsonl", server, twelve_people, extra)))
     again = replay(tmp_path / "out", [])
@@ -104,56 +102,56 @@ def test_a_replay_leaves_what_the_crawl_ended_as_it_is(
     assert not again.dependent
 
 
-def test_bytes_that_nobody_keeps_wait_for_their_person_and_bound_how_far_the_crawl_runs_ahead(
+def test_temporary_originals_stay_until_the_commit_and_limit_the_crawls_lead(
     server: HostileServer, twelve_people: Path, tmp_path: Path
 ) -> None:
     recipe = recipe_for(write_list(tmp_path / "list.jsonl", server, twelve_people), "fetch.max_waiting=8")
-    out = begun(tmp_path / "out", recipe)
-    with closing(Crawl(recipe, out).people(make_plan(recipe).candidates_of)) as people:
-        next(people)
+    out = started(tmp_path / "out", recipe)
+    with closing(Crawl(recipe, out).identity_tasks(make_plan(recipe).candidates_of)) as tasks:
+        next(tasks)
         time.sleep(1)
-        assert len(server.paths()) <= 4 + 12, "two people fill the room, the third may have begun"
+        assert len(server.paths()) <= 4 + 12, "two identities reach max_waiting, and the third may have started"
     run_into(out, recipe)
     assert not [path for path in (out / "state" / "originals").rglob("*") if path.is_file()]
 
 
-def test_an_interrupted_crawl_asks_for_nothing_it_has(
+def test_an_interrupted_crawl_does_not_fetch_finished_urls_again(
     server: HostileServer, twelve_people: Path, tmp_path: Path
 ) -> None:
     settings = ("fetch.max_waiting=8", "fetch.keep_originals=true")
     recipe = recipe_for(write_list(tmp_path / "list.jsonl", server, twelve_people), *settings)
-    out = begun(tmp_path / "out", recipe)
-    wanted = make_plan(recipe).candidates_of
-    with closing(Crawl(recipe, out).people(wanted)) as people:
+    out = started(tmp_path / "out", recipe)
+    pending = make_plan(recipe).candidates_of
+    with closing(Crawl(recipe, out).identity_tasks(pending)) as tasks:
         for _ in range(3):
-            next(people)
+            next(tasks)
     logs = [line for log in (out / "state" / "crawl").rglob("*.jsonl") for line in log.read_text().splitlines()]
     done = {json.loads(line)["key"].removeprefix(server.url("")) for line in logs}
     assert 12 <= len(done) < 24
     before = len(server.seen)
     run_into(out, recipe)
-    asked = {seen.path for seen in server.seen[before:]}
-    assert not asked & done
+    requested = {seen.path for seen in server.seen[before:]}
+    assert not requested & done
     assert len(rows_of(out)) == 24
 
 
-def test_a_torn_log_line_means_that_one_url_is_fetched_again(
+def test_an_incomplete_log_line_causes_one_repeated_fetch(
     server: HostileServer, twelve_people: Path, tmp_path: Path
 ) -> None:
     recipe = recipe_for(write_list(tmp_path / "list.jsonl", server, twelve_people), "fetch.keep_originals=true")
-    out = begun(tmp_path / "out", recipe)
-    with closing(Crawl(recipe, out).people(make_plan(recipe).candidates_of)) as people:
-        task = next(people)
+    out = started(tmp_path / "out", recipe)
+    with closing(Crawl(recipe, out).identity_tasks(make_plan(recipe).candidates_of)) as tasks:
+        task = next(tasks)
     log = out / "state" / "crawl" / task.identity_id[:2] / f"{task.identity_id}.jsonl"
-    torn = json.loads(log.read_text().splitlines()[-1])["key"]
+    last = json.loads(log.read_text().splitlines()[-1])["key"]
     log.write_bytes(log.read_bytes()[:-20])
     before = len(server.seen)
-    with closing(Crawl(recipe, out).people({task.identity_id})) as people:
-        assert len(next(people).candidates) == 4
-    assert [server.url(seen.path) for seen in server.seen[before:] if seen.path != "/robots.txt"] == [torn]
+    with closing(Crawl(recipe, out).identity_tasks({task.identity_id})) as tasks:
+        assert len(next(tasks).candidates) == 4
+    assert [server.url(seen.path) for seen in server.seen[before:] if seen.path != "/robots.txt"] == [last]
 
 
-def test_lines_of_a_log_that_make_no_sense_cost_their_urls_and_nothing_else(tmp_path: Path) -> None:
+def test_malformed_log_lines_do_not_affect_other_entries(tmp_path: Path) -> None:
     log = CrawlLog(DatasetFolder(tmp_path), "ab" * 8)
     for key in ("one", "two"):
         log.append({"key": key, "n": 1})
@@ -166,7 +164,7 @@ def test_lines_of_a_log_that_make_no_sense_cost_their_urls_and_nothing_else(tmp_
     assert log.read().keys() == {"one", "two", "last", "after"}
 
 
-def test_retry_asks_for_failed_urls_alone_and_redoes_only_their_people(
+def test_retry_fetches_only_failed_urls_and_reprocesses_only_their_identities(
     server: HostileServer, twelve_people: Path, tmp_path: Path
 ) -> None:
     extra = (("person_03", "/files/late.jpg"), ("person_04", "/files/never.jpg"))
@@ -182,15 +180,15 @@ def test_retry_asks_for_failed_urls_alone_and_redoes_only_their_people(
         run_into(out, recipe, retry_failed=True)
     finally:
         late.unlink()
-    asked = sorted(seen.path for seen in server.seen[before:] if seen.path != "/robots.txt")
-    assert asked == ["/files/late.jpg", "/files/never.jpg"]
+    requested = sorted(seen.path for seen in server.seen[before:] if seen.path != "/robots.txt")
+    assert requested == ["/files/late.jpg", "/files/never.jpg"]
     ends = {str(row["source_uri"]).removeprefix(server.url("/files/")): row for row in rows_of(out)}
     assert ends["late.jpg"]["http_status"] == 200
     assert ends["never.jpg"]["reason"] == "http_4xx"
     assert len(rows_of(out)) == 26
 
 
-def test_kept_originals_make_another_threshold_a_run_without_requests(
+def test_a_run_with_another_threshold_on_kept_originals_sends_no_request(
     server: HostileServer, twelve_people: Path, tmp_path: Path
 ) -> None:
     table = write_list(tmp_path / "list.jsonl", server, twelve_people)
@@ -203,7 +201,7 @@ def test_kept_originals_make_another_threshold_a_run_without_requests(
     assert kept == {row["content_sha256"] for row in rows_of(out) if row["http_status"] == 200}
 
 
-def test_people_who_leave_the_list_leave_the_originals_and_the_log(
+def test_originals_and_logs_of_identities_no_longer_listed_are_deleted(
     server: HostileServer, twelve_people: Path, tmp_path: Path
 ) -> None:
     table = write_list(tmp_path / "list.jsonl", server, twelve_people)
@@ -216,7 +214,9 @@ def test_people_who_leave_the_list_leave_the_originals_and_the_log(
     assert {path.name for path in (out / "originals").glob("??/*")} == {row["content_sha256"] for row in rows_of(out)}
 
 
-def test_ray_crawls_to_the_same_shards_as_local(server: HostileServer, twelve_people: Path, tmp_path: Path) -> None:
+def test_a_crawl_with_ray_gives_the_same_shards_as_local(
+    server: HostileServer, twelve_people: Path, tmp_path: Path
+) -> None:
     table = write_list(tmp_path / "list.jsonl", server, twelve_people)
     shards = []
     for kind in ("local", "ray"):
@@ -226,7 +226,7 @@ def test_ray_crawls_to_the_same_shards_as_local(server: HostileServer, twelve_pe
     assert len(shards[0]) == 6
 
 
-def test_ctrl_c_in_a_crawl_that_hangs_stops_soon_and_resumes(
+def test_ctrl_c_stops_a_hanging_crawl_within_seconds(
     server: HostileServer, twelve_people: Path, tmp_path: Path
 ) -> None:
     extra = tuple((f"person_{number:02d}", f"/hang?{number}") for number in range(6))
@@ -253,7 +253,7 @@ def test_ctrl_c_in_a_crawl_that_hangs_stops_soon_and_resumes(
     assert not (out / "dataset.json").exists()
 
 
-def test_the_same_bytes_from_many_places_at_once_are_stored_once(
+def test_the_same_bytes_from_parallel_urls_are_stored_once(
     server: HostileServer, twelve_people: Path, tmp_path: Path
 ) -> None:
     table = tmp_path / "list.jsonl"
@@ -261,20 +261,20 @@ def test_the_same_bytes_from_many_places_at_once_are_stored_once(
     table.write_text("".join(json.dumps({"person": "one", "url": url}) + "\n" for url in urls))
     recipe = recipe_for(table, "fetch.keep_originals=true", "fetch.connections_per_host=32")
     out = tmp_path / "out"
-    with closing(Crawl(recipe, out).people(make_plan(recipe).candidates_of)) as people:
-        (task,) = people
+    with closing(Crawl(recipe, out).identity_tasks(make_plan(recipe).candidates_of)) as tasks:
+        (task,) = tasks
     assert {candidate.facts["http_status"] for candidate in task.candidates} == {200}
     assert len([path for path in (out / "originals").rglob("*") if path.is_file()]) == 1
 
 
-def test_whoever_left_the_list_while_a_crawl_was_interrupted_leaves_with_the_next_run(
+def test_identities_removed_from_the_list_after_an_interrupt_are_deleted_by_the_next_run(
     server: HostileServer, twelve_people: Path, tmp_path: Path
 ) -> None:
     table = write_list(tmp_path / "list.jsonl", server, twelve_people)
     out = tmp_path / "out"
     recipe = recipe_for(table, "fetch.keep_originals=true")
-    with closing(Crawl(recipe, begun(out, recipe)).people(make_plan(recipe).candidates_of)) as people:
-        for _ in people:
+    with closing(Crawl(recipe, started(out, recipe)).identity_tasks(make_plan(recipe).candidates_of)) as tasks:
+        for _ in tasks:
             pass
     lines = table.read_text().splitlines(keepends=True)
     table.write_text("".join(line for line in lines if "person_00" not in line and "person_01/2" not in line))
@@ -286,7 +286,7 @@ def test_whoever_left_the_list_while_a_crawl_was_interrupted_leaves_with_the_nex
     assert "person_01/2" not in logs
 
 
-def test_retry_reaches_people_who_are_done_anew_anyway(
+def test_retry_includes_identities_that_a_changed_recipe_reprocesses(
     server: HostileServer, twelve_people: Path, tmp_path: Path
 ) -> None:
     table = write_list(tmp_path / "list.jsonl", server, twelve_people, (("person_03", "/files/never.jpg"),))
@@ -298,7 +298,7 @@ def test_retry_reaches_people_who_are_done_anew_anyway(
     assert "/files/never.jpg" in {seen.path for seen in server.seen[before:]}
 
 
-def test_bytes_of_a_run_that_kept_them_are_found_by_one_that_does_not(
+def test_kept_originals_are_reused_by_a_run_that_does_not_keep_them(
     server: HostileServer, twelve_people: Path, tmp_path: Path
 ) -> None:
     table = write_list(tmp_path / "list.jsonl", server, twelve_people)
@@ -309,7 +309,7 @@ def test_bytes_of_a_run_that_kept_them_are_found_by_one_that_does_not(
     assert len(server.seen) == before
 
 
-def test_retry_leaves_people_alone_whose_failures_lie_in_the_list(
+def test_retry_does_not_repeat_failures_caused_by_the_list(
     server: HostileServer, twelve_people: Path, tmp_path: Path
 ) -> None:
     table = write_list(tmp_path / "list.jsonl", server, twelve_people)
@@ -322,7 +322,7 @@ def test_retry_leaves_people_alone_whose_failures_lie_in_the_list(
     assert len(server.seen) == before
 
 
-def test_a_placeholder_learnt_of_later_counts_for_what_was_fetched(
+def test_a_placeholder_added_later_applies_to_fetched_images(
     server: HostileServer, twelve_people: Path, tmp_path: Path
 ) -> None:
     table = write_list(tmp_path / "list.jsonl", server, twelve_people)
@@ -334,11 +334,9 @@ def test_a_placeholder_learnt_of_later_counts_for_what_was_fetched(
     assert {row["reason"] for row in rows_of(out) if row["content_sha256"] == known} == {"placeholder"}
 
 
-def test_a_run_that_finds_the_folder_locked_touches_nothing(
-    server: HostileServer, twelve_people: Path, tmp_path: Path
-) -> None:
+def test_a_run_on_a_locked_folder_changes_nothing(server: HostileServer, twelve_people: Path, tmp_path: Path) -> None:
     table = write_list(tmp_path / "list.jsonl", server, twelve_people)
-    out = begun(tmp_path / "out", recipe_for(table))
+    out = started(tmp_path / "out", recipe_for(table))
     before = sorted(path.name for path in (out / "state" / "source").iterdir())
     with DatasetFolder(out).lock():
         table.write_text(table.read_text().replace("person_05", "person_55"))

@@ -1,4 +1,4 @@
-"""From names through a search on loopback to shards: what is found, what fails, what is asked again."""
+"""Runs from names to shards, with search servers on loopback."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ N_HITS = 4
 
 
 @pytest.fixture
-def pictures(twelve_people: Path, tmp_path: Path) -> Iterator[HostileServer]:
-    """Serves ``/files/<provider>/<n>.jpg``."""
+def images(twelve_people: Path, tmp_path: Path) -> Iterator[HostileServer]:
+    """Serve ``/files/<provider>/<n>.jpg``."""
     folder = tmp_path / "web" / "openverse"
     folder.mkdir(parents=True)
     for number, photo in enumerate(sorted(twelve_people.glob("person_00/[0-9].jpg"))):
@@ -32,9 +32,9 @@ def pictures(twelve_people: Path, tmp_path: Path) -> Iterator[HostileServer]:
 
 
 @pytest.fixture
-def engines(pictures: HostileServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[SearchServer]:
-    """Search engines whose hits lie on the pictures' server."""
-    monkeypatch.setattr(search, "picture", lambda provider, n: pictures.url(f"/files/{provider}/{n}.jpg"))
+def engines(images: HostileServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[SearchServer]:
+    """Serve search engines whose hits are URLs of the server ``images``."""
+    monkeypatch.setattr(search, "picture", lambda provider, n: images.url(f"/files/{provider}/{n}.jpg"))
     with SearchServer() as server:
         server.n_hits["openverse"] = N_HITS
         yield server
@@ -63,12 +63,12 @@ def test_a_name_is_searched_fetched_and_written_with_licence_and_provider(
         row["licence"] and row["landing_page_uri"] and row["search_query"] for row in rows if row["status"] == "kept"
     )
     missing = [row["reason"] for row in rows if str(row["source_uri"]).endswith("/3.jpg")]
-    assert missing == ["http_4xx", "http_4xx"], "the fourth hit of either name is dead"
-    people = pq.read_table(tmp_path / "out" / "manifests" / "identities.parquet").to_pylist()
-    assert {person["identity_name"] for person in people} == {"Ada Lovelace", "Nobody Known"}
+    assert missing == ["http_4xx", "http_4xx"], "the fourth hit of both names does not exist"
+    identities = pq.read_table(tmp_path / "out" / "manifests" / "identities.parquet").to_pylist()
+    assert {identity["identity_name"] for identity in identities} == {"Ada Lovelace", "Nobody Known"}
 
 
-def test_a_finished_search_is_not_repeated_and_a_failed_one_is_tried_again_when_asked(
+def test_a_finished_search_is_not_repeated_and_a_failed_search_is_repeated_by_retry(
     engines: SearchServer, tmp_path: Path
 ) -> None:
     (tmp_path / "names.txt").write_text("Ada Lovelace\n")
@@ -85,7 +85,7 @@ def test_a_finished_search_is_not_repeated_and_a_failed_one_is_tried_again_when_
     assert not [row for row in rows_of(out) if row["reason"] == "search_error"]
 
 
-def test_a_name_that_nobody_knows_is_one_row_and_no_crash(engines: SearchServer, tmp_path: Path) -> None:
+def test_a_name_without_hits_gives_one_row(engines: SearchServer, tmp_path: Path) -> None:
     engines.n_hits["openverse"] = 0
     (tmp_path / "names.txt").write_text("Nobody Known\n")
     result = run(recipe_for(engines, tmp_path / "names.txt"), RunOptions(tmp_path / "out"), lambda progress: None)

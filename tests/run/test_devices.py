@@ -1,4 +1,4 @@
-"""Groups that ask for a GPU get it, others do not see it, and plan, run and dataset.json say what ONNX models compute on."""
+"""GPUs are visible only to groups that request them. Plan, run and dataset.json state the provider of ONNX models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hifidata.cli.main import app
 from hifidata.config.recipe import Recipe, load_recipe
 from hifidata.config.sections import STAGE_NAMES
 from hifidata.models.runtime import device
-from hifidata.run.devices import gpu_line, onnx_stages, planned
+from hifidata.run.devices import gpu_message, onnx_stages, planned_providers
 from hifidata.run.identity_batch import task_to_bytes
 from hifidata.run.plan import open_source
 from hifidata.run.run import RunOptions, run
@@ -25,7 +25,10 @@ from tests.conftest import PROJECT_ROOT, QUICK_RECIPE
 
 FOLDER = PROJECT_ROOT / "pipelines" / "folder.yaml"
 PAPER = PROJECT_ROOT / "pipelines" / "paper.yaml"
-IN_VAIN = r"ONNX models of faces, identity, rest will run on the CPU: a GPU is asked for, .* has no CUDAExecutionProvider; `pip"
+NO_GPU = (
+    r"ONNX models of faces, identity, rest will run on the CPU: the requested GPU is not available, .* has no "
+    r"CUDAExecutionProvider; run `pip"
+)
 
 
 def paper(**executor: Any) -> Recipe:
@@ -37,37 +40,37 @@ def with_runtime(monkeypatch: pytest.MonkeyPatch, *listed: str) -> None:
     monkeypatch.setattr(device.ort, "get_available_providers", lambda: [*listed, device.CPU])
 
 
-def test_the_papers_groups_get_cuda_where_they_ask_and_the_runtime_has_it_with_made_up_providers(
+def test_the_papers_gpu_groups_get_cuda_if_the_runtime_has_it_with_mocked_providers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with_runtime(monkeypatch, device.CUDA)
     on_gpu = dict.fromkeys(("faces", "identity", "rest"), device.CUDA)
     others = dict.fromkeys(("paddleocr", "blip2", "matting", "captions"))
-    assert planned(paper()) == on_gpu | others
-    assert gpu_line(paper()) == ("ONNX models of faces, identity, rest: CUDAExecutionProvider", True)
-    assert planned(paper(use_gpus=False)) == dict.fromkeys(on_gpu, device.CPU) | others
-    assert gpu_line(paper(use_gpus=False)) == ("", True)
+    assert planned_providers(paper()) == on_gpu | others
+    assert gpu_message(paper()) == ("ONNX models of faces, identity, rest: CUDAExecutionProvider", True)
+    assert planned_providers(paper(use_gpus=False)) == dict.fromkeys(on_gpu, device.CPU) | others
+    assert gpu_message(paper(use_gpus=False)) == ("", True)
 
 
-def test_a_runtime_without_cuda_is_named_with_the_remedy_where_a_gpu_is_asked_for_with_made_up_providers(
+def test_a_requested_gpu_without_cuda_in_the_runtime_gives_a_message_with_the_remedy_with_mocked_providers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with_runtime(monkeypatch)
-    line, as_asked = gpu_line(paper())
-    assert not as_asked
-    assert re.match(IN_VAIN, line)
+    line, is_available = gpu_message(paper())
+    assert not is_available
+    assert re.match(NO_GPU, line)
     assert "\n" not in line
-    assert set(filter(None, planned(paper()).values())) == {device.CPU}
+    assert set(filter(None, planned_providers(paper()).values())) == {device.CPU}
 
 
-def test_the_stages_that_onnx_runtime_runs_are_those_with_its_models() -> None:
+def test_onnx_stages_are_the_stages_with_onnx_models() -> None:
     found = ["detect", "quality", "embed", "restore", "face3d", "attributes"]
     assert onnx_stages(paper(), STAGE_NAMES) == found
     assert onnx_stages(load_recipe(FOLDER), STAGE_NAMES) == ["watermark"]
 
 
 def grouped(photos: Path, num_gpus: float, *overrides: str) -> list[str]:
-    """The command line's words for two groups, the first of which, with the text reader, asks for that much of a GPU."""
+    """Return arguments for a recipe with two groups. The first group contains the text model and has ``num_gpus``."""
     groups = [
         {"name": "faces", "stages": STAGE_NAMES[:5], "num_cpus": 0.5, "num_gpus": num_gpus},
         {"name": "others", "stages": STAGE_NAMES[5:], "num_cpus": 0.5},
@@ -82,17 +85,17 @@ def grouped(photos: Path, num_gpus: float, *overrides: str) -> list[str]:
     return [str(FOLDER), *(word for value in sets for word in ("--set", value)), "--limit", "1"]
 
 
-def test_plan_and_run_say_it_once_on_stderr_and_the_dataset_records_what_was_used(
+def test_plan_and_run_print_the_missing_gpu_once_and_the_dataset_records_the_used_provider(
     twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(device.VISIBLE, raising=False)
     with_runtime(monkeypatch)
-    planned_ = CliRunner().invoke(app, ["plan", *grouped(twelve_people, 0.2), "--json"])
+    planned = CliRunner().invoke(app, ["plan", *grouped(twelve_people, 0.2), "--json"])
     ran = CliRunner().invoke(app, ["run", *grouped(twelve_people, 0.2), "--out", str(tmp_path / "out")])
-    for done in (planned_, ran):
+    for done in (planned, ran):
         assert "will run on the CPU" not in done.stdout
-    assert ran.stderr.count("ONNX models of faces will run on the CPU: a GPU is asked for") == 1
-    plan = json.loads(planned_.stdout)
+    assert ran.stderr.count("ONNX models of faces will run on the CPU: the requested GPU is not available") == 1
+    plan = json.loads(planned.stdout)
     assert [group["onnx_provider"] for group in plan["groups"]] == [device.CPU, None]
     assert CliRunner().invoke(app, ["plan", *grouped(twelve_people, 0.2)]).stderr.count("will run on the CPU") == 1
     quiet = CliRunner().invoke(app, ["run", *grouped(twelve_people, 0.0), "--out", str(tmp_path / "none")])
@@ -102,17 +105,17 @@ def test_plan_and_run_say_it_once_on_stderr_and_the_dataset_records_what_was_use
     assert "onnxruntime" in dataset["packages"]
 
 
-def test_a_worker_sees_gpus_only_where_its_group_was_given_some_and_what_it_used_travels_to_the_commit(
+def test_a_worker_sees_gpus_only_if_its_group_has_some_and_its_provider_reaches_the_commit(
     twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    """Ray hands a share of a GPU to those that ask, and leaves all of them in sight of the others."""
+    """Ray assigns a share of a GPU to actors that request one, and does not hide GPUs from the others."""
     import ray
 
     from hifidata.run.executors.ray import COLUMN, FAILED, GroupActor
 
     ray.init(
         num_cpus=1, include_dashboard=False, object_store_memory=150_000_000, log_to_driver=False
-    )  # an actor asks it who it is
+    )  # an actor needs Ray for its id
     request.addfinalizer(ray.shutdown)
     recipe = load_recipe(FOLDER, grouped(twelve_people, 0.2, "executor.kind=ray")[2:-2:2])
     task = next(iter(open_source(recipe).identities()))
@@ -127,13 +130,13 @@ def test_a_worker_sees_gpus_only_where_its_group_was_given_some_and_what_it_used
 
 
 @pytest.mark.parametrize(("num_gpus", "use_gpus", "seen"), [(0.2, True, "3"), (0.2, False, ""), (0.0, True, "")])
-def test_the_local_executor_hides_gpus_unless_some_group_asks(
+def test_the_local_executor_hides_gpus_unless_a_group_requests_one(
     num_gpus: float, use_gpus: bool, seen: str, twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(device.VISIBLE, "3")
-    words = grouped(twelve_people, num_gpus, f"executor.use_gpus={json.dumps(use_gpus)}")
+    arguments = grouped(twelve_people, num_gpus, f"executor.use_gpus={json.dumps(use_gpus)}")
     during: list[str] = []
-    recipe = load_recipe(FOLDER, words[2:-2:2])
+    recipe = load_recipe(FOLDER, arguments[2:-2:2])
     real = device.current_provider
     monkeypatch.setattr(device, "current_provider", lambda: during.append(os.environ[device.VISIBLE]) or real())
     run(recipe, RunOptions(tmp_path / "out", limit=1), lambda progress: None)

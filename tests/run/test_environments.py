@@ -1,4 +1,4 @@
-"""Groups with packages of their own are looked at before Ray is asked for what it cannot make."""
+"""The environments of groups with their own packages are checked before Ray starts."""
 
 from __future__ import annotations
 
@@ -17,22 +17,20 @@ from hifidata.run.run import RunOptions, run
 def recipe_with(runtime_env: dict[str, Any], tmp_path: Path) -> Recipe:
     photo = tmp_path / "photos" / "ann" / "1.jpg"
     photo.parent.mkdir(parents=True)
-    photo.write_bytes(b"no picture")
+    photo.write_bytes(b"not an image")
     group = {"name": "own", "stages": STAGE_NAMES, "runtime_env": runtime_env}
     source = {"kind": "folder", "path": str(tmp_path / "photos")}
     return resolve({"name": "t", "source": source, "groups": [group]}, "test")
 
 
-def test_an_environment_that_is_not_there_is_named_before_ray_starts(tmp_path: Path) -> None:
+def test_a_missing_environment_is_reported_before_ray_starts(tmp_path: Path) -> None:
     recipe = recipe_with({"py_executable": "/nowhere/bin/python -s"}, tmp_path)
-    with pytest.raises(UsageError, match=r"own's py_executable /nowhere/bin/python -s cannot be run.*docs/paddle\.md"):
+    with pytest.raises(UsageError, match=r"own: py_executable /nowhere/bin/python -s does not exist .*docs/paddle\.md"):
         run(recipe, RunOptions(tmp_path / "out"), lambda progress: None)
 
 
-def test_packages_for_a_group_need_virtualenv_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_with_its_own_packages_needs_virtualenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "virtualenv", None)
     recipe = recipe_with({"pip": ["paddleocr"]}, tmp_path)
-    with pytest.raises(
-        UsageError, match=r"own has packages of its own.*`pip install virtualenv`, or name an environment"
-    ):
+    with pytest.raises(UsageError, match=r"own: Ray needs virtualenv.*`pip install virtualenv`, or set py_executable"):
         run(recipe, RunOptions(tmp_path / "out"), lambda progress: None)

@@ -1,4 +1,4 @@
-"""A whole run with a detector that gives five points and no 68 landmarks, and with the embedder aligned by them."""
+"""A complete run with a detector that has five points but no landmarks, and an embedder aligned by these points."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STRANGER = "knn__train__rose_leslie__img1.jpg"
 
 @pytest.fixture(scope="module")
 def dataset(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two people with five photos each, and a stranger's photo among the first one's."""
+    """Make a dataset of two identities with five photos each. The first folder also has a photo of another person."""
     root = tmp_path_factory.mktemp("five-point")
     samples, faces = assets / "faces" / "human-samples", assets / "faces" / "face_recognition"
     files = {
@@ -59,7 +59,7 @@ def test_photos_are_kept_and_the_stranger_is_dropped_without_68_landmarks(datase
         assert row["caption"]
 
 
-def test_shards_hold_no_made_up_landmarks(dataset: Path) -> None:
+def test_shards_without_detected_landmarks_contain_none(dataset: Path) -> None:
     for shard in dataset.glob("shards/*/*.tar"):
         with tarfile.open(shard) as tar:
             endings = {name.partition(".")[2] for name in tar.getnames()}
@@ -78,6 +78,6 @@ def test_report_and_replay_work_without_landmarks(dataset: Path) -> None:
     assert result.kept_before > 0
 
 
-def test_embeddings_have_length_one(dataset: Path) -> None:
+def test_embeddings_have_l2_norm_one(dataset: Path) -> None:
     vectors = pq.read_table(dataset / "manifests" / "images.parquet", columns=["embedding"])["embedding"].drop_null()
     assert np.allclose([np.linalg.norm(vector) for vector in vectors.to_pylist()], 1, atol=1e-5)

@@ -1,4 +1,4 @@
-"""The real PaddleOCR package behind the watermark stage, in an environment of its own, through Ray, on real faces."""
+"""The watermark stage with the real PaddleOCR package, in its own environment on Ray, with real faces."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WATERMARK = STAGE_NAMES.index("watermark")
 
 @pytest.fixture(scope="module")
 def photos(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Real portraits, and the same with words drawn across the middle of the face."""
+    """Make a folder of real portraits, with copies that have words drawn across the face."""
     root = tmp_path_factory.mktemp("photos")
     for person, prefix in enumerate(FACES):
         folder = root / f"person_{person}"
@@ -34,26 +34,26 @@ def photos(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             if not path.is_file():
                 pytest.skip(f"{path.name} is not among the assets")
             with Image.open(path) as image:
-                picture = image.convert("RGB")
-            picture.save(folder / f"plain_{number}.png")
+                photo = image.convert("RGB")
+            photo.save(folder / f"plain_{number}.png")
             for position, words in enumerate(WORDS):
-                _written_on(picture, *words).save(folder / f"text_{number}_{position}.png")
+                _with_text(photo, *words).save(folder / f"text_{number}_{position}.png")
     return root
 
 
-def _written_on(picture: Image.Image, text: str, colour: str, alpha: int) -> Image.Image:
+def _with_text(photo: Image.Image, text: str, colour: str, alpha: int) -> Image.Image:
     import numpy as np
 
     from hifidata.models.detect.dlib import DlibDetector
 
-    (box,) = DlibDetector().detect([np.asarray(picture)])[0].xyxy_px[:1]
+    (box,) = DlibDetector().detect([np.asarray(photo)])[0].xyxy_px[:1]
     x1, y1, x2, y2 = map(float, box)
-    layer = Image.new("RGBA", picture.size, (0, 0, 0, 0))
+    layer = Image.new("RGBA", photo.size, (0, 0, 0, 0))
     font_file = f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans-Bold.ttf"
     font = ImageFont.truetype(font_file, max(8, round(1.1 * (x2 - x1) / len(text))))
     fill = (*({"white": (255, 255, 255), "black": (0, 0, 0)}[colour]), alpha)
     ImageDraw.Draw(layer).text(((x1 + x2) / 2, (y1 + y2) / 2), text, fill=fill, font=font, anchor="mm")
-    return Image.alpha_composite(picture.convert("RGBA"), layer).convert("RGB")
+    return Image.alpha_composite(photo.convert("RGBA"), layer).convert("RGB")
 
 
 def recipe_for(photos: Path, *overrides: str, groups: list[dict[str, Any]] | None = None) -> Recipe:
@@ -75,7 +75,7 @@ def rows_of(out: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_paddleocr_itself_in_its_own_environment_finds_text_on_faces_and_none_where_there_is_none(
+def test_paddleocr_in_its_own_environment_finds_text_on_faces_without_false_alarms(
     photos: Path, tmp_path: Path
 ) -> None:
     python = ocr_environment(tmp_path / "environment")
@@ -108,7 +108,9 @@ def test_paddleocr_itself_in_its_own_environment_finds_text_on_faces_and_none_wh
     assert {name for row in rows.values() for name in row} == {name for row in twin.values() for name in row}
 
 
-def test_without_its_package_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_or_model_file_is_reported_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import sys
 
     from hifidata.models.text.paddleocr import PaddleOcrText
@@ -128,13 +130,13 @@ def test_without_its_package_the_remedy_is_named(tmp_path: Path, monkeypatch: py
         PaddleOcrText(tmp_path, folders[1])
 
 
-def test_a_folder_that_is_not_there_is_refused_before_any_work(tmp_path: Path) -> None:
-    person = tmp_path / "photos" / "somebody"
+def test_a_missing_model_folder_is_refused_before_any_work(tmp_path: Path) -> None:
+    person = tmp_path / "photos" / "person_0"
     person.mkdir(parents=True)
     Image.new("RGB", (300, 300)).save(person / "a.png")
     groups = [{"name": "all", "stages": STAGE_NAMES, "runtime_env": {"pip": ["paddleocr"]}}]
-    ours = ("watermark.model=paddleocr", f"watermark.folder={tmp_path}/nowhere")
-    recipe = recipe_for(tmp_path / "photos", *ours, groups=groups)
-    with pytest.raises(WeightsError, match=r"watermark\.folder: .*PP-OCRv6_small_det_onnx is no folder"):
+    overrides = ("watermark.model=paddleocr", f"watermark.folder={tmp_path}/nowhere")
+    recipe = recipe_for(tmp_path / "photos", *overrides, groups=groups)
+    with pytest.raises(WeightsError, match=r"watermark\.folder: no folder .*PP-OCRv6_small_det_onnx"):
         run(recipe, RunOptions(tmp_path / "out"), lambda progress: None)
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""The recipe of small models runs from end to end on real photos, with every model it names."""
+"""The recipe paper-cpu-small runs on real photos with all its models."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from hifidata.run.run import RunOptions, run
 from tests.conftest import PROJECT_ROOT
 
 
-def test_every_stage_of_paper_cpu_small_does_its_work_on_real_photos(assets: Path, tmp_path: Path) -> None:
+def test_every_stage_of_paper_cpu_small_works_on_real_photos(assets: Path, tmp_path: Path) -> None:
     for person in ("a", "b"):
         (tmp_path / "photos" / person).mkdir(parents=True)
         for number in range(1, 9):
             name = f"stock-emotions-{person}-{number}.jpg"
             shutil.copy(assets / "faces" / "human-samples" / name, tmp_path / "photos" / person / name)
-    nobody = min((assets / "edge" / "no-face").iterdir())
-    shutil.copy(nobody, tmp_path / "photos" / "a" / nobody.name)
+    no_face = min((assets / "edge" / "no-face").iterdir())
+    shutil.copy(no_face, tmp_path / "photos" / "a" / no_face.name)
     overrides = [
         f"source.path={tmp_path / 'photos'}", f"weights.folder={assets / 'weights'}", "executor.kind=local",
         "crop.output_px=256", "failures.max_share=1",
@@ -33,9 +33,9 @@ def test_every_stage_of_paper_cpu_small_does_its_work_on_real_photos(assets: Pat
     assert result.dataset["not_checked"] == ["restore", "matting"]
     manifest = pq.read_table(tmp_path / "out" / "manifests" / "images.parquet").to_pylist()
     rows = {Path(row["source_uri"]).stem.removeprefix("stock-emotions-"): row for row in manifest}
-    assert rows[nobody.stem]["reason"] == "no_face"
+    assert rows[no_face.stem]["reason"] == "no_face"
     with_hands = {name for name, row in rows.items() if row["reason"] == "occluded"}
-    assert with_hands == {"a-1", "b-5", "b-6"}  # as one sees in the pictures
+    assert with_hands == {"a-1", "b-5", "b-6"}  # the photos with a hand at the face
     kept = [row for row in manifest if row["status"] == "kept"]
     assert len(kept) >= 12
     for row in kept:

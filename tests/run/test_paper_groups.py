@@ -1,8 +1,8 @@
-"""``paper.yaml`` with all its worker groups through Ray: every stage, every kind of model file, both environments of its own.
+"""``paper.yaml`` with all its worker groups on Ray: every stage, every kind of model file, both extra environments.
 
-The models are made here or stand in for the paper's: small real networks for faces, trivial graphs and random weights for the
-rest. So it shows that groups load their models, hand people on and commit them; of the models' answers it shows nothing, nor
-that the paper's files load. GPUs are left out.
+The models replace the paper's models: small real networks for faces, trivial graphs and random weights for the others. So the
+test shows that groups load their models, pass identities on and commit them. It does not test the models' answers, the
+paper's model files or GPUs.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from tests.factories.ocr import PACKAGES, ocr_models
 from tests.servers.openai_server import serving
 
 PAPER = PROJECT_ROOT / "pipelines" / "paper.yaml"
-STAND_INS = {
+REPLACEMENTS = {
     "scrfd/scrfd_2.5g_bnkps.onnx": "det_10g.onnx",
     "mobilefacenet/MobileFaceNet.onnx": "w600k_r50.onnx",
     **{f"3ddfa/{name}": name for name in ("mb05_120x120.onnx", "param_mean_std_62d_120x120.npz", "u_base.txt")},
     **{f"3ddfa/{name}": name for name in ("w_shp_base.txt", "w_exp_base.txt")},
 }
-"""Real files under the names of the paper's: the first two are smaller networks with the same inputs and outputs."""
+"""Real files with the names of the paper's files. The first two are smaller networks with the same inputs and outputs."""
 
 WITHOUT_HASHES = """
 from dataclasses import replace
 from hifidata.weights import catalogue
 catalogue.CATALOGUE = {n: replace(w, sha256=None, n_bytes=None) for n, w in catalogue.CATALOGUE.items()}
 """
-"""``sitecustomize`` of every process: the catalogue's hashes, rightly, refuse made models under the names of real ones."""
+"""``sitecustomize`` of every process. The catalogue's hashes would refuse the replaced models."""
 
 EXPORT = """
 import os, sys
@@ -49,18 +49,18 @@ os.environ["FLAGS_enable_pir_api"] = "0"
 import paddle
 paddle.enable_static()
 constant = lambda value: paddle.ParamAttr(initializer=paddle.nn.initializer.Constant(value))
-picture = paddle.static.data("img", [1, 3, -1, -1], "float32")
-alpha = paddle.clip(paddle.static.nn.conv2d(picture, 1, 1, param_attr=constant(1 / 6), bias_attr=constant(0.5)), 0.0, 1.0)
+image = paddle.static.data("img", [1, 3, -1, -1], "float32")
+alpha = paddle.clip(paddle.static.nn.conv2d(image, 1, 1, param_attr=constant(1 / 6), bias_attr=constant(0.5)), 0.0, 1.0)
 executor = paddle.static.Executor(paddle.CPUPlace())
 executor.run(paddle.static.default_startup_program())
-paddle.static.save_inference_model(sys.argv[1] + "/model", [picture], [alpha], executor)
+paddle.static.save_inference_model(sys.argv[1] + "/model", [image], [alpha], executor)
 """
-"""Brightness as a matte, in the file format of PaddleSeg's exports; run in the matting group's environment."""
+"""Export of a network whose matte is the brightness, in PaddleSeg's format. It runs in the matting group's environment."""
 
 
-def made_weights(folder: Path, assets: Path, paddle: Path) -> Path:
+def synthetic_weights(folder: Path, assets: Path, paddle: Path) -> Path:
     folder.mkdir()
-    for real, name in STAND_INS.items():
+    for real, name in REPLACEMENTS.items():
         (folder / name).symlink_to(assets / "weights" / real)
     mean = {"axes": [2, 3], "keepdims": 0}
     half = {"half": [0.5]}
@@ -81,7 +81,7 @@ def made_weights(folder: Path, assets: Path, paddle: Path) -> Path:
 
 
 def groups_with(pythons: dict[str, Path]) -> list[dict[str, Any]]:
-    """The recipe's own groups; environments that Ray would make from a list of packages are here already."""
+    """Return the recipe's groups, with existing environments instead of package lists."""
     groups: list[dict[str, Any]] = yaml.safe_load(PAPER.read_text(encoding="utf-8"))["groups"]
     assert {group["name"] for group in groups if "runtime_env" in group} == set(pythons)
     own = {name: {"py_executable": str(python)} for name, python in pythons.items()}
@@ -95,13 +95,11 @@ def packages_of(group: str) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_all_groups_of_the_papers_recipe_hand_people_on_with_made_models_whose_answers_mean_nothing(
-    assets: Path, tmp_path: Path
-) -> None:
+def test_identities_pass_all_groups_of_the_papers_recipe_with_synthetic_models(assets: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     assert list(PACKAGES) == packages_of("paddleocr")
     pythons = {name: environment(tmp_path / name, *packages_of(name)) for name in ("paddleocr", "matting")}
-    weights = made_weights(tmp_path / "weights", assets, pythons["matting"])
+    weights = synthetic_weights(tmp_path / "weights", assets, pythons["matting"])
     for person in ("a", "b"):
         (tmp_path / "photos" / person).mkdir(parents=True)
         for number in range(1, 7):

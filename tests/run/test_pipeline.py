@@ -1,4 +1,4 @@
-"""Whole runs on real faces: what is kept and why, determinism across executors, conservation, replay."""
+"""Complete runs on real faces: verdicts, determinism across executors, conservation, replay."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run_into(out: Path, recipe: Recipe) -> RunResult:
 
 @pytest.fixture(scope="module")
 def ray_here() -> Iterator[None]:
-    """One small Ray for all tests of this module."""
+    """Start one small Ray for all tests of this module."""
     import ray
 
     ray.init(num_cpus=2, include_dashboard=False, object_store_memory=150_000_000, log_to_driver=False)
@@ -54,7 +54,7 @@ def rows_of(out: Path) -> list[dict[str, object]]:
     return list(pq.read_table(out / "manifests" / "images.parquet").to_pylist())
 
 
-def test_every_demo_photo_ends_as_its_name_promises(demo: Path, demo_photos: Path) -> None:
+def test_every_demo_photo_gets_its_expected_verdict(demo: Path, demo_photos: Path) -> None:
     from examples.demo.photos import EXPECTED
 
     ends = {
@@ -65,14 +65,14 @@ def test_every_demo_photo_ends_as_its_name_promises(demo: Path, demo_photos: Pat
     assert not wrong
 
 
-def test_every_stage_that_judges_keeps_some_and_drops_some(demo: Path) -> None:
+def test_every_deciding_stage_keeps_and_drops_images(demo: Path) -> None:
     stages = {row["stage"]: row for row in json.loads((demo / "dataset.json").read_text())["stages"]}
     for name in ("intake", "detect", "crop", "quality", "watermark", "dedup", "verify"):
         assert stages[name]["kept"] > 0, name
         assert stages[name]["dropped"] + stages[name]["failed"] > 0, name
 
 
-def test_candidates_are_conserved_for_the_whole_and_for_each_identity(demo: Path, demo_photos: Path) -> None:
+def test_candidates_are_conserved_in_total_and_for_each_identity(demo: Path, demo_photos: Path) -> None:
     rows = rows_of(demo)
     assert len(rows) == sum(path.is_file() for path in demo_photos.rglob("*"))
     assert len({row["image_id"] for row in rows}) == len(rows)
@@ -104,7 +104,7 @@ def test_stages_that_did_not_run_leave_null(demo: Path) -> None:
 @pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
 )  # webdataset leaves its file to the collector
-def test_samples_are_1024_px_srgb_without_metadata_and_landmarks_lie_on_the_face(demo: Path) -> None:
+def test_samples_are_1024_px_srgb_without_metadata_and_with_landmarks_on_the_face(demo: Path) -> None:
     import io
 
     import webdataset as wds
@@ -114,10 +114,10 @@ def test_samples_are_1024_px_srgb_without_metadata_and_landmarks_lie_on_the_face
     samples = list(wds.WebDataset(shards, shardshuffle=False))
     assert len(samples) == sum(row["status"] == "kept" for row in rows_of(demo))
     for sample in samples:
-        picture = Image.open(io.BytesIO(sample["jpg"]))
-        assert picture.size == (1024, 1024)
-        assert picture.mode == "RGB"
-        assert not picture.getexif()
+        portrait = Image.open(io.BytesIO(sample["jpg"]))
+        assert portrait.size == (1024, 1024)
+        assert portrait.mode == "RGB"
+        assert not portrait.getexif()
         assert b"GPS" not in sample["jpg"][:2000]
         landmarks = np.load(io.BytesIO(sample["landmarks.npy"]))
         assert landmarks.shape == (68, 2)
@@ -128,7 +128,7 @@ def test_samples_are_1024_px_srgb_without_metadata_and_landmarks_lie_on_the_face
 
 @pytest.fixture(scope="module")
 def local_digest(twelve_people: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Of a run in one process."""
+    """Return the digest of a run in one process."""
     out = tmp_path_factory.mktemp("local") / "out"
     run_into(out, recipe_for(twelve_people, *QUICK_RECIPE))
     return digest(out)
@@ -152,7 +152,7 @@ def test_local_and_ray_with_one_or_two_workers_or_two_groups_give_the_same_bytes
     assert digest(tmp_path / "out") == local_digest
 
 
-def test_packed_shards_hold_the_same_samples_and_grow_with_the_source(twelve_people: Path, tmp_path: Path) -> None:
+def test_packed_shards_of_a_grown_source_equal_those_of_a_fresh_run(twelve_people: Path, tmp_path: Path) -> None:
     import shutil
 
     photos, out = tmp_path / "photos", tmp_path / "out"
@@ -170,7 +170,7 @@ def test_packed_shards_hold_the_same_samples_and_grow_with_the_source(twelve_peo
     assert {row["shard"] for row in kept} == {"shards/pack-000000.tar"}
 
 
-def test_a_lost_or_shortened_pack_is_made_again(twelve_people: Path, tmp_path: Path) -> None:
+def test_a_missing_or_truncated_pack_is_rewritten(twelve_people: Path, tmp_path: Path) -> None:
     import os
 
     out = tmp_path / "out"
@@ -193,7 +193,7 @@ def test_a_lost_or_shortened_pack_is_made_again(twelve_people: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("place", [0.5, 0.0])
-def test_a_damaged_pack_is_not_packed_again_under_a_new_hash(place: float, twelve_people: Path, tmp_path: Path) -> None:
+def test_a_damaged_pack_is_not_repacked_with_a_new_hash(place: float, twelve_people: Path, tmp_path: Path) -> None:
     import shutil
 
     photos, out = tmp_path / "photos", tmp_path / "out"
@@ -237,7 +237,7 @@ def test_an_accepted_recipe_with_a_limit_leaves_no_rows_of_the_old_recipe(twelve
     assert result.dataset["is_limited"]
 
 
-def test_our_own_shards_are_a_source_again(twelve_people: Path, tmp_path: Path) -> None:
+def test_shards_of_hifidata_can_be_a_source(twelve_people: Path, tmp_path: Path) -> None:
     run_into(tmp_path / "first", recipe_for(twelve_people, *QUICK_RECIPE))
     again = load_recipe(
         PROJECT_ROOT / "pipelines" / "folder.yaml",
@@ -258,36 +258,36 @@ def test_replay_without_changes_repeats_every_verdict(demo: Path) -> None:
 def test_replay_agrees_with_a_real_run_at_the_stricter_threshold(demo: Path, demo_photos: Path, tmp_path: Path) -> None:
     scores = sorted(float(str(row["quality_score"])) for row in rows_of(demo) if row["status"] == "kept")
     stricter = f"quality.min_score={scores[len(scores) // 3] + 1e-4:.4f}"
-    said = replay(demo, [stricter])
-    assert said.newly_dropped
+    result = replay(demo, [stricter])
+    assert result.newly_dropped
     run_into(tmp_path / "out", recipe_for(demo_photos, "executor.kind=local", stricter))
     kept = {row["image_id"] for row in rows_of(tmp_path / "out") if row["status"] == "kept"}
     before = {row["image_id"] for row in rows_of(demo) if row["status"] == "kept"}
-    assert kept == (before - said.newly_dropped.keys()) | set(said.newly_kept)
+    assert kept == (before - result.newly_dropped.keys()) | set(result.newly_kept)
 
 
-def test_replay_says_where_a_number_was_never_measured(demo: Path) -> None:
+def test_replay_reports_images_that_a_stage_never_measured(demo: Path) -> None:
     result = replay(demo, ["quality.min_score=0.0"])
     assert result.unknown_by_stage["watermark"] == result.reasons_before["low_quality"] > 0
     assert not result.newly_kept
-    assert set(result.dependent.values()) == {"dedup"}  # their people have pictures nobody measured there
+    assert set(result.dependent.values()) == {"dedup"}  # their identities have images without measurements of dedup
 
 
-def test_replay_refuses_what_changes_a_measurement(demo: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"crop\.output_px changes what is measured"):
+def test_replay_refuses_settings_that_affect_a_measurement(demo: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"crop\.output_px affects measurements"):
         replay(demo, ["crop.output_px=512"])
     with pytest.raises(DatasetError, match="not a dataset folder"):
         replay(tmp_path, [])
 
 
-def test_a_run_over_the_failure_budget_says_so(twelve_people: Path, tmp_path: Path) -> None:
+def test_a_run_reports_an_exceeded_failure_budget(twelve_people: Path, tmp_path: Path) -> None:
     recipe = recipe_for(twelve_people, *QUICK_RECIPE, "failures.max_share=0.1")
     result = run(recipe, RunOptions(tmp_path / "out", limit=1), lambda progress: None)
     assert result.over_budget
     assert result.dataset["counts"]["failed"] == 1
 
 
-def test_each_picture_is_decoded_once_and_pixels_held_are_bounded(
+def test_each_image_is_decoded_once_and_the_pixels_in_memory_are_bounded(
     twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from hifidata.image.decode import Limits, Picture, decode
@@ -312,8 +312,8 @@ def test_each_picture_is_decoded_once_and_pixels_held_are_bounded(
     release = base.Sample.release
     monkeypatch.setattr(base, "decode", counting)
     monkeypatch.setattr(base.Sample, "release", releasing)
-    monkeypatch.setattr(worker, "CHUNK_PIXELS", 1)  # every picture fills a chunk
+    monkeypatch.setattr(worker, "CHUNK_PIXELS", 1)  # every image fills a chunk
     run(recipe_for(twelve_people, *QUICK_RECIPE), RunOptions(tmp_path / "out", limit=2), lambda progress: None)
     assert decoded
     assert sum(decoded.values()) == 8
-    assert most_held <= 3  # the picture of the chunk, and the broken files that never got pixels
+    assert most_held <= 3  # the image of the chunk, and the broken files, which have no pixels

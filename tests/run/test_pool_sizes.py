@@ -1,4 +1,4 @@
-"""Worker groups share a cluster, and one that cannot hold them all is refused instead of waited for."""
+"""Worker groups share a cluster. A cluster that is too small for all groups is refused."""
 
 from __future__ import annotations
 
@@ -31,21 +31,23 @@ def recipe(*groups: dict[str, Any], workers: int | None = None) -> Recipe:
         ([{"max_workers": 1}, {}], {"CPU": 4}, [1, 3]),
     ],
 )
-def test_groups_share_what_there_is(groups: list[dict[str, Any]], cluster: dict[str, float], sizes: list[int]) -> None:
+def test_groups_share_the_resources_of_the_cluster(
+    groups: list[dict[str, Any]], cluster: dict[str, float], sizes: list[int]
+) -> None:
     assert pool_sizes(recipe(*groups), 100, cluster) == sizes
 
 
-def test_no_more_workers_than_identities_or_than_the_executor_allows() -> None:
+def test_workers_are_limited_by_identities_and_by_the_executor() -> None:
     assert pool_sizes(recipe({}), 3, {"CPU": 8}) == [3]
     assert pool_sizes(recipe({}, workers=2), 100, {"CPU": 8}) == [2]
 
 
-def test_groups_that_do_not_fit_at_once_are_refused_with_the_remedy() -> None:
+def test_groups_that_do_not_fit_together_are_refused_with_the_remedy() -> None:
     with pytest.raises(
-        UsageError, match=r"need 3 CPU \(0 1, 1 1, 2 1\), Ray has 2; lower num_cpus .* in the recipe's groups"
+        UsageError, match=r"together they need 3 CPU \(0 1, 1 1, 2 1\), Ray has 2; lower num_cpus .* recipe's groups"
     ):
         pool_sizes(recipe({}, {}, {}), 100, {"CPU": 2})
     with pytest.raises(UsageError, match=r"Ray has 2; raise executor\.workers, or lower num_cpus"):
         pool_sizes(recipe({}, {}, {}, workers=2), 100, {"CPU": 2})
-    with pytest.raises(UsageError, match=r"need 1 GPU \(1 1\), Ray has 0; .*use_gpus: false runs without"):
+    with pytest.raises(UsageError, match=r"need 1 GPU \(1 1\), Ray has 0; .*set executor\.use_gpus: false"):
         pool_sizes(recipe({}, {"num_gpus": 1}), 100, {"CPU": 2})

@@ -1,7 +1,7 @@
-"""PP-Matting through the real Paddle, in an environment of its own, through Ray, on real pictures.
+"""PP-Matting with the real Paddle package, in its own environment on Ray, with real photos.
 
-The network is one convolution made by Paddle itself in the files, input and output of PP-Matting's export; its alpha is the
-picture's brightness. That proves loading, sizes, order, normalisation and the way into the shard, and nothing about mattes.
+The network is one convolution with the files, input and output of PP-Matting's export. Its alpha is the brightness. So the
+test covers loading, sizes, order, normalisation and the shard, but not the quality of mattes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import paddle
 from paddle.nn.initializer import Constant
 
 paddle.enable_static()
-with paddle.pir_utils.OldIrGuard():  # the form of PaddleSeg's exports
+with paddle.pir_utils.OldIrGuard():  # the format of PaddleSeg's exports
     program, start = paddle.static.Program(), paddle.static.Program()
     with paddle.static.program_guard(program, start):
         img = paddle.static.data("img", [-1, 3, -1, -1], "float32")
@@ -66,7 +66,7 @@ def paddle_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def models(paddle_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """For ``weights.folder``: the made network in PP-Matting's files."""
+    """Make a ``weights.folder`` with the synthetic network in PP-Matting's files."""
     folder = tmp_path_factory.mktemp("models")
     model = folder / entry("pp_matting").file
     model.mkdir()
@@ -88,7 +88,7 @@ def recipe_for(photos: Path, models: Path, python: Path) -> Recipe:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_a_made_network_in_pp_mattings_files_puts_its_alpha_beside_every_portrait_of_a_run_on_ray(
+def test_a_synthetic_network_in_pp_mattings_format_adds_an_alpha_to_every_portrait_on_ray(
     twelve_people: Path, models: Path, paddle_python: Path, tmp_path: Path
 ) -> None:
     run(recipe_for(twelve_people, models, paddle_python), RunOptions(tmp_path / "out", limit=2), lambda progress: None)
@@ -102,14 +102,14 @@ def test_a_made_network_in_pp_mattings_files_puts_its_alpha_beside_every_portrai
         alpha = decode(members["alpha.png"], Limits()).rgb_u8[..., 0]
         portrait = decode(members["jpg"], Limits()).rgb_u8
         assert alpha.shape == portrait.shape[:2] == (256, 256)
-        brightness = portrait.mean(axis=2)  # of the JPEG; the network saw the pixels before it
+        brightness = portrait.mean(axis=2)  # from the JPEG; the network got the pixels before the compression
         assert np.abs(alpha - brightness).mean() < 2
         assert np.ptp(alpha) > 50
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_broken_files_are_one_line_each_and_do_not_end_the_process(
+def test_each_broken_file_gives_a_one_line_error_and_does_not_end_the_process(
     twelve_people: Path, models: Path, paddle_python: Path, tmp_path: Path
 ) -> None:
     program, weights = (

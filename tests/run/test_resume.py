@@ -1,4 +1,4 @@
-"""A run that dies at any moment is finished by the same command, with the bytes of a run that never died."""
+"""After a kill at any moment, the same command finishes the run with the bytes of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def clean_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def clean(twelve_people: Path, clean_out: Path) -> tuple[str, float]:
-    """Digest and duration of an undisturbed run into ``clean_out``."""
+    """Run without interruption on ``clean_out``, and return digest and duration."""
     out = clean_out
     began = time.monotonic()
     done = run(twelve_people, out)
@@ -97,7 +97,7 @@ def test_an_interrupt_stops_within_ten_seconds_with_130_and_resumes(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run in the background ignores it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background processes ignore SIGINT
     )
     while not list(out.glob("state/fragments/*/*.parquet")):
         assert process.poll() is None
@@ -107,14 +107,14 @@ def test_an_interrupt_stops_within_ten_seconds_with_130_and_resumes(
     _, stderr = process.communicate(timeout=20)
     assert time.monotonic() - began < 10
     assert process.returncode == 130
-    assert "the same command resumes" in stderr
+    assert "Interrupted. Finished work is safe; run the same command to resume." in stderr
     assert not (out / "dataset.json").exists()
     assert not list(out.rglob(".tmp-*"))
     assert run(twelve_people, out).returncode == 0
     assert digest(out) == clean[0]
 
 
-def test_a_finished_dataset_is_left_untouched(twelve_people: Path, clean: tuple[str, float], clean_out: Path) -> None:
+def test_a_finished_dataset_is_not_changed(twelve_people: Path, clean: tuple[str, float], clean_out: Path) -> None:
     out = clean_out
     assert digest(out) == clean[0]
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and path.name != "lock"}
@@ -149,7 +149,7 @@ def test_a_changed_recipe_is_refused_with_the_difference_until_accepted(twelve_p
     assert json.loads((out / "dataset.json").read_text())["recipe"]["crop"]["output_px"] == 320
 
 
-def test_added_and_removed_people_change_the_dataset_and_nothing_else(twelve_people: Path, tmp_path: Path) -> None:
+def test_added_and_removed_identities_do_not_affect_other_shards(twelve_people: Path, tmp_path: Path) -> None:
     import shutil
 
     photos, out = tmp_path / "photos", tmp_path / "out"

@@ -1,6 +1,6 @@
-"""Datasets and recipes of earlier versions: a new version neither redoes nor refuses them without a reason.
+"""Datasets and recipes of earlier versions are neither reprocessed nor refused without a reason.
 
-``fixtures/dataset_of_0_1_0.tar.xz`` was made by version 0.1.0 from one picture without a face; it holds no pictures.
+Version 0.1.0 made ``fixtures/dataset_of_0_1_0.tar.xz`` from one image without a face. The fixture contains no image.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ FIXTURES = PROJECT_ROOT / "tests" / "fixtures"
 OPTIONS = ("source.path=photos", "output.thumbnail_px=0", "executor.kind=local")
 
 
-def write_picture(path: Path) -> None:
-    """The one-coloured BMP, with its time of change, that the dataset was made from."""
+def write_image(path: Path) -> None:
+    """Write the dataset's original: a BMP of one colour with a fixed mtime."""
     side, rgb = 64, (200, 150, 120)
     pixels = bytes(rgb[::-1]) * side * side
     head = struct.pack(
@@ -37,9 +37,9 @@ def write_picture(path: Path) -> None:
 
 @pytest.fixture
 def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A finished dataset of version 0.1.0, beside its photos."""
+    """Extract a finished dataset of version 0.1.0 beside its photos."""
     monkeypatch.chdir(tmp_path)
-    write_picture(Path("photos", "Person_1", "a.bmp"))
+    write_image(Path("photos", "Person_1", "a.bmp"))
     with tarfile.open(FIXTURES / "dataset_of_0_1_0.tar.xz") as tar:
         tar.extractall("out", filter="data")
     Path("out", "report").mkdir()
@@ -60,24 +60,24 @@ def test_a_finished_dataset_of_an_earlier_version_has_nothing_to_do(dataset: Pat
     assert json.loads((dataset / "dataset.json").read_bytes()) == before
 
 
-def test_people_who_come_later_join_those_of_an_earlier_version(dataset: Path) -> None:
+def test_new_identities_are_added_to_a_dataset_of_an_earlier_version(dataset: Path) -> None:
     fragment = next((dataset / "state" / "fragments").glob("*/*.parquet"))
     before = fragment.stat().st_mtime_ns
-    write_picture(Path("photos", "Person_2", "a.bmp"))
+    write_image(Path("photos", "Person_2", "a.bmp"))
     result = run_again(dataset)
     assert result.dataset["counts"]["identities"] == 2
     assert fragment.stat().st_mtime_ns == before
     assert run_again(dataset).did_nothing
 
 
-def test_a_setting_that_takes_effect_is_still_another_recipe(dataset: Path) -> None:
+def test_a_changed_setting_with_an_effect_is_another_recipe(dataset: Path) -> None:
     with pytest.raises(DatasetError, match=r"another recipe \(quality\.min_score: 0\.6 -> 0\.7\)"):
         run_again(dataset, "quality.min_score=0.7")
     with pytest.raises(DatasetError, match=r"another recipe \(dedup\.enabled: True -> False"):
         run_again(dataset, "dedup.enabled=false")
 
 
-def test_settings_of_a_stage_that_is_off_have_no_effect(dataset: Path) -> None:
+def test_settings_of_a_disabled_stage_have_no_effect(dataset: Path) -> None:
     assert run_again(dataset, "occlusion.terms=[hat]", "occlusion.mode=ask").did_nothing
 
 
@@ -87,8 +87,8 @@ def test_a_grouped_recipe_of_an_earlier_version_loads() -> None:
     assert [stage for group in recipe.worker_groups for stage in group.stages] == list(recipe.stage_names)
 
 
-def test_a_stage_that_is_added_and_off_changes_neither_hash_nor_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A made-up stage between occlusion and dedup, off by default, as a later version may add one."""
+def test_a_new_disabled_stage_changes_neither_hash_nor_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fictitious stage between occlusion and dedup, disabled by default, as a later version may add one."""
     from hifidata.config import recipe as module
     from hifidata.config import sections
 
@@ -113,8 +113,8 @@ def test_a_stage_that_is_added_and_off_changes_neither_hash_nor_groups(monkeypat
 
 
 @pytest.mark.parametrize("key", REMOVED_KEYS)
-def test_a_removed_key_is_refused_only_where_it_had_an_effect(key: str) -> None:
+def test_a_removed_key_is_refused_only_if_it_had_an_effect(key: str) -> None:
     path = PROJECT_ROOT / "pipelines" / "folder.yaml"
     load_recipe(path, [f"{key}={json.dumps(REMOVED_KEYS[key])}"])
-    with pytest.raises(RecipeError, match=f"{key}: was removed; delete the key"):
+    with pytest.raises(RecipeError, match=f"{key}: this key was removed .*; delete it"):
         load_recipe(path, [f"{key}=7"])

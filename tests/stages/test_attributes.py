@@ -1,4 +1,4 @@
-"""Gender and age: the name first, the model second, and the source of each answer."""
+"""Gender and age: the name precedes the model, and the source is recorded."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from hifidata.stages.base import Sample
 
 
 class Estimator:
-    """Answers with the brightness inside the box, so that a wrong box or picture shows."""
+    """Returns the brightness inside the box as the age. So a wrong box or image gives another age."""
 
     name = "genderage"
 
-    def estimate(self, pictures: Sequence[RgbU8], xyxy_px: Sequence[F32]) -> list[GenderAge]:
+    def estimate(self, portraits: Sequence[RgbU8], xyxy_px: Sequence[F32]) -> list[GenderAge]:
         means = []
-        for picture, box in zip(pictures, xyxy_px, strict=True):
+        for portrait, box in zip(portraits, xyxy_px, strict=True):
             x1, y1, x2, y2 = np.rint(box).astype(int) + 1
-            means.append(float(picture[y1 : y2 - 2, x1 : x2 - 2].mean()))
+            means.append(float(portrait[y1 : y2 - 2, x1 : x2 - 2].mean()))
         return [GenderAge("female", mean) for mean in means]
 
 
@@ -36,7 +36,7 @@ def recipe_with(**attributes: Any) -> Recipe:
 
 
 def sample(name: str) -> Sample:
-    """A crop of 512 px at (100, 50), written as 256 px, whose face box alone is bright."""
+    """Make a sample with a crop of 512 px at (100, 50), a portrait of 256 px, and a bright face box."""
     box = {"face_x1_px": 200.0, "face_y1_px": 150.0, "face_x2_px": 400.0, "face_y2_px": 350.0}
     crop = {"crop_x1_px": 100, "crop_y1_px": 50, "crop_x2_px": 612, "crop_y2_px": 562, "crop_shift_px": 0}
     made = Sample({"identity_name": name, "face_kps": [0.0] * 10} | box | crop, lambda: b"", Limits(), 256)
@@ -47,31 +47,31 @@ def sample(name: str) -> Sample:
 
 
 @pytest.fixture
-def model_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def fake_estimator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "load", lambda stage, model: Estimator())
 
 
-@pytest.mark.usefixtures("model_is_asked")
-def test_the_name_comes_first_the_model_second_and_both_are_named_as_source() -> None:
+@pytest.mark.usefixtures("fake_estimator")
+def test_the_name_precedes_the_model_and_the_source_is_recorded() -> None:
     stage = Attributes(recipe_with(model="genderage"))
     columns = stage.measure([sample("Barack Obama"), sample("Robin Wright")])
     assert columns["gender"] == ["male", "female"]
     assert columns["gender_source"] == ["name", "genderage"]
 
 
-@pytest.mark.usefixtures("model_is_asked")
-def test_the_model_sees_the_written_portrait_and_the_face_box_in_its_pixels() -> None:
+@pytest.mark.usefixtures("fake_estimator")
+def test_the_model_gets_the_portrait_and_the_face_box_in_portrait_pixels() -> None:
     columns = Attributes(recipe_with(model="genderage")).measure([sample("Robin Wright")])
     assert columns["age"][0] == pytest.approx(40, abs=2)
 
 
-@pytest.mark.usefixtures("model_is_asked")
-def test_a_recipe_may_leave_names_out() -> None:
+@pytest.mark.usefixtures("fake_estimator")
+def test_a_recipe_may_ignore_names() -> None:
     stage = Attributes(recipe_with(gender_from_name=False, model="genderage"))
     assert stage.measure([sample("Barack Obama")])["gender_source"] == ["genderage"]
 
 
-def test_without_a_model_age_and_unknown_genders_stay_null() -> None:
+def test_without_a_model_age_and_unknown_genders_are_null() -> None:
     columns = Attributes(recipe_with()).measure([sample("Barack Obama"), sample("Robin Wright")])
     assert columns == {"gender": ["male", None], "gender_source": ["name", None], "age": [None, None]}
 
@@ -80,5 +80,5 @@ def test_without_a_model_age_and_unknown_genders_stay_null() -> None:
     ("settings", "runs"),
     [({}, True), ({"gender_from_name": False}, False), ({"gender_from_name": False, "model": "genderage"}, True)],
 )
-def test_the_stage_runs_where_either_may_tell(settings: dict[str, Any], runs: bool) -> None:
+def test_the_stage_runs_with_names_or_with_a_model(settings: dict[str, Any], runs: bool) -> None:
     assert Attributes.runs(recipe_with(**settings)) is runs

@@ -1,4 +1,4 @@
-"""Captions in the pipeline: checks on their words, what stands in for those that cannot be had, and what is recorded."""
+"""Captions in the pipeline: checks of their words, fallback captions, and recorded problems."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ GOOD = (
         (f"{GOOD} A lip ring, a pressed flower and lifted curtains.", []),
         (f"{GOOD} Her head is slightly tilted.", [CaptionFlag.POSE]),
         (f"{GOOD} She is looking directly at the camera.", [CaptionFlag.POSE]),
-        (f"{GOOD} A poster of a facial cream hangs on the wall.", []),  # neither a pose nor a face that does anything
+        (f"{GOOD} A poster of a facial cream hangs on the wall.", []),  # neither a pose nor an expression
         (f"{GOOD} See https://example.org", [CaptionFlag.MARKUP]),
         ("A woman.", [CaptionFlag.TOO_SHORT]),
         ("Une femme aux cheveux longs et bruns, devant un mur de briques rouges.", [CaptionFlag.OTHER_LANGUAGE]),
@@ -57,13 +57,13 @@ GOOD = (
         ("женщина", [CaptionFlag.TOO_SHORT, CaptionFlag.OTHER_LANGUAGE]),
     ],
 )
-def test_a_caption_is_flagged_for_what_the_prompt_forbids_and_for_nothing_else(
+def test_a_caption_is_flagged_only_for_features_that_the_prompt_excludes(
     caption: str, flags: list[CaptionFlag]
 ) -> None:
     assert list(flags_of(caption, "en")) == flags
 
 
-def test_languages_are_left_alone_where_the_recipe_says_any() -> None:
+def test_language_any_flags_no_language() -> None:
     assert flags_of("Une femme aux cheveux longs et bruns, devant un mur.", "any") == ()
 
 
@@ -128,7 +128,7 @@ def test_a_caption_is_no_refusal(text: str) -> None:
     assert description_of(text, False, 500).text == text
 
 
-def test_a_prompt_that_is_said_again_is_no_caption() -> None:
+def test_a_repeated_prompt_is_no_caption() -> None:
     prompt = "Dear model,\nplease describe  this portrait."
     assert description_of(prompt, False, 500, prompt).problem is CaptionProblem.EMPTY
     assert description_of(f"{prompt} A man with a hat.", False, 500, prompt).text == "A man with a hat."
@@ -144,7 +144,7 @@ def test_half_a_million_characters_of_any_kind_are_read_at_once(unit: str) -> No
         assert len(description_of(text, False, 500).text or "") <= 500
 
 
-def test_markdown_and_thoughts_are_taken_out() -> None:
+def test_markdown_and_reasoning_are_removed() -> None:
     assert plain("<think>\nlong\n</think>\n## Portrait\n- **Hair**: brown\n1. `coat`") == "Portrait Hair: brown coat"
 
 
@@ -159,12 +159,12 @@ def test_markdown_and_thoughts_are_taken_out() -> None:
         "A man with a tie.<think>was that",
     ],
 )
-def test_thoughts_are_no_part_of_a_caption_whoever_opened_them(answer: str) -> None:
+def test_reasoning_is_removed_with_and_without_an_opening_tag(answer: str) -> None:
     assert plain(answer) == "A man with a tie."
 
 
 @pytest.mark.parametrize(
-    ("override", "words"),
+    ("override", "message"),
     [
         ("caption.model=openai", "model openai needs server.base_url and server.model"),
         ("caption.server=yi_visoin", "unknown preset; known: yi_vision"),
@@ -176,13 +176,13 @@ def test_thoughts_are_no_part_of_a_caption_whoever_opened_them(answer: str) -> N
         ("caption.folder=models", "caption.folder: model attributes reads no model files"),
     ],
 )
-def test_a_wrong_caption_section_is_refused(override: str, words: str) -> None:
+def test_a_wrong_caption_section_is_refused(override: str, message: str) -> None:
     with pytest.raises(RecipeError) as caught:
         load_recipe(PROJECT_ROOT / "pipelines" / "folder.yaml", [override])
-    assert words in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_where_captions_are_asked_for_does_not_change_the_recipe() -> None:
+def test_the_address_of_the_caption_server_does_not_change_the_hash() -> None:
     def hash_of(*overrides: str) -> str:
         base = ["caption.model=openai", "caption.server.model=m", "caption.server.base_url=http://a/v1"]
         return load_recipe(PROJECT_ROOT / "pipelines" / "folder.yaml", [*base, *overrides]).hash
@@ -192,7 +192,7 @@ def test_where_captions_are_asked_for_does_not_change_the_recipe() -> None:
     assert hash_of("caption.prompt=plain") != hash_of()
 
 
-CAPTIONS_APART = (
+CAPTIONS_IN_OWN_GROUP = (
     "groups=[{name: a, num_cpus: 0.5, stages: [intake, detect, crop, quality, watermark, occlusion, embed, dedup, verify, "
     "restore, matting, face3d, landmarks, attributes]}, {name: b, num_cpus: 0.5, stages: [caption]}]"
 )
@@ -214,14 +214,12 @@ def kept(out: Path) -> list[dict[str, object]]:
     return [row for row in rows if row["status"] == "kept"]
 
 
-def test_captions_come_from_the_server_in_batches_and_reach_manifest_shards_and_report(
-    twelve_people: Path, tmp_path: Path
-) -> None:
+def test_captions_of_the_server_reach_manifest_shards_and_report(twelve_people: Path, tmp_path: Path) -> None:
     with serving() as address:
         run_with(twelve_people, tmp_path / "a", address, "slow")
         assert log_of(address)["most_at_once"] >= 2
         run_with(twelve_people, tmp_path / "b", address, "slow")
-        run_with(twelve_people, tmp_path / "c", address, "slow", "executor.kind=ray", CAPTIONS_APART)
+        run_with(twelve_people, tmp_path / "c", address, "slow", "executor.kind=ray", CAPTIONS_IN_OWN_GROUP)
     assert digest(tmp_path / "a") == digest(tmp_path / "b") == digest(tmp_path / "c")
     for row in kept(tmp_path / "a"):
         assert str(row["caption"]).startswith("A person with brown hair")
@@ -229,7 +227,7 @@ def test_captions_come_from_the_server_in_batches_and_reach_manifest_shards_and_
     assert "openai/slow" in (tmp_path / "a" / "report" / "index.html").read_text()
 
 
-def test_a_refusal_costs_the_caption_and_not_the_picture(twelve_people: Path, tmp_path: Path) -> None:
+def test_a_refused_image_gets_a_fallback_caption(twelve_people: Path, tmp_path: Path) -> None:
     with serving() as address:
         run_with(twelve_people, tmp_path / "a", address, "refusing")
         run_with(twelve_people, tmp_path / "b", address, "refusing", "caption.on_error=fail", "failures.max_share=1")
@@ -243,10 +241,10 @@ def test_a_refusal_costs_the_caption_and_not_the_picture(twelve_people: Path, tm
         r for r in pq.read_table(tmp_path / "b" / "manifests" / "images.parquet").to_pylist() if r["stage"] == "caption"
     ]
     assert {(row["status"], row["reason"]) for row in failed} == {("failed", "no_caption")}
-    assert failed[0]["message"] == "openai/refusing gave no caption: refused"
+    assert failed[0]["message"] == "openai/refusing returned no caption: refused"
 
 
-def test_a_run_begins_only_with_a_server_that_answers_and_goes_on_when_it_is_back(
+def test_a_run_starts_only_if_the_server_answers_and_resumes_when_it_answers_again(
     twelve_people: Path, tmp_path: Path
 ) -> None:
     out, one_by_one = tmp_path / "out", ("caption.server.concurrency=1", "caption.server.max_errors=2")
@@ -260,55 +258,42 @@ def test_a_run_begins_only_with_a_server_that_answers_and_goes_on_when_it_is_bac
     assert {row["caption_problem"] for row in rows} == {None}
     with pytest.raises(ServiceError, match=r"no answer \(ConnectError\)"):
         run_with(twelve_people, tmp_path / "other", address, "honest")
-    assert not (tmp_path / "other").exists()  # like a run that lacks a model file
-    run_with(twelve_people, out, address, "broken-twice", *one_by_one)  # nothing to do needs no server
+    assert not (tmp_path / "other").exists()  # as in a run without a model file
+    run_with(twelve_people, out, address, "broken-twice", *one_by_one)  # a complete dataset needs no server
     assert ServiceError.exit_code == 2
 
 
 @pytest.mark.parametrize(("behaviour", "problem"), [("broken", "server_error"), ("nothing", "empty")])
-def test_captions_a_server_failed_to_give_are_said_count_against_the_budget_and_are_asked_for_again(
+def test_failed_captions_are_reported_count_against_the_budget_and_are_retried(
     behaviour: str, problem: str, twelve_people: Path, tmp_path: Path
 ) -> None:
     def command(address: str, *options: str) -> subprocess.CompletedProcess[str]:
         server = f"{{base_url: '{address}/v1', model: {behaviour}-until-mended, tries: 1, max_errors: 99}}"
         values = [f"source.path={twelve_people}", *QUICK_RECIPE, "caption.model=openai", f"caption.server={server}"]
-        sets = [word for value in values for word in ("--set", value)]
+        sets = [part for value in values for part in ("--set", value)]
         recipe = PROJECT_ROOT / "pipelines" / "folder.yaml"
-        words = [
-            sys.executable,
-            "-m",
-            "hifidata",
-            "run",
-            recipe,
-            "--out",
-            tmp_path / "out",
-            "--limit",
-            "2",
-            *sets,
-            *options,
-        ]
-        return subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=200, check=False)
+        run_it = [sys.executable, "-m", "hifidata", "run", recipe, "--out", tmp_path / "out", "--limit", "2"]
+        return subprocess.run(
+            list(map(str, [*run_it, *sets, *options])), capture_output=True, text=True, timeout=200, check=False
+        )
 
     with serving() as address:
         broken = command(address)
         n_kept = len(kept(tmp_path / "out"))
         assert (broken.returncode, n_kept > 0) == (3, True), broken.stderr
-        assert f"captions: {n_kept} of {n_kept} are stand-ins ({problem} {n_kept})" in broken.stderr
-        assert (
-            f"the captioner gave nothing usable for {n_kept} of {n_kept} kept pictures, the recipe allows 50%"
-            in broken.stderr
-        )
+        assert f"captions: {n_kept} of {n_kept} are fallback captions ({problem} {n_kept})" in broken.stderr
+        assert f"the captions of {n_kept} of {n_kept} kept images failed, the recipe allows 50%" in broken.stderr
         assert "run the same command with --retry failed" in broken.stderr
         assert [row["caption_problem"] for row in missing_captions(tmp_path / "out")] == [problem] * n_kept
         mend(address)
-        assert command(address).returncode == 3  # the dataset is as it was
-        mended = command(address, "--retry", "failed")
-    assert (mended.returncode, "stand-ins" in mended.stderr) == (0, False), mended.stderr
+        assert command(address).returncode == 3  # without --retry the dataset does not change
+        retried = command(address, "--retry", "failed")
+    assert (retried.returncode, "fallback captions" in retried.stderr) == (0, False), retried.stderr
     assert {row["caption_problem"] for row in kept(tmp_path / "out")} == {None}
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "stand_ins", "is_over"),
+    ("behaviour", "problem", "is_over"),
     [
         ("nothing", "empty", True),
         ("only-thinking", "truncated", True),
@@ -316,40 +301,38 @@ def test_captions_a_server_failed_to_give_are_said_count_against_the_budget_and_
         ("truncated", "", False),
     ],
 )
-def test_answers_of_which_nothing_can_be_used_count_against_the_budget_and_whole_sentences_of_a_cut_one_do_not(
-    behaviour: str, stand_ins: str, is_over: bool, twelve_people: Path, tmp_path: Path
+def test_unusable_answers_count_against_the_budget_and_complete_sentences_of_a_truncated_one_do_not(
+    behaviour: str, problem: str, is_over: bool, twelve_people: Path, tmp_path: Path
 ) -> None:
     with serving() as address:
         result = run_with(twelve_people, tmp_path / "out", address, behaviour)
     n_kept = len(kept(tmp_path / "out"))
-    assert result.dataset["caption_stand_ins"] == ({stand_ins: n_kept} if stand_ins else {})
+    assert result.dataset["caption_stand_ins"] == ({problem: n_kept} if problem else {})
     assert result.over_budget == is_over
 
 
-def test_a_picture_lost_for_its_caption_is_tried_again_with_the_failed_ones(
-    twelve_people: Path, tmp_path: Path
-) -> None:
+def test_retry_repeats_images_that_failed_for_their_caption(twelve_people: Path, tmp_path: Path) -> None:
     with serving() as address:
-        lost = ("caption.on_error=fail", "caption.server.max_errors=99")
-        result = run_with(twelve_people, tmp_path / "out", address, "nothing-until-mended", *lost)
+        overrides = ("caption.on_error=fail", "caption.server.max_errors=99")
+        result = run_with(twelve_people, tmp_path / "out", address, "nothing-until-mended", *overrides)
         assert (result.over_budget, kept(tmp_path / "out")) == (True, [])
         mend(address)
-        run_with(twelve_people, tmp_path / "out", address, "nothing-until-mended", *lost, retry_failed=True)
+        run_with(twelve_people, tmp_path / "out", address, "nothing-until-mended", *overrides, retry_failed=True)
     assert kept(tmp_path / "out")
 
 
-def test_captions_outlive_a_shard_that_cannot_be_written_and_a_damaged_commit_is_not_believed(
+def test_captions_survive_a_failed_shard_write_and_a_damaged_fragment_is_not_reused(
     twelve_people: Path, tmp_path: Path
 ) -> None:
     photos, out = shutil.copytree(twelve_people, tmp_path / "photos"), tmp_path / "out"
     with serving() as address:
 
-        def n_asked() -> int:
+        def count_requests() -> int:
             before = len(log_of(address)["asked"])
             run_with(photos, out, address, "honest")
             return len(log_of(address)["asked"]) - before
 
-        n_kept = n_asked()
+        n_kept = count_requests()
         fragment = sorted((out / "state" / "fragments").glob("??/*.parquet"))[0]
         shard = out / "shards" / fragment.parent.name / f"{fragment.stem}.tar"
         own = [row for row in kept(out) if row["identity_id"] == fragment.stem]
@@ -357,57 +340,57 @@ def test_captions_outlive_a_shard_that_cannot_be_written_and_a_damaged_commit_is
         shard.unlink()
         shard.mkdir()
         with pytest.raises(OSError, match="directory"):
-            n_asked()
+            count_requests()
         shard.rmdir()
-        assert n_asked() == 0
+        assert count_requests() == 0
         assert not list(out.rglob("*.earlier"))
         column = pq.ParquetFile(fragment).metadata.row_group(0).column(list(own[0]).index("caption"))
         assert column.path_in_schema == "caption"
         content = bytearray(fragment.read_bytes())
-        content[column.data_page_offset - 1] ^= 1  # the end of the page with the words
+        content[column.data_page_offset - 1] ^= 1  # the end of the dictionary page, which holds the captions
         fragment.write_bytes(content)
         shard.unlink()
-        assert n_asked() == len(own)
+        assert count_requests() == len(own)
     assert all(str(row["caption"]).startswith("A person with brown hair") for row in kept(out))
 
 
-def test_a_refusal_is_an_answer_and_not_asked_for_again(twelve_people: Path, tmp_path: Path) -> None:
+def test_a_refusal_is_an_answer_and_is_not_requested_again(twelve_people: Path, tmp_path: Path) -> None:
     photos, out = shutil.copytree(twelve_people, tmp_path / "photos"), tmp_path / "out"
     with serving() as address:
         run_with(photos, out, address, "refusing")
         before = len(log_of(address)["asked"])
         person = Path(str(kept(out)[0]["source_uri"])).parent
-        (person / "more.jpg").write_bytes(b"no picture")
+        (person / "more.jpg").write_bytes(b"not an image")
         run_with(photos, out, address, "refusing")
         assert len(log_of(address)["asked"]) == before
     assert {row["caption_problem"] for row in kept(out)} == {"refused"}
 
 
-@pytest.mark.parametrize("groups", ["", CAPTIONS_APART])
-def test_a_picture_that_has_its_caption_is_not_shown_to_the_captioner_again(
+@pytest.mark.parametrize("groups", ["", CAPTIONS_IN_OWN_GROUP])
+def test_an_image_with_a_caption_is_not_sent_to_the_captioner_again(
     groups: str, twelve_people: Path, tmp_path: Path
 ) -> None:
     photos = shutil.copytree(twelve_people, tmp_path / "photos")
     overrides = (groups, "executor.kind=ray") if groups else ()
     with serving() as address:
 
-        def n_asked(out: Path, *, retry_failed: bool = False) -> int:
+        def count_requests(out: Path, *, retry_failed: bool = False) -> int:
             before = len(log_of(address)["asked"])
             run_with(photos, out, address, "nothing-once", *overrides, retry_failed=retry_failed)
             return len(log_of(address)["asked"]) - before
 
-        assert n_asked(tmp_path / "a") == len(kept(tmp_path / "a")) > 2
-        assert n_asked(tmp_path / "a", retry_failed=True) == 1
-        assert n_asked(tmp_path / "b") == len(kept(tmp_path / "b"))
+        assert count_requests(tmp_path / "a") == len(kept(tmp_path / "a")) > 2
+        assert count_requests(tmp_path / "a", retry_failed=True) == 1
+        assert count_requests(tmp_path / "b") == len(kept(tmp_path / "b"))
         assert digest(tmp_path / "a") == digest(tmp_path / "b")
         changed = Path(str(kept(tmp_path / "a")[0]["source_uri"]))
         encoded = Image.open(changed).convert("RGB")
         encoded.save(changed, "JPEG", quality=93)
-        assert n_asked(tmp_path / "a") == 1
+        assert count_requests(tmp_path / "a") == 1
     assert {row["caption_model"] for row in kept(tmp_path / "a")} == {"openai/nothing-once"}
 
 
-def test_refusals_are_said_and_cost_no_budget(twelve_people: Path, tmp_path: Path) -> None:
+def test_refusals_are_counted_but_not_against_the_budget(twelve_people: Path, tmp_path: Path) -> None:
     with serving() as address:
         result = run_with(twelve_people, tmp_path / "out", address, "refusing")
     assert result.dataset["caption_stand_ins"] == {"refused": len(kept(tmp_path / "out"))}

@@ -1,4 +1,4 @@
-"""What stages decide from numbers alone: pure functions, no model."""
+"""Decisions of the stages: pure functions of stored numbers, without models."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hifidata.stages.dedup import Dedup
 from hifidata.stages.detect import Detect
 from hifidata.stages.quality import Quality
 from hifidata.stages.verify import Verify, cluster, target_embedding
-from hifidata.stages.watermark import Watermark, certainty, is_in_place_of_a_part
+from hifidata.stages.watermark import Watermark, certainty, is_facial_feature
 
 
 def decided(stage: Any, row: dict[str, Any], section: Any) -> Reason | None:
@@ -47,17 +47,19 @@ def face_row(*areas: float, inside: float = 1.0) -> dict[str, Any]:
         ((1.0, 0.9, 0.1), 0.25, "several_faces", 2),
     ],
 )
-def test_which_other_faces_count(areas: tuple[float, ...], ratio: float, reason: Reason | None, n_faces: int) -> None:
+def test_other_faces_count_by_their_area(
+    areas: tuple[float, ...], ratio: float, reason: Reason | None, n_faces: int
+) -> None:
     row = face_row(*areas)
     assert decided(Detect, row, settings.DetectConfig(other_face_min_area_ratio=ratio)) == reason
     assert row["n_faces"] == n_faces
 
 
-def test_the_reason_says_how_many_faces_count() -> None:
+def test_the_message_states_the_number_of_counted_faces() -> None:
     row = face_row(1.0, 0.9, 0.1) | {"n_faces": 2}
     verdict = Detect.decide(row, settings.DetectConfig())
     assert verdict is not None
-    assert verdict.message == "2 faces count (3 found); the second has 90% of the main face's area"
+    assert verdict.message == "2 counted faces (3 found); the second face has 90% of the main face's area"
 
 
 def test_a_face_cut_off_by_the_edge_is_dropped() -> None:
@@ -73,7 +75,7 @@ def test_the_papers_crop_rules(side: int, share: float, reason: Reason | None) -
     assert decided(Crop, row, settings.CropConfig()) == reason
 
 
-def test_a_score_equal_to_the_threshold_stays_and_one_below_goes() -> None:
+def test_a_score_equal_to_the_threshold_passes_and_a_lower_score_does_not() -> None:
     floor = settings.QualityConfig(min_score=0.5)
     assert decided(Quality, {"quality_score": 0.5}, floor) is None
     assert decided(Quality, {"quality_score": np.nextafter(np.float32(0.5), np.float32(0))}, floor) == "low_quality"
@@ -88,21 +90,23 @@ def text_row(*regions: tuple[str, float, float]) -> dict[str, Any]:
     [
         ((), None),
         ((("ALAMY", 0.95, 0.2),), "text_on_face"),
-        ((("ALAMY", 0.1, 0.2),), None),  # too uncertain to be text
-        ((("|", 0.99, 0.2),), None),  # one character is a wrinkle more often than a word
-        ((("ab", 0.95, 0.001), ("cd", 0.95, 0.001)), None),  # hardly touches the face
+        ((("ALAMY", 0.1, 0.2),), None),  # the text score is too low
+        ((("|", 0.99, 0.2),), None),  # a single character is usually a wrinkle
+        ((("ab", 0.95, 0.001), ("cd", 0.95, 0.001)), None),  # the overlap with the face is too small
     ],
 )
-def test_only_text_that_is_text_and_covers_the_face_counts(regions: Any, reason: Reason | None) -> None:
+def test_text_counts_only_with_a_high_score_enough_characters_and_enough_overlap(
+    regions: Any, reason: Reason | None
+) -> None:
     section = settings.WatermarkConfig(max_text_overlap=0.02, min_text_score=0.5, min_characters=2)
     assert decided(Watermark, text_row(*regions), section) == reason
 
 
-@pytest.mark.parametrize("stand_in", PLACEHOLDERS)
-def test_what_was_not_read_counts_however_long_text_must_be(stand_in: str) -> None:
+@pytest.mark.parametrize("unread", PLACEHOLDERS)
+def test_unread_text_counts_for_any_minimum_of_characters(unread: str) -> None:
     section = settings.WatermarkConfig(min_text_score=0.5, min_characters=20)
-    assert decided(Watermark, text_row((stand_in, 0.5, 0.2)), section) == "text_on_face"
-    assert decided(Watermark, text_row((stand_in, 0.49, 0.2)), section) is None
+    assert decided(Watermark, text_row((unread, 0.5, 0.2)), section) == "text_on_face"
+    assert decided(Watermark, text_row((unread, 0.49, 0.2)), section) is None
     assert decided(Watermark, text_row(("ALAMY", 0.95, 0.2)), section) is None
 
 
@@ -113,7 +117,7 @@ def dedup_row(image_id: str, phash: str, quality: float, sha: str = "") -> dict[
     }  # fmt: skip
 
 
-def test_the_best_of_near_duplicates_stays() -> None:
+def test_the_best_of_near_duplicates_is_kept() -> None:
     rows = [
         dedup_row("worse", "0000000000000000", 0.6),
         dedup_row("best", "0000000000000003", 0.9),
@@ -133,15 +137,13 @@ def test_the_best_of_near_duplicates_stays() -> None:
         ({"quality_score": 0.995}, {"original_bytes": 500_000}),
     ],
 )
-def test_scores_that_hardly_differ_do_not_decide_which_copy_is_best(
-    better: dict[str, Any], worse: dict[str, Any]
-) -> None:
+def test_small_score_differences_do_not_select_the_best_copy(better: dict[str, Any], worse: dict[str, Any]) -> None:
     common = {"width_px": 1000, "height_px": 1000, "original_bytes": 500_000}
     rows = [dedup_row(name, "0" * 16, 0.99) | common | more for name, more in (("worse", worse), ("better", better))]
     assert Dedup.derive(rows, settings.DedupConfig())["duplicate_of"] == ["better", None]
 
 
-def test_the_same_bytes_are_named_as_such() -> None:
+def test_identical_bytes_have_their_own_reason() -> None:
     rows = [dedup_row("a", "0" * 16, 0.5, "sha"), dedup_row("b", "0" * 16, 0.5, "sha")]
     for name, values in Dedup.derive(rows, settings.DedupConfig()).items():
         for row, value in zip(rows, values, strict=True):
@@ -152,15 +154,15 @@ def test_the_same_bytes_are_named_as_such() -> None:
     assert verdicts[1].reason == "duplicate_bytes"
 
 
-def people(*counts: int, spread: float = 0.05) -> np.ndarray[Any, Any]:
-    """Made-up unit vectors around one axis per person."""
+def embeddings_of(*counts: int, spread: float = 0.05) -> np.ndarray[Any, Any]:
+    """Return synthetic embeddings: ``counts`` unit vectors around one axis for each person."""
     rng = np.random.default_rng(0)
     rows = np.concatenate([np.eye(16)[i] + spread * rng.normal(size=(n, 16)) for i, n in enumerate(counts)])
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_the_largest_cluster_is_the_person_and_strangers_go() -> None:
-    embeddings = people(3, 8, 2)
+def test_images_outside_the_largest_cluster_are_dropped() -> None:
+    embeddings = embeddings_of(3, 8, 2)
     rows: list[dict[str, Any]] = [{"embedding": e} for e in embeddings]
     section = settings.VerifyConfig(k=3, min_similarity=0.7, min_images=5)
     derived = Verify.derive(rows, section)
@@ -172,8 +174,8 @@ def test_the_largest_cluster_is_the_person_and_strangers_go() -> None:
     assert derived["cluster"][3:11] == [0] * 8
 
 
-def test_four_pictures_of_a_person_are_too_few() -> None:
-    rows: list[dict[str, Any]] = [{"embedding": e} for e in people(4)]
+def test_an_identity_with_four_images_is_too_small() -> None:
+    rows: list[dict[str, Any]] = [{"embedding": e} for e in embeddings_of(4)]
     section = settings.VerifyConfig(k=1, min_similarity=0.7, min_images=5)
     for name, values in Verify.derive(rows, section).items():
         for row, value in zip(rows, values, strict=True):
@@ -181,18 +183,18 @@ def test_four_pictures_of_a_person_are_too_few() -> None:
     assert {v.reason if (v := Verify.decide(row, section)) else None for row in rows} == {"identity_too_small"}
 
 
-def test_k_larger_than_the_pictures_and_identical_pictures_are_no_error() -> None:
-    assert cluster(people(2), 10).max() <= 1
-    same = np.repeat(people(1), 4, axis=0)
+def test_k_above_the_number_of_images_and_identical_images_raise_no_error() -> None:
+    assert cluster(embeddings_of(2), 10).max() <= 1
+    same = np.repeat(embeddings_of(1), 4, axis=0)
     assert cluster(same, 3).tolist() == [0, 0, 0, 0]
 
 
-def test_clusters_do_not_depend_on_a_second_run() -> None:
-    embeddings = people(6, 6, spread=0.4)
+def test_clustering_is_deterministic() -> None:
+    embeddings = embeddings_of(6, 6, spread=0.4)
     assert cluster(embeddings, 3).tolist() == cluster(embeddings.copy(), 3).tolist()
 
 
-def test_the_target_is_the_centre_on_the_unit_sphere() -> None:
+def test_the_target_is_the_normalised_centre() -> None:
     target = target_embedding(np.array([[1, 0], [0, 1]], np.float32))
     np.testing.assert_allclose(target, [2**-0.5, 2**-0.5], atol=1e-6)
 
@@ -206,7 +208,7 @@ def quad(centre_px: tuple[int, int], size_px: tuple[int, int]) -> np.ndarray[Any
 
 
 @pytest.mark.parametrize(
-    ("centre_px", "size_px", "is_part"),
+    ("centre_px", "size_px", "is_feature"),
     [
         ((40, 40), (24, 12), True),  # an eye
         ((60, 90), (50, 20), True),  # a smile
@@ -217,10 +219,10 @@ def quad(centre_px: tuple[int, int], size_px: tuple[int, int]) -> np.ndarray[Any
         ((60, 65), (110, 50), False),  # a line of large letters
     ],
 )
-def test_what_has_the_place_of_a_part_of_the_face_may_be_one(
-    centre_px: tuple[int, int], size_px: tuple[int, int], is_part: bool
+def test_a_region_at_a_facial_feature_may_be_this_feature(
+    centre_px: tuple[int, int], size_px: tuple[int, int], is_feature: bool
 ) -> None:
-    assert is_in_place_of_a_part(quad(centre_px, size_px), KPS_PX) is is_part
+    assert is_facial_feature(quad(centre_px, size_px), KPS_PX) is is_feature
 
 
 @pytest.mark.parametrize(
@@ -233,7 +235,7 @@ def test_what_has_the_place_of_a_part_of_the_face_may_be_one(
         ((60, 20), (28, 12), UNREAD, 0.6),
     ],
 )
-def test_a_line_with_the_place_or_shape_of_a_part_is_less_certain_unless_it_is_read(
+def test_an_unread_line_that_resembles_a_facial_feature_gets_a_lower_score(
     centre_px: tuple[int, int], size_px: tuple[int, int], text: str, expected: float
 ) -> None:
     assert certainty(quad(centre_px, size_px), text, 0.6, KPS_PX) == pytest.approx(expected)

@@ -1,4 +1,4 @@
-"""The 3D face of a written picture: fitted by the real models, stored in the shard, the same over any split of the work."""
+"""The 3D face of a portrait: fitted by real models and stored in the shard, for every split into worker groups."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PHOTOS = ("stock-emotions-a-3.jpg", "stock-emotions-a-5.jpg", "stock-emotions-a-
 @pytest.fixture
 def photos(assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HIFI_WEIGHTS", str(assets / "weights"))
-    person = tmp_path / "photos" / "somebody"
+    person = tmp_path / "photos" / "person_0"
     person.mkdir(parents=True)
     for name in PHOTOS:
         with Image.open(assets / "faces" / "human-samples" / name) as image:
@@ -43,7 +43,7 @@ def recipe_for(photos: Path, *overrides: str) -> Recipe:
 
 
 def shard_of(recipe: Recipe, out: Path, cuts: Sequence[int] = ()) -> Path:
-    """Runs the one identity through worker groups that meet at the given stages, over the wire between them."""
+    """Process the only identity in worker groups that start at the stages ``cuts``; serialise the batch between them."""
     (task,) = list_tasks(recipe, make_plan(recipe).candidates_of)
     edges = [0, *cuts, len(STAGE_NAMES)]
     batch: IdentityBatch | None = None
@@ -63,7 +63,7 @@ def stored_face(members: dict[str, bytes]) -> tuple[str, FaceShape, np.ndarray]:
         return str(stored["model"]), face, np.load(io.BytesIO(members["landmarks.npy"]))
 
 
-def test_a_shard_holds_3ddfa_faces_that_the_model_package_draws_onto_their_pictures(
+def test_hifimodel_projects_the_stored_3ddfa_faces_onto_their_portraits(
     photos: Path, assets: Path, tmp_path: Path
 ) -> None:
     backend = load_backend("tddfa", assets / "weights" / "3ddfa")
@@ -80,8 +80,8 @@ def test_a_shard_holds_3ddfa_faces_that_the_model_package_draws_onto_their_pictu
 @pytest.mark.parametrize("model", ["tddfa", "mesh"])
 @pytest.mark.parametrize(
     "verified", [(), ("verify.model=null",)]
-)  # without it nothing ends the chunk of a picture before
-def test_the_shard_is_the_same_however_the_work_is_split(
+)  # without the identity stage verify, face3d is in the chunk of the earlier stages
+def test_the_shard_is_the_same_for_every_split_into_worker_groups(
     model: str, verified: tuple[str, ...], photos: Path, tmp_path: Path
 ) -> None:
     recipe = recipe_for(photos, f"face3d.model={model}", "landmarks.model=face3d", *verified)
@@ -91,7 +91,7 @@ def test_the_shard_is_the_same_however_the_work_is_split(
         assert shard_of(recipe, tmp_path / f"split{number}", cuts).read_bytes() == whole
 
 
-def test_landmarks_come_from_the_3d_model_where_the_recipe_says_so(photos: Path, tmp_path: Path) -> None:
+def test_landmarks_of_the_3d_face_model_are_stored_if_the_recipe_selects_them(photos: Path, tmp_path: Path) -> None:
     own, model = (
         read_samples(shard_of(recipe_for(photos, "face3d.model=mesh", f"landmarks.model={source}"), tmp_path / source))
         for source in ("detector", "face3d")
@@ -107,7 +107,7 @@ def test_landmarks_come_from_the_3d_model_where_the_recipe_says_so(photos: Path,
         np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-5)
 
 
-def test_without_a_model_nothing_is_stored(photos: Path, tmp_path: Path) -> None:
+def test_without_a_model_no_3d_face_is_stored(photos: Path, tmp_path: Path) -> None:
     for _, members in read_samples(shard_of(recipe_for(photos), tmp_path / "out")):
         assert "face3d.npz" not in members
         assert "landmarks.npy" in members
@@ -127,7 +127,7 @@ def test_the_npz_has_the_same_bytes_at_any_time(monkeypatch: pytest.MonkeyPatch)
     assert members_of(row, b"")["face3d.npz"] == before
 
 
-def test_what_cannot_work_is_refused_before_any_work(photos: Path, assets: Path, tmp_path: Path) -> None:
+def test_invalid_face3d_settings_are_refused_before_any_work(photos: Path, assets: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"face3d\.model is null; set it to tddfa or mesh"):
         recipe_for(photos, "landmarks.model=face3d")
     with pytest.raises(RecipeError, match="unknown model 'flame'; known: mesh, tddfa"):

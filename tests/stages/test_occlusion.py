@@ -1,4 +1,4 @@
-"""Which answers count as occlusion, and the stage with real networks on real photos."""
+"""Answers that count as occlusion, and the stage with real networks on real photos."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def judged(row: dict[str, Any], section: settings.OcclusionConfig) -> tuple[str 
         ("", ()),
     ],
 )
-def test_terms_are_whole_words_in_singular_or_plural(answer: str, found: tuple[str, ...]) -> None:
+def test_terms_match_whole_words_in_singular_or_plural(answer: str, found: tuple[str, ...]) -> None:
     assert terms_in(answer, ("hand", "microphone", "glass of water")) == found
 
 
@@ -74,7 +74,7 @@ ALL = settings.OcclusionConfig().terms
         "a hand drawn portrait of a second hand dealer",
     ],
 )
-def test_what_a_description_denies_and_what_an_idiom_says_do_not_count(answer: str) -> None:
+def test_negated_terms_and_idioms_do_not_count(answer: str) -> None:
     assert terms_in(answer, ALL) == ()
 
 
@@ -101,12 +101,12 @@ def test_what_a_description_denies_and_what_an_idiom_says_do_not_count(answer: s
         ("a man holding a cup and a trophy", ("cup",)),
     ],
 )
-def test_what_a_description_says_beside_a_denial_still_counts(answer: str, found: tuple[str, ...]) -> None:
+def test_terms_outside_a_negation_count(answer: str, found: tuple[str, ...]) -> None:
     assert terms_in(answer, ALL) == found
 
 
 @pytest.mark.parametrize("thing", ["face-mask", "cell-phone", "smartphone", "cellphones", "left-hand", "coffee-cups"])
-def test_the_papers_recipe_finds_compound_things(thing: str) -> None:
+def test_the_papers_terms_match_compound_words(thing: str) -> None:
     terms = load_recipe(PROJECT_ROOT / "pipelines" / "paper.yaml").occlusion.terms
     assert terms == settings.OcclusionConfig().terms
     assert terms_in(f"a man with a {thing}", terms)
@@ -120,26 +120,26 @@ def test_a_description_is_judged_by_the_recipes_terms() -> None:
 
 
 @pytest.mark.parametrize(("score", "reason"), [(0.59, None), (0.6, "occluded"), (0.99, "occluded")])
-def test_what_a_model_names_counts_from_the_threshold_on(score: float, reason: Reason | None) -> None:
+def test_a_named_object_counts_from_the_threshold_on(score: float, reason: Reason | None) -> None:
     row = {"occlusion_answer": "hand at the face", "occlusion_found": "hand", "occlusion_score": score}
     assert judged(row, settings.OcclusionConfig(min_score=0.6, terms=()))[1] == reason
 
 
-def test_a_model_that_names_nothing_is_not_searched_for_words() -> None:
+def test_the_answer_of_a_model_that_names_no_object_is_not_searched_for_terms() -> None:
     row = {"occlusion_answer": "no hand at the face", "occlusion_found": "", "occlusion_score": 0.0}
     assert judged(row, settings.OcclusionConfig(min_score=0.6)) == (None, None)
 
 
-def test_a_model_without_a_score_is_believed() -> None:
+def test_named_objects_without_a_score_count() -> None:
     row = {"occlusion_answer": "yes", "occlusion_found": "hand | cup", "occlusion_score": None}
     assert judged(row, settings.OcclusionConfig(min_score=0.6)) == ("hand | cup", "occluded")
 
 
-def test_real_photos_with_and_without_a_hand_end_as_they_should_and_replay_needs_no_model(
+def test_real_photos_with_a_hand_are_dropped_and_replay_needs_no_model(
     assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HIFI_WEIGHTS", str(assets / "weights"))
-    person = tmp_path / "photos" / "somebody"
+    person = tmp_path / "photos" / "person_0"
     person.mkdir(parents=True)
     for name in ("a-3", "b-5", "b-6"):
         shutil.copy(assets / "faces" / "human-samples" / f"stock-emotions-{name}.jpg", person)

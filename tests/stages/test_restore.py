@@ -1,6 +1,6 @@
-"""The restoration stage around made GFPGAN graphs: what is kept, what is refused, and what reaches the shard.
+"""The restoration stage with synthetic GFPGAN graphs: used and refused restorations, and the portrait in the shard.
 
-The graphs have GFPGAN's input and output and do simple arithmetic on pixels; detector and embedder are real.
+The graphs have GFPGAN's input and output and do simple arithmetic on pixels. Detector and embedder are real.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ RECIPE = (
 
 @pytest.fixture
 def photos(assets: Path, tmp_path: Path) -> Path:
-    person = tmp_path / "photos" / "somebody"
+    person = tmp_path / "photos" / "person_0"
     person.mkdir(parents=True)
     for number in (3, 7):
         shutil.copy(assets / "faces" / "human-samples" / f"stock-emotions-a-{number}.jpg", person)
@@ -55,7 +55,7 @@ def photos(assets: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def weights(assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Real weights, and an empty cache folder for the made GFPGAN, which is let pass for the published one."""
+    """Set up real weights, and an empty cache folder for a synthetic GFPGAN, whose hash is not checked."""
     monkeypatch.setitem(CATALOGUE, "gfpgan_onnx", replace(CATALOGUE["gfpgan_onnx"], n_bytes=None, sha256=None))  # type: ignore[arg-type]
     cache = tmp_path / "cache"
     cache.mkdir()
@@ -75,8 +75,8 @@ def recipe_with(photos: Path, weights: Path, graph: str | None, *overrides: str)
     return load_recipe(PROJECT_ROOT / "pipelines" / "folder.yaml", settings)
 
 
-def parcel_of(recipe: Recipe, out: Path, cuts: tuple[str, ...] = ()) -> tuple[Worker, IdentityBatch]:
-    """All stages over the one person, in worker groups that end before the stages in ``cuts``."""
+def process(recipe: Recipe, out: Path, cuts: tuple[str, ...] = ()) -> tuple[Worker, IdentityBatch]:
+    """Run all stages on the only identity, in worker groups that end before the stages in ``cuts``."""
     edges = [0, *(STAGE_NAMES.index(cut) for cut in cuts), len(STAGE_NAMES)]
     source = open_source(recipe)
     task = next(iter(source.identities()))
@@ -93,7 +93,7 @@ def parcel_of(recipe: Recipe, out: Path, cuts: tuple[str, ...] = ()) -> tuple[Wo
 
 
 def run_stages(recipe: Recipe, tmp_path: Path) -> IdentityBatch:
-    return parcel_of(recipe, tmp_path / "out")[1]
+    return process(recipe, tmp_path / "out")[1]
 
 
 def pixels(jpeg: bytes | None) -> np.ndarray:
@@ -101,7 +101,7 @@ def pixels(jpeg: bytes | None) -> np.ndarray:
     return decode(jpeg, Limits()).rgb_u8.astype(np.int16)
 
 
-def test_a_made_graph_that_changes_nothing_is_used_with_a_cosine_near_one(
+def test_a_synthetic_graph_that_changes_nothing_is_used_with_a_cosine_near_one(
     photos: Path, weights: Path, tmp_path: Path
 ) -> None:
     plain = run_stages(recipe_with(photos, weights, None), tmp_path)
@@ -115,7 +115,7 @@ def test_a_made_graph_that_changes_nothing_is_used_with_a_cosine_near_one(
 
 
 @pytest.mark.parametrize("graph", ["inverted", "blurred"])
-def test_a_made_graph_that_changes_the_face_is_refused_and_the_unrestored_portrait_stays(
+def test_a_synthetic_graph_that_changes_the_face_is_refused_and_the_unrestored_portrait_is_kept(
     photos: Path, weights: Path, tmp_path: Path, graph: str
 ) -> None:
     plain = run_stages(recipe_with(photos, weights, None), tmp_path)
@@ -123,32 +123,32 @@ def test_a_made_graph_that_changes_the_face_is_refused_and_the_unrestored_portra
     for row, sample, before in zip(batch.rows, batch.samples, plain.samples, strict=True):
         assert row["restored"] is False
         assert row["restore_cosine"] < 0.85
-        assert "the recipe asks for 0.850" in row["restore_message"]
+        assert "the recipe requires 0.850" in row["restore_message"]
         assert sample.portrait_jpeg == before.portrait_jpeg
         assert sample.thumbnail == before.thumbnail
 
 
 @pytest.mark.parametrize(
-    ("graph", "words"), [("nan", "NaN or infinite pixels"), ("halved", "shape (256, 256, 3), expected (512, 512, 3)")]
+    ("graph", "message"), [("nan", "NaN or infinite pixels"), ("halved", "shape (256, 256, 3), expected (512, 512, 3)")]
 )
-def test_a_made_graph_that_gives_no_picture_is_refused_with_a_message(
-    photos: Path, weights: Path, tmp_path: Path, graph: str, words: str
+def test_a_synthetic_graph_with_invalid_output_is_refused_with_a_message(
+    photos: Path, weights: Path, tmp_path: Path, graph: str, message: str
 ) -> None:
     plain = run_stages(recipe_with(photos, weights, None), tmp_path)
     batch = run_stages(recipe_with(photos, weights, graph), tmp_path)
     for row, sample, before in zip(batch.rows, batch.samples, plain.samples, strict=True):
         assert row["restored"] is False
         assert row["restore_cosine"] is None
-        assert words in row["restore_message"]
+        assert message in row["restore_message"]
         assert sample.portrait_jpeg == before.portrait_jpeg
 
 
-def test_without_a_restorer_the_columns_stay_null(photos: Path, weights: Path, tmp_path: Path) -> None:
+def test_without_a_restorer_the_columns_are_null(photos: Path, weights: Path, tmp_path: Path) -> None:
     for row in run_stages(recipe_with(photos, weights, None), tmp_path).rows:
         assert row.get("restored") is row.get("restore_cosine") is row.get("restore_model") is None
 
 
-def test_the_floor_is_the_recipes(photos: Path, weights: Path, tmp_path: Path) -> None:
+def test_the_recipe_sets_the_smallest_cosine(photos: Path, weights: Path, tmp_path: Path) -> None:
     batch = run_stages(recipe_with(photos, weights, "inverted", "restore.min_cosine=-1"), tmp_path)
     assert [row["restored"] for row in batch.rows] == [True, True]
 
@@ -162,14 +162,14 @@ def test_identity_is_verified_on_the_unrestored_face(photos: Path, weights: Path
 
 
 @pytest.mark.parametrize("cuts", [("restore",), ("matting",), ("landmarks",), ("embed", "restore", "landmarks")])
-def test_the_shard_holds_the_restored_portrait_whichever_worker_group_restored_it(
+def test_the_shard_contains_the_restored_portrait_for_every_split_into_worker_groups(
     photos: Path, weights: Path, tmp_path: Path, cuts: tuple[str, ...]
 ) -> None:
-    from_its_pixels = ("matting.model=selfie", "face3d.model=tddfa", "landmarks.model=face3d")
-    recipe = recipe_with(photos, weights, "lighter", *from_its_pixels)
+    later_stages = ("matting.model=selfie", "face3d.model=tddfa", "landmarks.model=face3d")
+    recipe = recipe_with(photos, weights, "lighter", *later_stages)
     shards = []
     for out, groups in ((tmp_path / "one", ()), (tmp_path / "several", cuts)):
-        worker, batch = parcel_of(recipe, out, groups)
+        worker, batch = process(recipe, out, groups)
         assert [row["restored"] for row in batch.rows] == [True, True]
         worker.commit(batch)
         shards.append(next(out.rglob("*.tar")))
@@ -178,10 +178,10 @@ def test_the_shard_holds_the_restored_portrait_whichever_worker_group_restored_i
     for (_, members), sample in zip(read_samples(shards[1]), plain.samples, strict=True):
         change = np.abs(pixels(members["jpg"]) - pixels(sample.portrait_jpeg)).max(axis=2)
         assert change[512, 512] > 4  # the face
-        assert change[-40:].max() <= 3  # below it, one more JPEG at quality 95
+        assert change[-40:].max() <= 3  # below the face, one more JPEG compression at quality 95
 
 
-def test_the_report_shows_what_was_written(photos: Path, weights: Path, tmp_path: Path) -> None:
+def test_the_thumbnail_shows_the_restored_portrait(photos: Path, weights: Path, tmp_path: Path) -> None:
     plain = run_stages(recipe_with(photos, weights, None), tmp_path)
     batch = run_stages(recipe_with(photos, weights, "lighter"), tmp_path)
     for sample, before in zip(batch.samples, plain.samples, strict=True):
@@ -190,16 +190,16 @@ def test_the_report_shows_what_was_written(photos: Path, weights: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("overrides", "words"),
+    ("overrides", "message"),
     [
-        (("source.already_restored=true",), "already_restored: true; set restore.model to null"),
-        (("verify.model=null",), "restore.model needs verify.model"),
+        (("source.already_restored=true",), "source.already_restored is true; set restore.model to null"),
+        (("verify.model=null",), "restore.model is set, but verify.model is null"),
     ],
 )
-def test_a_restorer_that_makes_no_sense_is_refused_with_the_recipe(
-    photos: Path, weights: Path, overrides: tuple[str, ...], words: str
+def test_an_invalid_restoration_is_refused_with_the_recipe(
+    photos: Path, weights: Path, overrides: tuple[str, ...], message: str
 ) -> None:
-    with pytest.raises(RecipeError, match=words):
+    with pytest.raises(RecipeError, match=message):
         recipe_with(photos, weights, "same", *overrides)
 
 

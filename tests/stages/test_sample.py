@@ -1,4 +1,4 @@
-"""A candidate inside a worker: which pixels its stages see."""
+"""The sample of a candidate inside a worker, and the pixels that stages get from it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def photo() -> bytes:
     return encode_jpeg(noise, 95)
 
 
-def test_the_portrait_is_what_its_jpeg_holds_before_and_after_it_is_replaced() -> None:
+def test_the_portrait_has_the_pixels_of_its_jpeg_before_and_after_a_replacement() -> None:
     sample = Sample(dict(CROP), photo, Limits(), 128, jpeg_quality=60)
     crop_u8 = sample.crop_u8
     seen = sample.portrait_u8
@@ -26,7 +26,7 @@ def test_the_portrait_is_what_its_jpeg_holds_before_and_after_it_is_replaced() -
     sample.release(keep_encoded=False)
     assert np.array_equal(sample.portrait_u8, seen)
 
-    sample.thumbnail = b"of the old one"
+    sample.thumbnail = b"thumbnail of the old portrait"
     sample.replace_portrait(255 - crop_u8)
     assert sample.thumbnail is None
     assert sample.portrait_jpeg == encode_jpeg(255 - crop_u8, 60)
@@ -36,7 +36,7 @@ def test_the_portrait_is_what_its_jpeg_holds_before_and_after_it_is_replaced() -
     assert np.array_equal(sample.shown_u8, replaced)
 
 
-def test_without_a_crop_the_picture_is_shown() -> None:
+def test_without_a_crop_the_thumbnail_shows_the_whole_image() -> None:
     sample = Sample({}, photo, Limits(), 128)
     assert not sample.has_pixels
     assert sample.shown_u8.shape == (240, 240, 3)

@@ -83,7 +83,7 @@ def test_what_the_papers_recipe_lacks_is_one_short_line_with_one_command(cache: 
     first = ", ".join(CATALOGUE[name].file for name in names[:6])
     assert message == (
         f"model files not in {cache}: {first} and {len(names) - 6} more; run `hifidata weights pull {' '.join(names)}`; "
-        "`hifidata plan` says more of each"
+        "`hifidata plan` shows details"
     )
     assert len(message) < 500 + len(str(cache))
 
@@ -103,8 +103,8 @@ def test_what_is_pulled_what_is_altered_and_what_is_brought_by_hand_are_told_apa
     (tmp_path / "w" / "yunet_n_dynamic.onnx").write_bytes(b"truncated")
     message = refusal(recipe_of(photos, weights={"folder": str(tmp_path / "w")}))
     assert message.startswith(f"model files not in {tmp_path / 'w'} nor in ")
-    assert ": det_10g.onnx, palm_detection_lite.onnx; not the right file: yunet_n_dynamic.onnx; run" in message
-    assert "; run `hifidata weights pull det_10g yunet`; bring by hand: mediapipe_palm; `hifidata plan`" in message
+    assert ": det_10g.onnx, palm_detection_lite.onnx; wrong content: yunet_n_dynamic.onnx; run" in message
+    assert "; run `hifidata weights pull det_10g yunet`; download manually: mediapipe_palm; `hifidata plan`" in message
 
 
 def test_what_is_made_is_told_from_what_is_brought_by_hand(
@@ -114,7 +114,7 @@ def test_what_is_made_is_told_from_what_is_brought_by_hand(
     scorer_needs("3ddfa_mb05", "mediapipe_palm")
     message = refusal(recipe_of(photos))
     assert (
-        "; `pip install torch onnx`, then `hifidata weights pull 3ddfa_mb05`; bring by hand: mediapipe_palm; "
+        "; `pip install torch onnx`, then `hifidata weights pull 3ddfa_mb05`; download manually: mediapipe_palm; "
         in message
     )
 

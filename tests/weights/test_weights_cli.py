@@ -107,7 +107,7 @@ def test_a_file_without_a_published_hash_is_pinned_and_said_so(mirror: FileHost,
     mirror.put(path_of("fqa"), graph)
     done = hifidata("weights", "pull", "fqa")
     assert done.returncode == 0, done.stderr
-    assert "fqa: nobody publishes its hash; what is here now was pinned" in done.stderr
+    assert "fqa: no published hash; the hash of this download is now pinned" in done.stderr
     assert (cache / "fqa.onnx").read_bytes() == graph
     assert "hifidata-pins.json" in {path.name for path in cache.iterdir()}
 
@@ -142,7 +142,7 @@ def test_a_model_that_cannot_use_its_pinned_file_names_the_pin_and_the_way_out(c
     recipe = load_recipe(
         PROJECT_ROOT / "pipelines" / "folder.yaml", [f"source.path={tmp_path}", "quality.model=modelscope_fqa"]
     )
-    for pins, words in ((0, ""), (1, "nobody publishes its hash, hifidata-pins.json pins what was downloaded first: ")):
+    for pins, words in ((0, ""), (1, "the file has no published hash, hifidata-pins.json pins the first download: ")):
         if pins:
             write_pin(cache, "fqa", Pin("http://x", {"": FileState(len(data), hashlib.sha256(data).hexdigest())}))
         with pytest.raises(WeightsError) as caught:
@@ -179,14 +179,14 @@ def test_what_has_to_be_brought_by_hand_is_said_first_and_again_last_and_one_fai
     assert done.returncode == 2
     said = done.stderr.splitlines()
     assert said[0] == (
-        f"by hand: weights mediapipe_palm: palm_detection_lite.onnx is not in {cache}; no public address is known: download "
+        f"download manually: weights mediapipe_palm: palm_detection_lite.onnx is not in {cache}; no public address is known: download "
         f"it manually into {cache} (sha256 {CATALOGUE['mediapipe_palm'].sha256}, licence: Apache-2.0); or set HIFI_WEIGHTS "
         "to a folder that holds it"
     )
     assert said[-3].startswith("error: ediffiqa_t: http://")
     assert "404 Not Found" in said[-3]
-    assert said[-2] == "not pulled: ediffiqa_t; the same command tries these again"
-    assert said[-1] == "still to be brought by hand, see above: mediapipe_palm"
+    assert said[-2] == "not downloaded: ediffiqa_t; run the same command to retry"
+    assert said[-1] == "download manually, see above: mediapipe_palm"
     results = {row["name"]: row["result"] for row in json.loads(done.stdout)}
     assert results == {"lightqnet": "pulled", "ediffiqa_t": "failed", "mediapipe_palm": "by hand"}
     assert (cache / file.name).read_bytes() == file.read_bytes()
@@ -242,8 +242,8 @@ def test_all_that_tddfa_reads_is_pulled_or_made_by_one_command_and_fits_a_face(
     mirror.put(path_of("3ddfa_mean_std_pkl"), authors_pickle(assets))
     done = hifidata("weights", "pull", *names)
     assert done.returncode == 0, done.stderr
-    assert "3ddfa_mb05_pth: nobody publishes its hash; what is here now was pinned" in done.stderr
-    assert "by hand" not in done.stderr
+    assert "3ddfa_mb05_pth: no published hash; the hash of this download is now pinned" in done.stderr
+    assert "download manually" not in done.stderr
     verified = hifidata("weights", "verify", *names, "--json")
     assert {row["state"] for row in json.loads(verified.stdout)} == {"present"}
     kps_px = np.array([[200, 200], [300, 200], [250, 260], [210, 310], [290, 310]], np.float32)
@@ -295,11 +295,11 @@ def test_run_refuses_plan_lists_and_weights_option_mends(tmp_path: Path, assets:
     hands = hifidata("plan", recipe, *sets, "--set", "occlusion.model=hands", "--set", "quality.model=lightqnet")
     assert hands.returncode == 2, hands.stderr
     said = hands.stderr.splitlines()
-    assert said[:2] == ["a run would not start:", "pull what is missing: `hifidata weights pull lightqnet`"]
+    assert said[:2] == ["A run cannot start:", "download the missing files: `hifidata weights pull lightqnet`"]
     assert [line.split(":")[:2] for line in said[2:]] == [
-        ["bring by hand", " weights mediapipe_palm"], ["bring by hand", " weights mediapipe_hand"],
+        ["download manually", " weights mediapipe_palm"], ["download manually", " weights mediapipe_hand"],
     ]  # fmt: skip
 
     policy = hifidata("plan", recipe, *sets, "--set", "licence_policy=permissive")
     assert policy.returncode == 2
-    assert policy.stderr.startswith("error: licence_policy permissive refuses detect:dlib_hog (")
+    assert policy.stderr.startswith("error: licence_policy: permissive does not allow detect:dlib_hog (")

@@ -1,1 +1,1 @@
-"""Where identities are processed: this process, or Ray."""
+"""Executors: process identities in this process, or with Ray."""

@@ -1,7 +1,7 @@
-"""Workers that die: what each is at is noted on disk, so that the process after it knows what killed it.
+"""Detection of repeated worker crashes. Each worker marks its current task on disk; the next process counts the marks.
 
-Ray starts a dead worker again and hands it the same person, for ever. A death by chance is survived that way; a model that
-kills whatever loads it, or a person at whom memory runs out, would never end.
+Ray restarts a crashed worker with the same identity, without a limit. That is right for a random crash. But a model that
+crashes every process, or an identity that exceeds the memory, would never end.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pathlib import Path
 from hifidata.core.errors import HifiError
 
 MAX_CRASHES = 3
-"""At the same thing; deaths at different ones are a cluster's daily life."""
+"""Most crashes at the same task. Crashes at different tasks are normal on a cluster."""
 
 
 class CrashGuard:
-    """The notes of one worker group.
+    """The task marks of one worker group.
 
     Args:
-        folder: of one run, empty at its start; all workers can write to it.
+        folder: folder for the marks of one run, empty at its start and writable for all workers.
         group: name and models of the group, for the message.
     """
 
@@ -30,26 +30,26 @@ class CrashGuard:
 
     @contextmanager
     def at(self, key: str, doing: str) -> Iterator[None]:
-        """Notes that this process is at something; gone when it has ended, also by an exception.
+        """Mark a task while the block runs. The end of the block, also by an exception, removes the mark.
 
         Args:
-            key: the same for every process that tries the same, and a file name.
-            doing: what that is, for the message.
+            key: file name of the mark, equal for all processes with the same task.
+            doing: description of the task, for the message.
 
         Raises:
-            HifiError: ``MAX_CRASHES`` processes have died at it.
+            HifiError: ``MAX_CRASHES`` processes have crashed at this task.
         """
-        note = self._folder / key
-        died = note.stat().st_size if note.exists() else 0
-        if died >= MAX_CRASHES:
+        mark = self._folder / key
+        n_crashes = mark.stat().st_size if mark.exists() else 0
+        if n_crashes >= MAX_CRASHES:
             raise HifiError(
-                f"groups: {self._group}: its worker died {died} times while {doing}, and was stopped; out of memory (lower "
-                "max_workers, or give the group a machine of its own), or a broken model file (`hifidata weights verify`)?"
+                f"groups: {self._group}: its worker crashed {n_crashes} times while {doing}. Probable causes: out of memory "
+                "(lower max_workers, or run the group on another machine), or a broken model file (run `hifidata weights verify`)"
             )
         self._folder.mkdir(parents=True, exist_ok=True)
-        with note.open("ab") as file:
+        with mark.open("ab") as file:
             file.write(b".")
         try:
             yield
         finally:
-            note.unlink(missing_ok=True)
+            mark.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What workers are given: people whose candidates can be read, and what reads them."""
+"""Input of the workers: identities with readable candidates, and the reader of their bytes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from hifidata.store.layout import DatasetFolder
 from hifidata.store.originals import Originals
 
 
-def feed(recipe: Recipe, wanted: Container[str], out: Path) -> Generator[IdentityTask, None, None]:
-    """Wanted people, one at a time; where the source is remote, their candidates are fetched first."""
+def identity_tasks(recipe: Recipe, pending: Container[str], out: Path) -> Generator[IdentityTask, None, None]:
+    """Yield the pending identities; for a remote source, with fetched candidates."""
     if not is_remote(recipe):
-        yield from list_tasks(recipe, wanted)
+        yield from list_tasks(recipe, pending)
         return
-    from hifidata.run.crawl import Crawl  # aiohttp, which runs on files do not need
+    from hifidata.run.crawl import Crawl  # imports aiohttp, which runs on local files do not need
 
-    yield from Crawl(recipe, out).people(wanted)
+    yield from Crawl(recipe, out).identity_tasks(pending)
 
 
 def open_reader(recipe: Recipe, out: Path) -> Reader:
-    """What reads the bytes of the candidates that ``feed`` yields."""
+    """Return the reader for candidates of ``identity_tasks``."""
     if is_remote(recipe):
         return Originals(DatasetFolder(out), recipe.fetch.keep_originals)
     return open_source(recipe)

@@ -1,4 +1,4 @@
-"""The ``local`` executor: everything in this process, one identity after the other. For debugging; the baseline, too."""
+"""The ``local`` executor: all identities in this process, one after the other, for debugging and as a baseline."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 from hifidata.config.recipe import Recipe
 from hifidata.models.runtime.device import gpus_hidden
 from hifidata.run.devices import may_use_gpu
-from hifidata.run.executors.input import feed, open_reader
+from hifidata.run.executors.input import identity_tasks, open_reader
 from hifidata.run.worker import Outcome, Worker
 
 
 def run_local(recipe: Recipe, pending: Container[str], out: Path) -> Generator[Outcome, None, None]:
-    """Commits the pending identities one after the other and yields what became of each."""
+    """Process and commit the pending identities, and yield the outcome of each."""
     without_gpus = nullcontext if may_use_gpu(recipe) else gpus_hidden
     with without_gpus():
         worker = Worker(recipe, recipe.stage_names, open_reader(recipe, out), out)
-    with closing(feed(recipe, pending, out)) as tasks:
+    with closing(identity_tasks(recipe, pending, out)) as tasks:
         for task in tasks:
             with without_gpus():
                 outcome = worker.process(task)

@@ -1,6 +1,6 @@
-"""A Ray cluster that is there already: its address, and runs that are handed to it as jobs.
+"""A running Ray cluster: checks of its address, and runs that are submitted to it as jobs.
 
-Ray Client (``ray://``) is not used: it ends a run with its connection. A job runs on the cluster itself.
+Ray Client (``ray://``) is not used, because a lost connection would end the run. A job runs on the cluster itself.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ CONNECT_S = 5.0
 POLL_S = 1.0
 RECIPE_NAME = "recipe.yaml"
 PATH_KEYS = ("path", "names", "folder", "file")
-"""Settings that name a place in the file system, in whatever section."""
+"""Recipe keys that contain a path, in all sections."""
 
 _STOPPED = 130
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run on the cluster.
+    """A run on a cluster.
 
     Attributes:
-        id: Ray's name for it.
-        exit_code: of the run, by the table of the command line; None while it is not waited for.
-        message: what Ray says of it where the run itself has said nothing.
+        id: Ray's id of the job.
+        exit_code: exit code of ``hifidata run``; None if the caller did not wait for the end.
+        message: Ray's message about a job whose run did not start or was stopped.
     """
 
     id: str
@@ -48,13 +48,13 @@ class Job:
 
 
 def require_address(address: str) -> None:
-    """Raises UsageError where an address is none of Ray's, or nothing answers there; Ray would try for minutes."""
+    """Raise UsageError if the address is malformed or does not answer. Ray itself would retry for minutes."""
     if address == "auto":
         return
     if address.startswith("ray://"):
         raise UsageError(
-            f"--address {address}: Ray Client is not used; on a machine of the cluster pass auto or HOST:PORT, from elsewhere "
-            "`hifidata submit` (docs/cluster.md)"
+            f"--address {address}: Ray Client is not supported; pass auto or HOST:PORT on a machine of the cluster, or use "
+            "`hifidata submit` on another machine (docs/cluster.md)"
         )
     host, _, port = address.rpartition(":")
     if not re.fullmatch(r"[\w.\-]+|\[[0-9a-fA-F:]+\]", host) or not re.fullmatch(r"\d{1,5}", port):
@@ -62,14 +62,18 @@ def require_address(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
     except (OSError, OverflowError, UnicodeError) as error:
-        raise UsageError(f"--address {address}: nothing answers there ({error}); is the cluster up?") from None
+        raise UsageError(
+            f"--address {address}: no answer ({error}); check the address, and whether the cluster is running"
+        ) from None
 
 
 def require_absolute_paths(recipe: Mapping[str, Any], out: str) -> None:
-    """Raises UsageError for paths that depend on where the command is given: the cluster's machines stand elsewhere."""
+    """Raise UsageError for relative paths, which the machines of a cluster resolve differently."""
     for name, value in [("--out", out), *_paths(recipe)]:
         if not value.startswith("/"):
-            raise UsageError(f"{name}: {value} is relative; give the full path that every machine of the cluster sees")
+            raise UsageError(
+                f"{name}: expected an absolute path that all machines of the cluster share, got the relative path {value}"
+            )
 
 
 def _paths(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -87,18 +91,18 @@ def submit(
     on_log: Callable[[str], None],
     wait: bool = True,
 ) -> Job:
-    """Runs ``hifidata run`` on a cluster, with its own Python and its own ``hifidata``.
+    """Run ``hifidata run`` as a job on a cluster, with the Python and the ``hifidata`` of the cluster.
 
     Args:
-        recipe: as written, overrides applied; it travels with the job.
-        arguments: of ``hifidata run`` besides the recipe and the address.
-        address: of the cluster's dashboard, ``http://head:8265``.
-        on_log: gets what the run prints, as it comes.
-        wait: until it has ended; where that is interrupted, the job is stopped.
+        recipe: content of the recipe file with applied overrides; the job contains it.
+        arguments: arguments of ``hifidata run`` other than the recipe and the address.
+        address: URL of the cluster's dashboard, ``http://head:8265``.
+        on_log: receives the output of the run.
+        wait: wait for the end of the job. An interrupt then stops the job.
 
     Raises:
-        UsageError: no cluster answers there, or it refuses the job.
-        KeyboardInterrupt: after the job was stopped.
+        UsageError: the cluster does not answer, or refuses the job.
+        KeyboardInterrupt: the wait was interrupted; the job is stopped.
     """
     client = _client(address)
     with tempfile.TemporaryDirectory(prefix="hifidata-job-") as name:
@@ -107,7 +111,7 @@ def submit(
         try:
             job_id = client.submit_job(entrypoint=shlex.join(command), runtime_env={"working_dir": name})
         except (RuntimeError, OSError) as error:
-            raise UsageError(f"--address {address}: refuses the job: {_first_line(error)}") from error
+            raise UsageError(f"--address {address}: the cluster refuses the job: {_first_line(error)}") from error
     if not wait:
         return Job(job_id, None)
     try:
@@ -129,7 +133,7 @@ def _client(address: str) -> Any:
     try:
         parts = urlsplit(address)
         if parts.scheme not in ("http", "https") or not parts.hostname or (parts.port is not None and parts.port < 1):
-            raise ValueError("expected http://HOST:PORT of the cluster's dashboard, for example http://head:8265")
+            raise ValueError("expected the URL of the cluster's dashboard, for example http://head:8265")
         return JobSubmissionClient(address)
     except (ValueError, RuntimeError, OSError, RayError, requests.RequestException) as error:
         raise UsageError(f"--address {address}: {_first_line(error)}") from None
@@ -145,8 +149,8 @@ def _ended(client: Any, job_id: str) -> Job:
     if str(info.status.value) == "STOPPED":
         return Job(job_id, _STOPPED, "stopped")
     code = info.driver_exit_code
-    if code is None:  # it never began
-        return Job(job_id, 1, _first_line(info.message or "no reason given"))
+    if code is None:  # the run did not start
+        return Job(job_id, 1, _first_line(info.message or "Ray states no reason"))
     return Job(job_id, code if 0 <= code <= 255 else 1)
 
 

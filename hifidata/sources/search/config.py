@@ -17,26 +17,29 @@ class SearchConfig(BaseConfig):
     """Names, queries and search providers."""
 
     names: str = Field(
-        "", description="text file: a name per line, optionally a tab and its own query; '#' starts a comment"
+        "",
+        description="text file with one name per line; '#' starts a comment. A tab and an own query may follow the name",
     )
     query: str = Field("{name}", description="search query; {name} is replaced by the name")
     providers: tuple[ProviderName, ...] = Field(
         ("wikimedia_commons", "openverse"),
         min_length=1,
-        description="used in this order until per_name images are found",
+        description="search providers, in order; each provider adds candidates until per_name is reached",
     )
-    per_name: int = Field(100, ge=1, le=1000, description="maximum number of images per name; paper: about 100")
+    per_name: int = Field(100, ge=1, le=1000, description="most candidates per name. Paper: about 100")
     licences: Literal["any", "open"] = Field(
-        "any", description="open: only CC0, public domain, CC BY, CC BY-SA, and all that Wikimedia Commons accepts"
+        "any", description="open: only CC0, public domain, CC BY, CC BY-SA, and all licences of Wikimedia Commons"
     )
     pause_s: dict[ProviderName, float] = Field(
-        default_factory=dict, description="minimum time between requests to a provider, instead of its default"
+        default_factory=dict,
+        description="shortest time between requests to a provider; overrides the provider's default",
     )
     key_env: dict[KeyName, str] = Field(
-        default_factory=dict, description="other environment variables for the keys, such as {BRAVE_API_KEY: TEAM_KEY}"
+        default_factory=dict,
+        description="other environment variables for the API keys, such as {BRAVE_API_KEY: TEAM_KEY}",
     )
     base_urls: dict[ProviderName, str] = Field(
-        default_factory=dict, description="http(s) URLs that replace the providers' own, for proxies and tests"
+        default_factory=dict, description="other http(s) base URLs of the providers, for proxies and tests"
     )
 
     @field_validator("query")

@@ -15,15 +15,23 @@ TableFormat = Literal["csv", "tsv", "jsonl", "parquet"]
 class FaceColumnsConfig(BaseConfig):
     """Columns and units of the face box in the table."""
 
-    box: tuple[str, ...] = Field(description="one column with four numbers, or four columns with one each")
-    layout: Literal["xyxy", "xywh"] = Field("xyxy", description="two corners, or the upper left corner and the size")
+    box: tuple[str, ...] = Field(
+        description="columns of the face box: one column with four numbers, or four columns with one number each"
+    )
+    layout: Literal["xyxy", "xywh"] = Field(
+        "xyxy", description="xyxy: upper left and lower right corner. xywh: upper left corner, width and height"
+    )
     unit: Literal["relative", "pixels"] = Field(
-        "relative", description="relative: divided by the image's width and height"
+        "relative", description="relative: shares of the image's width and height. pixels: needs size"
     )
     size: tuple[str, ...] = Field(
-        (), description="size of the image to which the pixels refer: one column with two numbers, or two columns"
+        (),
+        description="columns of the image size for unit: pixels: one column with two numbers, or two columns with one "
+        "number each",
     )
-    size_order: Literal["width height", "height width"] = Field("width height", description="order of the two numbers")
+    size_order: Literal["width height", "height width"] = Field(
+        "width height", description="order of the two numbers of size"
+    )
 
     @field_validator("box", "size", mode="before")
     @classmethod
@@ -44,14 +52,19 @@ class FaceColumnsConfig(BaseConfig):
 class TableColumnsConfig(BaseConfig):
     """The columns of the table by content. Other columns are not read."""
 
-    identity: str = Field(description="the identity; its rows may be anywhere in the table")
-    url: str = Field(description="the image's address")
-    name: str | None = Field(None, description="the person's name if identity is an id; the first row's name counts")
-    licence: str | None = None
-    landing_page: str | None = Field(None, description="page that shows the image")
-    author: str | None = None
-    sha256: str | None = Field(None, description="of the image's bytes, in hex; a download must match it")
-    face: FaceColumnsConfig | None = None
+    identity: str = Field(description="column of the identity; the rows of one identity need not be adjacent")
+    url: str = Field(description="column of the image's URL")
+    name: str | None = Field(
+        None,
+        description="column of the identity's name, if identity is an id; the first row of an identity determines the name",
+    )
+    licence: str | None = Field(None, description="column of the licence")
+    landing_page: str | None = Field(None, description="column of the web page that shows the image")
+    author: str | None = Field(None, description="column of the author")
+    sha256: str | None = Field(
+        None, description="column of the sha256 (hex) of the image's bytes; a download must match it"
+    )
+    face: FaceColumnsConfig | None = Field(None, description="columns of the face box")
 
     def named(self) -> Iterator[tuple[str, str]]:
         """Yield ``(key in the recipe, column)`` for every column that is read, in a fixed order."""

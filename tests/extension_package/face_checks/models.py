@@ -38,10 +38,17 @@ class Tenengrad:
         self.scale = float(np.load(scale_file, allow_pickle=False))
         self.options = options
 
-    def score(self, picture, xyxy_px, kps_px, landmarks_px):
-        """Manifest columns of one face: picture (H, W, 3) uint8 RGB, box (4,), points (5, 2), landmarks (68, 2) or None."""
+    def score(self, rgb_u8, xyxy_px, kps_px, landmarks_px):
+        """Return the manifest columns of one face.
+
+        Args:
+            rgb_u8: (H, W, 3) uint8 RGB image.
+            xyxy_px: (4,) face box.
+            kps_px: (5, 2) five points.
+            landmarks_px: (68, 2) landmarks, or None.
+        """
         x1, y1, x2, y2 = np.maximum(xyxy_px, 0).astype(int)
-        face = cv2.resize(picture[y1:y2, x1:x2], (self.options.side_px,) * 2, interpolation=cv2.INTER_AREA)
+        face = cv2.resize(rgb_u8[y1:y2, x1:x2], (self.options.side_px,) * 2, interpolation=cv2.INTER_AREA)
         grey = cv2.cvtColor(face, cv2.COLOR_RGB2GRAY).astype(np.float32)
         gradient = float(np.mean(cv2.Sobel(grey, cv2.CV_32F, 1, 0) ** 2 + cv2.Sobel(grey, cv2.CV_32F, 0, 1) ** 2))
         return {"quality_score": 1 - np.exp(-gradient / self.scale), "tenengrad_gradient": gradient}

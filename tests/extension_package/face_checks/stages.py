@@ -35,16 +35,16 @@ class Sunglasses(Stage):
         Column("sunglasses_score", "float32", "1 minus brightness of the eyes over that of the cheeks", "0 to 1"),
     )
     reasons = (SUNGLASSES,)
-    needs = ("sunglasses_score",)
+    required_columns = ("sunglasses_score",)
     replayable = ("max_score",)
 
     def measure(self, samples):
-        """One score per sample; the only part that sees pixels."""
+        """Return one score per sample. Only this part uses pixels."""
         return {"sunglasses_score": [self._score(sample.rgb_u8, main_face(sample.row)) for sample in samples]}
 
     @staticmethod
     def decide(row, config):
-        """Drop the picture where the score is above the limit."""
+        """Drop an image whose score is above the limit."""
         if row["sunglasses_score"] <= config.max_score:
             return None
         return Verdict(
@@ -52,13 +52,13 @@ class Sunglasses(Stage):
         )
 
     @staticmethod
-    def _score(picture, face):
+    def _score(rgb_u8, face):
         left, right, _, mouth_left, mouth_right = face.kps_px
         side = max(int(np.linalg.norm(right - left) * 0.3), 2)
 
         def brightness(point):
             x, y = np.maximum(point - side / 2, 0).astype(int)
-            return float(picture[y : y + side, x : x + side].mean())
+            return float(rgb_u8[y : y + side, x : x + side].mean())
 
         cheeks = (brightness((left + mouth_left) / 2) + brightness((right + mouth_right) / 2)) / 2
         eyes = max(brightness(left), brightness(right))

@@ -1,6 +1,6 @@
-"""A worker that dies is started again, and not for ever: the run ends with a line that says which, and at what.
+"""A crashed worker is restarted a limited number of times. Then the run ends with a line that names the group and the task.
 
-The model library is a stand-in named ``paddleocr`` that kills its own process; worker groups, Ray and the command are real.
+The model library is a fake ``paddleocr`` that kills its own process. Worker groups, Ray and the command are real.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from hifidata.config.sections import STAGE_NAMES
 from hifidata.weights.catalogue import entry
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE, digest
 
-STAND_IN = """
+FAKE_LIBRARY = """
 import os, pathlib, signal
 
-WHEN, DEATHS = {when!r}, pathlib.Path({deaths!r})
+WHEN, CRASHES = {when!r}, pathlib.Path({crashes!r})
 
-def die(now):
-    if now == WHEN and DEATHS.stat().st_size < {times}:
-        with DEATHS.open("ab") as file:
+def crash(now):
+    if now == WHEN and CRASHES.stat().st_size < {times}:
+        with CRASHES.open("ab") as file:
             file.write(b".")
         os.kill(os.getpid(), signal.SIGKILL)
 
 class TextDetection:
     def __init__(self, **settings):
-        die("loading")
-    def predict(self, pictures, batch_size):
-        die("at work")
+        crash("loading")
+    def predict(self, images, batch_size):
+        crash("processing")
         return [{{"dt_polys": [], "dt_scores": []}}]
 
 class TextRecognition(TextDetection):
@@ -43,11 +43,11 @@ class TextRecognition(TextDetection):
 def ended(
     photos: Path, folder: Path, when: str, times: int, executor: str = "ray"
 ) -> tuple[subprocess.CompletedProcess[str], int]:
-    """``hifidata run`` into ``folder``/out with a watermark model that kills its process, and how often it did."""
-    library, deaths = folder / "library", folder / "deaths"
+    """Run ``hifidata run`` on ``folder``/out with a text model that kills its process; return also the number of kills."""
+    library, crashes = folder / "library", folder / "crashes"
     library.mkdir(parents=True)
-    deaths.touch()
-    (library / "paddleocr.py").write_text(STAND_IN.format(when=when, deaths=str(deaths), times=times))
+    crashes.touch()
+    (library / "paddleocr.py").write_text(FAKE_LIBRARY.format(when=when, crashes=str(crashes), times=times))
     for name in ("paddleocr_det", "paddleocr_rec"):
         model = folder / "models" / entry(name).file
         model.mkdir(parents=True)
@@ -63,25 +63,25 @@ def ended(
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=200, env=os.environ | {"PYTHONPATH": paths}
     )
-    return done, deaths.stat().st_size
+    return done, crashes.stat().st_size
 
 
-@pytest.mark.parametrize(("when", "at"), [("loading", "loading"), ("at work", "at work on 'person_0")])
-def test_a_worker_that_a_model_kills_every_time_ends_the_run_with_one_line_and_exit_1(
-    twelve_people: Path, tmp_path: Path, when: str, at: str
+@pytest.mark.parametrize(("when", "task"), [("loading", "loading its models"), ("processing", "processing 'person_0")])
+def test_a_model_that_always_crashes_its_worker_ends_the_run_with_a_one_line_error_and_exit_1(
+    twelve_people: Path, tmp_path: Path, when: str, task: str
 ) -> None:
-    done, n_deaths = ended(twelve_people, tmp_path, when, times=99)
+    done, n_crashes = ended(twelve_people, tmp_path, when, times=99)
     lines = [line for line in done.stderr.splitlines() if line and not line.startswith("identities ")]
     assert done.returncode == 1, done.stderr
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("error: groups: all (detect dlib_hog, quality iso29794, watermark paddleocr, ")
-    assert f"): its worker died 3 times while {at}" in lines[0]
-    assert n_deaths == 3
+    assert f"): its worker crashed 3 times while {task}" in lines[0]
+    assert n_crashes == 3
     assert not (tmp_path / "out" / "state" / "deaths").exists()
 
 
-def test_a_death_by_chance_is_survived_with_the_bytes_of_a_run_without_one(twelve_people: Path, tmp_path: Path) -> None:
-    for name, times, executor in (("dies", 1, "ray"), ("lives", 0, "local")):
-        done, n_deaths = ended(twelve_people, tmp_path / name, "at work", times, executor)
-        assert (done.returncode, n_deaths) == (0, times), done.stderr
-    assert digest(tmp_path / "dies" / "out") == digest(tmp_path / "lives" / "out")
+def test_a_run_with_one_crash_gives_the_bytes_of_a_run_without_a_crash(twelve_people: Path, tmp_path: Path) -> None:
+    for name, times, executor in (("crash", 1, "ray"), ("no-crash", 0, "local")):
+        done, n_crashes = ended(twelve_people, tmp_path / name, "processing", times, executor)
+        assert (done.returncode, n_crashes) == (0, times), done.stderr
+    assert digest(tmp_path / "crash" / "out") == digest(tmp_path / "no-crash" / "out")

@@ -1,4 +1,4 @@
-"""Trial of stages and models of other packages: each judges one drawn face before a run does any work."""
+"""Check of stages and models of other packages: each processes one synthetic face before a run."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ SIDE_PX = 512
 NORM_TOLERANCE = 0.01
 
 
-def try_extensions(recipe: Recipe) -> None:
-    """Runs every stage that another package brings, or whose model it brings, once on a drawn face.
+def check_extensions(recipe: Recipe) -> None:
+    """Run each stage of another package, and each stage with a model of another package, on a synthetic face.
 
-    A SampleError is a valid answer to a drawing.
+    A SampleError is a valid result for a synthetic face.
 
     Raises:
-        RecipeError: a class does not fit, breaks, or fills a column or gives a reason that it does not declare.
-        WeightsError: a model file is missing or is not the right one.
+        RecipeError: a class does not fit or fails, or uses a column or a reason that it does not declare.
+        WeightsError: a model file is missing or wrong.
     """
     keys = {section: f"{section}.model" for section, _ in extension_models(recipe)}
     columns = image_columns(recipe)
@@ -38,15 +38,17 @@ def try_extensions(recipe: Recipe) -> None:
     for stage in stages_of(recipe):
         key = "stages.use" if stage not in OUR_STAGES else keys.get(stage.section)
         if key and stage.runs(recipe):
-            _try_stage(stage, recipe, columns, reasons | {str(r) for r in stage.reasons}, f"{key}: {stage.name}")
+            _check_stage(stage, recipe, columns, reasons | {str(r) for r in stage.reasons}, f"{key}: {stage.name}")
 
 
-def _try_stage(stage: type[Stage], recipe: Recipe, columns: tuple[Column, ...], reasons: set[str], where: str) -> None:
-    sample = drawn_sample(recipe, columns)
+def _check_stage(
+    stage: type[Stage], recipe: Recipe, columns: tuple[Column, ...], reasons: set[str], where: str
+) -> None:
+    sample = synthetic_sample(recipe, columns)
     config = stage.config(recipe)
     try:
-        _take(stage(recipe).measure([sample]), sample.row, columns, where)
-        _take(stage.derive([sample.row], config), sample.row, columns, where)
+        _fill(sample.row, stage(recipe).measure([sample]), columns, where)
+        _fill(sample.row, stage.derive([sample.row], config), columns, where)
         verdict = stage.decide(sample.row, config)
     except SampleError:
         return
@@ -54,20 +56,21 @@ def _try_stage(stage: type[Stage], recipe: Recipe, columns: tuple[Column, ...], 
         raise
     except Exception as error:
         raise RecipeError(
-            f"{where}: fails on a drawn face: {type(error).__name__}: {' '.join(str(error).split())}; see docs/extending.md"
+            f"{where}: fails on a synthetic face: {type(error).__name__}: {' '.join(str(error).split())}; see "
+            "docs/extending.md"
         ) from error
     if verdict is not None and str(verdict.reason) not in reasons:
         raise RecipeError(
-            f"{where}: gives the reason {verdict.reason}, which it does not declare; add it to the class's reasons"
+            f"{where}: returns the reason {verdict.reason}, which it does not declare; add it to the class's reasons"
         )
     if stage.name == "embed":
         norm = float(np.linalg.norm(np.asarray(sample.row["embedding"], np.float32)))
         if abs(norm - 1) > NORM_TOLERANCE:
-            raise RecipeError(f"{where}: embeddings need L2 norm 1, got {norm:.3f}; divide them by their norm")
+            raise RecipeError(f"{where}: expected embeddings with L2 norm 1, got {norm:.3f}; divide them by their norm")
 
 
-def _take(measured: Columns, row: Row, columns: tuple[Column, ...], where: str) -> None:
-    """Takes measured columns into the row, as a worker does. Raises RecipeError where one is not declared or does not fit."""
+def _fill(row: Row, measured: Columns, columns: tuple[Column, ...], where: str) -> None:
+    """Write measured columns to the row. Raises RecipeError if a column is not declared or has the wrong type."""
     declared = {column.name: column for column in columns}
     for name, values in measured.items():
         if name not in declared:
@@ -75,18 +78,20 @@ def _take(measured: Columns, row: Row, columns: tuple[Column, ...], where: str) 
                 f"{where}: fills the column {name}, which it does not declare; add it to the class's columns"
             )
         if len(values) != 1:
-            raise RecipeError(f"{where}: gives {len(values)} values of {name} for 1 sample; give one per sample")
+            raise RecipeError(
+                f"{where}: expected 1 value of {name} for 1 sample, got {len(values)}; return one per sample"
+            )
         row[name] = values[0]
         try:
             pa.array([values[0]], arrow_schema([declared[name]]).field(0).type)
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise RecipeError(
-                f"{where}: {name} is declared {declared[name].type}, got {values[0]!r} ({error})"
+                f"{where}: {name} is declared as {declared[name].type}, got {values[0]!r} ({error}); correct one of the two"
             ) from error
 
 
-def drawn_sample(recipe: Recipe, columns: tuple[Column, ...]) -> Sample:
-    """A sample of a drawn face with every column that an earlier stage would have filled."""
+def synthetic_sample(recipe: Recipe, columns: tuple[Column, ...]) -> Sample:
+    """Return a sample of a synthetic face, with the columns of all earlier stages."""
     kps = TEMPLATE_PX * (SIDE_PX / 112 / 2) + SIDE_PX / 4
     landmarks = average_face_px(kps)
     low, high = landmarks.min(axis=0) - 20, landmarks.max(axis=0) + 20
@@ -103,17 +108,18 @@ def drawn_sample(recipe: Recipe, columns: tuple[Column, ...]) -> Sample:
         zip(("face_x1_px", "face_y1_px", "face_x2_px", "face_y2_px"), (*low.tolist(), *high.tolist()), strict=True)
     )
     row |= {
-        "image_id": "drawn", "identity_id": "drawn", "identity_name": "drawn", "face_kps": kps.ravel().tolist(),
+        "image_id": "synthetic", "identity_id": "synthetic", "identity_name": "synthetic",
+        "face_kps": kps.ravel().tolist(),
         "face_landmarks": landmarks.ravel().tolist(), "width_px": SIDE_PX, "height_px": SIDE_PX,
         "crop_x1_px": 0, "crop_y1_px": 0, "crop_x2_px": SIDE_PX, "crop_y2_px": SIDE_PX, "crop_shift_px": 0,
         "phash": "0" * 16, "listed_face": None, "status": None, "stage": None, "reason": None, "duplicate_of": None,
     }  # fmt: skip
-    jpeg = encode_jpeg(_drawn_face(kps, low, high), 95)
+    jpeg = encode_jpeg(_draw_face(kps, low, high), 95)
     return Sample(row, lambda: jpeg, Limits(), recipe.crop.output_px, recipe.output.jpeg_quality)
 
 
-def _drawn_face(kps: np.ndarray[Any, np.dtype[np.float32]], low: Any, high: Any) -> RgbU8:
-    """(SIDE_PX, SIDE_PX, 3) uint8: an oval with eyes, nose and mouth on a textured ground."""
+def _draw_face(kps: np.ndarray[Any, np.dtype[np.float32]], low: Any, high: Any) -> RgbU8:
+    """Draw an ellipse with eyes, nose and mouth on a textured background: (SIDE_PX, SIDE_PX, 3) uint8."""
     y, x = np.mgrid[:SIDE_PX, :SIDE_PX].astype(np.float32)
     picture = np.stack([90 + 60 * np.sin(x / 23), 100 + 50 * np.sin(y / 31), 120 + 40 * np.sin((x + y) / 17)], axis=-1)
     centre, radii = (low + high) / 2, (high - low) / 2
