@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -59,6 +59,16 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Later:
         monkeypatch.setattr(module, "time", clock)
 
     return advance
+
+
+@pytest.fixture(scope="session")
+def ray_here() -> Iterator[None]:
+    """Start one small Ray for all tests of this process. Runs in this process use it."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=150_000_000, log_to_driver=False)
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture(scope="session")
