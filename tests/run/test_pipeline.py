@@ -286,12 +286,12 @@ def test_each_image_is_decoded_once_and_the_pixels_in_memory_are_bounded(
     decoded: Counter[bytes] = Counter()
     held = most_held = 0
 
-    def counting(data: bytes, limits: Limits, at_least_px: int | None = None) -> Picture:
+    def counting(data: bytes, limits: Limits) -> Picture:
         nonlocal held, most_held
         decoded[data] += 1
         held += 1
         most_held = max(most_held, held)
-        return decode(data, limits, at_least_px)
+        return decode(data, limits)
 
     def releasing(sample: base.Sample, keep_encoded: bool) -> None:
         nonlocal held
