@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,16 +30,6 @@ def recipe_for(photos: Path, *overrides: str) -> Recipe:
 
 def run_into(out: Path, recipe: Recipe) -> RunResult:
     return run(recipe, RunOptions(out), lambda progress: None)
-
-
-@pytest.fixture(scope="module")
-def ray_here() -> Iterator[None]:
-    """Start one small Ray for all tests of this module."""
-    import ray
-
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=150_000_000, log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -188,7 +188,7 @@ def test_what_has_to_be_brought_by_hand_is_said_first_and_again_last_and_one_fai
     assert said[-2] == "not downloaded: ediffiqa_t; run the same command to retry"
     assert said[-1] == "download manually, see above: mediapipe_palm"
     results = {row["name"]: row["result"] for row in json.loads(done.stdout)}
-    assert results == {"lightqnet": "pulled", "ediffiqa_t": "failed", "mediapipe_palm": "by hand"}
+    assert results == {"lightqnet": "pulled", "ediffiqa_t": "failed", "mediapipe_palm": "download manually"}
     assert (cache / file.name).read_bytes() == file.read_bytes()
 
 
