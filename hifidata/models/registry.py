@@ -246,7 +246,7 @@ METHODS: Mapping[str, tuple[str, int]] = {
     "face3d": ("fit", 3),
     "attributes": ("estimate", 2),
 }
-"""By stage: the method that a model must have (see ``models.protocols``), and its number of arguments."""
+"""By stage: the method that a model must have, and its number of arguments. ``models.protocols`` describes them."""
 
 
 def find(stage: str, model: str) -> ModelSpec:
@@ -397,10 +397,10 @@ def check_landmarks(models: Mapping[str, str], stored_from: str | None) -> None:
     givers = ", ".join(name for name, spec in DETECTORS.items() if spec.landmarks == "gives")
     for stage, model in models.items():
         if find(stage, model).landmarks == "needs":
-            others = [name for name, spec in BY_STAGE[stage].items() if spec.landmarks != "needs"]
+            others = ", ".join(name for name, spec in BY_STAGE[stage].items() if spec.landmarks != "needs")
             raise RecipeError(
                 f"{stage}.model: {model} needs 68 landmarks, which detect.model {models['detect']} does not give; "
-                f"set detect.model to one of {givers}, or {stage}.model to {'one of ' * bool(others)}{', '.join(others) or 'null'}"
+                f"set detect.model to one of {givers}, or {stage}.model to {f'one of {others}' if others else 'null'}"
             )
     if stored_from == "detector":
         raise RecipeError(
