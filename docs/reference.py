@@ -20,7 +20,6 @@ from hifidata.config.recipe import Recipe
 from hifidata.config.sections import SOURCE_KINDS
 from hifidata.core.reasons import MODEL_ERROR
 from hifidata.core.schema import IDENTITY_COLUMNS, SOURCE_COLUMNS, THUMBNAIL_COLUMNS, VERDICT_COLUMNS, Column
-from hifidata.models import registry
 from hifidata.stages.table import DECLARED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,6 +35,9 @@ from the code. `hifidata recipes list` names the recipes of the package; `hifida
 
 A dot separates a section from a key inside it: `server.model` is the key `model` of the section `server`. A threshold with
 the default `null` has the default of the model; `hifidata plan RECIPE` shows it. "Paper" refers to HiFi-Portrait, section 3.4.
+
+The tables in [registry.py](../hifidata/models/registry.py) list the models of each section. The error for an unknown model lists
+them, too: `hifidata plan folder --set quality.model=list`.
 """
 
 
@@ -48,7 +50,7 @@ def recipes_page() -> str:
         models = _models_in(field.annotation)
         if name not in ("source", "extensions", "extension_sections") and models:
             is_list = get_origin(field.annotation) is tuple
-            about = ("A list. An entry: " if is_list else "") + _about(models[0]) + _models_of(name)
+            about = ("A list. An entry: " if is_list else "") + _about(models[0])
             parts += [f"## {name}\n", about, _table(_fields(models[0]))]
     return "\n".join(parts)
 
@@ -111,11 +113,6 @@ def _escaped(text: str) -> str:
 
 def _about(model: type[BaseModel]) -> str:
     return " ".join((model.__doc__ or "").split()) + "\n"
-
-
-def _models_of(section: str) -> str:
-    names = ", ".join(f"`{name}`" for name in registry.BY_STAGE.get(section, ()))
-    return f"\nModels: {names}.\n" if names else ""
 
 
 def _plain_fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:

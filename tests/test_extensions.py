@@ -157,12 +157,12 @@ def started(photos: Path, **sections: Any) -> None:
         ("crfiqa", "quality.model: unknown model 'crfiqa'; known: ediffiqa, fqa|iso29794"),
         ("no_such_package.models:X", "quality.model: cannot import no_such_package.models for .*install its package"),
         (f"{FAULTS}:Missing", "has no class 'Missing'; expected package.module:Class"),
-        (f"{FAULTS}:OtherMethod", "has no method score; see hifidata.models.protocols"),
+        (f"{FAULTS}:OtherMethod", "has no method score; see docs/extending.md"),
         (f"{FAULTS}:TooFewArguments", "score cannot be called with 4 arguments"),
         (f"{FAULTS}:NoLicence", "has no attribute licence"),
         (f"{FAULTS}:FileWithoutHash", "files: x.onnx has no sha256"),
         (f"{FAULTS}:UndeclaredColumn", "fills the column quality_glow, which it does not declare; add it"),
-        (f"{FAULTS}:TakenColumn", "the column similarity is taken"),
+        (f"{FAULTS}:TakenColumn", "the column similarity exists already; start the name"),
         (f"{FAULTS}:UnknownType", "is not a Column with a type of string, binary"),
         (f"{FAULTS}:BrokenScorer", "fails on a synthetic face: ZeroDivisionError: division by zero"),
     ],
@@ -210,7 +210,7 @@ def test_settings_of_an_extension_are_validated_by_its_own_class(twelve_people: 
     options = {"model": f"{FAULTS}:WithOptions", "options": {"sid_px": 1}}
     with pytest.raises(RecipeError, match=r"quality\.options\.sid_px: unknown key; did you mean side_px\?"):
         resolve(recipe_of(twelve_people, quality=options), "t")
-    with pytest.raises(RecipeError, match=r"quality\.options: model iso29794 takes none"):
+    with pytest.raises(RecipeError, match=r"quality\.options: model iso29794 has no options; remove them"):
         resolve(recipe_of(twelve_people, quality={"options": {"side_px": 1}}), "t")
 
 

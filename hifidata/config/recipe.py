@@ -162,14 +162,15 @@ class Recipe(StageSections):
     @property
     def effect(self) -> dict[str, Any]:
         """The settings that affect the dataset, without sections of disabled stages and ``WITHOUT_EFFECT``."""
+        sections = {name: getattr(self, name) for name in type(self).model_fields} | self.extension_sections
         left_out: Any = {
             **dict.fromkeys(WITHOUT_EFFECT, True),
             "source": {"pause_s", "key_env", "base_urls"},
             "caption": {"server": set(SERVER_MANNERS)},
-            **{name: {"file"} for name in ("detect", "quality", "verify")},  # the file's hash counts, not its path
+            # the file's hash counts, not its path
+            **{name: {"file"} for name, section in sections.items() if isinstance(section, ModelFileConfig)},
         }
         data = self.model_dump(mode="json", exclude=left_out)
-        sections = {name: getattr(self, name) for name in type(self).model_fields} | self.extension_sections
         off = [name for name, section in sections.items() if isinstance(section, StageConfig) and not section.runs]
         empty = [name for name in ("stages", "extensions") if not data[name]]
         return {name: value for name, value in data.items() if name not in (*off, *empty)}

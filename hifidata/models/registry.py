@@ -234,6 +234,19 @@ BY_STAGE: Mapping[str, Mapping[str, ModelSpec]] = {
     "face3d": FACE3D_MODELS,
     "attributes": ATTRIBUTE_MODELS,
 }
+METHODS: Mapping[str, tuple[str, int]] = {
+    "detect": ("detect", 1),
+    "quality": ("score", 4),
+    "watermark": ("find", 1),
+    "occlusion": ("check", 2),
+    "restore": ("restore", 1),
+    "matting": ("matte", 1),
+    "verify": ("embed", 3),
+    "caption": ("describe", 1),
+    "face3d": ("fit", 3),
+    "attributes": ("estimate", 2),
+}
+"""By stage: the method that a model must have, and its number of arguments. ``models.protocols`` describes them."""
 
 
 def find(stage: str, model: str) -> ModelSpec:
@@ -250,7 +263,7 @@ def find(stage: str, model: str) -> ModelSpec:
 @cache
 def _extension(stage: str, model: str) -> ModelSpec:
     key = f"{stage}.model"
-    return spec_of(load_class(model, MODELS, key), stage, key)
+    return spec_of(load_class(model, MODELS, key), *METHODS[stage], key)
 
 
 def load(stage: str, model: str, section: Any = None) -> Any:
@@ -387,7 +400,7 @@ def check_landmarks(models: Mapping[str, str], stored_from: str | None) -> None:
             others = ", ".join(name for name, spec in BY_STAGE[stage].items() if spec.landmarks != "needs")
             raise RecipeError(
                 f"{stage}.model: {model} needs 68 landmarks, which detect.model {models['detect']} does not give; "
-                f"set detect.model to one of {givers}, or {stage}.model to one of {others}"
+                f"set detect.model to one of {givers}, or {stage}.model to {f'one of {others}' if others else 'null'}"
             )
     if stored_from == "detector":
         raise RecipeError(

@@ -32,8 +32,8 @@ class ModelSpec:
         takes_config: whether the class gets the recipe's section after the paths.
         max_score: highest score of a detector; None: unknown.
         extra: optional packages of the model.
-        columns: manifest columns of the model, in addition to the columns of its stage.
-        reasons: reasons that its ModelError may have.
+        columns: manifest columns of a model of another package, in addition to the columns of its stage.
+        reasons: reasons that the ModelError of a model of another package may have.
         options: type of the section's ``options``, for models of other packages. The class gets them after the paths.
         uses_onnx_runtime: whether ONNX Runtime runs the model, on the device that ``runtime.device`` selects.
         origin: package of the model; None for hifidata.
@@ -61,34 +61,18 @@ class ModelSpec:
         return tuple(entry(file) if isinstance(file, str) else file for file in self.files)
 
 
-METHODS: Mapping[str, tuple[str, int]] = {
-    "detect": ("detect", 1),
-    "quality": ("score", 4),
-    "watermark": ("find", 1),
-    "occlusion": ("check", 2),
-    "restore": ("restore", 1),
-    "matting": ("matte", 1),
-    "verify": ("embed", 3),
-    "caption": ("describe", 1),
-    "face3d": ("fit", 3),
-    "attributes": ("estimate", 2),
-}
-"""By stage: the method that a model must have (see ``models.protocols``), and its number of arguments."""
-
-
-def spec_of(kind: type[Any], stage: str, key: str) -> ModelSpec:
+def spec_of(kind: type[Any], method: str, n_arguments: int, key: str) -> ModelSpec:
     """Build the spec of a model class of another package from its declarations.
 
     Args:
         kind: the class; ``docs/extending.md`` lists its attributes.
-        stage: recipe section of the model.
+        method, n_arguments: method that the class must have, and its number of arguments.
         key: recipe key for messages.
 
     Raises:
         RecipeError: the class does not fit the stage, or its declarations are incomplete.
     """
     where = f"{key}: {kind.__module__}:{kind.__qualname__}"
-    method, n_arguments = METHODS[stage]
     require_method(kind, method, n_arguments, where)
     for name, wanted in (("name", str), ("licence", str)):
         if not isinstance(getattr(kind, name, None), wanted):
@@ -128,12 +112,12 @@ def require_method(kind: type[Any], name: str, n_arguments: int, where: str) -> 
     """Check that a class has a method with a number of arguments. Raises RecipeError."""
     method = getattr(kind, name, None)
     if not callable(method):
-        raise RecipeError(f"{where}: has no method {name}; see hifidata.models.protocols")
+        raise RecipeError(f"{where}: has no method {name}; see docs/extending.md")
     try:
         inspect.signature(method).bind(None, *[None] * n_arguments)
     except TypeError:
         raise RecipeError(
-            f"{where}: {name} cannot be called with {n_arguments} argument{'s' * (n_arguments > 1)}; see hifidata.models.protocols"
+            f"{where}: {name} cannot be called with {n_arguments} argument{'s' * (n_arguments > 1)}; see docs/extending.md"
         ) from None
 
 

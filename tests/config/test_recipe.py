@@ -11,7 +11,7 @@ from hifidata.config.recipe import Recipe, differences, load_recipe, resolve
 from hifidata.config.sections import STAGE_NAMES
 from hifidata.core.errors import RecipeError
 from hifidata.models import registry
-from hifidata.stages.table import OUR_STAGES
+from hifidata.stages.table import OUR_STAGES, REASONS
 from tests.conftest import PROJECT_ROOT
 
 MINIMAL = {"name": "t", "source": {"kind": "folder", "path": "photos"}}
@@ -160,10 +160,10 @@ def test_a_detection_threshold_above_every_possible_score_is_refused(model: str)
 
 
 def test_every_model_with_a_threshold_states_its_origin() -> None:
-    without_thresholds = {"matting", "caption", "face3d", "attributes"}
-    for stage, table in registry.BY_STAGE.items():
-        for name, spec in table.items():
-            assert bool(spec.thresholds_from) == (stage not in without_thresholds), name
+    limited = {limit.setting.partition(".")[0] for reason in REASONS.values() if (limit := reason.limit)}
+    for stage in (limited | {"restore"}) & registry.BY_STAGE.keys():  # restore drops no image for its threshold
+        for name, spec in registry.BY_STAGE[stage].items():
+            assert spec.thresholds_from, name
 
 
 def test_the_hash_covers_only_settings_that_affect_the_output() -> None:

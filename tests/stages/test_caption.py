@@ -169,7 +169,7 @@ def test_reasoning_is_removed_with_and_without_an_opening_tag(answer: str) -> No
         ("caption.model=openai", "model openai needs server.base_url and server.model"),
         ("caption.server=yi_visoin", "unknown preset; known: yi_vision"),
         ("caption.server.base_url=http://key@host/v1", "without credentials"),
-        ("caption.server.base_url=http://a..b/v1", "a..b is no host"),
+        ("caption.server.base_url=http://a..b/v1", "a..b is not a host name"),
         ("caption.server.extra={x: 2020-01-01}", "cannot be sent as JSON"),
         ("caption.server.extra={x: .nan}", "cannot be sent as JSON"),
         ("caption.server.concurency=3", "did you mean concurrency?"),

@@ -148,7 +148,7 @@ def test_a_model_that_cannot_use_its_pinned_file_names_the_pin_and_the_way_out(c
         with pytest.raises(WeightsError) as caught:
             Worker(recipe, ["quality"], open_source(recipe), tmp_path / "out")
         assert "another graph than expected" in str(caught.value)
-        assert ("`hifidata weights pull --replace fqa` gets it anew" in str(caught.value)) == bool(pins)
+        assert ("`hifidata weights pull --replace fqa` to download it again" in str(caught.value)) == bool(pins)
         assert words in str(caught.value)
 
 
