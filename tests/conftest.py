@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.factories.memory import remembered_dlib
+from tests.factories.memory import remembered_models
 
 # Ray starts workers with niceness 15. With two cores, tests in other processes would leave them almost no CPU time.
 os.environ.setdefault("RAY_worker_niceness", "0")
@@ -86,7 +86,7 @@ def assets() -> Path:
 def demo_photos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Build the demo's photos: real faces from installed packages, varied by code.
 
-    From now on, runs in this process ask dlib's models once for each photo.
+    From now on, this process loads dlib's models once, and asks them once for each photo.
     """
     from examples.demo.photos import build_demo_photos
     from hifidata.core.errors import SourceError
@@ -96,7 +96,7 @@ def demo_photos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         build_demo_photos(folder)
     except SourceError as error:
         pytest.skip(f"the demo's images are not installed: {error}")
-    with remembered_dlib():
+    with remembered_models():
         yield folder
 
 

@@ -1,11 +1,12 @@
-"""Answers of a model are remembered by the pixels, because many runs of the tests judge the same photos."""
+"""Loaded models and their answers are remembered, because many runs of the tests judge the same photos."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
+from functools import cache
 from typing import Any
 from unittest.mock import patch
 
@@ -13,11 +14,23 @@ import numpy as np
 
 
 @contextmanager
-def remembered_dlib() -> Iterator[None]:
-    """Ask dlib's detector and embedder once for each photo, in this process and inside the block."""
+def remembered_models() -> Iterator[None]:
+    """Load dlib's models and the list of first names once, and ask dlib once for each photo, in this process and this block."""
+    import dlib
+
+    from hifidata.models.attributes import name_gender
     from hifidata.models.detect.dlib import DlibDetector, DlibEmbedder
 
-    with _remembered(DlibDetector, "detect"), _remembered(DlibEmbedder, "embed"):
+    with ExitStack() as patches:
+        for owner, name in (
+            (dlib, "get_frontal_face_detector"),
+            (dlib, "shape_predictor"),
+            (dlib, "face_recognition_model_v1"),
+            (name_gender, "Detector"),
+        ):
+            patches.enter_context(patch.object(owner, name, cache(getattr(owner, name))))
+        patches.enter_context(_remembered(DlibDetector, "detect"))
+        patches.enter_context(_remembered(DlibEmbedder, "embed"))
         yield
 
 
