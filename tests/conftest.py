@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.factories.memory import remembered_models
+
 # Ray starts workers with niceness 15. With two cores, tests in other processes would leave them almost no CPU time.
 os.environ.setdefault("RAY_worker_niceness", "0")
 
@@ -81,16 +83,21 @@ def assets() -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the demo's photos: real faces from installed packages, varied by code."""
+def demo_photos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Build the demo's photos: real faces from installed packages, varied by code.
+
+    From now on, this process loads dlib's models once, and asks them once for each photo.
+    """
     from examples.demo.photos import build_demo_photos
     from hifidata.core.errors import SourceError
 
     folder = tmp_path_factory.mktemp("demo") / "photos"
     try:
-        return build_demo_photos(folder)
+        build_demo_photos(folder)
     except SourceError as error:
         pytest.skip(f"the demo's images are not installed: {error}")
+    with remembered_models():
+        yield folder
 
 
 @pytest.fixture(scope="session")

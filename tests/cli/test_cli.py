@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -14,13 +12,9 @@ import pytest
 
 from hifidata.cli import console
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE
+from tests.factories.cli import hifidata
 
 FOLDER = str(PROJECT_ROOT / "pipelines" / "folder.yaml")
-
-
-def hifidata(*args: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "hifidata", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from hifidata.cli.main import main
 from hifidata.config.recipe import Recipe, load_recipe
 from hifidata.core.errors import DatasetError
 from hifidata.run.run import RunOptions, RunResult, run
 from hifidata.store.verify import check
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE, digest
+from tests.factories import cli
 
 MANIFESTS = ("images", "identities", "thumbnails")
 
@@ -48,23 +48,10 @@ def out(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "out"))
 
 
-class Command:
-    """Runs ``hifidata`` in this process. A call returns exit code, stdout and stderr."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch, self._capsys = monkeypatch, capsys
-
-    def __call__(self, *args: object) -> tuple[int, str, str]:
-        self._monkeypatch.setattr("sys.argv", ["hifidata", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = self._capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-
-@pytest.fixture
-def hifidata(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    return Command(monkeypatch, capsys)
+def hifidata(*arguments: object) -> tuple[int, str, str]:
+    """Run ``hifidata`` in this process. Return exit code, stdout and stderr."""
+    done = cli.hifidata(*arguments)
+    return done.returncode, done.stdout, done.stderr
 
 
 def cut(path: Path) -> None:
@@ -94,7 +81,7 @@ ALTERED = pytest.mark.parametrize("alter", [cut, drop_rows, flip_a_bit])
 @ALTERED
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_an_altered_manifest_is_found_by_check_refused_by_report_and_rewritten_by_run(
-    name: str, alter: Callable[[Path], None], out: Path, made: Path, recipe: Recipe, hifidata: Command
+    name: str, alter: Callable[[Path], None], out: Path, made: Path, recipe: Recipe
 ) -> None:
     path = out / "manifests" / f"{name}.parquet"
     alter(path)
@@ -129,7 +116,7 @@ def test_check_reports_a_missing_manifest_except_in_a_copy_with_shards_only(out:
 
 
 def test_a_dataset_without_listed_manifests_is_complete_and_its_damage_gives_a_one_line_error(
-    out: Path, recipe: Recipe, hifidata: Command
+    out: Path, recipe: Recipe
 ) -> None:
     edit_json(out / "dataset.json", lambda content: content.pop("manifests"))
     assert check(out).n_manifests == 0
@@ -191,9 +178,7 @@ def without_state(out: Path) -> Path:
     return out
 
 
-def test_status_of_a_dataset_without_state_is_finished_with_the_same_counts(
-    made: Path, without_state: Path, hifidata: Command
-) -> None:
+def test_status_of_a_dataset_without_state_is_finished_with_the_same_counts(made: Path, without_state: Path) -> None:
     before, after = (json.loads(hifidata("status", out, "--json")[1]) for out in (made, without_state))
     assert after["finished"]
     assert after == before | {"report": after["report"]}
@@ -201,7 +186,7 @@ def test_status_of_a_dataset_without_state_is_finished_with_the_same_counts(
 
 @pytest.mark.parametrize("layout", ["per_identity", "packed"])
 def test_inspect_finds_the_same_rows_without_state(
-    layout: str, made: Path, twelve_people: Path, tmp_path: Path, hifidata: Command
+    layout: str, made: Path, twelve_people: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     if layout == "packed":
@@ -228,7 +213,7 @@ def test_inspect_finds_the_same_rows_without_state(
     [["failures"], ["failures", "--dropped"], ["failures", "--captions"], ["replay", "--set", "quality.min_score=0.6"]],
 )
 def test_failures_and_replay_give_the_same_output_without_state(
-    command: list[str], made: Path, without_state: Path, hifidata: Command
+    command: list[str], made: Path, without_state: Path
 ) -> None:
     name, *more = command
     before, after = (hifidata(name, out, *more, "--json") for out in (made, without_state))
@@ -236,13 +221,13 @@ def test_failures_and_replay_give_the_same_output_without_state(
     assert after == before
 
 
-def test_report_and_check_need_no_state(without_state: Path, hifidata: Command) -> None:
+def test_report_and_check_need_no_state(without_state: Path) -> None:
     assert hifidata("report", without_state)[0] == hifidata("check", without_state)[0] == 0
 
 
 @pytest.mark.parametrize("emptied", [False, True])
 def test_a_run_on_a_dataset_without_state_is_refused_in_one_line_and_changes_nothing(
-    emptied: bool, without_state: Path, made: Path, twelve_people: Path, hifidata: Command
+    emptied: bool, without_state: Path, made: Path, twelve_people: Path
 ) -> None:
     if emptied:
         (without_state / "state").mkdir()
@@ -258,7 +243,7 @@ def test_a_run_on_a_dataset_without_state_is_refused_in_one_line_and_changes_not
 
 @pytest.mark.parametrize("alter", [cut, drop_rows, Path.unlink])
 def test_a_damaged_manifest_of_a_dataset_without_state_gives_a_one_line_error(
-    alter: Callable[[Path], None], without_state: Path, hifidata: Command
+    alter: Callable[[Path], None], without_state: Path
 ) -> None:
     alter(without_state / "manifests" / "images.parquet")
     for command in (["failures"], ["replay"], ["inspect", "person_00"], ["inspect", "0.jpg"]):
@@ -271,7 +256,7 @@ def test_a_damaged_manifest_of_a_dataset_without_state_gives_a_one_line_error(
 
 @pytest.mark.parametrize("content", ["{}", "[]", "{", '{"name": "of another tool"}'])
 def test_a_folder_with_a_dataset_json_of_another_tool_is_no_dataset_folder(
-    content: str, recipe: Recipe, tmp_path: Path, hifidata: Command
+    content: str, recipe: Recipe, tmp_path: Path
 ) -> None:
     (tmp_path / "dataset.json").write_text(content, encoding="utf-8")
     for command in (["status"], ["failures"], ["replay"], ["inspect", "x"]):

@@ -1,4 +1,4 @@
-"""``hifidata weights`` from end to end, in processes of its own."""
+"""``hifidata weights`` from end to end."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,22 +22,10 @@ from hifidata.run.worker import Worker
 from hifidata.weights.catalogue import CATALOGUE, FileState
 from hifidata.weights.pins import Pin, write_pin
 from tests.conftest import PROJECT_ROOT
+from tests.factories.cli import hifidata
 from tests.factories.graphs import make_graph
 from tests.factories.tddfa import authors_pickle, known_network_in_the_layout, save
 from tests.servers.file_host import FileHost
-
-NEEDY = (
-    "import dataclasses; from hifidata.cli.main import main; from hifidata.models import registry; "
-    "old = registry.SCORERS['iso29794']; "
-    "registry.SCORERS['iso29794'] = dataclasses.replace(old, files=('yunet',)); main()"
-)
-"""The command line with a scorer that says it needs a file: no embedded model does."""
-
-
-def hifidata(*args: object, code: str = "") -> subprocess.CompletedProcess[str]:
-    start = ["-c", code] if code else ["-m", "hifidata"]
-    command = [sys.executable, *start, *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=PROJECT_ROOT)
 
 
 def path_of(name: str) -> str:
@@ -274,22 +263,27 @@ def test_a_killed_pull_is_resumed_by_the_same_command(mirror: FileHost, cache: P
     assert (cache / file.name).read_bytes() == file.read_bytes()
 
 
-def test_run_refuses_plan_lists_and_weights_option_mends(tmp_path: Path, assets: Path) -> None:
+def test_run_refuses_plan_lists_and_weights_option_mends(
+    tmp_path: Path, assets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scorer says that it needs a file; no bundled model of the recipe does."""
+    needy = replace(registry.SCORERS["iso29794"], files=("yunet",))
+    monkeypatch.setitem(registry.SCORERS, "iso29794", needy)
     (tmp_path / "photos" / "ann").mkdir(parents=True)
     (tmp_path / "photos" / "ann" / "1.jpg").write_bytes(b"no picture")
     recipe = PROJECT_ROOT / "pipelines" / "folder.yaml"
     sets = ["--set", f"source.path={tmp_path / 'photos'}"]
-    refused = hifidata("run", recipe, "--out", tmp_path / "out", *sets, code=NEEDY)
+    refused = hifidata("run", recipe, "--out", tmp_path / "out", *sets)
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: weights yunet: yunet_n_dynamic.onnx is not in ")
     assert refused.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
-    plan = hifidata("plan", recipe, *sets, code=NEEDY)
+    plan = hifidata("plan", recipe, *sets)
     assert plan.returncode == 2, plan.stderr
     assert "hifidata weights pull yunet" in plan.stderr
     assert "missing" in plan.stdout
-    found = hifidata("plan", recipe, *sets, "--weights", assets / "weights", "--json", code=NEEDY)
+    found = hifidata("plan", recipe, *sets, "--weights", assets / "weights", "--json")
     assert [row["state"] for row in json.loads(found.stdout)["weights"]] == ["present"]
 
     hands = hifidata("plan", recipe, *sets, "--set", "occlusion.model=hands", "--set", "quality.model=lightqnet")
