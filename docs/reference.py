@@ -69,7 +69,7 @@ def manifests_page() -> str:
 
 
 def extending_page() -> str:
-    """The text of docs/extending.md with its files written anew."""
+    """Return the text of docs/extending.md with its files written anew."""
 
     def with_file(found: re.Match[str]) -> str:
         text = (ROOT / found["path"]).read_text(encoding="utf-8").rstrip()

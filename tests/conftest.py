@@ -5,13 +5,21 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 # Ray starts workers with niceness 15. With two cores, tests in other processes would leave them almost no CPU time.
 os.environ.setdefault("RAY_worker_niceness", "0")
+
+# A caller such as nohup ignores SIGINT, and child processes inherit that. Ctrl-C tests need the default.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 RAY_FILES = {
@@ -35,6 +43,32 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return "ray" if path.removeprefix("tests/") in RAY_FILES else path
 
     return RayTogether(config, log)
+
+
+Later = Callable[[ModuleType, float], None]
+"""Type of the fixture ``later``."""
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Later:
+    """Return a function that advances the monotonic clock of one module by some seconds."""
+
+    def advance(module: ModuleType, seconds: float) -> None:
+        monotonic = module.time.monotonic
+        clock = SimpleNamespace(monotonic=lambda: monotonic() + seconds, sleep=time.sleep)
+        monkeypatch.setattr(module, "time", clock)
+
+    return advance
+
+
+@pytest.fixture(scope="session")
+def ray_here() -> Iterator[None]:
+    """Start one small Ray for all tests of this process. Runs in this process use it."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=150_000_000, log_to_driver=False)
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture(scope="session")

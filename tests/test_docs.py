@@ -65,7 +65,28 @@ def test_the_readme_lists_every_package_of_the_plan() -> None:
     assert not [name for name in plan.split() if not re.search(rf"\b{name}\b", rows)]
 
 
+def anchors(page: str) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a page."""
+    found: list[str] = []
+    for title in re.findall(r"^#{1,6} (.+)$", re.sub(r"```.*?```", "", page, flags=re.DOTALL), re.MULTILINE):
+        text = re.sub(r"\[(.*?)\]\(.*?\)", r"\1", title).strip().lower()
+        slug = re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+        found.append(f"{slug}-{found.count(slug)}" if slug in found else slug)
+    return set(found)
+
+
 def test_every_relative_link_of_the_docs_exists() -> None:
-    for page in [PROJECT_ROOT / "README.md", *PROJECT_ROOT.glob("docs/*.md"), *PROJECT_ROOT.glob("manifests/*.md")]:
-        for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
-            assert (page.parent / link).exists(), f"{page.name}: {link}"
+    for page in (page for folder in (".", "docs", "manifests") for page in PROJECT_ROOT.glob(f"{folder}/*.md")):
+        text = page.read_text(encoding="utf-8")
+        links = re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)]+))?\)", text) + re.findall(
+            r'src="(?!https?:)(.+?)()"', text
+        )
+        for path, anchor in links:
+            target = page.parent / path if path else page
+            assert target.exists(), f"{page.name}: {path}"
+            assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), f"{page.name}: {path}#{anchor}"
+
+
+def test_anchors_follow_the_rules_of_github() -> None:
+    page = "# `a.b`: *What*, how?\n```bash\n# a comment\n```\n## [Links](x.md) of all_of\n### Twice\n### Twice\n"
+    assert anchors(page) == {"ab-what-how", "links-of-all_of", "twice", "twice-1"}

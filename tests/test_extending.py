@@ -83,8 +83,8 @@ def tried(diff: str, work: Path, photos: Path, code: str) -> tuple[Path, list[st
 
 
 def _git(folder: Path, *arguments: str, text: str | None = None) -> str:
-    if not shutil.which("git"):
-        pytest.skip("git is not installed")
+    if not shutil.which("git") or not (PROJECT_ROOT / ".git").exists():
+        pytest.skip("git is not installed, or this folder is not a checkout")
     done = subprocess.run(["git", *arguments], cwd=folder, input=text, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"git {' '.join(arguments)}: {done.stderr}; correct the block of docs/extending.md"
     return done.stdout

@@ -55,8 +55,12 @@ def write_json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Iterable[str] = ()) -> None:
-    """Print a table to stdout. The columns in ``right`` are aligned to the right."""
-    shown = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
+    """Print a table to stdout. The columns in ``right`` are aligned to the right; blank titles and headers are omitted."""
+    header = any(name.strip() for name in columns)
+    shown = Table(
+        title=Text(_plain(title)) if title else None, title_justify="left", box=None, pad_edge=False, show_header=header,
+        header_style="bold",
+    )  # fmt: skip
     for name in columns:
         shown.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:
@@ -77,7 +81,10 @@ def job_log(text: str) -> None:
 
 
 def _plain(value: Any) -> str:
-    text = f"{value:.3g}" if isinstance(value, float) else str(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_plain, value))}]"
+    digits = ".0f" if isinstance(value, float) and abs(value) >= 1000 else ".3g"  # no exponents of pixel positions
+    text = f"{value:{digits}}" if isinstance(value, float) else str(value)
     return text.translate(CONTROL_CHARACTERS)
 
 
@@ -203,7 +210,7 @@ def print_stage_table(dataset: Mapping[str, Any]) -> None:
         else (s["stage"], "not run", None, None, None, None)
         for s in dataset["stages"]
     ]  # fmt: skip
-    numbers = ("in", "kept", "dropped", "failed", "ms/image")
+    numbers = ("in", "passed", "dropped", "failed", "ms/image")
     table(f"{dataset['name']}: stages", ("stage", *numbers), rows, right=numbers)
     counts = dataset["counts"]
     out.print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -56,10 +57,20 @@ def inspect(
     elif identity is not None:
         console.table("identity", ("", " "), _facts(identity))
         columns = ("image_id", "source_uri", "status", "stage", "reason", "quality_score", "similarity")
-        console.table("images", columns, [[row[name] for name in columns] for row in rows])
+        folder = _common_folder([row["source_uri"] for row in rows])
+        shown = [row | {"source_uri": row["source_uri"][len(folder) :]} for row in rows]
+        console.table(
+            f"images in {folder}" if folder else "images", columns, [[row[name] for name in columns] for row in shown]
+        )
     else:
         for row in rows:
             console.table(f"image {row['image_id']}", ("column", "value"), _facts(row))
+
+
+def _common_folder(uris: Sequence[str]) -> str:
+    """Return the folder of all URIs with its slash, or an empty text if they are in several folders."""
+    folders = {uri[: uri.rfind("/") + 1] for uri in uris}
+    return folders.pop() if len(folders) == 1 else ""
 
 
 def _facts(row: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -110,22 +121,25 @@ def replay(dataset: DatasetArg, overrides: SetOption = [], json_out: JsonOption 
         return
     for change in result.changes or ["no setting changes"]:
         console.out.print(change)
+    n_undecided = len(result.unknown) + len(result.dependent)
     console.out.print(
-        f"kept: {result.kept_before} -> {result.kept_after} of {result.n_candidates} "
-        f"({len(result.newly_kept)} newly kept, {len(result.newly_dropped)} newly dropped)"
+        f"kept: {result.kept_before} -> {result.kept_after}{f' to {result.kept_after + n_undecided}' if n_undecided else ''} "
+        f"of {result.n_candidates} ({len(result.newly_kept)} newly kept, {len(result.newly_dropped)} newly dropped, "
+        f"{n_undecided} undecided)"
     )
-    reasons = sorted(result.reasons_before.keys() | result.reasons_after.keys())
-    rows = [(reason, result.reasons_before[reason], result.reasons_after[reason]) for reason in reasons]
-    console.table("", ("reason", "before", "after"), rows, right=("before", "after"))
-    if result.dependent:
-        console.out.print(
-            f"{len(result.dependent)} images are undecided: a stage judges them together with unmeasured images (below) of "
-            "the same identity."
-        )
+    before, after = result.reasons_before, result.reasons_after
+    rows = [(name, before[name], after[name]) for name in sorted(before | after) if before[name] != after[name]]
+    if rows:
+        console.table("", ("reason", "before", "after"), rows, right=("before", "after"))
     for stage, count in sorted(result.unknown_by_stage.items()):
         console.out.print(
             f"{count} images are undecided: they would now reach `{stage}`, but it never measured them, because an earlier "
             "stage dropped them. Only a run can decide them."
+        )
+    if result.dependent:
+        console.out.print(
+            f"{len(result.dependent)} images are undecided: a stage judges them together with these images of the same "
+            "identity."
         )
 
 
@@ -176,7 +190,8 @@ def _print_calibration(found: Calibration) -> None:
         console.out.print(warning)
     first, second = found.closest
     console.out.print(
-        f"Closest pair: {first} / {second} (cosine {found.closest_similarity:.3f}); possible duplicate identity."
+        f"Closest pair: {first} / {second} (cosine {found.closest_similarity:.3f}). If both are the same person, merge them "
+        "in the source."
     )
 
 

@@ -92,7 +92,9 @@ def pull(names: NamesArg, replace: ReplaceOption = False, json_out: JsonOption =
     rows: list[tuple[str, str, str | None]] = [
         (p.weight.name, "was here" if p.was_there else "pulled", str(p.path)) for p in pulled
     ]
-    rows += [(name, "failed", None) for name in failed] + [(weight.name, "by hand", None) for weight in manual]
+    rows += [(name, "failed", None) for name in failed] + [
+        (weight.name, "download manually", None) for weight in manual
+    ]
     if json_out:
         console.write_json([dict(zip(("name", "result", "path"), row, strict=True)) for row in rows])
     else:

@@ -62,7 +62,7 @@ TOO_LARGE = Reason(
 INCOMPLETE_BODY = Reason(
     "incomplete_body", "Incomplete", "The download ended before the body was complete.", failed=True
 )
-PLACEHOLDER = Reason("placeholder", "Placeholder", "The site sent its placeholder of a removed image.")
+PLACEHOLDER = Reason("placeholder", "Placeholder", "The site sent a substitute for a removed image.")
 HASH_MISMATCH = Reason("hash_mismatch", "Other bytes", "The bytes do not have the sha256 of the table.", failed=True)
 
 FETCH_REASONS = (

@@ -45,8 +45,8 @@ class FolderSource:
             ) from error
         if not names:
             raise SourceError(
-                f"source.path: {root}: has no sub-folder; expected one sub-folder of photos per person "
-                "(to remove the last one, delete the dataset)"
+                f"source.path: {root}: has no sub-folder; expected one sub-folder of photos per person. To remove the last "
+                "person of a dataset, delete the dataset."
             )
         n_candidates = 0
         for folder_name in names:

@@ -42,7 +42,7 @@ class NamesSource:
 
     def __init__(self, settings: SearchConfig, fetch: FetcherConfig, environment: Mapping[str, str]) -> None:
         if not settings.names:
-            raise SourceError("source.names is missing; pass --set source.names=names.txt")
+            raise SourceError("source.names: missing; pass --set source.names=names.txt")
         self._settings = settings
         self._providers = open_providers(settings, fetch, environment)
 

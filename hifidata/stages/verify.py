@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from hifidata.config.sections import VerifyConfig
@@ -91,6 +90,8 @@ def cluster(embeddings: NDArray[np.float32], k: int) -> NDArray[np.int32]:
         embeddings: (n, d) float32, L2 norm 1.
         k: number of clusters; at most the number of distinct rows is used.
     """
+    from sklearn.cluster import KMeans  # its import takes half the start time of every command
+
     k = min(k, len(np.unique(embeddings, axis=0)))
     # With several threads, the order of a sum, and so its last bit, would depend on the machine's load.
     with threadpool_limits(1):

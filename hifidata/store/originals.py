@@ -69,7 +69,7 @@ class Originals:
         return path
 
     def is_waiting(self, identity_id: str) -> bool:
-        """Whether temporary originals of an identity wait for its commit."""
+        """Return whether temporary originals of an identity wait for its commit."""
         return not self._keep and self.path(identity_id, "").exists()
 
     def forget(self, identity_id: str) -> None:

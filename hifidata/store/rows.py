@@ -20,7 +20,7 @@ _KNOWN = {"images": (*SOURCE_COLUMNS, *VERDICT_COLUMNS), "identities": IDENTITY_
 
 
 def has_fragments(folder: DatasetFolder) -> bool:
-    """Whether rows are read from fragments; False for a finished dataset without ``state/``."""
+    """Return whether rows are read from fragments; False for a finished dataset without ``state/``."""
     return not folder.dataset_json.exists() or any(folder.fragments.glob("??/*.parquet"))
 
 

@@ -99,7 +99,7 @@ def require_manifests(folder: DatasetFolder, *names: str) -> None:
 
 
 def has_shards(folder: DatasetFolder) -> bool:
-    """Whether every shard in dataset.json exists with its size. Raises DatasetError as ``check`` does."""
+    """Return whether every shard in dataset.json exists with its size. Raises DatasetError as ``check`` does."""
     listed = ((folder.root / path, n_bytes) for path, (n_bytes, _) in _listed(folder, "shards"))
     return all(path.is_file() and path.stat().st_size == n_bytes for path, n_bytes in listed)
 

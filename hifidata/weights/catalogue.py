@@ -115,7 +115,7 @@ class Weight:
 
 
 def _repository(path: str) -> str:
-    """Address of a file at a fixed commit: ``owner/name/commit/path``."""
+    """Return the URL of a file at a fixed commit: ``owner/name/commit/path``."""
     return f"https://raw.githubusercontent.com/{path}"
 
 
@@ -377,7 +377,7 @@ CATALOGUE: Mapping[str, Weight] = {
 
 
 def entry(name: str) -> Weight:
-    """The entry with this name. Raises WeightsError with the nearest name."""
+    """Return the entry with this name. Raises WeightsError with the nearest name."""
     if name not in CATALOGUE:
         close = difflib.get_close_matches(name, CATALOGUE, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]}?" if close else "see `hifidata weights list`"

@@ -29,7 +29,7 @@ Make = Callable[[str, Path], bytes]
 
 
 def cannot_make(name: str, source: Path) -> bytes:
-    """The default of callers that pull no made entry. Raises WeightsError."""
+    """Raise WeightsError: the default of callers that pull no made entry."""
     raise WeightsError(f"weights {name}: is made from {source}; run `hifidata weights pull {name}`")
 
 
@@ -55,7 +55,7 @@ def pull(
     replace: bool = False,
     make: Make = cannot_make,
 ) -> list[PullResult]:
-    """Runs ``pull_each`` for callers that need every entry.
+    """Run ``pull_each`` for callers that need every entry.
 
     Raises:
         WeightsError: before any request, where an entry must be downloaded manually; after all other entries, where one
@@ -77,7 +77,7 @@ def pull_each(
     replace: bool = False,
     make: Make = cannot_make,
 ) -> tuple[list[PullResult], Mapping[str, str]]:
-    """Downloads the missing entries, one after the other; an entry in ``HIFI_WEIGHTS`` is not missing.
+    """Download the missing entries, one after the other; an entry in ``HIFI_WEIGHTS`` is not missing.
 
     Args:
         weights: entries; those from one archive share its download, and the source of a made entry comes before it.
@@ -108,7 +108,7 @@ def pull_each(
 
 
 def _with_sources(weights: Sequence[Weight], replace: bool) -> list[Weight]:
-    """The entries, each once; the source of an entry that will be made comes before it."""
+    """Return the entries, each once; the source of an entry that will be made comes before it."""
     found: dict[str, Weight] = {}
     for weight in weights:
         if isinstance(weight.origin, Made) and (replace or status_of(weight).is_wrong):
@@ -148,7 +148,7 @@ class _Puller:
         self._archives: dict[str, Path | WeightsError] = {}
 
     def pull(self, weight: Weight, replace: bool = False) -> PullResult:
-        """Downloads or makes one entry."""
+        """Download or make one entry."""
         target = self._cache / weight.file
         if problem := kind_problem(weight, target):  # it may be the user's
             raise WeightsError(f"{target}: {problem}; remove it, then run the same command")
@@ -180,13 +180,13 @@ class _Puller:
         return PullResult(weight, target, False, self._pin(weight, target, origin))
 
     def remove_archives(self) -> None:
-        """Removes the archives that were unpacked."""
+        """Remove the archives that were unpacked."""
         for path in self._archives.values():
             if isinstance(path, Path):
                 path.unlink(missing_ok=True)
 
     def _sound_pin(self, weight: Weight, target: Path) -> Pin | None:
-        """The entry's pin without the parts that were no model when they were pinned: a new download may differ."""
+        """Return the entry's pin without the parts that were no model when they were pinned: a new download may differ."""
         pin = read_pins(self._cache).get(weight.name)
         if pin is None:
             return pin
@@ -200,7 +200,7 @@ class _Puller:
         return Pin(pin.origin, {name: state for name, state in pin.files.items() if name not in wrong})
 
     def _source(self, weight: Weight, made: Made) -> Path:
-        """The source file of a made entry."""
+        """Return the source file of a made entry."""
         source = status_of(made.source)
         if source.path is None or source.is_wrong:
             raise WeightsError(f"weights {weight.name}: is made from {made.source.file}, which was not downloaded")
@@ -222,7 +222,7 @@ class _Puller:
         return got
 
     def _pull_hub(self, weight: Weight, hub: Hub, pin: Pin | None, target: Path) -> PullResult:
-        """Downloads file by file into ``<folder>.part``, which becomes the folder once it is complete."""
+        """Download file by file into ``<folder>.part``, which becomes the folder once it is complete."""
         if hub.files:
             commit, expected = hub.revision, dict[str, FileState | None](hub.files)
         else:
@@ -255,7 +255,7 @@ class _Puller:
             raise
 
     def _pin(self, weight: Weight, path: Path, origin: str) -> bool:
-        """Pins an entry without a hash in the catalogue; returns whether its pin is new or changed."""
+        """Pin an entry without a hash in the catalogue; returns whether its pin is new or changed."""
         is_made = isinstance(weight.origin, Made)
         if expected_files(weight, None) and not is_made:
             return False
@@ -276,7 +276,7 @@ class _Puller:
 
 
 def _unpack(archive: Path, weight: Weight, target: Path) -> None:
-    """Unpacks one member of a zip as a file, or all members as a folder without the zip's own top folder."""
+    """Unpack one member of a zip as a file, or all members as a folder without the zip's own top folder."""
     try:
         with zipfile.ZipFile(archive) as bundle:
             names = [name for name in bundle.namelist() if not name.endswith("/")]

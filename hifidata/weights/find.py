@@ -22,7 +22,7 @@ _HASH_CHUNK_BYTES = 1 << 20
 
 
 def find_weight(name: str | Weight) -> Path:
-    """The verified file (or folder) of a catalogue entry.
+    """Return the verified file (or folder) of a catalogue entry.
 
     Args:
         name: of a catalogue entry, such as ``det_10g``; or an entry, which need not be in the catalogue.
@@ -39,7 +39,7 @@ def find_weight(name: str | Weight) -> Path:
 
 
 def status_of(weight: Weight, fresh: bool = False) -> WeightStatus:
-    """Searches for an entry: the first right copy, else the first altered one, else ``missing``.
+    """Search for an entry: the first right copy, else the first altered one, else ``missing``.
 
     Args:
         weight: catalogue entry.
@@ -57,7 +57,7 @@ def status_of(weight: Weight, fresh: bool = False) -> WeightStatus:
 
 
 def check(weight: Weight, path: Path, pin: Pin | None, fresh: bool = False) -> WeightStatus:
-    """Checks one file or folder against the catalogue, or against its pin where the catalogue has no hash.
+    """Check one file or folder against the catalogue, or against its pin where the catalogue has no hash.
 
     A file without a published hash must also have the format of its suffix: its first download may have been another file.
     """
@@ -74,7 +74,7 @@ def check(weight: Weight, path: Path, pin: Pin | None, fresh: bool = False) -> W
 
 
 def expected_files(weight: Weight, pin: Pin | None) -> Mapping[str, FileState]:
-    """The expected parts of an entry, by path inside its folder ("" is a file itself); empty where no hash is known.
+    """Return the expected parts of an entry, by path inside its folder ("" is a file itself); empty where no hash is known.
 
     A file made here is compared with its pin: another version of a package may round a number differently.
     """
@@ -88,7 +88,7 @@ def expected_files(weight: Weight, pin: Pin | None) -> Mapping[str, FileState]:
 
 
 def _unsound(weight: Weight, path: Path) -> str:
-    """The visible problem of an entry's contents; "" for none."""
+    """Return the visible problem of an entry's contents; "" for none."""
     if not weight.is_folder:
         return unreadable(path)
     problems = (f"{part.relative_to(path).as_posix()}: {said}" for part in _parts(path) if (said := unreadable(part)))
@@ -96,14 +96,14 @@ def _unsound(weight: Weight, path: Path) -> str:
 
 
 def _parts(folder: Path) -> Iterator[Path]:
-    """The files of a model folder in order, without hidden ones of version control or a file manager."""
+    """Return the files of a model folder in order, without hidden ones of version control or a file manager."""
     for part in sorted(folder.rglob("*")):
         if part.is_file() and not any(name.startswith(".") for name in part.relative_to(folder).parts):
             yield part
 
 
 def unreadable(path: Path) -> str:
-    """The visible problem of a file, or the reason why it cannot be read; "" for none."""
+    """Return the visible problem of a file, or the reason why it cannot be read; "" for none."""
     try:
         return problem_of(path, path.suffix)
     except FileNotFoundError:
@@ -113,7 +113,7 @@ def unreadable(path: Path) -> str:
 
 
 def _gap(weight: Weight, folder: Path) -> str:
-    """The missing parts of a model folder that the catalogue or its own index names, in words; "" for none."""
+    """Return the missing parts of a model folder that the catalogue or its own index names, in words; "" for none."""
     for index in folder.glob("*.safetensors.index.json"):
         try:
             parts = set(json.loads(index.read_bytes())["weight_map"].values())
@@ -129,7 +129,7 @@ def _gap(weight: Weight, folder: Path) -> str:
 
 
 def _difference(path: Path, expected: FileState, fresh: bool) -> str:
-    """The difference between a file and its expected state, in words; "" for none."""
+    """Return the difference between a file and its expected state, in words; "" for none."""
     try:
         n_bytes = path.stat().st_size
         if expected.n_bytes not in (None, n_bytes):
@@ -152,7 +152,7 @@ def sha256_of(path: Path) -> str:
 
 
 def _remembered_sha256(path: Path) -> str:
-    """The hash of a large file, stored in the cache: every worker needs it, and reading 16 GB takes minutes.
+    """Return the hash of a large file, stored in the cache: every worker needs it, and reading 16 GB takes minutes.
 
     It is valid while the file's size and modification time are the same. ``weights verify`` ignores it.
     """
@@ -168,7 +168,7 @@ def _remembered_sha256(path: Path) -> str:
 
 
 def _candidates(folder: Path, weight: Weight) -> list[Path]:
-    """Copies of an entry in a folder and its sub-folders, nearest first."""
+    """Return copies of an entry in a folder and its sub-folders, nearest first."""
     if not folder.is_dir():
         return []
     return sorted(folder.rglob(weight.file), key=lambda path: (len(path.parts), path))

@@ -23,7 +23,7 @@ Listing = tuple[str, dict[str, "FileState | None"]]
 
 
 def list_files(hub: Hub, revision: str, limits: DownloadLimits) -> Listing:
-    """Asks the Hub, or its mirror, for the files of a repository.
+    """Ask the Hub, or its mirror, for the files of a repository.
 
     Args:
         hub: the repository and the patterns of the files to list.
@@ -58,7 +58,7 @@ def list_files(hub: Hub, revision: str, limits: DownloadLimits) -> Listing:
 
 
 def _wanted(info: ModelInfo, hub: Hub) -> Listing:
-    """The files that fit the patterns. Raises ValueError where there are none."""
+    """Return the files that fit the patterns. Raises ValueError where there are none."""
     siblings = info.siblings or []
     files = {
         file.rfilename: FileState(file.lfs.size, file.lfs.sha256) if file.lfs else None

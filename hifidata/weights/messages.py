@@ -34,14 +34,14 @@ class WeightStatus:
 
 
 def kind_problem(weight: Weight, path: Path) -> str:
-    """The problem of a folder in the place of a file, or the reverse; "" for none."""
+    """Return the problem of a folder in the place of a file, or the reverse; "" for none."""
     if not path.exists() or path.is_dir() == weight.is_folder:
         return ""
     return "is a file, expected a folder" if weight.is_folder else "is a folder, expected a file"
 
 
 def problem_message(weight: Weight, found: WeightStatus) -> str:
-    """One line: the file, its problem or every searched folder, and the remedy."""
+    """Return one line: the file, its problem or every searched folder, and the remedy."""
     if found.path is not None:
         return f"weights {weight.name}: {found.path} {found.problem}; {remedy(weight, found.path)}"
     offline = offline_folder()
@@ -50,7 +50,7 @@ def problem_message(weight: Weight, found: WeightStatus) -> str:
 
 
 def search_folders_text() -> str:
-    """The searched folders, in words."""
+    """Return the searched folders, in words."""
     offline = offline_folder()
     gone = offline is not None and not offline.is_dir()
     return " nor in ".join(
@@ -59,7 +59,7 @@ def search_folders_text() -> str:
 
 
 def remedy(weight: Weight, path: Path) -> str:
-    """The remedy for an altered file, in words."""
+    """Return the remedy for an altered file, in words."""
     if not can_pull(weight):
         return _ways_to_get(weight)
     command = f"run `hifidata weights pull {weight.name}`"
@@ -69,7 +69,7 @@ def remedy(weight: Weight, path: Path) -> str:
 
 
 def right_file(path: Path) -> str:
-    """The remedy where a model cannot use its file: the catalogue's file can be replaced, the user's own cannot."""
+    """Return the remedy where a model cannot use its file: the catalogue's file can be replaced, the user's own cannot."""
     entry = next((weight for weight in CATALOGUE.values() if weight.file == path.name), None)
     if entry is None or not any(path.is_relative_to(folder) for folder in search_folders()):
         return "it is your own, not the catalogue's: name one that fits"
@@ -77,7 +77,7 @@ def right_file(path: Path) -> str:
 
 
 def can_pull(weight: Weight) -> bool:
-    """Whether ``hifidata weights pull`` can download or make the entry on this machine, given a network."""
+    """Return whether ``hifidata weights pull`` can download or make the entry on this machine, given a network."""
     return weight.origin is not None and not missing_packages(weight)
 
 
@@ -94,6 +94,6 @@ def _ways_to_get(weight: Weight) -> str:
 
 
 def missing_packages(weight: Weight) -> list[str]:
-    """Packages that making the entry needs and that are not installed."""
+    """Return packages that making the entry needs and that are not installed."""
     packages = weight.origin.packages if isinstance(weight.origin, Made) else ()
     return [name for name in packages if find_spec(name) is None]

@@ -31,7 +31,7 @@ class Pin:
 
 
 def read_pins(folder: Path) -> dict[str, Pin]:
-    """The pins of a folder by entry name; empty if it has none. Raises WeightsError where they cannot be read."""
+    """Return the pins of a folder by entry name; empty if it has none. Raises WeightsError where they cannot be read."""
     path = folder / PINS_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -53,7 +53,7 @@ def read_pins(folder: Path) -> dict[str, Pin]:
 
 
 def write_pin(folder: Path, name: str, pin: Pin) -> None:
-    """Adds or replaces one entry's pin."""
+    """Add or replace one entry's pin."""
     pins = {**read_pins(folder), name: pin}
     content = {key: asdict(value) for key, value in sorted(pins.items())}
     write_bytes(folder / PINS_FILE, (json.dumps(content, indent=2) + "\n").encode())

@@ -25,7 +25,7 @@ _FIXED_BYTES = {1: 8, 5: 4}
 
 
 def problem_of(path: Path, suffix: str) -> str:
-    """The visible problem of a model file, in words; "" for none.
+    """Return the visible problem of a model file, in words; "" for none.
 
     Args:
         path: of the file, which may still have a temporary name.
@@ -46,24 +46,24 @@ def problem_of(path: Path, suffix: str) -> str:
 
 
 def _of_onnx(path: Path) -> str:
-    """An ONNX file is one protobuf message with a graph and operator sets among its fields."""
+    """Return the problem of an ONNX file: it is one protobuf message with a graph and operator sets among its fields."""
     problem, fields = _message(path, "ONNX graph")
     return problem or ("" if {_GRAPH, _OPERATOR_SETS} <= fields else "is no complete ONNX graph")
 
 
 def _of_paddle(path: Path) -> str:
-    """A Paddle program is one protobuf message."""
+    """Return the problem of a Paddle program: it is one protobuf message."""
     return _message(path, "Paddle program")[0]
 
 
 def _of_tensorflow(path: Path) -> str:
-    """A frozen TensorFlow graph is one protobuf message of nodes; OpenCV crashes on many other files."""
+    """Return the problem of a frozen TensorFlow graph: it is one message of nodes; OpenCV crashes on many other files."""
     problem, fields = _message(path, "TensorFlow graph")
     return problem or ("" if {_NODES} <= fields <= _TENSORFLOW_FIELDS else "is no TensorFlow graph")
 
 
 def _message(path: Path, kind: str) -> tuple[str, set[int]]:
-    """The problem of a file that must be one protobuf message, whose last field ends with the file; and its field numbers."""
+    """Return the problem of a file that must be one protobuf message, whose last field ends with the file; and its field numbers."""
     n_bytes = path.stat().st_size
     fields: set[int] = set()
     try:
@@ -80,7 +80,7 @@ def _message(path: Path, kind: str) -> tuple[str, set[int]]:
 
 
 def _skip_field(file: IO[bytes]) -> int:
-    """Seeks to the end of the protobuf field that begins here; returns its number. Raises ValueError, EOFError."""
+    """Seek to the end of the protobuf field that begins here; returns its number. Raises ValueError, EOFError."""
     number, wire_type = divmod(_varint(file), 8)
     if number == 0 or wire_type not in (0, 2, *_FIXED_BYTES):
         raise ValueError
@@ -93,7 +93,7 @@ def _skip_field(file: IO[bytes]) -> int:
 
 
 def _varint(file: IO[bytes]) -> int:
-    """Reads a number of seven bits a byte. Raises EOFError where the file ends in it."""
+    """Read a number with seven bits per byte. Raises EOFError if the file ends in it."""
     value = 0
     for shift in range(0, 64, 7):
         byte = file.read(1)
@@ -116,7 +116,7 @@ def _of_torch(path: Path) -> str:
 
 
 def _of_safetensors(path: Path) -> str:
-    """The first eight bytes hold the length of the header; the header holds the end of the last tensor."""
+    """Return the problem of a safetensors file: 8 bytes hold the length of the header, which holds the last tensor's end."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         try:

@@ -22,18 +22,18 @@ _recipe_folder: ContextVar[Path | None] = ContextVar("recipe_folder", default=No
 
 
 def search_folders() -> list[Path]:
-    """The folders to search, in order."""
+    """Return the folders to search, in order."""
     return [folder for folder in (offline_folder(), cache_folder()) if folder is not None]
 
 
 def offline_folder() -> Path | None:
-    """The folder that the recipe (or ``--weights``) names, else that of ``HIFI_WEIGHTS``; it is never written to."""
+    """Return the folder that the recipe (or ``--weights``) names, else that of ``HIFI_WEIGHTS``; it is never written to."""
     named = os.environ.get(FOLDER_VARIABLE)
     return _recipe_folder.get() or (Path(named).expanduser() if named else None)
 
 
 def require_offline_folder() -> None:
-    """Raises WeightsError where the offline folder does not exist; its files could not be checked."""
+    """Raise WeightsError where the offline folder does not exist; its files could not be checked."""
     folder = offline_folder()
     if folder is not None and not folder.is_dir():
         raise WeightsError(
@@ -42,7 +42,7 @@ def require_offline_folder() -> None:
 
 
 def cache_folder() -> Path:
-    """The folder of downloads: ``HIFI_WEIGHTS_CACHE``, or this platform's cache folder."""
+    """Return the folder of downloads: ``HIFI_WEIGHTS_CACHE``, or this platform's cache folder."""
     named = os.environ.get(CACHE_VARIABLE)
     if named:
         return Path(named).expanduser()
@@ -57,7 +57,7 @@ def cache_folder() -> Path:
 
 @contextmanager
 def searching(folder: str | Path | None) -> Iterator[None]:
-    """Searches this folder first, inside the block; None changes nothing."""
+    """Search this folder first, inside the block; None changes nothing."""
     token = _recipe_folder.set(Path(folder).expanduser() if folder else _recipe_folder.get())
     try:
         yield

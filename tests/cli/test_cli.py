@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,9 @@ def dataset(twelve_people: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     done = hifidata("run", FOLDER, "--out", out, "--limit", 2, *sets)
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith(str(out / "report" / "index.html"))
+    assert ["stage", "in", "passed", "dropped", "failed", "ms/image"] in [
+        line.split() for line in done.stdout.splitlines()
+    ]
     return out
 
 
@@ -90,7 +94,16 @@ def test_inspect_finds_an_identity_by_name_and_an_image_by_file_id_and_key(datas
     columns = hifidata("inspect", dataset, kept["image_id"]).stdout
     assert "quality_score" in columns
     assert "face_x1_px" in columns
+    assert re.search(r"face_kps +\[(\d{1,4}, ){9}\d{1,4}\]", columns), "three digits, as single numbers"
     assert hifidata("inspect", dataset, "nobody").returncode == 2
+
+
+def test_inspect_names_the_common_folder_of_an_identity_once(dataset: Path, twelve_people: Path) -> None:
+    shown = hifidata("inspect", dataset, "person_00").stdout.splitlines()
+    assert f"images in {twelve_people}/person_00/" in [line.rstrip() for line in shown]
+    assert sum(str(twelve_people) in line for line in shown) == 1
+    assert [line.split()[1] for line in shown[-4:]] == ["0.jpg", "1.jpg", "2.jpg", "broken.jpg"]
+    assert all(line.strip() for line in shown), "no empty line instead of headers"
 
 
 def test_failures_are_one_json_object_per_line(dataset: Path) -> None:
@@ -169,6 +182,17 @@ def test_replay_prints_before_and_after(dataset: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "quality.min_score: 0.1 -> 1.0" in done.stdout
     assert "-> 0 of 8" in done.stdout
+    assert ["low_quality", "0", "6"] in [line.split() for line in done.stdout.splitlines()]
+    assert "corrupt" not in done.stdout, "only reasons that change"
+
+
+def test_replay_gives_a_range_where_only_a_run_can_decide(twelve_people: Path, tmp_path: Path) -> None:
+    settings = [f"source.path={twelve_people}", *QUICK_RECIPE, "quality.min_score=1.0"]
+    sets = [word for value in settings for word in ("--set", value)]
+    assert hifidata("run", FOLDER, "--out", tmp_path / "out", "--limit", 1, *sets).returncode == 0
+    done = hifidata("replay", tmp_path / "out", "--set", "quality.min_score=0.1")
+    assert "kept: 0 -> 0 to 3 of 4 (0 newly kept, 0 newly dropped, 3 undecided)" in done.stdout
+    assert "3 images are undecided: they would now reach `embed`" in done.stdout
 
 
 def test_markup_in_names_is_printed_literally(tmp_path: Path) -> None:
@@ -194,6 +218,11 @@ def test_names_reach_json_unchanged_and_the_terminal_without_control_characters(
     shown = hifidata("inspect", tmp_path / "out", person.name).stdout
     assert ":smile: \\x1b[31m" in shown
     assert "\x1b" not in shown
+
+
+def test_numbers_of_a_table_have_three_digits_and_no_exponent(capsys: pytest.CaptureFixture[str]) -> None:
+    console.table("", ("", " "), [("corners", [0.123456, 1234.5, 12])])
+    assert capsys.readouterr().out.split(maxsplit=1) == ["corners", "[0.123, 1234, 12]\n"]
 
 
 def test_an_error_that_quotes_a_server_prints_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from itertools import pairwise
 
 import pytest
@@ -134,9 +133,7 @@ def test_leaving_the_fetcher_while_robots_txt_hangs_leaves_nothing_behind(server
             await asyncio.gather(task, return_exceptions=True)
         return len(asyncio.all_tasks()) - 1
 
-    began_s = time.monotonic()
     assert asyncio.run(run()) == 0
-    assert time.monotonic() - began_s < 0.5
 
 
 def test_redirect_targets_are_asked_for_their_own_robots_txt(server: HostileServer) -> None:
@@ -171,8 +168,8 @@ def test_crawl_delay_is_kept(server: HostileServer) -> None:
 def test_a_file_of_thousands_of_agents_costs_next_to_nothing() -> None:
     agents, rules = range(2000), range(2000)
     text = "\n".join([*(f"User-agent: a{n}" for n in agents), "User-agent: *", *(f"Disallow: /{n}" for n in rules)])
-    began_s = time.monotonic()
-    parsed = Protego.parse("\n".join(lines_for(text, "hifidata")))
-    assert time.monotonic() - began_s < 1
+    lines = list(lines_for(text, "hifidata"))
+    parsed = Protego.parse("\n".join(lines))
+    assert len(lines) == len(rules) + 1, "Protego's time grows with agents times rules"
     assert not parsed.can_fetch("http://x.test/1999", "hifidata")
     assert parsed.can_fetch("http://x.test/picture", "hifidata")

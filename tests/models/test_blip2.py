@@ -133,7 +133,11 @@ def test_a_folder_that_holds_no_whole_blip2_is_refused_in_one_line(checkpoint: P
     weights = cut / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     other = tiny_llava(tmp_path / "llava", None)
-    for folder, words in ((empty, "no complete model"), (cut, "no complete model"), (other, "expected a BLIP-2")):
+    for folder, words in (
+        (empty, "not a complete vision-language model"),
+        (cut, "not a complete vision-language model"),
+        (other, "expected BLIP-2"),
+    ):
         with pytest.raises(WeightsError, match=words) as caught:
             check(folder, ASKED, pictures(1))
         assert str(folder) in str(caught.value)

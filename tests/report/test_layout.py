@@ -51,6 +51,13 @@ def test_the_axis_number_does_not_overlap_a_threshold_at_the_left(threshold: flo
     assert re.findall(r'<text class="(\w+)"[^>]*>72</text>', charts.histogram(chart, "Face quality")) == [anchor]
 
 
+def test_the_last_row_of_tiles_has_no_empty_cell(dataset: tuple[Path, dict[str, Any]]) -> None:
+    html = render_report(*dataset)
+    assert ".tiles { display: flex; flex-wrap: wrap;" in html
+    assert ".tiles div { flex: 1 0 auto;" in html
+    assert ".tiles { display: grid; grid-template-columns: 1fr 1fr; }" in rules_below(640, html)
+
+
 def test_headings_have_space_below_charts(dataset: tuple[Path, dict[str, Any]]) -> None:
     html = render_report(*dataset)
     assert re.search(r'</svg>\s*</div>\s*</div>\s*<h3 id="calibration">', html)

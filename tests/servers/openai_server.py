@@ -195,7 +195,7 @@ MODES: dict[str, Any] = {
     "compressed": lambda h, n, t: h._send(200, BOMB, Content_Encoding="gzip"),
     "echo": lambda h, n, t: h.answer(f"{t} The key is {h.key()}, {h.key().replace('-', '**-**')}."),
     "echo-in-error": lambda h, n, t: h._send(500, {"error": {"message": f"wrong key **{h.key()}**\x1b[2J"}}),
-    "asleep": lambda h, n, t: time.sleep(30),
+    "asleep": lambda h, n, t: threading.Event().wait(),
 }
 
 

@@ -389,7 +389,7 @@ def test_imdb_face_of_another_shape_says_what_it_lacks(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"no column 'rect' \(face.box\); .*it has: 'name', 'index', 'url'"):
         list(imdb_face_source(path).identities())
     recipe = load_recipe(PROJECT_ROOT / "pipelines" / "imdb_face.yaml")
-    with pytest.raises(SourceError, match=r"source\.path is missing; pass --set source\.path=TABLE"):
+    with pytest.raises(SourceError, match=r"source\.path: missing; pass --set source\.path=TABLE"):
         make_plan(recipe)
 
 

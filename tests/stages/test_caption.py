@@ -169,7 +169,7 @@ def test_reasoning_is_removed_with_and_without_an_opening_tag(answer: str) -> No
         ("caption.model=openai", "model openai needs server.base_url and server.model"),
         ("caption.server=yi_visoin", "unknown preset; known: yi_vision"),
         ("caption.server.base_url=http://key@host/v1", "without credentials"),
-        ("caption.server.base_url=http://a..b/v1", "a..b is no host"),
+        ("caption.server.base_url=http://a..b/v1", "a..b is not a host name"),
         ("caption.server.extra={x: 2020-01-01}", "cannot be sent as JSON"),
         ("caption.server.extra={x: .nan}", "cannot be sent as JSON"),
         ("caption.server.concurency=3", "did you mean concurrency?"),
@@ -214,7 +214,9 @@ def kept(out: Path) -> list[dict[str, object]]:
     return [row for row in rows if row["status"] == "kept"]
 
 
-def test_captions_of_the_server_reach_manifest_shards_and_report(twelve_people: Path, tmp_path: Path) -> None:
+def test_captions_of_the_server_reach_manifest_shards_and_report(
+    twelve_people: Path, tmp_path: Path, ray_here: None
+) -> None:
     with serving() as address:
         run_with(twelve_people, tmp_path / "a", address, "slow")
         assert log_of(address)["most_at_once"] >= 2
@@ -368,7 +370,7 @@ def test_a_refusal_is_an_answer_and_is_not_requested_again(twelve_people: Path, 
 
 @pytest.mark.parametrize("groups", ["", CAPTIONS_IN_OWN_GROUP])
 def test_an_image_with_a_caption_is_not_sent_to_the_captioner_again(
-    groups: str, twelve_people: Path, tmp_path: Path
+    groups: str, twelve_people: Path, tmp_path: Path, ray_here: None
 ) -> None:
     photos = shutil.copytree(twelve_people, tmp_path / "photos")
     overrides = (groups, "executor.kind=ray") if groups else ()

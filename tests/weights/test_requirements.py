@@ -148,7 +148,7 @@ def test_a_folder_of_ones_own_with_both_files_of_a_model_will_do_and_one_without
     require_weights(recipe_of(photos, occlusion=hands))
     message = refusal(recipe_of(photos, occlusion=hands | {"folder": str(tmp_path)}))
     assert message == (
-        f"occlusion.folder: {tmp_path / 'palm_detection_lite.onnx'} is no file; name a folder that holds palm_detection_lite.onnx, "
+        f"occlusion.folder: no file {tmp_path / 'palm_detection_lite.onnx'}; name a folder that contains palm_detection_lite.onnx, "
         "or set it to null"
     )
 
@@ -196,7 +196,7 @@ def test_where_files_come_from_does_not_change_the_recipes_hash(photos: Path) ->
     ("weights", "commercial", "refused"),
     [
         (("w600k_r50",), None, "quality:iso29794's w600k_r50.onnx (InsightFace weights: non-commercial research only)"),
-        (("fqa",), None, "quality:iso29794's fqa.onnx (commercial use not known: not stated"),
+        (("fqa",), None, "quality:iso29794's fqa.onnx (commercial use unknown: not stated"),
         ((), None, "quality:iso29794 (Apache-2.0 (ours))"),
         ((), False, "quality:iso29794 (Apache-2.0 (ours))"),
         (("yunet",), None, None),

@@ -148,7 +148,7 @@ def test_a_model_that_cannot_use_its_pinned_file_names_the_pin_and_the_way_out(c
         with pytest.raises(WeightsError) as caught:
             Worker(recipe, ["quality"], open_source(recipe), tmp_path / "out")
         assert "another graph than expected" in str(caught.value)
-        assert ("`hifidata weights pull --replace fqa` gets it anew" in str(caught.value)) == bool(pins)
+        assert ("`hifidata weights pull --replace fqa` to download it again" in str(caught.value)) == bool(pins)
         assert words in str(caught.value)
 
 
@@ -188,7 +188,7 @@ def test_what_has_to_be_brought_by_hand_is_said_first_and_again_last_and_one_fai
     assert said[-2] == "not downloaded: ediffiqa_t; run the same command to retry"
     assert said[-1] == "download manually, see above: mediapipe_palm"
     results = {row["name"]: row["result"] for row in json.loads(done.stdout)}
-    assert results == {"lightqnet": "pulled", "ediffiqa_t": "failed", "mediapipe_palm": "by hand"}
+    assert results == {"lightqnet": "pulled", "ediffiqa_t": "failed", "mediapipe_palm": "download manually"}
     assert (cache / file.name).read_bytes() == file.read_bytes()
 
 

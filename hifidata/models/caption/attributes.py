@@ -20,7 +20,7 @@ class AttributeCaptioner:
     name = "attributes"
 
     def caption(self, row: Mapping[str, Any]) -> str:
-        """Writes one caption, such as ``A black-and-white close-up portrait photo of a woman.``
+        """Write one caption, such as ``A black-and-white close-up portrait photo of a woman.``
 
         Args:
             row: holds ``face_area_ratio``, ``is_monochrome`` and ``gender``; a null value leaves its words out.

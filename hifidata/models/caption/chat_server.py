@@ -62,7 +62,7 @@ class LimitedTransport(httpx2.AsyncHTTPTransport):
         self._headers = {"accept-encoding": "identity", **headers}  # a compressed answer could grow without limit
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """One exchange. Raises RequestFailed where the answer is too long."""
+        """Send one request and read its answer. Raises RequestFailed where the answer is too long."""
         headers = {name: value for name, value in request.headers.items() if name in SENT_HEADERS} | self._headers
         sent = httpx2.Request(
             request.method, request.url, headers=headers, stream=request.stream, extensions=request.extensions
@@ -99,7 +99,7 @@ class ChatServer:
             )
 
     def client(self) -> openai.AsyncOpenAI:
-        """A client for one event loop. It does not follow redirects, which would carry the key elsewhere, and does not retry.
+        """Return a client for one event loop. It does not follow redirects, which would carry the key elsewhere, and does not retry.
 
         The package's own retries know neither the recipe's ``backoff_s`` nor a pause for all requests.
         """
@@ -114,16 +114,16 @@ class ChatServer:
         )
 
     def redacted(self, text: str) -> str:
-        """The text without our key, which a server may echo."""
+        """Return the text without our key, which a server may echo."""
         return text.replace(self._key, "***") if len(self._key) >= MIN_SECRET_CHARACTERS else text
 
     def quoted(self, text: str) -> str:
-        """The text as a part of a message: one short line without our key and control characters."""
+        """Return the text as a part of a message: one short line without our key and control characters."""
         printable = "".join(char if char.isprintable() else " " for char in self.redacted(text))
         return " ".join(printable.split())[:MAX_MESSAGE_CHARACTERS]
 
     def error_of(self, error: openai.OpenAIError) -> RequestFailed | ServiceError:
-        """Classifies an error of the package; ServiceError where no other request can succeed."""
+        """Classify an error of the package; ServiceError where no other request can succeed."""
         if isinstance(error, RequestFailed):
             return error
         if isinstance(error, openai.APITimeoutError):
@@ -151,13 +151,13 @@ class ChatServer:
         return f"redirects ({status}), {remedy}" if is_redirect else ""
 
     def _complaint(self, body: Any) -> str:
-        """``: the server's message`` on one line; "" where it sends none."""
+        """Return ``: the server's message`` on one line; "" without a message."""
         message = body.get("message") if isinstance(body, Mapping) else body
         text = self.quoted(message) if isinstance(message, str) else ""
         return f": {text}" if text else ""
 
     async def complete(self, client: openai.AsyncOpenAI, message: Any, options: Mapping[str, Any]) -> tuple[str, str]:
-        """Asks for one chat completion; returns its text and finish reason (``content_filter`` for a refusal by field).
+        """Ask for one chat completion; returns its text and finish reason (``content_filter`` for a refusal by field).
 
         Args:
             client: of ``client()``.
@@ -187,7 +187,7 @@ class ChatServer:
         raise RequestFailed(CaptionProblem.BAD_ANSWER, "its answer is not a chat completion")
 
     async def models(self) -> list[str]:
-        """The models that the server lists; empty where it lists none. Raises openai.OpenAIError."""
+        """Return the models that the server lists; empty where it lists none. Raises openai.OpenAIError."""
         async with self.client() as client:
             answer = await client.models.with_raw_response.list()
         try:
@@ -197,12 +197,12 @@ class ChatServer:
 
 
 def cause_of(error: BaseException) -> str:
-    """The class name of an error's cause; its own where it has none, or a cancelled task (that of a deadline)."""
+    """Return the class name of an error's cause; of the error itself if the cause is missing or a cancelled task."""
     return type(error.__cause__ if isinstance(error.__cause__, Exception) else error).__name__
 
 
 def check_server(config: CaptionServerConfig, environ: Mapping[str, str] = os.environ) -> None:
-    """Checks that a server answers and serves our model; a server that does not list its models passes.
+    """Check that a server answers and serves our model; a server that does not list its models passes.
 
     Raises:
         UsageError: the key is not set.

@@ -1,4 +1,4 @@
-"""Stops a run whose caption server keeps failing."""
+"""Stop a run whose caption server keeps failing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hifidata.models.config import CaptionServerConfig
 
 
 class CircuitBreaker:
-    """Counts failures in a row; a context manager around every batch of requests.
+    """Count failures in a row; a context manager around every batch of requests.
 
     It opens after ``max_errors`` failed portraits in a row. It also opens once two or more in a row took ``total_timeout_s``:
     a silent server must not cost that time once per portrait. Time outside the block does not count.
@@ -28,11 +28,11 @@ class CircuitBreaker:
         self._spent_s = time.monotonic() - self._since_s if self._failures_in_row else 0.0
 
     def record_success(self) -> None:
-        """Forgets the failures so far."""
+        """Reset the count."""
         self._failures_in_row, self._since_s = 0, time.monotonic()
 
     def record_failure(self, message: str) -> None:
-        """Counts a failed portrait. Raises ServiceError, with the message, where the circuit opens."""
+        """Count a failed portrait. Raises ServiceError with the message if the circuit opens."""
         self._failures_in_row += 1
         spent_s = time.monotonic() - self._since_s
         is_silent = self._failures_in_row > 1 and spent_s >= self._server.total_timeout_s

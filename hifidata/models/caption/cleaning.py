@@ -48,7 +48,7 @@ _REFUSAL = re.compile(
 
 
 def plain(answer: str) -> str:
-    """The first ``MAX_ANSWER_CHARACTERS`` of an answer without thoughts, markdown and invisible characters, on one line."""
+    """Return the start of an answer on one line, without thoughts, markdown and invisible characters."""
     text = answer[:MAX_ANSWER_CHARACTERS]
     text = _MARKS.sub("", _THOUGHTS_BEFORE.sub("", _THOUGHTS.sub("", text)))
     visible = (" " if unicodedata.category(char)[0] in "CZ" else char for char in text)
@@ -56,7 +56,7 @@ def plain(answer: str) -> str:
 
 
 def description_of(answer: str, was_cut: bool, max_characters: int, prompt: str = "") -> Description:
-    """The caption in an answer, or the reason why it holds none.
+    """Return the caption in an answer, or the reason why it holds none.
 
     Args:
         answer: the model's text.

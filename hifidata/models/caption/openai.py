@@ -54,7 +54,7 @@ class OpenAiCaptioner:
         self._not_before_s = float("-inf")
 
     def describe(self, portraits: Sequence[RgbU8]) -> list[Description]:
-        """One description per portrait, in order.
+        """Return one description per portrait, in order.
 
         Args:
             portraits: (H, W, 3) uint8 sRGB each.

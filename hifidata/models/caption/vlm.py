@@ -44,7 +44,7 @@ class VlmCaptioner:
         self.batch_size = settings.batch_size
 
     def describe(self, portraits: Sequence[RgbU8]) -> list[Description]:
-        """One description per portrait, all in one batch.
+        """Return one description per portrait, all in one batch.
 
         Args:
             portraits: (H, W, 3) uint8 sRGB each.

@@ -94,7 +94,7 @@ def on_canvas(picture: RgbU8, margin: float, step_px: int = CANVAS_PX) -> tuple[
 
 
 def _may_have_missed(found: F32, picture: RgbU8) -> bool:
-    """Whether a face that fills the image may be missing or incomplete."""
+    """Return whether a face that fills the image may be missing or incomplete."""
     if not len(found) or found[:, 4].max() < SECOND_PASS_BELOW:
         return True
     largest = found[np.argmax(np.prod(found[:, 2:4] - found[:, :2], axis=1))]

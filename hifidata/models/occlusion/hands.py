@@ -167,7 +167,7 @@ def hand_square(palm: Palm) -> F64:
 
 
 def touches(points_px: F64, box_px: F32) -> bool:
-    """Whether any of the points (n, 2) is inside the box (4,)."""
+    """Return whether any of the points (n, 2) is inside the box (4,)."""
     return bool(((points_px >= box_px[:2]) & (points_px <= box_px[2:])).all(axis=1).any())
 
 

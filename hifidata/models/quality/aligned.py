@@ -60,7 +60,7 @@ class AlignedQuality:
         return {"quality_score": float(np.asarray(output, np.float64).mean())}
 
     def _is_quality(self, output: F32) -> bool:
-        """Whether there are values and all are in the range of a quality."""
+        """Return whether there are values and all are in the range of a quality."""
         return bool(output.size and ((output >= -self.slack) & (output <= 1 + self.slack)).all())  # False for NaN
 
 

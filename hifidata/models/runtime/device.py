@@ -28,7 +28,7 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def has_cuda() -> bool:
-    """Whether the installed ONNX Runtime supports CUDA."""
+    """Return whether the installed ONNX Runtime supports CUDA."""
     return CUDA in ort.get_available_providers()
 
 
@@ -39,7 +39,7 @@ def current_provider() -> str:
 
 
 def has_driver() -> bool:
-    """Whether the NVIDIA driver is installed."""
+    """Return whether the NVIDIA driver is installed."""
     try:
         ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
     except OSError:

@@ -164,7 +164,7 @@ def _open(path: Path, threads: int) -> ort.InferenceSession:
 
 
 def _opens_on_cpu(path: Path, options: ort.SessionOptions) -> bool:
-    """Whether the graph opens on the CPU; then the GPU or its libraries cause the error."""
+    """Return whether the graph opens on the CPU; then the GPU or its libraries cause the error."""
     try:
         ort.InferenceSession(str(path), options, providers=[device.CPU])
     except ORT_ERRORS:

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from hifidata.core.schema import Candidate
+from hifidata.sources.search import client
+from tests.conftest import Later
 from tests.servers.search import KEY, Reply, SearchServer, as_json, picture
 from tests.sources.search.conftest import MakeSource, candidates
 
@@ -52,7 +54,7 @@ def test_a_passing_fault_is_tried_again(bad_day: Reply, server: SearchServer, so
         (as_json({"results": None}), "openverse answered without results", 1),
         (Reply(b" " * (8 * 2**20 + 1)), "openverse: response over 8388608 bytes", 1),
         (Reply(b"", drop=True), "openverse: connection failed (ConnectionError)", 3),
-        (Reply(b"{}" + b" " * 100, trickle_s=0.05), "openverse: no response within 0.3 s", 3),
+        (Reply(b"{}" + b" " * 100, trickle_s=0.05), "openverse: no response within 1 s", 3),
     ],
 )  # fmt: skip
 def test_a_lasting_fault_becomes_one_row_and_the_next_provider_fills_up(
@@ -60,7 +62,8 @@ def test_a_lasting_fault_becomes_one_row_and_the_next_provider_fills_up(
 ) -> None:
     server.n_hits["brave"] = 7
     server.bad_days["openverse"] = [bad_day] * 3
-    found = candidates(source(providers=["openverse", "brave"], per_name=5, fetch={"total_timeout_s": 0.3}))
+    limit_s = 1 if bad_day.trickle_s else 60
+    found = candidates(source(providers=["openverse", "brave"], per_name=5, fetch={"total_timeout_s": limit_s}))
     assert [c.locator for c in found[:5]] == [picture("brave", n) for n in range(5)]
     (failed,) = found[5:]
     assert failed.relative_path == failed.source_uri == "search:openverse"
@@ -72,11 +75,9 @@ def test_a_lasting_fault_becomes_one_row_and_the_next_provider_fills_up(
 
 
 def test_a_provider_that_says_nothing_costs_its_deadline_and_no_more(server: SearchServer, source: MakeSource) -> None:
-    server.think_s = 30
-    began_s = time.monotonic()
+    server.think_s = 3600
     found = candidates(source(providers=["brave"], fetch={"total_timeout_s": 0.2}))
     assert messages(found) == ["brave: no response within 0.2 s"]
-    assert time.monotonic() - began_s < 3
 
 
 def test_a_provider_that_cannot_be_reached_is_a_row(source: MakeSource) -> None:
@@ -155,16 +156,16 @@ def test_a_wait_beyond_the_limit_is_not_waited_for_and_nobody_asks_meanwhile(
 
 @pytest.mark.parametrize(("status", "n_requests"), [(403, 1), (400, 3)])
 def test_a_provider_that_refuses_us_is_left_alone(
-    status: int, n_requests: int, server: SearchServer, source: MakeSource
+    status: int, n_requests: int, server: SearchServer, source: MakeSource, later: Later
 ) -> None:
     """At once where it does not want us, after ``max_host_errors`` otherwise; and asked again later."""
     server.n_hits["brave"] = 1
     server.bad_days["brave"] = [as_json({}, status)] * n_requests
-    names = source("A\nB\nC\nD\n", providers=["brave"], fetch={"max_host_errors": 3, "host_stop_s": 1.5})
+    names = source("A\nB\nC\nD\n", providers=["brave"], fetch={"max_host_errors": 3, "host_stop_s": 1800})
     found = [names.expand(task).candidates for task in names.identities()]
     assert all(messages(candidates) for candidates in found)
     assert len(server.asked) == n_requests
-    time.sleep(1.5)
+    later(client, 1800)
     (task, *_) = names.identities()
     assert not messages(names.expand(task).candidates)
 

@@ -77,7 +77,7 @@ def test_a_missing_list_or_a_folder_is_refused(tmp_path: Path) -> None:
     for path, problem in ((tmp_path / "none.txt", "no such file"), (tmp_path, "cannot be read")):
         with pytest.raises(SourceError, match=problem):
             next(NamesSource(SearchConfig(names=str(path)), CONTACT, {}).identities())
-    with pytest.raises(SourceError, match=r"source\.names is missing; pass --set source\.names="):
+    with pytest.raises(SourceError, match=r"source\.names: missing; pass --set source\.names="):
         NamesSource(SearchConfig(), CONTACT, {})
 
 
