@@ -194,7 +194,7 @@ def memory(n_rows: int) -> int:
                 file.write(json.dumps(row) + "\n")
         recipe = _recipe(table)
         pending = make_plan(recipe, out=out).candidates_of
-        crawl = Crawl(recipe, out, lambda _: NotFoundFetcher())  # type: ignore[arg-type,return-value]
+        crawl = Crawl(recipe, out, open_fetcher=lambda _: NotFoundFetcher())  # type: ignore[arg-type,return-value]
         n_seen = sum(len(task.candidates) for task in crawl.identity_tasks(pending))
         if n_seen != n_rows:
             raise RuntimeError(f"expected {n_rows} candidates, got {n_seen}")

@@ -26,8 +26,9 @@ from hifidata.fetch.config import FetcherConfig
 from hifidata.fetch.reasons import BAD_RESPONSE, BAD_SCHEME, BAD_URL, PLACEHOLDER
 from hifidata.fetch.result import FetchRequest, FetchResult
 from hifidata.run.plan import open_remote
+from hifidata.store.fragments import read_record_of_run
 from hifidata.store.layout import DatasetFolder
-from hifidata.store.originals import CrawlLog, Entry, Originals
+from hifidata.store.originals import CrawlLog, Entry, Originals, YieldOrder
 
 STAGE = "fetch"
 SEARCH_KEY = " search"
@@ -51,23 +52,34 @@ class Crawl:
     Args:
         recipe: recipe with a remote source.
         out: dataset folder.
+        run_id: id of the run; a second crawl with the same id repeats the order of the first.
         open_fetcher: makes the fetcher; tests and benchmarks pass their own.
     """
 
-    def __init__(self, recipe: Recipe, out: Path, open_fetcher: Callable[[FetcherConfig], Fetcher] = Fetcher) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        out: Path,
+        run_id: str = "",
+        open_fetcher: Callable[[FetcherConfig], Fetcher] = Fetcher,
+    ) -> None:
         self._source = open_remote(recipe, out)
         self._settings = recipe.fetch
         self._open_fetcher = open_fetcher
         self._folder = DatasetFolder(out)
+        self._run_id = run_id
+        self._order = YieldOrder(self._folder, run_id)
         self._originals = Originals(self._folder, recipe.fetch.keep_originals)
         self._done: queue.Queue[IdentityTask | BaseException | None] = queue.Queue()
         self._n_started = 0  # candidates of all started identities
+        self._n_handed_out = 0  # candidates of the identities that the caller can take, or has taken
         self._n_taken = 0  # candidates of the identities that the caller has taken
 
     def identity_tasks(self, pending: Container[str]) -> Iterator[IdentityTask]:
         """Yield the pending identities with fetched candidates, in the order in which they are ready.
 
         The locator of a fetched candidate is the path of its bytes. A candidate that was not fetched is already judged.
+        An identity that this run has committed is yielded as listed: the workers do not read it again.
         """
         loop = asyncio.new_event_loop()
         crawling = loop.create_task(self._crawl(pending))
@@ -78,6 +90,7 @@ class Crawl:
                 if isinstance(ready, BaseException):
                     raise ready
                 self._n_taken += len(ready.candidates)
+                self._order.append(ready.identity_id)
                 yield ready
         finally:
             with suppress(RuntimeError):  # the crawl has ended and closed its loop
@@ -95,6 +108,7 @@ class Crawl:
         searches = asyncio.Semaphore(MAX_SEARCHES)
         running: set[asyncio.Task[IdentityTask]] = set()
         handed_out: dict[str, int] = {}
+        self._order.begin()
         async with self._open_fetcher(self._settings) as fetcher:
             try:
                 while (task := await asyncio.to_thread(next, listed, None)) is not None:
@@ -111,6 +125,8 @@ class Crawl:
                 while running:
                     await asyncio.wait(running, return_when=FIRST)
                     running -= self._hand_out(running, handed_out)
+                for task in self._order.rest():
+                    self._done.put(task)
             finally:
                 for unfinished in running:
                     unfinished.cancel()
@@ -121,20 +137,29 @@ class Crawl:
     ) -> set[asyncio.Task[IdentityTask]]:
         ready = {identity for identity in running if identity.done()}
         for identity in ready:
-            task = identity.result()
-            handed_out[task.identity_id] = len(task.candidates)
-            self._done.put(task)
+            for task in self._order.ready(identity.result()):
+                handed_out[task.identity_id] = len(task.candidates)
+                self._n_handed_out += len(task.candidates)
+                self._done.put(task)
         return ready
 
     def _is_full(self, running: Sized, handed_out: dict[str, int]) -> bool:
         for identity_id in [known for known in handed_out if not self._originals.is_waiting(known)]:
             del handed_out[identity_id]
-        n_untaken, n_uncommitted = self._n_started - self._n_taken, sum(handed_out.values())
+        n_uncommitted = sum(handed_out.values())
+        if (
+            self._order.is_repeating
+        ):  # the identity to yield next may not have started: those that wait for it do not count
+            return max(self._n_handed_out - self._n_taken, n_uncommitted) >= self._settings.max_waiting
+        n_untaken = self._n_started - self._n_taken
         return len(running) >= MAX_IDENTITIES or max(n_untaken, n_uncommitted) >= self._settings.max_waiting
 
     async def _fetch_identity(
         self, fetcher: Fetcher, listed: IdentityTask, searches: asyncio.Semaphore
     ) -> IdentityTask:
+        if read_record_of_run(self._folder.fragment_path(listed.identity_id), self._run_id) is not None:
+            self._n_started += len(listed.candidates)
+            return listed
         log = CrawlLog(self._folder, listed.identity_id)
         known = log.read()
         async with searches:

@@ -54,6 +54,7 @@ def finish(folder: DatasetFolder, recipe: Recipe, started_at: str, is_limited: b
     dataset["manifests"] = list_manifests(folder)
     write_reports(folder, dataset)
     write_json(folder.dataset_json, dataset)
+    folder.yield_order.unlink(missing_ok=True)
     shutil.rmtree(folder.waiting_originals, ignore_errors=True)  # a kill between commit and clean-up leaves such files
     for record in folder.fragments.glob("??/*.earlier"):
         record.unlink()

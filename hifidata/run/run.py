@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from hifidata.config.recipe import Recipe
 from hifidata.core.errors import DatasetError, UsageError
@@ -18,6 +19,7 @@ from hifidata.run.requirements import OnDownload, no_progress, require_packages,
 from hifidata.run.resume import begin, is_complete, outdated_fragments, pending_identities
 from hifidata.run.worker import Outcome
 from hifidata.store.layout import DatasetFolder
+from hifidata.store.originals import Originals
 
 
 @dataclass
@@ -127,9 +129,12 @@ def _run(folder: DatasetFolder, plan: Plan, options: RunOptions, on_progress: Ca
     folder.dataset_json.unlink(missing_ok=True)
     progress = Progress(len(pending), plan.n_candidates_of(pending), len(plan.candidates_of) - len(pending))
     on_progress(progress)
+    originals = Originals(folder, recipe.fetch.keep_originals)
     if pending:
         with closing(_execute(recipe, pending, options)) as outcomes:
             for outcome in outcomes:
+                if is_remote(recipe):  # not by the worker: Ray repeats a call whose outcome was lost
+                    originals.forget(outcome.identity_id)
                 progress.add(outcome)
                 on_progress(progress)
     for fragment in outdated:
@@ -164,11 +169,11 @@ def _check_out(folder: DatasetFolder, source: Path) -> None:
 
 
 def _execute(recipe: Recipe, pending: frozenset[str], options: RunOptions) -> Generator[Outcome, None, None]:
-    out = options.out.absolute()
+    out, run_id = options.out.absolute(), uuid4().hex
     if recipe.executor.kind == "local":
         from hifidata.run.executors.local import run_local
 
-        return run_local(recipe, pending, out)
+        return run_local(recipe, pending, out, run_id)
     from hifidata.run.executors.ray import run_ray  # the import of ray takes half a second
 
-    return run_ray(recipe, pending, out, options.address)
+    return run_ray(recipe, pending, out, run_id, options.address)

@@ -28,9 +28,8 @@ from hifidata.stages.caption import count_fallback_captions
 from hifidata.stages.intake import Intake
 from hifidata.stages.table import image_columns, stages_of
 from hifidata.stages.verify import target_embedding
-from hifidata.store.fragments import CommitRecord, identity_row, rows_of_recipe, write_fragment
+from hifidata.store.fragments import CommitRecord, identity_row, read_record_of_run, rows_of_recipe, write_fragment
 from hifidata.store.layout import DatasetFolder
-from hifidata.store.originals import Originals
 from hifidata.store.shards import members_of, write_shard
 from hifidata.weights.search_path import searching
 
@@ -56,13 +55,15 @@ class Worker:
         stage_names: stages of this worker's group.
         reader: reads the original bytes.
         out: dataset folder for the commits of the last group.
+        run_id: id of the run, for ``committed``.
     """
 
-    def __init__(self, recipe: Recipe, stage_names: Sequence[str], reader: Reader, out: Path) -> None:
+    def __init__(self, recipe: Recipe, stage_names: Sequence[str], reader: Reader, out: Path, run_id: str = "") -> None:
         cv2.setNumThreads(1)  # there is one worker process per core; more threads would compete for the cores
         self._recipe = recipe
         self._reader = reader
         self._folder = DatasetFolder(out)
+        self._run_id = run_id
         self.columns = image_columns(recipe)
         self._names = frozenset(column.name for column in self.columns)
         self._float32 = frozenset(column.name for column in self.columns if column.type == "float32")
@@ -86,6 +87,14 @@ class Worker:
     def process(self, task: IdentityTask) -> Outcome:
         """Open, run and commit an identity; for a worker with all stages."""
         return self.commit(self.run(self.open(task)))
+
+    def committed(self, task: IdentityTask) -> Outcome | None:
+        """Return the counts of an identity that this run has already committed.
+
+        Ray repeats a call whose worker died, also after the commit. Then the original bytes may be gone.
+        """
+        record = read_record_of_run(self._folder.fragment_path(task.identity_id), self._run_id)
+        return None if record is None else _outcome(record.identity)
 
     def open(self, task: IdentityTask) -> IdentityBatch:
         """Make the batch of an identity. For a remote source, it has the counts and times of the crawl."""
@@ -225,20 +234,18 @@ class Worker:
                 path, ((s.row["key"], members_of(s.row, s.portrait_jpeg or b"", s.extras)) for s in kept)
             )
             facts |= {"shard": shard, "shard_sha256": info.sha256, "shard_bytes": info.n_bytes}
+        else:  # an earlier run with other candidates may have written a shard
+            path.unlink(missing_ok=True)
         identity = identity_row(batch.rows, facts)
         ended = Counter(f"{row['stage']}:{row['status']}" for row in batch.rows if row.get("stage"))
         record = CommitRecord(
             identity, task.fingerprint, self._recipe.hash, dict(batch.seconds), dict(batch.entered), dict(ended),
-            count_fallback_captions([sample.row for sample in kept]), batch.providers,
+            count_fallback_captions([sample.row for sample in kept]), batch.providers, self._run_id,
         )  # fmt: skip
         thumbnails = [sample.thumbnail for sample in batch.samples]
         write_fragment(fragment, batch.rows, thumbnails, record, self.columns)
         earlier.unlink(missing_ok=True)
-        if is_remote(self._recipe):
-            Originals(self._folder, self._recipe.fetch.keep_originals).forget(task.identity_id)
-        if not kept:  # an earlier run with other candidates may have written a shard
-            path.unlink(missing_ok=True)
-        return Outcome(task.identity_id, identity["n_kept"], identity["n_dropped"], identity["n_failed"])
+        return _outcome(identity)
 
     def _identity_facts(self, batch: IdentityBatch) -> Row:
         facts: Row = {name: getattr(batch.task, name) for name in ("identity_id", "identity_name", "source")}
@@ -250,6 +257,10 @@ class Worker:
                 "n_clusters": 1 + max(row["cluster"] for row in batch.rows if row.get("cluster") is not None),
             }
         return facts
+
+
+def _outcome(identity: Row) -> Outcome:
+    return Outcome(identity["identity_id"], identity["n_kept"], identity["n_dropped"], identity["n_failed"])
 
 
 def _end(row: Row, stage: str, reason: Reason, message: str | None) -> None:

@@ -50,6 +50,7 @@ class CommitRecord:
         ended: number of images that were dropped or failed, by ``stage:status``.
         stand_ins: number of kept images with a substitute caption, by ``caption_problem``.
         providers: execution provider of ONNX Runtime, by stage.
+        run_id: run that made the commit; "" in fragments of hifidata 0.1.0.
     """
 
     identity: Row
@@ -60,6 +61,7 @@ class CommitRecord:
     ended: Mapping[str, int] = field(default_factory=dict)
     stand_ins: Mapping[str, int] = field(default_factory=dict)
     providers: Mapping[str, str] = field(default_factory=dict)
+    run_id: str = ""
 
 
 def identity_row(rows: Sequence[Row], facts: Row) -> Row:
@@ -121,6 +123,15 @@ def read_record(path: Path) -> CommitRecord:
         return CommitRecord(**json.loads(metadata[RECORD_KEY]))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"{path}: not a manifest fragment of hifidata ({error}); delete it and run again") from error
+
+
+def read_record_of_run(path: Path, run_id: str) -> CommitRecord | None:
+    """Return the commit record of a fragment of this run; None if there is none, or if the fragment is damaged."""
+    try:
+        record = read_record(path) if run_id and path.exists() else None
+    except DatasetError:
+        return None
+    return record if record is not None and record.run_id == run_id else None
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

@@ -30,6 +30,7 @@ class DatasetFolder:
         self.fragments = self.state / "fragments"
         self.originals = self.root / "originals"
         self.waiting_originals = self.state / "originals"
+        self.yield_order = self.state / "yield_order.txt"
         self.source_index = self.state / "source"
         self.deaths = self.state / "deaths"
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections import deque
 from collections.abc import Container, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from hifidata.core.errors import IntakeError
 from hifidata.core.files import TEMPORARY_PREFIX, remove, write_bytes
-from hifidata.core.schema import Candidate
+from hifidata.core.schema import Candidate, IdentityTask
 from hifidata.image.reasons import UNREADABLE_FILE
 from hifidata.store.fragments import read_table
 from hifidata.store.layout import DatasetFolder
@@ -134,6 +135,68 @@ class CrawlLog:
     def replace(self, entries: Iterable[Mapping[str, Any]]) -> None:
         """Replace all entries atomically."""
         write_bytes(self._path, b"".join(_line(entry) for entry in entries))
+
+
+class YieldOrder:
+    """The order in which a crawl yields identities, in a file, so that a repeated reader yields the same sequence.
+
+    Args:
+        folder: the dataset folder.
+        run_id: id of the run. The order of another run is replaced.
+    """
+
+    def __init__(self, folder: DatasetFolder, run_id: str) -> None:
+        self._path, self._run_id = folder.yield_order, run_id
+        self._repeated: deque[str] = deque()
+        self._held: dict[str, IdentityTask] = {}
+        self._n_recorded = 0
+
+    @property
+    def is_repeating(self) -> bool:
+        """Whether identities of an earlier reader of this run are still to be yielded."""
+        return bool(self._repeated)
+
+    def begin(self) -> None:
+        """Read the order of an earlier reader of this run, or start a new file."""
+        try:
+            run_id, *identities = self._path.read_text(encoding="utf-8").split("\n")[
+                :-1
+            ]  # the last line may be incomplete
+        except (FileNotFoundError, ValueError):
+            run_id, identities = "", []
+        if run_id != self._run_id:
+            identities = []
+        self._repeated.extend(identities)
+        write_bytes(self._path, "".join(f"{line}\n" for line in (self._run_id, *identities)).encode())
+        self._n_recorded = len(identities)
+
+    def ready(self, task: IdentityTask) -> list[IdentityTask]:
+        """Return the identities to yield now that this one is ready, in order."""
+        self._held[task.identity_id] = task
+        following = []
+        while self._repeated and self._repeated[0] in self._held:
+            following.append(self._held.pop(self._repeated.popleft()))
+        return following if self._repeated else [*following, *self._take_held()]
+
+    def rest(self) -> list[IdentityTask]:
+        """Return what is left once all identities are ready: the source has lost an identity of the earlier reader."""
+        self._repeated.clear()
+        return self._take_held()
+
+    def append(self, identity_id: str) -> None:
+        """Record an identity before it is yielded. The record survives the end of the process and of the machine."""
+        if self._n_recorded:  # an earlier reader has recorded it
+            self._n_recorded -= 1
+            return
+        with open(self._path, "ab") as file:
+            file.write(f"{identity_id}\n".encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _take_held(self) -> list[IdentityTask]:
+        held = list(self._held.values())
+        self._held.clear()
+        return held
 
 
 def remove_logs(folder: DatasetFolder, wanted: Container[str]) -> None:

@@ -109,16 +109,15 @@ def test_a_worker_sees_gpus_only_if_its_group_has_some_and_its_provider_reaches_
     twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_here: None
 ) -> None:
     """Ray assigns a share of a GPU to actors that request one, and does not hide GPUs from the others."""
-    from hifidata.run.executors.ray import COLUMN, FAILED, GroupActor
+    from hifidata.run.executors.ray import COLUMN, KIND, GroupActor
 
     recipe = load_recipe(FOLDER, grouped(twelve_people, 0.2, "executor.kind=ray")[2:-2:2])
     task = next(iter(open_source(recipe).identities()))
-    batch: dict[str, Any] = {COLUMN: [task_to_bytes(task)], FAILED: [False]}
-    for position, seen in ((0, "3"), (1, "")):
+    batch: dict[str, Any] = {COLUMN: [task_to_bytes(task)], KIND: ["task"]}
+    for position, seen, kind in ((0, "3", "batch"), (1, "", "outcome")):
         monkeypatch.setenv(device.VISIBLE, "3")
-        batch = GroupActor(recipe.model_dump_json(), position, str(tmp_path))(batch)
-        assert os.environ[device.VISIBLE] == seen
-        assert batch[FAILED] == [False]
+        batch = GroupActor(recipe.model_dump_json(), position, str(tmp_path), "run")(batch)
+        assert (os.environ[device.VISIBLE], batch[KIND]) == (seen, [kind])
     record = read_record(DatasetFolder(tmp_path).fragment_path(task.identity_id))
     assert record.providers == {"watermark": device.CPU}
 

@@ -132,7 +132,10 @@ def test_both_executors_raise_the_same_error_for_a_missing_source_and_an_unwrita
     pending = frozenset({next(iter(make_plan(here, 1).candidates_of))})
     for recipe, kind in ((gone, SourceError), (here, OSError)):
         messages = []
-        for execute in (lambda r: run_local(r, pending, tmp_path), lambda r: run_ray(r, pending, tmp_path, None)):
+        for execute in (
+            lambda r: run_local(r, pending, tmp_path, "run"),
+            lambda r: run_ray(r, pending, tmp_path, "run", None),
+        ):
             with pytest.raises(kind) as caught:
                 list(execute(recipe))
             messages.append(str(caught.value))
@@ -146,7 +149,7 @@ def test_prints_of_rays_threads_are_suppressed_and_prints_of_the_main_thread_are
     recipe = load_recipe(RECIPE, [f"source.path={twelve_people}", *QUICK_RECIPE])
     pending = frozenset(list(make_plan(recipe).candidates_of)[:1])
     (tmp_path / "out").mkdir()
-    for _ in run_ray(recipe, pending, tmp_path / "out", None):
+    for _ in run_ray(recipe, pending, tmp_path / "out", "run", None):
         line = {"lines": ["a warning"], "pid": "raylet", "is_err": False}
         thread = threading.Thread(target=print_to_stdstream, args=(line, False))
         thread.start()

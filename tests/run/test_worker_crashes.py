@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ import pytest
 from hifidata.config.sections import STAGE_NAMES
 from hifidata.weights.catalogue import entry
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE, digest
+from tests.run.test_crawl import LOOPBACK, write_list
+from tests.servers.hostile import HostileServer
 
 FAKE_LIBRARY = """
 import os, pathlib, signal
@@ -37,11 +40,20 @@ class TextDetection:
 
 class TextRecognition(TextDetection):
     pass
+
+if WHEN == "committed":  # the worker dies after the commit, before Ray has its answer
+    from hifidata.run.worker import Worker
+    commit = Worker.commit
+    def commit_and_crash(self, batch):
+        outcome = commit(self, batch)
+        crash("committed")
+        return outcome
+    Worker.commit = commit_and_crash
 """
 
 
 def ended(
-    photos: Path, folder: Path, when: str, times: int, executor: str = "ray"
+    source: Sequence[str], folder: Path, when: str, times: int, executor: str = "ray", limit: int = 1
 ) -> tuple[subprocess.CompletedProcess[str], int]:
     """Run ``hifidata run`` on ``folder``/out with a text model that kills its process; return also the number of kills."""
     library, crashes = folder / "library", folder / "crashes"
@@ -54,11 +66,17 @@ def ended(
         (model / "inference.onnx").touch()
         (model / "inference.yml").write_text("Global: {model_name: any}")
     sets = [
-        f"source.path={photos}", *QUICK_RECIPE, "watermark.model=paddleocr", f"watermark.folder={folder / 'models'}",
+        *QUICK_RECIPE, *source, "watermark.model=paddleocr", f"watermark.folder={folder / 'models'}",
         f"groups={json.dumps([{'name': 'all', 'stages': STAGE_NAMES}])}", f"executor.kind={executor}", "executor.workers=1",
     ]  # fmt: skip
     command = [sys.executable, "-m", "hifidata", "run", str(PROJECT_ROOT / "pipelines" / "folder.yaml")]
-    command += ["--out", str(folder / "out"), "--limit", "1", *(part for word in sets for part in ("--set", word))]
+    command += [
+        "--out",
+        str(folder / "out"),
+        "--limit",
+        str(limit),
+        *(part for word in sets for part in ("--set", word)),
+    ]
     paths = os.pathsep.join([str(library), str(PROJECT_ROOT)])
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=200, env=os.environ | {"PYTHONPATH": paths}
@@ -70,7 +88,7 @@ def ended(
 def test_a_model_that_always_crashes_its_worker_ends_the_run_with_a_one_line_error_and_exit_1(
     twelve_people: Path, tmp_path: Path, when: str, task: str
 ) -> None:
-    done, n_crashes = ended(twelve_people, tmp_path, when, times=99)
+    done, n_crashes = ended([f"source.path={twelve_people}"], tmp_path, when, times=99)
     lines = [line for line in done.stderr.splitlines() if line and not line.startswith("identities ")]
     assert done.returncode == 1, done.stderr
     assert len(lines) == 1, done.stderr
@@ -82,6 +100,25 @@ def test_a_model_that_always_crashes_its_worker_ends_the_run_with_a_one_line_err
 
 def test_a_run_with_one_crash_gives_the_bytes_of_a_run_without_a_crash(twelve_people: Path, tmp_path: Path) -> None:
     for name, times, executor in (("crash", 1, "ray"), ("no-crash", 0, "local")):
-        done, n_crashes = ended(twelve_people, tmp_path / name, "processing", times, executor)
+        done, n_crashes = ended([f"source.path={twelve_people}"], tmp_path / name, "processing", times, executor)
         assert (done.returncode, n_crashes) == (0, times), done.stderr
     assert digest(tmp_path / "crash" / "out") == digest(tmp_path / "no-crash" / "out")
+
+
+def test_workers_that_crash_after_their_commits_lose_no_identity_of_a_crawl(
+    twelve_people: Path, tmp_path: Path
+) -> None:
+    with HostileServer(files=twelve_people) as server:
+        table = write_list(tmp_path / "list.jsonl", server, twelve_people)
+        source = [f"source={{kind: url_table, path: {table}, columns: {{identity: person, url: url}}}}", *LOOPBACK]
+        requests = []
+        for name, times, executor in (("crash", 2, "ray"), ("no-crash", 0, "local")):
+            done, n_crashes = ended(source, tmp_path / name, "committed", times, executor, limit=3)
+            assert (done.returncode, n_crashes) == (0, times), done.stderr
+            requests.append(sorted(server.paths()[sum(map(len, requests)) :]))
+    crashed, clean = (
+        json.loads((tmp_path / name / "out" / "dataset.json").read_bytes()) for name in ("crash", "no-crash")
+    )
+    assert (crashed["shards"], crashed["counts"]) == (clean["shards"], clean["counts"])
+    assert crashed["counts"]["kept"] > 0
+    assert requests[0] == requests[1]

@@ -13,14 +13,20 @@ from hifidata.store.layout import DatasetFolder
 from hifidata.store.originals import Originals
 
 
-def identity_tasks(recipe: Recipe, pending: Container[str], out: Path) -> Generator[IdentityTask, None, None]:
-    """Yield the pending identities; for a remote source, with fetched candidates."""
+def identity_tasks(
+    recipe: Recipe, pending: Container[str], out: Path, run_id: str
+) -> Generator[IdentityTask, None, None]:
+    """Yield the pending identities; for a remote source, with fetched candidates.
+
+    A second call for the same run yields the same identities in the same order. Ray relies on it: it repeats a reader that
+    died, and skips the number of identities that the first one yielded.
+    """
     if not is_remote(recipe):
         yield from list_tasks(recipe, pending)
         return
     from hifidata.run.crawl import Crawl  # imports aiohttp, which runs on local files do not need
 
-    yield from Crawl(recipe, out).identity_tasks(pending)
+    yield from Crawl(recipe, out, run_id).identity_tasks(pending)
 
 
 def open_reader(recipe: Recipe, out: Path) -> Reader:

@@ -40,17 +40,17 @@ from hifidata.run.worker import Outcome, Worker
 from hifidata.store.layout import DatasetFolder
 
 COLUMN = "identity_batch"
-FAILED = "failed"
-"""Whether the column ``identity_batch`` contains an error instead of a batch. Ray would return exceptions as text, or lose
-them."""
+KIND = "kind"
+"""Content of the column ``identity_batch``: ``task`` before the first group, then ``batch``, at the end ``outcome``. An
+``error`` ends the run; Ray would return exceptions as text, or lose them."""
 
 
 class PendingIdentities(Datasource):
     """The pending identities as a Ray data source, listed or crawled inside Ray: one row and one block per identity."""
 
-    def __init__(self, recipe: Recipe, pending: frozenset[str], out: Path) -> None:
+    def __init__(self, recipe: Recipe, pending: frozenset[str], out: Path, run_id: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._out = out
+        self._out, self._run_id = out, run_id
         self._recipe_json = recipe.model_dump_json()
         self._pending = pending
 
@@ -62,22 +62,23 @@ class PendingIdentities(Datasource):
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
     ) -> list[ReadTask]:
         """Return one task: a single reader keeps the source's order and the rate limits."""
-        recipe_json, pending, out = self._recipe_json, self._pending, self._out
+        recipe_json, pending, out, run_id = self._recipe_json, self._pending, self._out, self._run_id
 
         def read() -> Iterator[pa.Table]:
             """Yield one block per identity. An error of ``CARRIED_ERRORS`` is the last block."""
             try:
-                with closing(identity_tasks(Recipe.model_validate_json(recipe_json), pending, out)) as tasks:
+                recipe = Recipe.model_validate_json(recipe_json)
+                with closing(identity_tasks(recipe, pending, out, run_id)) as tasks:
                     for task in tasks:
-                        yield _block(task_to_bytes(task))
+                        yield _block("task", task_to_bytes(task))
             except CARRIED_ERRORS as error:
-                yield _block(error_to_bytes(error), failed=True)
+                yield _block("error", error_to_bytes(error))
 
         return [ReadTask(read, BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None))]
 
 
-def _block(message: bytes, failed: bool = False) -> pa.Table:
-    return pa.table({COLUMN: pa.array([message], pa.large_binary()), FAILED: [failed]})
+def _block(kind: str, message: bytes) -> pa.Table:
+    return pa.table({COLUMN: pa.array([message], pa.large_binary()), KIND: [kind]})
 
 
 class GroupActor:
@@ -86,10 +87,10 @@ class GroupActor:
     After an error that ends the run, the actor returns this error for all further calls.
     """
 
-    def __init__(self, recipe_json: str, position: int, out: str) -> None:
+    def __init__(self, recipe_json: str, position: int, out: str, run_id: str) -> None:
         recipe = Recipe.model_validate_json(recipe_json)
         groups = recipe.worker_groups
-        self._is_first, self._is_last = position == 0, position == len(groups) - 1
+        self._is_last = position == len(groups) - 1
         self._guard = CrashGuard(DatasetFolder(Path(out)).deaths / str(position), _name_with_models(recipe, position))
         self._error = b""
         own_id = ray.get_runtime_context().get_actor_id()  # a restarted worker keeps its id
@@ -97,35 +98,40 @@ class GroupActor:
             os.environ[device.VISIBLE] = ""  # Ray does not hide GPUs from workers without num_gpus
         try:
             with self._guard.at(f"loading-{own_id}", "loading its models"):
-                self._worker = Worker(recipe, groups[position].stages, open_reader(recipe, Path(out)), Path(out))
+                self._worker = Worker(
+                    recipe, groups[position].stages, open_reader(recipe, Path(out)), Path(out), run_id
+                )
         except CARRIED_ERRORS as error:
             self._error = error_to_bytes(error)
 
     def __call__(self, batch: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, list[Any]]:
         """Process one identity. Return its batch, its counts as JSON after the commit, or the error that ends the run."""
-        (message,), (failed,) = batch[COLUMN], batch[FAILED]
-        if failed:
-            return {COLUMN: [message], FAILED: [True]}
+        (message,), (kind,) = batch[COLUMN], batch[KIND]
+        if kind in ("outcome", "error"):
+            return {COLUMN: [message], KIND: [kind]}
         if not self._error:
             try:
-                return {COLUMN: [self._work(message)], FAILED: [False]}
+                kind, message = self._work(kind, message)
+                return {COLUMN: [message], KIND: [kind]}
             except CARRIED_ERRORS as error:
                 self._error = error_to_bytes(error)
-        return {COLUMN: [self._error], FAILED: [True]}
+        return {COLUMN: [self._error], KIND: ["error"]}
 
-    def _work(self, message: bytes) -> bytes:
-        make_sample = self._worker.make_sample
-        batch = (
-            self._worker.open(task_from_bytes(message)) if self._is_first else batch_from_bytes(message, make_sample)
-        )
+    def _work(self, kind: str, message: bytes) -> tuple[str, bytes]:
+        worker = self._worker
+        if kind == "task":
+            batch = worker.open(task_from_bytes(message))
+        else:
+            batch = batch_from_bytes(message, worker.make_sample)
         task = batch.task
-        with self._guard.at(task.identity_id, f"processing {task.identity_name!r}"):
-            done = self._worker.run(batch)
-            return (
-                json.dumps(asdict(self._worker.commit(done))).encode()
-                if self._is_last
-                else batch_to_bytes(done, self._worker.columns)
-            )
+        outcome = worker.committed(task)
+        if outcome is None:
+            with self._guard.at(task.identity_id, f"processing {task.identity_name!r}"):
+                done = worker.run(batch)
+                if not self._is_last:
+                    return "batch", batch_to_bytes(done, worker.columns)
+                outcome = worker.commit(done)
+        return "outcome", json.dumps(asdict(outcome)).encode()
 
 
 def _name_with_models(recipe: Recipe, position: int) -> str:
@@ -136,13 +142,16 @@ def _name_with_models(recipe: Recipe, position: int) -> str:
     return f"{group.name} ({', '.join(models) or 'no models'})"
 
 
-def run_ray(recipe: Recipe, pending: frozenset[str], out: Path, address: str | None) -> Generator[Outcome, None, None]:
+def run_ray(
+    recipe: Recipe, pending: frozenset[str], out: Path, run_id: str, address: str | None
+) -> Generator[Outcome, None, None]:
     """Process the pending identities, and yield their outcomes in the order of the commits.
 
     Args:
         recipe: resolved recipe.
         pending: ids of the identities to process.
         out: dataset folder, writable for all workers.
+        run_id: id of this run.
         address: address of a running cluster, auto or HOST:PORT; None starts Ray on this machine for this run.
 
     Raises:
@@ -153,14 +162,14 @@ def run_ray(recipe: Recipe, pending: frozenset[str], out: Path, address: str | N
     shutil.rmtree(marks, ignore_errors=True)  # a killed run may have left marks
     with running_ray(recipe, address):
         try:
-            yield from _stream(recipe, pending, out)
+            yield from _stream(recipe, pending, out, run_id)
         except ray.exceptions.RayError as error:
             raise environment_error(error) or error from None
         finally:
             shutil.rmtree(marks, ignore_errors=True)
 
 
-def _stream(recipe: Recipe, pending: frozenset[str], out: Path) -> Iterator[Outcome]:
+def _stream(recipe: Recipe, pending: frozenset[str], out: Path, run_id: str) -> Iterator[Outcome]:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -169,7 +178,7 @@ def _stream(recipe: Recipe, pending: frozenset[str], out: Path) -> Iterator[Outc
     context.target_max_block_size = 1  # each row fills a block, and one actor receives the whole block
     # A reader with a CPU of its own would wait without end, because the actors hold all CPUs.
     data: ray.data.Dataset = ray.data.read_datasource(
-        PendingIdentities(recipe, pending, out), override_num_blocks=1, num_cpus=0
+        PendingIdentities(recipe, pending, out, run_id), override_num_blocks=1, num_cpus=0
     )
     cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     sizes = pool_sizes(recipe, len(pending), cluster)
@@ -180,13 +189,13 @@ def _stream(recipe: Recipe, pending: frozenset[str], out: Path) -> Iterator[Outc
             batch_format="numpy",
             # Fixed pool size: a pool grows only if blocks queue up, and identities are too few for a queue.
             compute=ActorPoolStrategy(min_size=sizes[position], max_size=sizes[position]),
-            fn_constructor_args=(recipe.model_dump_json(), position, str(out)),
+            fn_constructor_args=(recipe.model_dump_json(), position, str(out), run_id),
             num_cpus=group.num_cpus,
             num_gpus=group.num_gpus or None,
             runtime_env=group.runtime_env or None,
         )
     for row in data.iter_rows():
-        if row[FAILED]:
+        if row[KIND] == "error":
             raise error_from_bytes(row[COLUMN])
         yield Outcome(**json.loads(row[COLUMN]))
 
