@@ -64,12 +64,12 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Later:
 
 
 @pytest.fixture(scope="session")
-def ray_here() -> Iterator[None]:
-    """Start one small Ray for all tests of this process. Runs in this process use it."""
+def ray_here() -> Iterator[str]:
+    """Start one small Ray for all tests of this process, and return its address. Runs in this process use it."""
     import ray
 
     ray.init(num_cpus=2, include_dashboard=False, object_store_memory=150_000_000, log_to_driver=False)
-    yield
+    yield str(ray.get_runtime_context().gcs_address)
     ray.shutdown()
 
 

@@ -86,7 +86,19 @@ def dataset(
     ]
     recipe = recipe_file(folder, twelve_people, groups=groups)
     out = folder / "out"
-    done = hifidata(python, "run", recipe, "--out", out, "--limit=3", "--weights", weights, "--executor", request.param)
+    done = hifidata(
+        python,
+        "run",
+        recipe,
+        "--out",
+        out,
+        "--limit=3",
+        "--weights",
+        weights,
+        "--executor",
+        request.param,
+        "--set=executor.workers=1",
+    )
     assert done.returncode == 0, done.stderr
     return out
 

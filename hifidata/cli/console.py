@@ -57,10 +57,9 @@ def write_json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Iterable[str] = ()) -> None:
     """Print a table to stdout. The columns in ``right`` are aligned to the right; blank titles and headers are omitted."""
     header = any(name.strip() for name in columns)
-    shown = Table(
-        title=Text(_plain(title)) if title else None, title_justify="left", box=None, pad_edge=False, show_header=header,
-        header_style="bold",
-    )  # fmt: skip
+    if title:  # not the table's own title, which is folded to the width of the table
+        out.print(Text(_plain(title), style="italic"))
+    shown = Table(box=None, pad_edge=False, show_header=header, header_style="bold")
     for name in columns:
         shown.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:

@@ -92,7 +92,10 @@ def hifidata(head: Head, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def overrides_for(photos: Path) -> list[str]:
-    return [f"--set={setting}" for setting in (f"source.path={photos}", *QUICK_RECIPE, "executor.kind=ray")]
+    return [
+        f"--set={setting}"
+        for setting in (f"source.path={photos}", *QUICK_RECIPE, "executor.kind=ray", "executor.workers=1")
+    ]
 
 
 def test_a_run_joins_a_cluster_by_its_address(head: Head, twelve_people: Path, tmp_path: Path) -> None:

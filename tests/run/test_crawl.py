@@ -214,7 +214,7 @@ def test_originals_and_logs_of_identities_no_longer_listed_are_deleted(
 
 
 def test_a_crawl_with_ray_gives_the_same_shards_as_local(
-    server: HostileServer, twelve_people: Path, tmp_path: Path, ray_here: None
+    server: HostileServer, twelve_people: Path, tmp_path: Path, ray_here: str
 ) -> None:
     table = write_list(tmp_path / "list.jsonl", server, twelve_people)
     shards = []

@@ -106,7 +106,7 @@ def test_plan_and_run_print_the_missing_gpu_once_and_the_dataset_records_the_use
 
 
 def test_a_worker_sees_gpus_only_if_its_group_has_some_and_its_provider_reaches_the_commit(
-    twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_here: None
+    twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_here: str
 ) -> None:
     """Ray assigns a share of a GPU to actors that request one, and does not hide GPUs from the others."""
     from hifidata.run.executors.ray import COLUMN, KIND, GroupActor

@@ -71,7 +71,7 @@ def test_report_and_replay_work_without_landmarks(dataset: Path) -> None:
     assert models["verify"]["model"] == "mobilefacenet"
     page = (dataset / "report" / "index.html").read_text()
     assert "scrfd_2.5g" in page
-    assert "too few people" in page
+    assert "too few identities" in page
     assert "hifimodel cannot be trained on this dataset" in (dataset / "README.md").read_text()
     result = replay(dataset, ["verify.min_similarity=0.99"])
     assert result.kept_after == 0

@@ -132,7 +132,7 @@ def local_digest(twelve_people: Path, tmp_path_factory: pytest.TempPathFactory) 
     ids=["local again", "one worker", "two workers", "two groups"],
 )
 def test_local_and_ray_with_one_or_two_workers_or_two_groups_give_the_same_bytes(
-    executor: dict[str, object], twelve_people: Path, local_digest: str, tmp_path: Path, ray_here: None
+    executor: dict[str, object], twelve_people: Path, local_digest: str, tmp_path: Path, ray_here: str
 ) -> None:
     recipe = recipe_for(twelve_people, *QUICK_RECIPE)
     run_into(tmp_path / "out", Recipe.model_validate(recipe.model_dump() | executor))

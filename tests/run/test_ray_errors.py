@@ -46,7 +46,7 @@ def exit_and_stderr(
     capsys: pytest.CaptureFixture[str],
 ) -> tuple[object, str]:  # fmt: skip
     """Return the exit code of ``hifidata run``, and its stderr without progress lines."""
-    settings = [f"source.path={photos}", *QUICK_RECIPE, *sets]
+    settings = [f"source.path={photos}", *QUICK_RECIPE, "executor.workers=1", *sets]
     command = ["hifidata", "run", str(RECIPE), "--out", str(out), "--limit", "2", "--executor", executor]
     monkeypatch.setattr(sys, "argv", command + [part for setting in settings for part in ("--set", setting)])
     capsys.readouterr()
@@ -111,6 +111,7 @@ def test_after_too_many_server_errors_the_same_command_resumes(twelve_people: Pa
     def recipe(address: str, kind: str) -> Recipe:
         server = f"{{base_url: '{address}/v1', model: broken-twice, tries: 1, max_errors: 2, concurrency: 1}}"
         sets = [*QUICK_RECIPE, "caption.model=openai", f"caption.server={server}", f"executor.kind={kind}"]
+        sets += ["executor.workers=1"]
         return load_recipe(RECIPE, [f"source.path={twelve_people}", *sets])
 
     for kind in ("local", "ray"):

@@ -53,9 +53,13 @@ if WHEN == "committed":  # the worker dies after the commit, before Ray has its 
 
 
 def ended(
-    source: Sequence[str], folder: Path, when: str, times: int, executor: str = "ray", limit: int = 1
+    source: Sequence[str], folder: Path, when: str, times: int, address: str | None, limit: int = 1
 ) -> tuple[subprocess.CompletedProcess[str], int]:
-    """Run ``hifidata run`` on ``folder``/out with a text model that kills its process; return also the number of kills."""
+    """Run ``hifidata run`` on ``folder``/out with a text model that kills its process; return also the number of kills.
+
+    With the address of a Ray, Ray's workers import the text model. Without, the process of the command does.
+    """
+    executor = "ray" if address else "local"
     library, crashes = folder / "library", folder / "crashes"
     library.mkdir(parents=True)
     crashes.touch()
@@ -65,9 +69,11 @@ def ended(
         model.mkdir(parents=True)
         (model / "inference.onnx").touch()
         (model / "inference.yml").write_text("Global: {model_name: any}")
+    paths = os.pathsep.join([str(library), str(PROJECT_ROOT)])
+    group = {"name": "all", "stages": STAGE_NAMES, "runtime_env": {"env_vars": {"PYTHONPATH": paths}}}
     sets = [
         *QUICK_RECIPE, *source, "watermark.model=paddleocr", f"watermark.folder={folder / 'models'}",
-        f"groups={json.dumps([{'name': 'all', 'stages': STAGE_NAMES}])}", f"executor.kind={executor}", "executor.workers=1",
+        f"groups={json.dumps([group])}", f"executor.kind={executor}", "executor.workers=1",
     ]  # fmt: skip
     command = [sys.executable, "-m", "hifidata", "run", str(PROJECT_ROOT / "pipelines" / "folder.yaml")]
     command += [
@@ -75,9 +81,9 @@ def ended(
         str(folder / "out"),
         "--limit",
         str(limit),
+        *(["--address", address] if address else []),
         *(part for word in sets for part in ("--set", word)),
     ]
-    paths = os.pathsep.join([str(library), str(PROJECT_ROOT)])
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=200, env=os.environ | {"PYTHONPATH": paths}
     )
@@ -86,9 +92,9 @@ def ended(
 
 @pytest.mark.parametrize(("when", "task"), [("loading", "loading its models"), ("processing", "processing 'person_0")])
 def test_a_model_that_always_crashes_its_worker_ends_the_run_with_a_one_line_error_and_exit_1(
-    twelve_people: Path, tmp_path: Path, when: str, task: str
+    twelve_people: Path, tmp_path: Path, when: str, task: str, ray_here: str
 ) -> None:
-    done, n_crashes = ended([f"source.path={twelve_people}"], tmp_path, when, times=99)
+    done, n_crashes = ended([f"source.path={twelve_people}"], tmp_path, when, times=99, address=ray_here)
     lines = [line for line in done.stderr.splitlines() if line and not line.startswith("identities ")]
     assert done.returncode == 1, done.stderr
     assert len(lines) == 1, done.stderr
@@ -98,22 +104,24 @@ def test_a_model_that_always_crashes_its_worker_ends_the_run_with_a_one_line_err
     assert not (tmp_path / "out" / "state" / "deaths").exists()
 
 
-def test_a_run_with_one_crash_gives_the_bytes_of_a_run_without_a_crash(twelve_people: Path, tmp_path: Path) -> None:
-    for name, times, executor in (("crash", 1, "ray"), ("no-crash", 0, "local")):
-        done, n_crashes = ended([f"source.path={twelve_people}"], tmp_path / name, "processing", times, executor)
+def test_a_run_with_one_crash_gives_the_bytes_of_a_run_without_a_crash(
+    twelve_people: Path, tmp_path: Path, ray_here: str
+) -> None:
+    for name, times, address in (("crash", 1, ray_here), ("no-crash", 0, None)):
+        done, n_crashes = ended([f"source.path={twelve_people}"], tmp_path / name, "processing", times, address)
         assert (done.returncode, n_crashes) == (0, times), done.stderr
     assert digest(tmp_path / "crash" / "out") == digest(tmp_path / "no-crash" / "out")
 
 
 def test_workers_that_crash_after_their_commits_lose_no_identity_of_a_crawl(
-    twelve_people: Path, tmp_path: Path
+    twelve_people: Path, tmp_path: Path, ray_here: str
 ) -> None:
     with HostileServer(files=twelve_people) as server:
         table = write_list(tmp_path / "list.jsonl", server, twelve_people)
         source = [f"source={{kind: url_table, path: {table}, columns: {{identity: person, url: url}}}}", *LOOPBACK]
         requests = []
-        for name, times, executor in (("crash", 2, "ray"), ("no-crash", 0, "local")):
-            done, n_crashes = ended(source, tmp_path / name, "committed", times, executor, limit=3)
+        for name, times, address in (("crash", 2, ray_here), ("no-crash", 0, None)):
+            done, n_crashes = ended(source, tmp_path / name, "committed", times, address, limit=3)
             assert (done.returncode, n_crashes) == (0, times), done.stderr
             requests.append(sorted(server.paths()[sum(map(len, requests)) :]))
     crashed, clean = (

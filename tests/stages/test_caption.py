@@ -192,9 +192,11 @@ def test_the_address_of_the_caption_server_does_not_change_the_hash() -> None:
     assert hash_of("caption.prompt=plain") != hash_of()
 
 
-CAPTIONS_IN_OWN_GROUP = (
+ON_RAY = (
+    "executor.kind=ray",
+    "executor.workers=1",
     "groups=[{name: a, num_cpus: 0.5, stages: [intake, detect, crop, quality, watermark, occlusion, embed, dedup, verify, "
-    "restore, matting, face3d, landmarks, attributes]}, {name: b, num_cpus: 0.5, stages: [caption]}]"
+    "restore, matting, face3d, landmarks, attributes]}, {name: b, num_cpus: 0.5, stages: [caption]}]",
 )
 
 
@@ -215,13 +217,13 @@ def kept(out: Path) -> list[dict[str, object]]:
 
 
 def test_captions_of_the_server_reach_manifest_shards_and_report(
-    twelve_people: Path, tmp_path: Path, ray_here: None
+    twelve_people: Path, tmp_path: Path, ray_here: str
 ) -> None:
     with serving() as address:
         run_with(twelve_people, tmp_path / "a", address, "slow")
         assert log_of(address)["most_at_once"] >= 2
         run_with(twelve_people, tmp_path / "b", address, "slow")
-        run_with(twelve_people, tmp_path / "c", address, "slow", "executor.kind=ray", CAPTIONS_IN_OWN_GROUP)
+        run_with(twelve_people, tmp_path / "c", address, "slow", *ON_RAY)
     assert digest(tmp_path / "a") == digest(tmp_path / "b") == digest(tmp_path / "c")
     for row in kept(tmp_path / "a"):
         assert str(row["caption"]).startswith("A person with brown hair")
@@ -368,12 +370,12 @@ def test_a_refusal_is_an_answer_and_is_not_requested_again(twelve_people: Path, 
     assert {row["caption_problem"] for row in kept(out)} == {"refused"}
 
 
-@pytest.mark.parametrize("groups", ["", CAPTIONS_IN_OWN_GROUP])
+@pytest.mark.parametrize("is_on_ray", [False, True])
 def test_an_image_with_a_caption_is_not_sent_to_the_captioner_again(
-    groups: str, twelve_people: Path, tmp_path: Path, ray_here: None
+    is_on_ray: bool, twelve_people: Path, tmp_path: Path, ray_here: str
 ) -> None:
     photos = shutil.copytree(twelve_people, tmp_path / "photos")
-    overrides = (groups, "executor.kind=ray") if groups else ()
+    overrides = ON_RAY if is_on_ray else ()
     with serving() as address:
 
         def count_requests(out: Path, *, retry_failed: bool = False) -> int:
