@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from hifidata.config.recipe import Recipe
-from hifidata.config.sections import SOURCE_KINDS
+from hifidata.config.sources import SOURCE_KINDS
 from hifidata.core.reasons import MODEL_ERROR
 from hifidata.core.schema import IDENTITY_COLUMNS, SOURCE_COLUMNS, THUMBNAIL_COLUMNS, VERDICT_COLUMNS, Column
 from hifidata.stages.table import DECLARED

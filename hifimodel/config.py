@@ -1,6 +1,6 @@
 """Presets: every number of the paper, and every choice that it leaves open, by name.
 
-A preset is a YAML file with the sections ``model`` (what a checkpoint is; stored in it) and ``train`` (how it is trained).
+A preset is a YAML file with the sections ``model`` (the networks; stored in the checkpoint) and ``train`` (the training).
 Defaults are the paper's, or ours where the paper gives none; the comments in ``presets/sdxl.yaml`` say which.
 """
 
@@ -43,7 +43,7 @@ class RefinerConfig(BaseConfig):
 
 
 class ModelConfig(BaseConfig):
-    """What a checkpoint is. Two checkpoints can replace each other only if their configs are equal."""
+    """The networks of a checkpoint. Two checkpoints can replace each other only if their configs are equal."""
 
     architecture: Literal["sdxl", "tiny"] = "sdxl"
     image_px: int = Field(1024, ge=64, multiple_of=8, description="side of the training images")
@@ -94,7 +94,9 @@ class TrainConfig(BaseConfig):
     id_gate: Literal["detector", "timestep", "target_kps"] = "detector"
     id_detector: str = Field("retinaface", description="E_det of the detector gate, a detector of hifidata's recipes")
     id_max_timestep: int = Field(500, ge=0, le=1000, description="for the timestep gate")
-    id_timestep_weight: Literal["none", "error"] = Field("none", description="error: undo what predicting x0 amplifies")
+    id_timestep_weight: Literal["none", "error"] = Field(
+        "none", description="error: undo the amplification by predicting x0"
+    )
     id_margin: float = Field(0.5, ge=0, description="border around the aligned face that is decoded, over its side")
     ema_decay: float | None = Field(None, gt=0, lt=1)
     mixed_precision: Literal["no", "fp16", "bf16"] = "bf16"

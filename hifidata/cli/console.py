@@ -140,7 +140,7 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
         """Return the progress line. The least important part is last, because a narrow terminal cuts the end."""
         done, n_images = progress.done_images, "?" if progress.n_images is None else progress.n_images
         head = f"identities {progress.done_identities}/{progress.n_identities}  images {done}/{n_images}"
-        tail = f"  {progress.resumed_identities} identities resumed" if progress.resumed_identities else ""
+        tail = f"  resumed identities: {progress.resumed_identities}" if progress.resumed_identities else ""
         if not done:
             return f"{head}  loading models{tail}"
         eta_s = round(seconds * (1 / _share_done(progress) - 1))

@@ -14,20 +14,17 @@ from typing import Any, Literal
 from pydantic import Field, SerializeAsAny, model_serializer, model_validator
 
 from hifidata.config import loader
-from hifidata.config.sections import (
-    STAGES,
+from hifidata.config.run import (
     ExecutorConfig,
     ExtensionConfig,
     FailuresConfig,
-    FetchConfig,
     OutputConfig,
-    SourceConfig,
-    StageConfig,
-    StageSections,
     StageUseConfig,
     WeightsConfig,
     WorkerGroupConfig,
 )
+from hifidata.config.sections import STAGES, StageConfig, StageSections
+from hifidata.config.sources import FetchConfig, SourceConfig
 from hifidata.core.base_config import validate as validate_config
 from hifidata.core.errors import RecipeError
 from hifidata.core.extensions import STAGES as STAGE_ENTRY_POINTS

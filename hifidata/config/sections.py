@@ -1,4 +1,4 @@
-"""Sections of the recipe: meaning, unit and default of each key. ``python -m docs.reference`` writes docs/recipes.md from them.
+"""Sections of the stages: meaning, unit and default of each key. ``python -m docs.reference`` writes docs/recipes.md from them.
 
 Every section is a frozen pydantic model that refuses unknown keys. Names contain the unit. Defaults that do not depend on a
 model are the values of the paper, section 3.4. Other defaults are tuned for the models in the wheel; their descriptions
@@ -8,12 +8,11 @@ name the origin.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Union
+from typing import Any, Literal
 
 from pydantic import Field
 
 from hifidata.core.base_config import BaseConfig
-from hifidata.fetch.config import FetcherConfig
 from hifidata.image.decode import Limits
 from hifidata.models.config import (
     CaptionerConfig,
@@ -22,8 +21,6 @@ from hifidata.models.config import (
     ModelFolderConfig,
     OcclusionCheckerConfig,
 )
-from hifidata.sources.search.config import SearchConfig
-from hifidata.sources.url_table.columns import TableColumnsConfig, TableFormat
 
 
 class StageConfig(BaseConfig):
@@ -40,85 +37,6 @@ class ModelStageConfig(StageConfig):
 
     options: dict[str, Any] = Field(
         default_factory=dict, description="settings for a model of another package; the model's class declares them"
-    )
-
-
-class FolderSourceConfig(BaseConfig):
-    """A folder with one sub-folder of photos per identity. VGGFace2-HQ has the same layout."""
-
-    is_remote: ClassVar[bool] = False
-    kind: Literal["folder"] = Field(description="kind of source")
-    path: str = Field("", description="the folder; a relative path starts at the working directory")
-    licence: str | None = Field(None, description="licence to record for every image")
-    already_restored: bool = Field(
-        False, description="true: a restorer has already processed the faces, so the recipe must not set restore.model"
-    )
-
-
-class ShardsSourceConfig(BaseConfig):
-    """WebDataset shards with a jpg or png and a json per sample. The json must contain the identity."""
-
-    is_remote: ClassVar[bool] = False
-    kind: Literal["shards"] = Field(description="kind of source")
-    path: str = Field("", description="a tar file, a folder of tar files, or a glob pattern")
-    identity_field: str = Field("identity_id", description="key of the sample's json that contains the identity")
-    licence: str | None = Field(None, description="licence to record for images whose json has none")
-    already_restored: bool = Field(
-        False, description="true: a restorer has already processed the faces, so the recipe must not set restore.model"
-    )
-
-
-class UrlTableSourceConfig(BaseConfig):
-    """A table with one URL per row."""
-
-    is_remote: ClassVar[bool] = True
-    kind: Literal["url_table"] = Field(description="kind of source")
-    path: str = Field("", description="the table; a relative path starts at the working directory")
-    format: TableFormat | None = Field(
-        None, description="format of the table; null: from the file name. csv, tsv and jsonl may be gzipped"
-    )
-    columns: TableColumnsConfig = Field(description="names of the table's columns")
-    licence: str | None = Field(None, description="licence to record for rows without one")
-
-
-class ImdbFaceSourceConfig(BaseConfig):
-    """The published URL list of the IMDb-Face dataset."""
-
-    is_remote: ClassVar[bool] = True
-    kind: Literal["imdb_face"] = Field(description="kind of source")
-    path: str = Field("", description="the file IMDb-Face.csv; may be gzipped")
-    licence: str | None = Field(None, description="licence to record for every image; the list contains no licences")
-
-
-class NamesSourceConfig(SearchConfig):
-    """A list of names. Search providers find images of each name on the web."""
-
-    is_remote: ClassVar[bool] = True
-    kind: Literal["names"] = Field(description="kind of source")
-
-
-SOURCE_KINDS: Mapping[str, type[BaseConfig]] = {
-    "folder": FolderSourceConfig, "shards": ShardsSourceConfig, "url_table": UrlTableSourceConfig, "imdb_face": ImdbFaceSourceConfig,
-    "names": NamesSourceConfig,
-}  # fmt: skip
-SourceConfig = Annotated[
-    Union[FolderSourceConfig, ShardsSourceConfig, UrlTableSourceConfig, ImdbFaceSourceConfig, NamesSourceConfig],  # noqa: UP007
-    Field(discriminator="kind"),
-]
-
-
-class FetchConfig(FetcherConfig):
-    """Settings of the crawl, for sources that list URLs or names."""
-
-    keep_originals: bool = Field(
-        False,
-        description="keep the downloaded files in OUT/originals/. Otherwise a later run with another recipe has to "
-        "download them again",
-    )
-    max_waiting: int = Field(
-        5000,
-        ge=1,
-        description="most candidates that the crawl downloads in advance of the workers; it pauses at this number",
     )
 
 
@@ -367,84 +285,3 @@ class StageSections(BaseConfig):
     landmarks: LandmarksConfig = LandmarksConfig()
     attributes: AttributesConfig = AttributesConfig()
     caption: CaptionConfig = CaptionConfig()
-
-
-class OutputConfig(BaseConfig):
-    """Layout and encoding of the dataset."""
-
-    layout: Literal["identity", "packed"] = Field(
-        "identity", description="identity: one shard per identity. packed: shards with several complete identities"
-    )
-    max_shard_bytes: int = Field(1_000_000_000, gt=0, description="largest shard in bytes, for the packed layout")
-    jpeg_quality: int = Field(95, ge=50, le=100, description="JPEG quality of the portraits")
-    thumbnail_px: int = Field(160, ge=0, le=512, description="longer side of the report's thumbnails; 0: no thumbnails")
-
-
-class WeightsConfig(BaseConfig):
-    """Location of the model files. It has no effect on the dataset's content."""
-
-    folder: str | None = Field(
-        None,
-        description="folder with model files, searched before the user's cache; hifidata never writes to it. null: the folder "
-        "in HIFI_WEIGHTS",
-    )
-    download: bool = Field(
-        False, description="true: download missing files before the run. false: refuse to start if a file is missing"
-    )
-
-
-class FailuresConfig(BaseConfig):
-    """The failure budget. A run that exceeds it ends with exit code 3."""
-
-    max_share: float = Field(
-        0.05,
-        ge=0,
-        le=1,
-        description="largest share of failed candidates, and largest share of kept images whose caption failed",
-    )
-
-
-class WorkerGroupConfig(BaseConfig):
-    """A worker group: consecutive stages that share processes and resources."""
-
-    name: str = Field(description="name of the group")
-    stages: tuple[str, ...] = Field(
-        min_length=1,
-        description="stages in order of execution. An omitted stage joins the group of the stage before it",
-    )
-    num_cpus: float = Field(1, ge=0, description="CPUs per worker; fractions are allowed")
-    num_gpus: float = Field(0, ge=0, description="GPUs per worker; fractions are allowed")
-    min_workers: int = Field(1, ge=1, description="smallest number of workers; the run does not start with fewer")
-    max_workers: int | None = Field(
-        None, ge=1, description="largest number of workers; null: limited only by the free CPUs and GPUs"
-    )
-    runtime_env: dict[str, Any] = Field(
-        default_factory=dict, description="Ray runtime_env, for a group that needs its own Python packages"
-    )
-
-
-class StageUseConfig(BaseConfig):
-    """A stage of another package. The section with the stage's name holds its settings."""
-
-    after: str = Field(description="name of the preceding stage")
-    use: str = Field(description="package.module:Class, or an entry point of the group hifidata.stages")
-
-
-class ExtensionConfig(BaseConfig):
-    """Origin of a stage or model of another package. It is part of the recipe's hash."""
-
-    path: str = Field(description="package.module:Class")
-    package: str = Field(description="installed package that contains the class")
-    version: str = Field(description="version of the package")
-    files: dict[str, str] = Field(default_factory=dict, description="sha256 of each model file, by file name")
-
-
-class ExecutorConfig(BaseConfig):
-    """Executor of the stages. It has no effect on the dataset's content."""
-
-    kind: Literal["ray", "local"] = Field("ray", description="ray: Ray Data. local: one process, for debugging")
-    workers: int | None = Field(None, ge=1, description="largest number of workers of each group; null: no limit")
-    use_gpus: bool = Field(True, description="false: the groups run without GPUs, even if num_gpus is set")
-    object_store_bytes: int = Field(
-        300_000_000, ge=80_000_000, description="size of Ray's object store, if the run starts Ray itself"
-    )

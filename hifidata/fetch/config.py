@@ -24,7 +24,7 @@ class FetcherConfig(BaseConfig):
     )
     user_agent_name: str = Field(
         "hifidata",
-        pattern=r"^[A-Za-z][A-Za-z_-]*$",  # RFC 9309 2.2.1: what a robots.txt can name
+        pattern=r"^[A-Za-z][A-Za-z_-]*$",  # RFC 9309 2.2.1: product tokens of a robots.txt
         description="product token of the User-Agent; rules of robots.txt and X-Robots-Tag with this name apply",
     )
     max_connections: int = Field(

@@ -285,7 +285,7 @@ def load(stage: str, model: str, section: Any = None) -> Any:
     if spec.takes_config:
         arguments.append(section)
     if spec.options is not None:
-        arguments.append(options_of(stage, spec, section))
+        arguments.append(_options_of(stage, spec.options, section))
     try:
         loaded = _imported(spec.path)(*arguments)
     except WeightsError as error:
@@ -303,10 +303,9 @@ def _imported(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def options_of(stage: str, spec: ModelSpec, section: Any) -> BaseConfig:
+def _options_of(stage: str, kind: type[BaseConfig], section: Any) -> BaseConfig:
     """Validate a section's ``options`` with the model's own Config. Raises RecipeError."""
-    assert spec.options is not None
-    return validate(spec.options, getattr(section, "options", {}), "", RecipeError, section=f"{stage}.options")
+    return validate(kind, getattr(section, "options", {}), "", RecipeError, section=f"{stage}.options")
 
 
 def make(name: str, source: Path) -> bytes:
@@ -353,7 +352,7 @@ def chosen(stage: str, section: Any) -> ModelSpec | None:
         return None
     spec = find(stage, section.model)
     if spec.options is not None:
-        options_of(stage, spec, section)
+        _options_of(stage, spec.options, section)
     elif getattr(section, "options", None):
         raise RecipeError(f"{stage}.options: model {section.model} has no options; remove them")
     if spec.max_score is not None and section.min_score > spec.max_score:

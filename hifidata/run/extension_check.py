@@ -54,7 +54,7 @@ def _check_stage(
         return
     except HifiError:
         raise
-    except Exception as error:
+    except Exception as error:  # code of another package may raise anything
         raise RecipeError(
             f"{where}: fails on a synthetic face: {type(error).__name__}: {' '.join(str(error).split())}; see "
             "docs/extending.md"

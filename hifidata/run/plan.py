@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hifidata.config.recipe import Recipe
-from hifidata.config.sections import (
+from hifidata.config.sources import (
     FolderSourceConfig,
     ImdbFaceSourceConfig,
     NamesSourceConfig,

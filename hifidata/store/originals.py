@@ -179,7 +179,7 @@ class YieldOrder:
         return following if self._repeated else [*following, *self._take_held()]
 
     def rest(self) -> list[IdentityTask]:
-        """Return what is left once all identities are ready: the source has lost an identity of the earlier reader."""
+        """Return the held identities at the end of the source, which has lost an identity of the earlier reader."""
         self._repeated.clear()
         return self._take_held()
 

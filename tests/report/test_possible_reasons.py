@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hifidata.config.sections import SOURCE_KINDS
+from hifidata.config.sources import SOURCE_KINDS
 from hifidata.core.reasons import Reason
 from hifidata.report.html import render_report
 from hifidata.report.possible_reasons import OF_SOURCE

@@ -161,7 +161,7 @@ def _start_here(recipe: Recipe, runtime_env: dict[str, Any]) -> None:
                 log_to_driver=False,
                 runtime_env=runtime_env,
             )
-    except Exception as error:
+    except Exception as error:  # Ray raises the base class if a node does not start in time
         ray.shutdown()
         raise HifiError(
             f"Ray did not start on this machine: {' '.join(str(error).split())}; run the same command again when the machine is "
