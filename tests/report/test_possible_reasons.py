@@ -67,5 +67,5 @@ def test_the_report_of_a_folder_lists_no_reasons_of_downloads_or_of_stages_that_
     dataset: tuple[Path, dict[str, Any]],
 ) -> None:
     unused = re.findall(r"Reasons that did not occur: ([^.]*)\.", render_report(*dataset))[0].split(", ")
-    assert "not a picture" in unused
+    assert "not an image" in unused
     assert not {"timeout", "opted out", "no hits", "face covered"} & set(unused)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 JPEG_QUALITY = 90
 BATCHES_AHEAD = 4
-"""Size of a batch in units of ``concurrency``. A batch ends with its slowest picture; so it should be long."""
+"""Size of a batch in units of ``concurrency``. A batch ends with its slowest image, so it should be long."""
 
 
 class OpenAiCaptioner:

@@ -113,7 +113,7 @@ class IsoQuality:
             luma[_polygon_mask(luma.shape, points[ids])] for ids in (_LEFT_HALF, _RIGHT_HALF, _OUTLINE)
         )
         if min(left.size, right.size) == 0:
-            raise ModelError(f"{self.name}: the landmarks do not span a face inside the picture")
+            raise ModelError(f"{self.name}: the landmarks do not span a face inside the image")
         components = {
             "quality_sharpness": SHARPNESS(log_sharpness(luma, points)),
             "quality_inter_eye": INTER_EYE_PX(frontal_inter_eye_px),
