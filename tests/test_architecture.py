@@ -99,11 +99,16 @@ def test_the_listed_files_with_ray_tests_exist() -> None:
     assert not {file for file in RAY_FILES if not (PROJECT_ROOT / "tests" / file).is_file()}
 
 
-def test_help_imports_nothing_heavy() -> None:
+@pytest.mark.parametrize(
+    ("module", "packages"),
+    [
+        ("hifidata.cli.main", {"torch", "ray", "cv2", "numpy", "pyarrow", "pydantic", "sklearn", "dlib"}),
+        ("hifidata.run.plan", {"torch", "ray", "sklearn", "dlib"}),
+    ],
+)
+def test_help_and_plan_import_nothing_heavy(module: str, packages: set[str]) -> None:
     code = (
-        "import sys, hifidata.cli.main\n"
-        "heavy = {'torch','ray','cv2','numpy','pyarrow','pydantic','sklearn','dlib'} & set(sys.modules)\n"
-        "sys.exit(f'imported {heavy}' if heavy else 0)"
+        f"import sys, {module}; heavy = {packages} & set(sys.modules); sys.exit(f'imported {{heavy}}' if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -219,6 +219,12 @@ def test_numbers_of_a_table_have_three_digits_and_no_exponent(capsys: pytest.Cap
     assert capsys.readouterr().out.split(maxsplit=1) == ["corners", "[0.123, 1234, 12]\n"]
 
 
+def test_the_title_of_a_narrow_table_stays_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    title = f"images in /{'a-long-folder/' * 20}"
+    console.table(title, ("a", "b"), [(1, 2)])
+    assert capsys.readouterr().out.splitlines()[0] == title
+
+
 def test_an_error_that_quotes_a_server_prints_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     console.error("the server answers: \x1b[31mred\x9b; start it\nor correct its address")
     expected = "error: the server answers: \\x1b[31mred\\x9b; start it\nor correct its address\n"

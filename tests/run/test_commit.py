@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import closing
 from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any
-
-import pytest
 
 from hifidata.core.schema import IdentityTask
 from hifidata.run.crawl import Crawl
@@ -20,16 +17,10 @@ from hifidata.run.plan import make_plan
 from hifidata.run.worker import Worker
 from hifidata.store.layout import DatasetFolder
 from hifidata.store.originals import Originals
-from tests.run.test_crawl import recipe_for, write_list
+from tests.factories.crawl import recipe_for, write_list
 from tests.servers.hostile import HostileServer
 
 RUN = "run"
-
-
-@pytest.fixture
-def server(twelve_people: Path) -> Iterator[HostileServer]:
-    with HostileServer(files=twelve_people) as server:
-        yield server
 
 
 class Interrupt(BaseException):

@@ -8,15 +8,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
 
 import pyarrow.parquet as pq
 import pytest
 
-from hifidata.config.recipe import Recipe, load_recipe
+from hifidata.config.recipe import Recipe
 from hifidata.core.errors import FolderLockedError
 from hifidata.run.crawl import Crawl
 from hifidata.run.plan import make_plan
@@ -25,32 +23,8 @@ from hifidata.run.run import RunOptions, RunResult, run
 from hifidata.store.layout import DatasetFolder
 from hifidata.store.originals import CrawlLog
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE
+from tests.factories.crawl import LOOPBACK, recipe_for, write_list
 from tests.servers.hostile import HostileServer
-
-LOOPBACK = (
-    "fetch.allow_private=[127.0.0.0/8]", "fetch.delay_s=0", "fetch.slowdown=0", "fetch.connections_per_host=4",
-    "fetch.backoff_s=0.01", "verify.model=null", "fetch.read_timeout_s=1", "fetch.total_timeout_s=3", "fetch.max_host_errors=1000", "quality.model=null",
-)  # fmt: skip
-
-
-@pytest.fixture
-def server(twelve_people: Path) -> Iterator[HostileServer]:
-    with HostileServer(files=twelve_people) as server:
-        yield server
-
-
-def write_list(path: Path, server: HostileServer, people: Path, extra: tuple[tuple[str, str], ...] = ()) -> Path:
-    """Write a JSON lines list with the photos of six identities and further (identity, URL path) rows."""
-    photos = sorted(photo.relative_to(people).as_posix() for photo in people.glob("person_0[0-5]/*.jpg"))
-    rows = [{"person": name.split("/")[0], "url": server.url(f"/files/{quote(name)}")} for name in photos]
-    rows += [{"person": person, "url": server.url(target)} for person, target in extra]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def recipe_for(table: Path, *overrides: str) -> Recipe:
-    source = f"source={{kind: url_table, path: {table}, columns: {{identity: person, url: url}}}}"
-    return load_recipe(PROJECT_ROOT / "pipelines" / "folder.yaml", [source, *QUICK_RECIPE, *LOOPBACK, *overrides])
 
 
 def run_into(out: Path, recipe: Recipe, retry_failed: bool = False, accept: bool = False) -> RunResult:

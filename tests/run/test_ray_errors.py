@@ -6,13 +6,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from ray._private.worker import print_to_stdstream
 
-from hifidata.cli.main import main
 from hifidata.config.recipe import Recipe, load_recipe
 from hifidata.core.errors import ServiceError, SourceError
 from hifidata.run.executors.local import run_local
@@ -21,6 +19,7 @@ from hifidata.run.executors.ray_runtime import _delayed_sigint
 from hifidata.run.plan import make_plan
 from hifidata.run.run import RunOptions, run
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE, digest
+from tests.factories.cli import hifidata
 from tests.factories.graphs import make_graph
 from tests.servers.openai_server import serving
 
@@ -34,37 +33,22 @@ TWO_GROUPS = (
 pytestmark = pytest.mark.usefixtures("ray_here")
 
 
-@pytest.fixture(autouse=True)
-def sigterm_as_before() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
-def exit_and_stderr(
-    photos: Path, out: Path, executor: str, sets: tuple[str, ...], monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> tuple[object, str]:  # fmt: skip
+def exit_and_stderr(photos: Path, out: Path, executor: str, sets: tuple[str, ...]) -> tuple[int, str]:
     """Return the exit code of ``hifidata run``, and its stderr without progress lines."""
     settings = [f"source.path={photos}", *QUICK_RECIPE, "executor.workers=1", *sets]
-    command = ["hifidata", "run", str(RECIPE), "--out", str(out), "--limit", "2", "--executor", executor]
-    monkeypatch.setattr(sys, "argv", command + [part for setting in settings for part in ("--set", setting)])
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        main()
-    lines = capsys.readouterr().err.splitlines(keepends=True)
-    return ended.value.code, "".join(line for line in lines if not line.startswith("identities "))
+    words = [part for setting in settings for part in ("--set", setting)]
+    done = hifidata("run", RECIPE, "--out", out, "--limit", "2", "--executor", executor, *words)
+    lines = done.stderr.splitlines(keepends=True)
+    return done.returncode, "".join(line for line in lines if not line.startswith("identities "))
 
 
 def test_a_file_of_another_model_gives_a_one_line_error_and_exit_2_before_any_work(
-    twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    twelve_people: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "models").mkdir()
     make_graph(tmp_path / "models" / "fqa.onnx", [("Relu", ["input"], "output")], ([1, 2], [1, 2]))
     sets = ("quality.model=modelscope_fqa", f"weights.folder={tmp_path / 'models'}")
-    ends = [
-        exit_and_stderr(twelve_people, tmp_path / kind, kind, sets, monkeypatch, capsys) for kind in ("local", "ray")
-    ]
+    ends = [exit_and_stderr(twelve_people, tmp_path / kind, kind, sets) for kind in ("local", "ray")]
     assert ends[0] == ends[1]
     code, message = ends[0]
     assert code == 2
@@ -74,15 +58,12 @@ def test_a_file_of_another_model_gives_a_one_line_error_and_exit_2_before_any_wo
 
 @pytest.mark.parametrize("groups", [(), (TWO_GROUPS,)], ids=["one group", "two groups"])
 def test_a_model_that_a_worker_cannot_load_gives_a_one_line_error_and_exit_2(
-    twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    groups: tuple[str, ...],
+    twelve_people: Path, tmp_path: Path, groups: tuple[str, ...]
 ) -> None:  # fmt: skip
     pytest.importorskip("transformers")
     (tmp_path / "no-model").mkdir()  # only workers open model folders
     sets = ("occlusion.model=blip2", f"occlusion.folder={tmp_path / 'no-model'}", *groups)
-    ends = [
-        exit_and_stderr(twelve_people, tmp_path / kind, kind, sets, monkeypatch, capsys) for kind in ("local", "ray")
-    ]
+    ends = [exit_and_stderr(twelve_people, tmp_path / kind, kind, sets) for kind in ("local", "ray")]
     assert ends[0] == ends[1]
     code, message = ends[0]
     assert code == 2
@@ -92,14 +73,11 @@ def test_a_model_that_a_worker_cannot_load_gives_a_one_line_error_and_exit_2(
 
 
 def test_a_server_that_refuses_during_the_run_gives_a_one_line_error_and_exit_2(
-    twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    twelve_people: Path, tmp_path: Path
 ) -> None:
     with serving() as address:
         sets = ("caption.model=openai", f"caption.server={{base_url: '{address}/v1', model: locked, tries: 1}}")
-        ends = [
-            exit_and_stderr(twelve_people, tmp_path / kind, kind, sets, monkeypatch, capsys)
-            for kind in ("local", "ray")
-        ]
+        ends = [exit_and_stderr(twelve_people, tmp_path / kind, kind, sets) for kind in ("local", "ray")]
     assert ends[0] == ends[1]
     code, message = ends[0]
     assert code == 2
@@ -178,7 +156,7 @@ def test_ctrl_c_during_the_start_of_ray_takes_effect_afterwards_and_does_not_rea
 
 
 def test_a_failed_start_of_ray_gives_a_one_line_error_and_exit_1_with_a_mocked_start(
-    twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ray
 
@@ -188,7 +166,7 @@ def test_a_failed_start_of_ray_gives_a_one_line_error_and_exit_1_with_a_mocked_s
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", too_slow)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
-    code, message = exit_and_stderr(twelve_people, tmp_path / "out", "ray", (), monkeypatch, capsys)
+    code, message = exit_and_stderr(twelve_people, tmp_path / "out", "ray", ())
     assert code == 1
     assert message.startswith("error: Ray did not start on this machine: The current node timed out during startup.")
     assert "--executor local" in message

@@ -166,3 +166,13 @@ def test_added_and_removed_identities_do_not_affect_other_shards(twelve_people: 
     untouched = [path for path, mtime in shards.items() if path.exists() and path.stat().st_mtime_ns == mtime]
     assert len(untouched) == 1
     assert len(list(out.glob("shards/*/*.tar"))) == 2
+
+
+def test_the_tests_of_interrupts_do_not_depend_on_a_caller_that_ignores_them() -> None:
+    """``nohup make test`` ignores SIGINT, and child processes would inherit that."""
+    child = "import signal; print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"
+    code = f"import subprocess, sys, tests.conftest; subprocess.run([sys.executable, '-c', {child!r}], check=True)"
+    for start, ignored in ((code, "False"), (code.replace(", tests.conftest", ""), "True")):
+        command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-c", start]
+        done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == ignored

@@ -17,7 +17,7 @@ import pytest
 from hifidata.config.sections import STAGE_NAMES
 from hifidata.weights.catalogue import entry
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE, digest
-from tests.run.test_crawl import LOOPBACK, write_list
+from tests.factories.crawl import LOOPBACK, write_list
 from tests.servers.hostile import HostileServer
 
 FAKE_LIBRARY = """
@@ -114,16 +114,15 @@ def test_a_run_with_one_crash_gives_the_bytes_of_a_run_without_a_crash(
 
 
 def test_workers_that_crash_after_their_commits_lose_no_identity_of_a_crawl(
-    twelve_people: Path, tmp_path: Path, ray_here: str
+    server: HostileServer, twelve_people: Path, tmp_path: Path, ray_here: str
 ) -> None:
-    with HostileServer(files=twelve_people) as server:
-        table = write_list(tmp_path / "list.jsonl", server, twelve_people)
-        source = [f"source={{kind: url_table, path: {table}, columns: {{identity: person, url: url}}}}", *LOOPBACK]
-        requests = []
-        for name, times, address in (("crash", 2, ray_here), ("no-crash", 0, None)):
-            done, n_crashes = ended(source, tmp_path / name, "committed", times, address, limit=3)
-            assert (done.returncode, n_crashes) == (0, times), done.stderr
-            requests.append(sorted(server.paths()[sum(map(len, requests)) :]))
+    table = write_list(tmp_path / "list.jsonl", server, twelve_people)
+    source = [f"source={{kind: url_table, path: {table}, columns: {{identity: person, url: url}}}}", *LOOPBACK]
+    requests = []
+    for name, times, address in (("crash", 2, ray_here), ("no-crash", 0, None)):
+        done, n_crashes = ended(source, tmp_path / name, "committed", times, address, limit=3)
+        assert (done.returncode, n_crashes) == (0, times), done.stderr
+        requests.append(sorted(server.paths()[sum(map(len, requests)) :]))
     crashed, clean = (
         json.loads((tmp_path / name / "out" / "dataset.json").read_bytes()) for name in ("crash", "no-crash")
     )
