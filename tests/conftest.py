@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.factories.cluster import Head, running_head
 from tests.factories.memory import remembered_models
 
 # Ray starts workers with niceness 15. With two cores, tests in other processes would leave them almost no CPU time.
@@ -64,12 +65,19 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Later:
 
 
 @pytest.fixture(scope="session")
-def ray_here() -> Iterator[str]:
-    """Start one small Ray for all tests of this process, and return its address. Runs in this process use it."""
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    """Start one small Ray cluster for all tests of this process."""
+    with running_head(tmp_path_factory.mktemp("head")) as head:
+        yield head
+
+
+@pytest.fixture(scope="session")
+def ray_here(head: Head) -> Iterator[str]:
+    """Connect this process to the cluster, and return its address. Runs in this process use the cluster."""
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=150_000_000, log_to_driver=False)
-    yield str(ray.get_runtime_context().gcs_address)
+    ray.init(address=head.gcs, log_to_driver=False)
+    yield head.gcs
     ray.shutdown()
 
 

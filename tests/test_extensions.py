@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from hifidata.config.recipe import resolve
 from hifidata.core.errors import RecipeError, WeightsError
 from hifidata.run.plan import make_plan
 from hifidata.run.requirements import check_licences, require_weights
-from tests.conftest import PROJECT_ROOT
+from tests.conftest import PROJECT_ROOT, digest
+from tests.factories import cli
 
 PACKAGE = PROJECT_ROOT / "tests" / "extension_package"
 FAULTS = "tests.factories.extensions"
@@ -71,36 +73,29 @@ def hifidata(python: Path, *arguments: object) -> subprocess.CompletedProcess[st
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=PROJECT_ROOT)
 
 
-@pytest.fixture(scope="module", params=["local", "ray"])
-def dataset(
-    request: pytest.FixtureRequest,
-    python: Path,
-    weights: Path,
-    twelve_people: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    folder = tmp_path_factory.mktemp("extended")
+def dataset_of(executor: str, python: Path, weights: Path, photos: Path, folder: Path) -> Path:
+    """Make a dataset with the model and the stage of the extension package in two worker groups."""
     groups = [
         {"name": "faces", "stages": ["intake"], "num_cpus": 0.5},
         {"name": "rest", "stages": ["sunglasses"], "num_cpus": 0.5},
     ]
-    recipe = recipe_file(folder, twelve_people, groups=groups)
+    recipe = recipe_file(folder, photos, groups=groups)
     out = folder / "out"
-    done = hifidata(
-        python,
-        "run",
-        recipe,
-        "--out",
-        out,
-        "--limit=3",
-        "--weights",
-        weights,
-        "--executor",
-        request.param,
-        "--set=executor.workers=1",
-    )
+    options = ["--limit=3", "--weights", weights, "--executor", executor, "--set=executor.workers=1"]
+    done = hifidata(python, "run", recipe, "--out", out, *options)
     assert done.returncode == 0, done.stderr
     return out
+
+
+@pytest.fixture(scope="module")
+def dataset(python: Path, weights: Path, twelve_people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return dataset_of("local", python, weights, twelve_people, tmp_path_factory.mktemp("extended"))
+
+
+def test_a_run_on_ray_with_extensions_gives_the_bytes_of_a_local_run(
+    dataset: Path, python: Path, weights: Path, twelve_people: Path, tmp_path: Path
+) -> None:
+    assert digest(dataset_of("ray", python, weights, twelve_people, tmp_path)) == digest(dataset)
 
 
 def test_columns_and_reasons_of_another_package_reach_manifest_and_dataset_json(dataset: Path) -> None:
@@ -133,20 +128,17 @@ def test_replay_applies_limits_of_extensions_and_the_same_command_has_nothing_to
     assert "sunglasses.max_score: 0.4 -> 0.5" in moved.stderr
 
 
-def test_report_and_failures_do_not_need_the_extension_package(dataset: Path, python: Path) -> None:
+def test_report_and_failures_do_not_need_the_extension_package(dataset: Path, python: Path, weights: Path) -> None:
     strict = dataset.parent / "strict"
-    recipe = dataset.parent / "recipe.yaml"
-    done = hifidata(
-        python, "run", recipe, "--out", strict, "--limit=1", "--executor=local", "--set", "sunglasses.max_score=0", "--set", "groups=[]",
-        "--weights", os.environ.get("HIFI_WEIGHTS", str(next(dataset.parent.parent.glob("weights*")))),
-    )  # fmt: skip
+    options = ["--limit=1", "--weights", weights, "--set=executor.kind=local", "--set=sunglasses.max_score=0"]
+    done = hifidata(python, "run", dataset.parent / "recipe.yaml", "--out", strict, *options)
     assert done.returncode == 0, done.stderr
-    assert subprocess.run([sys.executable, "-c", "import face_checks"], capture_output=True, check=False).returncode
-    assert hifidata(Path(sys.executable), "report", strict).returncode == 0
+    assert find_spec("face_checks") is None, "this environment lacks the extension package"
+    assert cli.hifidata("report", strict).returncode == 0
     page = (strict / "report" / "index.html").read_text(encoding="utf-8")
     assert "Both eyes are much darker than the cheeks." in page
     assert "sunglasses.max_score" in page
-    listed = hifidata(Path(sys.executable), "failures", strict, "--dropped", "--reason=sunglasses", "--json").stdout
+    listed = cli.hifidata("failures", strict, "--dropped", "--reason=sunglasses", "--json").stdout
     assert all(json.loads(line)["reason"] == "sunglasses" for line in listed.splitlines())
     assert listed
 

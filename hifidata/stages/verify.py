@@ -90,9 +90,11 @@ def cluster(embeddings: NDArray[np.float32], k: int) -> NDArray[np.int32]:
         embeddings: (n, d) float32, L2 norm 1.
         k: number of clusters; at most the number of distinct rows is used.
     """
+    k = min(k, len(np.unique(embeddings, axis=0)))
+    if k == 1:
+        return np.zeros(len(embeddings), np.int32)
     from sklearn.cluster import KMeans  # its import takes half the start time of every command
 
-    k = min(k, len(np.unique(embeddings, axis=0)))
     # With several threads, the order of a sum, and so its last bit, would depend on the machine's load.
     with threadpool_limits(1):
         labels = KMeans(n_clusters=k, n_init=N_INIT, random_state=0).fit_predict(embeddings)

@@ -155,6 +155,7 @@ def test_two_processes_train_as_one_with_both_their_batches(shards: Path, tmp_pa
         assert float(((one - two).abs() > 1e-3).float().mean()) < 0.01
 
 
+@pytest.mark.slow
 def test_a_sigterm_to_one_of_two_processes_stops_both_long_before_the_next_row(shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     settings = ("train.steps=400", "train.log_every=400", "train.checkpoint_every=1", "train.batch_size=4")

@@ -5,83 +5,20 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
-import psutil
 import pytest
-import requests
 
 from hifidata.config.recipe import read_recipe
 from hifidata.core.errors import UsageError
 from hifidata.run.executors.ray_cluster import require_absolute_paths, require_address
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE
+from tests.factories.cluster import BIN, Head, free_ports
 
 FOLDER_RECIPE = PROJECT_ROOT / "pipelines" / "folder.yaml"
-BIN = Path(sys.executable).parent
-START_S, RUN_S = 60, 120
-
-
-class Head(NamedTuple):
-    """A cluster with one machine."""
-
-    gcs: str
-    dashboard: str
-    environ: dict[str, str]
-
-
-def free_ports(n: int) -> list[int]:
-    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
-    ports = [server.getsockname()[1] for server in servers]
-    for server in servers:
-        server.close()
-    return ports
-
-
-@pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
-    folder = tmp_path_factory.mktemp("head")
-    ports = dict(
-        zip(
-            ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port"),
-            free_ports(4),
-            strict=True,
-        )
-    )
-    environ = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": f"/tmp/hifi-head-{os.getpid()}",  # socket paths must be short
-               "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "RAY_USAGE_STATS_ENABLED": "0"}  # fmt: skip
-    command = [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2", "--object-store-memory=200000000"]
-    command += ["--node-ip-address=127.0.0.1", *(f"--{name}={port}" for name, port in ports.items())]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=environ, stdout=log, stderr=log, cwd=folder)
-        dashboard = f"http://127.0.0.1:{ports['dashboard-port']}"
-        try:
-            _wait_for(dashboard, process, folder / "log")
-            yield Head(f"127.0.0.1:{ports['port']}", dashboard, environ)
-        finally:
-            children = psutil.Process(process.pid).children(recursive=True)
-            process.kill()
-            process.wait()
-            for child in children:
-                with suppress(psutil.NoSuchProcess):
-                    child.kill()
-
-
-def _wait_for(dashboard: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if requests.get(f"{dashboard}/api/jobs/", timeout=2).ok:
-                return
-        except requests.RequestException:
-            time.sleep(0.5)
-    raise RuntimeError(log.read_text())
+RUN_S = 120
 
 
 def hifidata(head: Head, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -125,13 +125,12 @@ def local_digest(twelve_people: Path, tmp_path_factory: pytest.TempPathFactory) 
     "executor",
     [
         {"executor": {"kind": "local"}},
-        {"executor": {"kind": "ray", "workers": 1}},
         {"executor": {"kind": "ray", "workers": 2}},
         {"executor": {"kind": "ray"}, "groups": TWO_GROUPS},
     ],
-    ids=["local again", "one worker", "two workers", "two groups"],
+    ids=["local again", "two workers", "two groups"],
 )
-def test_local_and_ray_with_one_or_two_workers_or_two_groups_give_the_same_bytes(
+def test_local_and_ray_with_two_workers_or_two_groups_give_the_same_bytes(
     executor: dict[str, object], twelve_people: Path, local_digest: str, tmp_path: Path, ray_here: str
 ) -> None:
     recipe = recipe_for(twelve_people, *QUICK_RECIPE)

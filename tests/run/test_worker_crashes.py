@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,8 +17,12 @@ import pytest
 from hifidata.config.sections import STAGE_NAMES
 from hifidata.weights.catalogue import entry
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE, digest
+from tests.factories.cli import hifidata
 from tests.factories.crawl import LOOPBACK, write_list
 from tests.servers.hostile import HostileServer
+
+Ended = Callable[..., tuple[subprocess.CompletedProcess[str], int]]
+"""Type of the fixture ``ended``."""
 
 FAKE_LIBRARY = """
 import os, pathlib, signal
@@ -52,47 +56,44 @@ if WHEN == "committed":  # the worker dies after the commit, before Ray has its 
 """
 
 
-def ended(
-    source: Sequence[str], folder: Path, when: str, times: int, address: str | None, limit: int = 1
-) -> tuple[subprocess.CompletedProcess[str], int]:
-    """Run ``hifidata run`` on ``folder``/out with a text model that kills its process; return also the number of kills.
+@pytest.fixture
+def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ended]:
+    """Return a function that runs ``hifidata run`` on ``folder``/out, and returns its result and the number of kills.
 
-    With the address of a Ray, Ray's workers import the text model. Without, the process of the command does.
+    The text model kills the process that imports it: with the address of a Ray, a worker. Without, this process.
     """
-    executor = "ray" if address else "local"
-    library, crashes = folder / "library", folder / "crashes"
-    library.mkdir(parents=True)
-    crashes.touch()
-    (library / "paddleocr.py").write_text(FAKE_LIBRARY.format(when=when, crashes=str(crashes), times=times))
-    for name in ("paddleocr_det", "paddleocr_rec"):
-        model = folder / "models" / entry(name).file
-        model.mkdir(parents=True)
-        (model / "inference.onnx").touch()
-        (model / "inference.yml").write_text("Global: {model_name: any}")
-    paths = os.pathsep.join([str(library), str(PROJECT_ROOT)])
-    group = {"name": "all", "stages": STAGE_NAMES, "runtime_env": {"env_vars": {"PYTHONPATH": paths}}}
-    sets = [
-        *QUICK_RECIPE, *source, "watermark.model=paddleocr", f"watermark.folder={folder / 'models'}",
-        f"groups={json.dumps([group])}", f"executor.kind={executor}", "executor.workers=1",
-    ]  # fmt: skip
-    command = [sys.executable, "-m", "hifidata", "run", str(PROJECT_ROOT / "pipelines" / "folder.yaml")]
-    command += [
-        "--out",
-        str(folder / "out"),
-        "--limit",
-        str(limit),
-        *(["--address", address] if address else []),
-        *(part for word in sets for part in ("--set", word)),
-    ]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=200, env=os.environ | {"PYTHONPATH": paths}
-    )
-    return done, crashes.stat().st_size
+
+    def run(
+        source: Sequence[str], folder: Path, when: str, times: int, address: str | None, limit: int = 1
+    ) -> tuple[subprocess.CompletedProcess[str], int]:
+        library, crashes = folder / "library", folder / "crashes"
+        library.mkdir(parents=True)
+        crashes.touch()
+        (library / "paddleocr.py").write_text(FAKE_LIBRARY.format(when=when, crashes=str(crashes), times=times))
+        for name in ("paddleocr_det", "paddleocr_rec"):
+            model = folder / "models" / entry(name).file
+            model.mkdir(parents=True)
+            (model / "inference.onnx").touch()
+            (model / "inference.yml").write_text("Global: {model_name: any}")
+        paths = os.pathsep.join([str(library), str(PROJECT_ROOT)])
+        group = {"name": "all", "stages": STAGE_NAMES, "runtime_env": {"env_vars": {"PYTHONPATH": paths}}}
+        sets = [
+            *QUICK_RECIPE, *source, "watermark.model=paddleocr", f"watermark.folder={folder / 'models'}",
+            f"groups={json.dumps([group])}", f"executor.kind={'ray' if address else 'local'}", "executor.workers=1",
+        ]  # fmt: skip
+        options = [*(f"--set={setting}" for setting in sets), *([f"--address={address}"] if address else [])]
+        monkeypatch.syspath_prepend(library)
+        sys.modules.pop("paddleocr", None)
+        done = hifidata("run", "folder", f"--out={folder / 'out'}", f"--limit={limit}", *options)
+        return done, crashes.stat().st_size
+
+    yield run
+    sys.modules.pop("paddleocr", None)
 
 
 @pytest.mark.parametrize(("when", "task"), [("loading", "loading its models"), ("processing", "processing 'person_0")])
 def test_a_model_that_always_crashes_its_worker_ends_the_run_with_a_one_line_error_and_exit_1(
-    twelve_people: Path, tmp_path: Path, when: str, task: str, ray_here: str
+    twelve_people: Path, tmp_path: Path, when: str, task: str, ray_here: str, ended: Ended
 ) -> None:
     done, n_crashes = ended([f"source.path={twelve_people}"], tmp_path, when, times=99, address=ray_here)
     lines = [line for line in done.stderr.splitlines() if line and not line.startswith("identities ")]
@@ -105,7 +106,7 @@ def test_a_model_that_always_crashes_its_worker_ends_the_run_with_a_one_line_err
 
 
 def test_a_run_with_one_crash_gives_the_bytes_of_a_run_without_a_crash(
-    twelve_people: Path, tmp_path: Path, ray_here: str
+    twelve_people: Path, tmp_path: Path, ray_here: str, ended: Ended
 ) -> None:
     for name, times, address in (("crash", 1, ray_here), ("no-crash", 0, None)):
         done, n_crashes = ended([f"source.path={twelve_people}"], tmp_path / name, "processing", times, address)
@@ -114,13 +115,13 @@ def test_a_run_with_one_crash_gives_the_bytes_of_a_run_without_a_crash(
 
 
 def test_workers_that_crash_after_their_commits_lose_no_identity_of_a_crawl(
-    server: HostileServer, twelve_people: Path, tmp_path: Path, ray_here: str
+    server: HostileServer, twelve_people: Path, tmp_path: Path, ray_here: str, ended: Ended
 ) -> None:
     table = write_list(tmp_path / "list.jsonl", server, twelve_people)
     source = [f"source={{kind: url_table, path: {table}, columns: {{identity: person, url: url}}}}", *LOOPBACK]
     requests = []
-    for name, times, address in (("crash", 2, ray_here), ("no-crash", 0, None)):
-        done, n_crashes = ended(source, tmp_path / name, "committed", times, address, limit=3)
+    for name, when, times, address in (("crash", "committed", 2, ray_here), ("no-crash", "processing", 0, None)):
+        done, n_crashes = ended(source, tmp_path / name, when, times, address, limit=3)
         assert (done.returncode, n_crashes) == (0, times), done.stderr
         requests.append(sorted(server.paths()[sum(map(len, requests)) :]))
     crashed, clean = (

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pyarrow.parquet as pq
 import pytest
@@ -19,6 +18,7 @@ from hifidata.run.run import RunOptions, RunResult, run
 from hifidata.stages.caption_checks import flags_of
 from hifidata.store.query import missing_captions
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE, digest
+from tests.factories.cli import hifidata
 from tests.servers.openai_server import log_of, mend, serving
 
 GOOD = (
@@ -271,15 +271,11 @@ def test_a_run_starts_only_if_the_server_answers_and_resumes_when_it_answers_aga
 def test_failed_captions_are_reported_count_against_the_budget_and_are_retried(
     behaviour: str, problem: str, twelve_people: Path, tmp_path: Path
 ) -> None:
-    def command(address: str, *options: str) -> subprocess.CompletedProcess[str]:
+    def command(address: str, *options: str) -> CompletedProcess[str]:
         server = f"{{base_url: '{address}/v1', model: {behaviour}-until-mended, tries: 1, max_errors: 99}}"
         values = [f"source.path={twelve_people}", *QUICK_RECIPE, "caption.model=openai", f"caption.server={server}"]
         sets = [part for value in values for part in ("--set", value)]
-        recipe = PROJECT_ROOT / "pipelines" / "folder.yaml"
-        run_it = [sys.executable, "-m", "hifidata", "run", recipe, "--out", tmp_path / "out", "--limit", "2"]
-        return subprocess.run(
-            list(map(str, [*run_it, *sets, *options])), capture_output=True, text=True, timeout=200, check=False
-        )
+        return hifidata("run", "folder", "--out", tmp_path / "out", "--limit", "2", *sets, *options)
 
     with serving() as address:
         broken = command(address)
@@ -370,17 +366,13 @@ def test_a_refusal_is_an_answer_and_is_not_requested_again(twelve_people: Path, 
     assert {row["caption_problem"] for row in kept(out)} == {"refused"}
 
 
-@pytest.mark.parametrize("is_on_ray", [False, True])
-def test_an_image_with_a_caption_is_not_sent_to_the_captioner_again(
-    is_on_ray: bool, twelve_people: Path, tmp_path: Path, ray_here: str
-) -> None:
+def test_an_image_with_a_caption_is_not_sent_to_the_captioner_again(twelve_people: Path, tmp_path: Path) -> None:
     photos = shutil.copytree(twelve_people, tmp_path / "photos")
-    overrides = ON_RAY if is_on_ray else ()
     with serving() as address:
 
         def count_requests(out: Path, *, retry_failed: bool = False) -> int:
             before = len(log_of(address)["asked"])
-            run_with(photos, out, address, "nothing-once", *overrides, retry_failed=retry_failed)
+            run_with(photos, out, address, "nothing-once", retry_failed=retry_failed)
             return len(log_of(address)["asked"]) - before
 
         assert count_requests(tmp_path / "a") == len(kept(tmp_path / "a")) > 2
@@ -392,6 +384,19 @@ def test_an_image_with_a_caption_is_not_sent_to_the_captioner_again(
         encoded.save(changed, "JPEG", quality=93)
         assert count_requests(tmp_path / "a") == 1
     assert {row["caption_model"] for row in kept(tmp_path / "a")} == {"openai/nothing-once"}
+
+
+def test_a_run_with_two_worker_groups_retries_only_the_missing_caption(
+    twelve_people: Path, tmp_path: Path, ray_here: str
+) -> None:
+    out = tmp_path / "out"
+    with serving() as address:
+        run_with(twelve_people, out, address, "nothing-once", *ON_RAY)
+        assert len(list(missing_captions(out))) == 1
+        before = len(log_of(address)["asked"])
+        run_with(twelve_people, out, address, "nothing-once", *ON_RAY, retry_failed=True)
+        assert len(log_of(address)["asked"]) == before + 1
+    assert not list(missing_captions(out))
 
 
 def test_refusals_are_counted_but_not_against_the_budget(twelve_people: Path, tmp_path: Path) -> None:
