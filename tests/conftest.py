@@ -13,6 +13,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from tests.factories.cluster import Head, running_head
 from tests.factories.memory import remembered_models
@@ -99,9 +100,15 @@ def demo_photos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     from examples.demo.photos import build_demo_photos
     from hifidata.core.errors import SourceError
 
-    folder = tmp_path_factory.mktemp("demo") / "photos"
+    base = tmp_path_factory.getbasetemp()
+    shared = (
+        base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    )  # all processes of one session share the photos
+    folder = shared / "demo" / "photos"
     try:
-        build_demo_photos(folder)
+        with FileLock(shared / "demo.lock"):
+            if not folder.is_dir():
+                build_demo_photos(folder.with_name("unfinished")).rename(folder)
     except SourceError as error:
         pytest.skip(f"the demo's images are not installed: {error}")
     with remembered_models():

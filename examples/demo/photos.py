@@ -12,7 +12,7 @@ import argparse
 import io
 import sys
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import NamedTuple
@@ -137,26 +137,24 @@ def _read_image(file: str) -> RgbU8:
         raise SourceError(f"{file}: not found; {package} contains it: pip install 'hifi-portrait[demo]'") from None
 
 
-class Studio:
-    """Renders portraits; cuts each person out once. Raises SourceError if a package's image is not installed."""
+def take(name: str, look: Look | str) -> RgbU8:
+    """Render a person with a look, or read an image of a package: (H, W, 3) uint8 RGB.
 
-    def __init__(self) -> None:
-        self._masks = {name: _silhouette(_read_image(p.file), p.outline_px) for name, p in PEOPLE.items()}
-
-    def take(self, name: str, look: Look | str) -> RgbU8:
-        """Render a person with a look, or read an image of a package: (H, W, 3) uint8 RGB."""
-        if isinstance(look, str):
-            return _read_image(look)
-        person = PEOPLE[name]
-        width, height = (round(side * look.face_px) for side in look.frame)
-        view = partial(cv2.warpPerspective, M=_camera(person, look), dsize=(width, height), flags=cv2.INTER_CUBIC)
-        scene = view(_read_image(person.file), borderMode=cv2.BORDER_REFLECT).astype(np.float32)
-        scene += scene - cv2.GaussianBlur(scene, (0, 0), 1.6)  # sharpens the face, because it was enlarged
-        if look.backdrop != "surroundings":
-            alpha = view(self._masks[name])[..., None] / np.float32(255)
-            scene = scene * alpha + _backdrop(look.backdrop, scene) * (1 - alpha)
-        light = 1 + look.side_light * np.linspace(-1, 1, width)[:, None] + look.warmth * np.array([1, 0, -1])
-        return _u8(255 * (np.clip(scene, 0, 255) / 255) ** look.gamma * light.astype(np.float32))
+    Raises:
+        SourceError: the package is not installed.
+    """
+    if isinstance(look, str):
+        return _read_image(look)
+    person = PEOPLE[name]
+    width, height = (round(side * look.face_px) for side in look.frame)
+    view = partial(cv2.warpPerspective, M=_camera(person, look), dsize=(width, height), flags=cv2.INTER_CUBIC)
+    scene = view(_read_image(person.file), borderMode=cv2.BORDER_REFLECT).astype(np.float32)
+    scene += scene - cv2.GaussianBlur(scene, (0, 0), 1.6)  # sharpens the face, because it was enlarged
+    if look.backdrop != "surroundings":
+        alpha = view(_silhouette(person.file, person.outline_px))[..., None] / np.float32(255)
+        scene = scene * alpha + _backdrop(look.backdrop, scene) * (1 - alpha)
+    light = 1 + look.side_light * np.linspace(-1, 1, width)[:, None] + look.warmth * np.array([1, 0, -1])
+    return _u8(255 * (np.clip(scene, 0, 255) / 255) ** look.gamma * light.astype(np.float32))
 
 
 def _backdrop(name: str, scene: F32) -> F32:
@@ -174,8 +172,10 @@ def _backdrop(name: str, scene: F32) -> F32:
     return np.asarray(cv2.GaussianBlur(part, (0, 0), 2.0) * np.array(tint, np.float32))
 
 
-def _silhouette(image: RgbU8, outline_px: str) -> RgbU8:
+@cache
+def _silhouette(file: str, outline_px: str) -> RgbU8:
     """Segment a person: (H, W) uint8 mask with a soft edge. Source: Rother et al., GrabCut, SIGGRAPH 2004."""
+    image = _read_image(file)
     disc = partial(cv2.getStructuringElement, cv2.MORPH_ELLIPSE)
     outline = np.array([point.split(",") for point in outline_px.split()], np.int32)
     rough = cv2.fillPoly(np.zeros(image.shape[:2], np.uint8), [outline], 1)
@@ -293,10 +293,9 @@ EXPECTED: dict[str, str] = {photo.path: str(photo.expected) for photo in PHOTOS}
 
 def build_demo_photos(out: Path) -> Path:
     """Write the photos to ``out``, one sub-folder per identity, and return ``out``. Raises SourceError."""
-    studio = Studio()
     for photo in PHOTOS:
         path = out / photo.path
-        images = [studio.take(name, photo.look) for name in photo.persons or (path.parent.name,)]
+        images = [take(name, photo.look) for name in photo.persons or (path.parent.name,)]
         encoded = photo.encode(np.hstack(images))
         path.parent.mkdir(parents=True, exist_ok=True)
         # With a new mtime, a resumed run would reprocess the identity.

@@ -25,8 +25,7 @@ RECIPE = Path(__file__).parents[2] / "pipelines" / "folder.yaml"
 
 def write_photos(folder: Path) -> None:
     """Write portraits, and copies of them that are blurred, dark, marked or shrunk."""
-    studio = photos.Studio()
-    images = [Image.fromarray(studio.take(NAME, look)) for look in LOOKS]
+    images = [Image.fromarray(photos.take(NAME, look)) for look in LOOKS]
     variants = images[:5]
     variants += [image.filter(ImageFilter.GaussianBlur(px)) for image, px in zip(images, BLURS_PX, strict=False)]
     variants += [image.point(lambda v, b=b: b * v) for image, b in zip(images[5:], BRIGHTNESSES, strict=True)]

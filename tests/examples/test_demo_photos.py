@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -17,17 +17,6 @@ from hifidata.core.errors import SourceError
 from tests.conftest import PROJECT_ROOT
 
 MAX_BYTES = 25_000_000
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the folder once."""
-    for package in ("scikit-image", "insightface"):
-        try:
-            distribution(package)
-        except PackageNotFoundError:
-            pytest.skip(f"{package}, which contains images for the demo, is not installed")
-    return demo.build_demo_photos(tmp_path_factory.mktemp("demo") / "photos")
 
 
 def _python(*arguments: str | Path) -> str:
@@ -41,13 +30,13 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_command_prints_the_folder_and_another_process_writes_the_same_bytes(photos: Path, tmp_path: Path) -> None:
+def test_command_prints_the_folder_and_another_process_writes_the_same_bytes(demo_photos: Path, tmp_path: Path) -> None:
     assert _python("-m", "examples.demo.photos", tmp_path / "again").splitlines() == [str(tmp_path / "again")]
-    assert _files(tmp_path / "again") == _files(photos)
+    assert _files(tmp_path / "again") == _files(demo_photos)
 
 
 def test_a_second_build_rewrites_only_wrong_files(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    demo_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo, "PHOTOS", demo.PHOTOS[:3])
     built = [demo.build_demo_photos(tmp_path) / photo.path for photo in demo.PHOTOS]
@@ -56,11 +45,11 @@ def test_a_second_build_rewrites_only_wrong_files(
     built[1].write_bytes(b"half a file")
     demo.build_demo_photos(tmp_path)
     assert [path.stat().st_mtime == 1 for path in built] == [True, False, True]
-    assert built[1].read_bytes() == (photos / demo.PHOTOS[1].path).read_bytes()
+    assert built[1].read_bytes() == (demo_photos / demo.PHOTOS[1].path).read_bytes()
 
 
-def test_expected_names_every_file_and_no_other(photos: Path) -> None:
-    files = _files(photos)
+def test_expected_names_every_file_and_no_other(demo_photos: Path) -> None:
+    files = _files(demo_photos)
     assert files.keys() == demo.EXPECTED.keys()
     assert len(demo.PHOTOS) == len(demo.EXPECTED), "two photos share a name"
     assert sum(map(len, files.values())) <= MAX_BYTES
@@ -77,21 +66,21 @@ def test_most_identities_have_enough_kept_photos_and_every_stage_drops_images() 
     } <= set(demo.EXPECTED.values())  # fmt: skip
 
 
-def test_files_match_their_names(photos: Path) -> None:
-    files = _files(photos)
+def test_files_match_their_names(demo_photos: Path) -> None:
+    files = _files(demo_photos)
     assert files["Eileen_Collins/portrait_png_named.jpg"].startswith(b"\x89PNG")
     assert files["Guest_4/tiff_named.jpg"][:2] in (b"II", b"MM")
     assert files["Guest_2/web_page_named.jpg"].startswith(b"<!DOCTYPE html>")
     assert files["Eileen_Collins/same_bytes_as_portrait_01.jpg"] == files["Eileen_Collins/portrait_01.jpg"]
     assert files["Guest_2/portrait_16_bit.png"][24] == 16, "bit depth in the PNG header"
-    with Image.open(photos / "Guest_1/portrait_cmyk.jpg") as image:
+    with Image.open(demo_photos / "Guest_1/portrait_cmyk.jpg") as image:
         assert image.mode == "CMYK"
-    with Image.open(photos / "Guest_3/truncated.jpg") as image, pytest.raises(OSError, match="truncated"):
+    with Image.open(demo_photos / "Guest_3/truncated.jpg") as image, pytest.raises(OSError, match="truncated"):
         image.load()
 
 
-def test_the_phone_photo_is_rotated_and_has_gps_data(photos: Path) -> None:
-    with Image.open(photos / "Eileen_Collins/portrait_from_phone.jpg") as image:
+def test_the_phone_photo_is_rotated_and_has_gps_data(demo_photos: Path) -> None:
+    with Image.open(demo_photos / "Eileen_Collins/portrait_from_phone.jpg") as image:
         assert image.width > image.height
         assert image.getexif()[ExifTags.Base.Orientation] == 6
         assert image.getexif().get_ifd(ExifTags.IFD.GPSInfo)[1] == "N"
