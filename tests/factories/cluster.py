@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -44,7 +46,8 @@ def running_head(folder: Path) -> Iterator[Head]:
     """
     names = ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
-    environ = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": f"/tmp/hifi-head-{os.getpid()}",  # socket paths must be short
+    temporary = tempfile.mkdtemp(prefix="hifi-", dir="/tmp")  # socket paths must be short
+    environ = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": temporary,
                "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "RAY_USAGE_STATS_ENABLED": "0"}  # fmt: skip
     command = [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2", "--object-store-memory=200000000"]
     command += ["--node-ip-address=127.0.0.1", "--include-log-monitor=false"]
@@ -56,12 +59,44 @@ def running_head(folder: Path) -> Iterator[Head]:
             _wait_for(dashboard, process, folder / "log")
             yield Head(f"127.0.0.1:{ports['port']}", dashboard, environ)
         finally:
-            children = psutil.Process(process.pid).children(recursive=True)
-            process.kill()
-            process.wait()
-            for child in children:
-                with suppress(psutil.NoSuchProcess):
-                    child.kill()
+            _kill_all(process)
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def running_node(head: Head, folder: Path) -> Iterator[psutil.Process]:
+    """Add a second node with two CPUs to the cluster for the block. Yield its raylet; with it, all its workers end.
+
+    Args:
+        head: the cluster.
+        folder: folder for the log.
+    """
+    command = [str(BIN / "ray"), "start", f"--address={head.gcs}", "--block", "--num-cpus=2"]
+    command += ["--object-store-memory=100000000", "--node-ip-address=127.0.0.1", "--include-log-monitor=false"]
+    with (folder / "node-log").open("wb") as log:
+        process = subprocess.Popen(command, env=head.environ, stdout=log, stderr=log, cwd=folder)
+        try:
+            yield _raylet_of(process, folder / "node-log")
+        finally:
+            _kill_all(process)
+
+
+def _raylet_of(process: subprocess.Popen[bytes], log: Path) -> psutil.Process:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        if b"Ray runtime started" in log.read_bytes():
+            return next(p for p in psutil.Process(process.pid).children(recursive=True) if p.name() == "raylet")
+        time.sleep(0.1)
+    raise RuntimeError(log.read_text())
+
+
+def _kill_all(process: subprocess.Popen[bytes]) -> None:
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+    process.kill()
+    process.wait()
 
 
 def _wait_for(dashboard: str, process: subprocess.Popen[bytes], log: Path) -> None:
