@@ -12,6 +12,7 @@ from functools import partial
 
 import aiohttp
 from protego import Protego
+from yarl import URL
 
 from hifidata.core.reasons import Reason
 from hifidata.core.retry import retry_after_s
@@ -86,7 +87,9 @@ class RobotsRules:
             raise FetchFailure(*self.refusal, transient=False)
         if self.rules is None:
             return 0.0
-        if not self.rules.can_fetch(str(url.url), agent_name):
+        text = str(url.url)
+        spellings = {text, str(URL(text))}  # a rule also holds for the path without dot segments
+        if not all(self.rules.can_fetch(spelling, agent_name) for spelling in spellings):
             raise FetchFailure(ROBOTS_DISALLOWED, f"{url.host}: its robots.txt disallows this URL")
         delay_s = self.rules.crawl_delay(agent_name) or 0.0
         rate = self.rules.request_rate(agent_name)

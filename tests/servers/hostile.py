@@ -23,9 +23,10 @@ _MAX_CONNECTION_S = 60.0
 
 @dataclass(frozen=True)
 class Seen:
-    """One request as it came in; ``at_s`` is of the monotonic clock."""
+    """One request as it came in; ``at_s`` is of the monotonic clock, ``target`` is the path and query as sent."""
 
     host: str
+    target: str
     path: str
     query: Query
     headers: Mapping[str, str]
@@ -119,11 +120,12 @@ class HostileServer:
                 writer.write(answer(b"this is http", "400 Bad Request"))
                 return
             head = (first + await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            target = urlsplit(head[0].split(" ")[1])
+            sent = head[0].split(" ")[1]
+            target = urlsplit(sent)
             fields = (line.split(":", 1) for line in head[1:] if ":" in line)
             headers = {name.strip().lower(): value.strip() for name, value in fields}
             host = headers.get("host", "").rsplit(":", 1)[0]
-            seen = Seen(host, target.path, dict(parse_qsl(target.query)), headers, time.monotonic())
+            seen = Seen(host, sent, target.path, dict(parse_qsl(target.query)), headers, time.monotonic())
             self.seen.append(seen)
             await self._respond(seen, writer)
             await writer.drain()
