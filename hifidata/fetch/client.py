@@ -24,7 +24,7 @@ from hifidata.fetch.headers import check_status, conditions, opt_out, validator
 from hifidata.fetch.reasons import BAD_RESPONSE, HASH_MISMATCH, OPTED_OUT, PLACEHOLDER, RETRYABLE_REASONS
 from hifidata.fetch.request import FinalResponse, RequestChain, RequestSpec
 from hifidata.fetch.resolve import Lookup, SystemLookup
-from hifidata.fetch.result import FetchFailure, FetchRequest, FetchResult, FetchTrace
+from hifidata.fetch.result import FetchFailure, FetchRequest, FetchResult, FetchTrace, unexpected_failure
 from hifidata.fetch.robots import Robots
 from hifidata.fetch.throttle import Throttle
 from hifidata.fetch.transport import Transport, allowed_connections
@@ -83,6 +83,8 @@ class Fetcher:
             self._check(request, response, trace)
         except FetchFailure as caught:
             failure = caught
+        except Exception as error:  # noqa: BLE001  it costs this URL, not the crawl
+            failure = unexpected_failure(error)
         return _result(request, response, failure, trace, time.monotonic() - began_s)
 
     async def _read(self, response: aiohttp.ClientResponse, host: str) -> bytes | None:

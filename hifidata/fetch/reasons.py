@@ -64,17 +64,24 @@ INCOMPLETE_BODY = Reason(
 )
 PLACEHOLDER = Reason("placeholder", "Placeholder", "The site sent a substitute for a removed image.")
 HASH_MISMATCH = Reason("hash_mismatch", "Other bytes", "The bytes do not have the sha256 of the table.", failed=True)
+FETCHER_ERROR = Reason(
+    "fetcher_error",
+    "Fetcher error",
+    "The fetcher met an error that it does not know; the message names it.",
+    failed=True,
+)
 
 FETCH_REASONS = (
     BAD_URL, BAD_SCHEME, BLOCKED_ADDRESS, BAD_REDIRECT, TOO_MANY_REDIRECTS, TLS_DOWNGRADE, ROBOTS_DISALLOWED,
     ROBOTS_UNREACHABLE, CRAWL_DELAY_TOO_LONG, OPTED_OUT, UNKNOWN_HOST, DNS_ERROR, CONNECT_ERROR, TLS_ERROR, TIMEOUT,
     HOST_STOPPED, HTTP_4XX, HTTP_5XX, RATE_LIMITED, BAD_RESPONSE, TOO_LARGE, INCOMPLETE_BODY, PLACEHOLDER, HASH_MISMATCH,
+    FETCHER_ERROR,
 )  # fmt: skip
 
 TRANSIENT_REASONS = frozenset({DNS_ERROR, CONNECT_ERROR, TIMEOUT, HTTP_5XX, RATE_LIMITED, INCOMPLETE_BODY})
 """Retried within seconds."""
 
-RETRYABLE_REASONS = TRANSIENT_REASONS | {HOST_STOPPED, ROBOTS_UNREACHABLE}
+RETRYABLE_REASONS = TRANSIENT_REASONS | {HOST_STOPPED, ROBOTS_UNREACHABLE, FETCHER_ERROR}
 """Retried in a later run."""
 
 HOST_FAULT_REASONS = TRANSIENT_REASONS | {UNKNOWN_HOST, TLS_ERROR}

@@ -29,7 +29,7 @@ from hifidata.fetch.reasons import (
     UNKNOWN_HOST,
 )
 from hifidata.fetch.resolve import GuardedResolver, Lookup, LookupTimeout
-from hifidata.fetch.result import FetchFailure, FetchTrace
+from hifidata.fetch.result import FetchFailure, FetchTrace, ascii_line
 from hifidata.fetch.throttle import Slot
 
 _log = logging.getLogger(__name__)
@@ -154,10 +154,9 @@ def _reason_of(error: OSError) -> Reason:
 
 
 def _one_line(error: BaseException) -> str:
-    """Return an error as a short line of ASCII without the URL; servers control parts of these texts."""
+    """Return an error as a short line without the URL."""
     text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
-    text = " ".join(text.split()) or type(error).__name__
-    return text.encode("ascii", "backslashreplace").decode()[:200]
+    return ascii_line(text) or type(error).__name__
 
 
 async def _prevent_retries(
