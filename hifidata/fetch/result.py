@@ -21,12 +21,14 @@ class FetchRequest:
         expected_sha256: hex; other bytes fail as ``hash_mismatch``.
         etag: of the local copy; the server may then answer that the copy is current.
         last_modified: likewise, used if there is no ETag.
+        landing_page: URL of the web page that shows the image.
     """
 
     url: str
     expected_sha256: str | None = None
     etag: str | None = None
     last_modified: str | None = None
+    landing_page: str | None = None
 
 
 @dataclass(frozen=True)

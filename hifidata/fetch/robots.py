@@ -20,6 +20,7 @@ from hifidata.core.retry import retry_after_s
 from hifidata.fetch.address_guard import ParsedUrl
 from hifidata.fetch.body import read_start
 from hifidata.fetch.config import FetcherConfig
+from hifidata.fetch.headers import FULL_STATUSES
 from hifidata.fetch.reasons import (
     BAD_RESPONSE,
     BLOCKED_ADDRESS,
@@ -186,7 +187,7 @@ class Robots:
             """Return the body up to the limit and note whether it was truncated."""
             nonlocal truncated
             _check_robots_status(response, host)
-            if response.status != 200:
+            if response.status not in FULL_STATUSES:
                 return None
             body, truncated = await read_start(response, MAX_ROBOTS_BYTES)
             return body
@@ -262,21 +263,20 @@ async def _allow_all(_: ParsedUrl) -> float:
 
 
 def _check_robots_status(response: aiohttp.ClientResponse, host: str) -> None:
-    """Accept 200 and most of 4xx. 401 and 403 count as disallow-all, which RFC 9309 permits."""
+    """Accept a whole file, and 4xx other than 429: then there are no rules (RFC 9309, section 2.3.1.3).
+
+    401 and 403 are among them. Object stores answer 403 for a file that is not there.
+    """
     status = response.status
     message = f"{host} answered {status} for robots.txt"
-    if status in (401, 403):
-        raise FetchFailure(ROBOTS_DISALLOWED, message)
     if status == 429:
         raise FetchFailure(RATE_LIMITED, message, retry_after_s=retry_after_s(response.headers))
     if status >= 500:
         raise FetchFailure(HTTP_5XX, message, retry_after_s=retry_after_s(response.headers))
-    if status < 400 and status != 200:
+    if status < 400 and status not in FULL_STATUSES:
         raise FetchFailure(BAD_RESPONSE, message)
 
 
 def _refusal(failure: FetchFailure) -> tuple[Reason, str]:
-    if failure.reason == ROBOTS_DISALLOWED:
-        return failure.reason, failure.message
     reason = failure.reason if failure.reason in _HOST_REASONS else ROBOTS_UNREACHABLE
     return reason, f"robots.txt: {failure.reason}: {failure.message}"

@@ -197,8 +197,12 @@ class Crawl:
         entry = known.get(candidate.relative_path)
         path = await asyncio.to_thread(self._stored, identity_id, entry) if entry and entry["is_stored"] else None
         if entry is None or entry["version"] != candidate.version or (entry["is_stored"] and path is None):
-            expected = candidate.facts.get("expected_sha256")
-            result = await fetcher.fetch(FetchRequest(candidate.locator, expected))
+            request = FetchRequest(
+                candidate.locator,
+                candidate.facts.get("expected_sha256"),
+                landing_page=candidate.facts.get("landing_page_uri"),
+            )
+            result = await fetcher.fetch(request)
             entry = _entry(candidate, result)
             if result.content is not None and result.content_sha256 is not None:
                 path = await asyncio.to_thread(
