@@ -58,7 +58,9 @@ def _fields(lines: Sequence[bytes]) -> tuple[list[Field], int]:
         name = written.rstrip(b" \t").lower()
         if line[:1] in (b" ", b"\t"):  # the value of the line before goes on
             if fields and (before := fields[-1]) is not None:
-                fields[-1] = (before[0], before[1] + b" " + line.strip())
+                is_value = not _NOT_IN_VALUE.search(line)
+                fields[-1] = (before[0], before[1] + b" " + line.strip()) if is_value else None
+                n_odd += not is_value
         elif colon and _NAME.fullmatch(name) and not _NOT_IN_VALUE.search(value):
             fields.append((name, value.strip()))
             n_odd += len(name) < len(written)

@@ -36,6 +36,8 @@ ODD = {
     "brackets in a name": response("X[0]: 1", "X-é: 1", LENGTH),
     "dropped and folded": response("bad name: a", " folded", LENGTH),
     "NUL in a value": response("X-N: a\0b", LENGTH),
+    "NUL in a folded value": response("X-N: a", " b\0", LENGTH),
+    "carriage return in a folded value": response("X-N: a", " b\rContent-Length: 1", LENGTH),
     "lower case": response(LENGTH, status="http/1.1 200 OK"),
     "ICY": response(LENGTH, status="ICY 200 OK"),
 }  # fmt: skip
