@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
 
 MAX_HEAD_BYTES = 128 * 1024
 """Limit of status line and headers together."""
@@ -113,13 +114,16 @@ class TolerantResponseHandler(ResponseHandler):
             self._is_in_head = not head.strip() or _INTERIM.match(plain) is not None
             if is_odd:
                 self.force_close()
-        if not self._is_in_head or len(self._head) > MAX_HEAD_BYTES or not _may_be_head(self._head):
+        if not self._is_in_head or not _may_be_head(self._head):
             ready, self._head, self._is_in_head = ready + self._head, bytearray(), False
         if ready:
             super().data_received(ready)
+        if len(self._head) > MAX_HEAD_BYTES and self.transport is not None:
+            self.set_exception(HttpProcessingError(message=f"a head of more than {MAX_HEAD_BYTES} bytes"))
+            self.transport.close()
 
 
-def _may_be_head(data: bytes) -> bool:
+def _may_be_head(data: bytearray) -> bool:
     start = bytes(data[:64]).lstrip()[:4].lower()
     return b"http".startswith(start) or b"icy ".startswith(start)
 
@@ -129,4 +133,4 @@ class TolerantConnector(aiohttp.TCPConnector):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self._factory = partial(TolerantResponseHandler, loop=self._loop)
+        self._factory: partial[ResponseHandler] = partial(TolerantResponseHandler, loop=self._loop)

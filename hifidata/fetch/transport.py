@@ -76,7 +76,7 @@ class Transport:
             read_bufsize=_READ_BUFFER_BYTES,
             max_line_size=MAX_HEAD_BYTES,
             max_field_size=MAX_HEAD_BYTES,
-            max_headers=MAX_HEAD_BYTES,  # the bytes are limited
+            max_headers=MAX_HEAD_BYTES,  # TolerantConnector limits their bytes
             middlewares=(_prevent_retries,),
             trace_configs=[tracing],
         )
