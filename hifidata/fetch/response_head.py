@@ -133,4 +133,5 @@ class TolerantConnector(aiohttp.TCPConnector):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self._factory: partial[ResponseHandler] = partial(TolerantResponseHandler, loop=self._loop)
+        handler: type[ResponseHandler] = TolerantResponseHandler
+        self._factory = partial(handler, loop=self._loop)

@@ -288,6 +288,16 @@ def test_the_same_bytes_from_parallel_urls_are_stored_once(
     assert len([path for path in (out / "originals").rglob("*") if path.is_file()]) == 1
 
 
+def test_the_landing_page_of_the_list_is_sent_if_the_recipe_says_so(server: HostileServer, tmp_path: Path) -> None:
+    table, page = tmp_path / "list.jsonl", server.url("/page")
+    table.write_text(json.dumps({"person": "one", "url": server.url("/picture"), "page": page}) + "\n")
+    for referer in ("null", "landing_page"):
+        recipe = recipe_for(table, "source.columns.landing_page=page", f"fetch.referer={referer}")
+        with closing(Crawl(recipe, tmp_path / referer).identity_tasks(make_plan(recipe).candidates_of)) as tasks:
+            assert len(list(tasks)) == 1
+    assert [seen.headers.get("referer") for seen in server.seen if seen.path == "/picture"] == [None, page]
+
+
 def test_identities_removed_from_the_list_after_an_interrupt_are_deleted_by_the_next_run(
     server: HostileServer, twelve_people: Path, tmp_path: Path
 ) -> None:
