@@ -40,6 +40,9 @@ WITHOUT_EFFECT = ("executor", "fetch", "failures", "groups", "description", "wei
 REMOVED_KEYS: Mapping[str, Any] = {"detect.reduced_decode": False}
 """Removed keys, with the value that had no effect. Recipes and datasets with this value are still accepted."""
 
+SECRET_SECTION = "caption.server.extra"
+"""Its values may be secret, such as a key in the request's body. Files to share and messages do not contain them."""
+
 
 class Recipe(StageSections):
     """A complete recipe. Without ``groups``, all stages run in one worker group."""
@@ -173,6 +176,14 @@ class Recipe(StageSections):
         return {name: value for name, value in data.items() if name not in (*off, *empty)}
 
     @property
+    def published(self) -> dict[str, Any]:
+        """The recipe as JSON for files to share, without the values of ``SECRET_SECTION``."""
+        data = self.model_dump(mode="json")
+        server = data["caption"]["server"]
+        server["extra"] = dict.fromkeys(server["extra"], "***")
+        return data
+
+    @property
     def hash(self) -> str:
         """Hex sha256 of ``effect``."""
         return hashlib.sha256(json.dumps(self.effect, sort_keys=True).encode()).hexdigest()
@@ -301,7 +312,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], without: Contain
     """Return ``key: old -> new`` for every key in which two recipes differ, except in the sections ``without``."""
     before, after = dict(_leaves(old)), dict(_leaves(new))
     return [
-        f"{key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}"
+        f"{key}: changed"
+        if key.startswith(SECRET_SECTION)
+        else f"{key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}"
         for key in sorted(before.keys() | after.keys())
         if before.get(key, ...) != after.get(key, ...) and key.partition(".")[0] not in without
     ]

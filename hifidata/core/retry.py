@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 
+_MAX_DOUBLINGS = 64
+"""Many more would exceed the range of a float."""
+
 
 def backoff_s(first_s: float, n_failures: int, max_s: float = math.inf) -> float:
     """Return the wait in seconds after ``n_failures`` failures in a row: ``first_s`` doubled after each, at most ``max_s``."""
-    return min(first_s * 2.0 ** (n_failures - 1), max_s)
+    return min(math.ldexp(first_s, min(n_failures - 1, _MAX_DOUBLINGS)), max_s)
 
 
 def full_jitter_s(wait_s: float) -> float:

@@ -17,6 +17,7 @@ from yarl import URL
 
 from hifidata.fetch.reasons import BAD_REDIRECT, BAD_SCHEME, BAD_URL, BLOCKED_ADDRESS, TLS_DOWNGRADE
 from hifidata.fetch.result import FetchFailure
+from hifidata.fetch.url import request_target, resolve_reference, split_before
 
 Address = IPv4Address | IPv6Address
 
@@ -53,7 +54,7 @@ class ParsedUrl:
     """A URL whose text passed the guard.
 
     Attributes:
-        url: normalised; the client requests exactly this.
+        url: the client requests exactly this. Its path holds path and query as written; yarl would rewrite a query.
         host: lower case ASCII, without a trailing dot; the throttle counts by it.
     """
 
@@ -101,7 +102,7 @@ class Guard:
         Raises:
             FetchFailure: ``bad_scheme``, ``bad_url``, or ``blocked_address`` if the host is an address.
         """
-        url = _parse(text)
+        url, target = _parse(text)
         if url.user is not None or url.password is not None:
             raise FetchFailure(BAD_URL, "the URL contains credentials; remove them")
         if not _is_web_port(url.port):
@@ -110,7 +111,8 @@ class Guard:
         if host.endswith("."):
             host = host[:-1]
         self._check_host(host)
-        return ParsedUrl(url.with_fragment(None), host)
+        requested = URL.build(scheme=url.scheme, authority=url.raw_authority, path=target, encoded=True)
+        return ParsedUrl(requested, host)
 
     def follow(self, current: ParsedUrl, location: str) -> ParsedUrl:
         """Check the target of a redirect.
@@ -119,10 +121,7 @@ class Guard:
             FetchFailure: as ``check_url``, with ``bad_redirect`` instead of ``bad_url``; also ``tls_downgrade``.
         """
         try:
-            target = self.check_url(str(current.url.join(_url(location))))
-        except ValueError as error:
-            message = f"redirect to {location[:80]!a}, which is not a URL"
-            raise FetchFailure(BAD_REDIRECT, message) from error
+            target = self.check_url(resolve_reference(str(current.url), location.strip()))
         except FetchFailure as failure:
             reason = BAD_REDIRECT if failure.reason is BAD_URL else failure.reason
             raise FetchFailure(reason, f"redirect: {failure.message}") from failure
@@ -173,19 +172,22 @@ class Guard:
         return socket.socket(family, kind, protocol)
 
 
-def _parse(text: str) -> URL:
-    """Strip blanks around a URL. Blanks, control characters or backslashes in its authority are refused: an attack."""
+def _parse(text: str) -> tuple[URL, str]:
+    """Return the parsed origin of a URL and its request target.
+
+    Blanks around the URL are removed. Blanks, control characters or backslashes in its authority are refused: an attack.
+    """
     text = text.strip()
     scheme, colon, rest = text.partition(":")
     if not colon or len(text) > _MAX_URL_CHARS:
         raise FetchFailure(BAD_URL, f"expected an absolute URL of at most {_MAX_URL_CHARS} characters")
     if scheme.lower() not in ("http", "https"):
         raise FetchFailure(BAD_SCHEME, f"scheme {scheme[:20]!a}: only http and https are fetched")
-    authority = re.split(r"[/?#]", rest[2:], maxsplit=1)[0]
+    authority, rest_of_url = split_before(rest[2:], "/?#")
     if not rest.startswith("//") or _CONTROL.search(authority):
         raise FetchFailure(BAD_URL, "expected scheme://host/path without blanks or backslashes in the host")
     try:
-        return _url(text)
+        return _url(f"{scheme}://{authority}"), request_target(rest_of_url)
     except ValueError as error:
         raise FetchFailure(BAD_URL, f"not a URL: {ascii(str(error))[:200]}") from error
 

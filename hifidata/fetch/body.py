@@ -26,13 +26,26 @@ class _Plain:
 
 
 class _Inflater:
-    """Decode one gzip or zlib stream. Data after its end is refused: image servers send none."""
+    """Decode one gzip, zlib or raw deflate stream. Data after its end is refused: image servers send none.
 
-    def __init__(self) -> None:
+    Args:
+        may_be_raw: the label is ``deflate``, which some servers take for a stream without zlib's header.
+    """
+
+    def __init__(self, may_be_raw: bool) -> None:
         self._stream = zlib.decompressobj(_GZIP_OR_ZLIB)
+        self._may_be_raw = may_be_raw
+        self._start = b""
 
     def feed(self, piece: bytes, limit: int) -> bytes:
         """Return at most ``limit`` + 1 bytes: enough to detect that the limit is exceeded."""
+        if self._may_be_raw:
+            piece = self._start = self._start + piece
+            if len(piece) < 2:
+                return b""
+            self._may_be_raw = False
+            if piece[0] & 15 != 8 or int.from_bytes(piece[:2], "big") % 31:  # RFC 1950, section 2.2
+                self._stream = zlib.decompressobj(-zlib.MAX_WBITS)
         try:
             data = self._stream.decompress(piece, limit + 1)
         except zlib.error as error:
@@ -91,7 +104,7 @@ def _decoder(headers: Headers) -> _Plain | _Inflater:
     if len(layers) > 1 or layers[0] not in _INFLATABLE:
         message = f"content-encoding {', '.join(layers)[:80]}, requested was identity"
         raise FetchFailure(BAD_RESPONSE, message)
-    return _Inflater()
+    return _Inflater(may_be_raw=layers[0] == "deflate")
 
 
 def check_image(content: bytes) -> None:

@@ -8,7 +8,9 @@ Start as many calls at once as memory allows for their results; the fetcher limi
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import re
 import ssl
 import time
 from contextlib import AsyncExitStack
@@ -18,17 +20,20 @@ from types import TracebackType
 import aiohttp
 
 from hifidata.fetch.address_guard import Guard
-from hifidata.fetch.body import check_image, read_body
+from hifidata.fetch.body import check_image, read_body, read_start
 from hifidata.fetch.config import FetcherConfig
-from hifidata.fetch.headers import check_status, conditions, opt_out, validator
-from hifidata.fetch.reasons import BAD_RESPONSE, HASH_MISMATCH, OPTED_OUT, PLACEHOLDER, RETRYABLE_REASONS
+from hifidata.fetch.headers import check_status, conditions, has_whole_body, opt_out, validator
+from hifidata.fetch.reasons import BAD_RESPONSE, HASH_MISMATCH, OPTED_OUT, PLACEHOLDER, REFERER_WALL, RETRYABLE_REASONS
 from hifidata.fetch.request import FinalResponse, RequestChain, RequestSpec
 from hifidata.fetch.resolve import Lookup, SystemLookup
-from hifidata.fetch.result import FetchFailure, FetchRequest, FetchResult, FetchTrace
+from hifidata.fetch.result import FetchFailure, FetchRequest, FetchResult, FetchTrace, unexpected_failure
 from hifidata.fetch.robots import Robots
 from hifidata.fetch.throttle import Throttle
 from hifidata.fetch.transport import Transport, allowed_connections
 
+WALL_STATUSES = frozenset({401, 403})
+_MAX_REFUSAL_BYTES = 4096
+_HOTLINK = re.compile(rb"hot-?\s?link|referr?er", re.IGNORECASE)
 _ACCEPT = "image/avif,image/webp,image/jpeg,image/png,image/*;q=0.9,*/*;q=0.5"
 
 
@@ -55,7 +60,7 @@ class Fetcher:
 
     async def __aenter__(self) -> Fetcher:
         settings = self._settings
-        guard = Guard(settings.allow_private, open_web=bool(settings.contact))
+        self._guard = guard = Guard(settings.allow_private, open_web=bool(settings.contact))
         throttle = Throttle(settings, allowed_connections(settings.max_connections))
         lookup = self._lookup
         if lookup is None:
@@ -76,22 +81,53 @@ class Fetcher:
         """Fetch one URL. Failures are part of the result, not exceptions."""
         began_s = time.monotonic()
         trace = FetchTrace(self._settings.total_timeout_s)
-        headers = {"Accept": _ACCEPT, **dict(conditions(request.etag, request.last_modified))}
         response, failure = None, None
         try:
+            headers = {"Accept": _ACCEPT, **dict(conditions(request.etag, request.last_modified))}
+            headers |= self._referer(request)
             response = await self._chain.send(request.url, RequestSpec(headers, self._robots.admit, self._read), trace)
             self._check(request, response, trace)
         except FetchFailure as caught:
             failure = caught
+        except Exception as error:  # noqa: BLE001  it costs this URL, not the crawl
+            failure = unexpected_failure(error)
         return _result(request, response, failure, trace, time.monotonic() - began_s)
 
+    def _referer(self, request: FetchRequest) -> dict[str, str]:
+        """Return the Referer header; none from an https page to an http image (RFC 9110, section 10.1.3)."""
+        if self._settings.referer is None or not request.landing_page:
+            return {}
+        try:
+            page = self._guard.check_url(request.landing_page).url
+        except FetchFailure:
+            return {}
+        is_leak = page.scheme == "https" and request.url.strip()[:5].lower() == "http:"
+        return {} if is_leak else {"Referer": str(page)}
+
     async def _read(self, response: aiohttp.ClientResponse, host: str) -> bytes | None:
+        if response.status in WALL_STATUSES:
+            await self._check_referer_wall(response, host)
         check_status(response.status, response.headers, host)  # first: many error pages are marked noindex
         if self._settings.respect_opt_out:
             header = opt_out(response.headers, self._settings.user_agent_name, self._settings.opt_out_directives)
             if header is not None:
                 raise FetchFailure(OPTED_OUT, f"{host} opts out by {header}")
-        return await read_body(response, self._settings.max_bytes) if response.status == 200 else None
+        if not has_whole_body(response.status, response.headers):
+            return None
+        return await read_body(response, self._settings.max_bytes)
+
+    async def _check_referer_wall(self, response: aiohttp.ClientResponse, host: str) -> None:
+        """Raise FetchFailure if the page of a refusal speaks of hotlinks or of the Referer."""
+        try:
+            page, _ = await read_start(response, _MAX_REFUSAL_BYTES)
+        except (FetchFailure, aiohttp.ClientError, asyncio.TimeoutError):  # the refusal itself is clear
+            return
+        if _HOTLINK.search(page):
+            sent = (
+                "which it does not accept" if "Referer" in response.request_info.headers else "fetch.referer sends it"
+            )
+            message = f"{host} answered {response.status} and asks for the Referer of its own page; {sent}"
+            raise FetchFailure(REFERER_WALL, message)
 
     def _check(self, request: FetchRequest, response: FinalResponse, trace: FetchTrace) -> None:
         """Check that the bytes are the requested image."""

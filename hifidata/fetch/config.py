@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from importlib.metadata import PackageNotFoundError, version
 from ipaddress import ip_network
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -55,6 +56,11 @@ class FetcherConfig(BaseConfig):
         32 * 2**20,
         ge=1,
         description="largest response body in bytes, both compressed and decompressed; a larger body is refused",
+    )
+    referer: Literal["landing_page"] | None = Field(
+        None,
+        description="landing_page: send the URL of the image's web page as Referer, where the list or search has one; some "
+        "sites refuse images without it. null: send none",
     )
     max_redirects: int = Field(5, ge=0, description="most redirects of one URL")
     tries: int = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator
 
 from multidict import CIMultiDictProxy
@@ -12,7 +13,10 @@ from hifidata.fetch.result import FetchFailure
 
 Headers = CIMultiDictProxy[str]
 
+FULL_STATUSES = frozenset({200, 203, 226})
+"""The body is the image: as sent, changed by a proxy, or rebuilt from a difference."""
 REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
+_ALL_BYTES = re.compile(r"bytes 0-(\d{1,18})/(\d{1,18})", re.ASCII)
 _VALUED_DIRECTIVES = frozenset({"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after"})
 
 
@@ -49,12 +53,12 @@ def _directives_for(value: str, agent_name: str) -> Iterator[str]:
 
 
 def check_status(status: int, headers: Headers, host: str) -> None:
-    """Accept 200, 304 and redirects.
+    """Accept a whole body, 304 and redirects.
 
     Raises:
         FetchFailure: ``rate_limited, http_4xx, http_5xx, bad_response``.
     """
-    if status in (200, 304) or status in REDIRECT_STATUSES:
+    if has_whole_body(status, headers) or status == 304 or status in REDIRECT_STATUSES:
         return
     message = f"{host} answered {status}"
     if status == 429:
@@ -64,6 +68,12 @@ def check_status(status: int, headers: Headers, host: str) -> None:
     if status >= 400:
         raise FetchFailure(HTTP_4XX, message)
     raise FetchFailure(BAD_RESPONSE, f"{message}, expected 200")
+
+
+def has_whole_body(status: int, headers: Headers) -> bool:
+    """Return whether the response has the whole body; some servers answer 206 with all bytes."""
+    sent = _ALL_BYTES.fullmatch(headers.get("content-range", "").strip())
+    return status in FULL_STATUSES or (status == 206 and sent is not None and int(sent[1]) + 1 == int(sent[2]))
 
 
 def validator(headers: Headers, name: str) -> str | None:

@@ -20,6 +20,12 @@ BAD_REDIRECT = Reason("bad_redirect", "Bad redirect", "The site sent a redirect 
 TOO_MANY_REDIRECTS = Reason(
     "too_many_redirects", "Too many redirects", "The site redirected more often than the recipe allows.", failed=True
 )
+COOKIE_WALL = Reason(
+    "cookie_wall",
+    "Cookie wall",
+    "The site sends its images only to clients that return its cookies, which the crawler does not do.",
+    failed=True,
+)
 TLS_DOWNGRADE = Reason(
     "tls_downgrade", "TLS downgrade", "The site redirected from https to plain http, which is refused.", failed=True
 )
@@ -51,6 +57,9 @@ HOST_STOPPED = Reason(
 )
 # The response and its body.
 HTTP_4XX = Reason("http_4xx", "HTTP 4xx", "The site refuses the image or no longer has it.", failed=True)
+REFERER_WALL = Reason(
+    "referer_wall", "Referer wall", "The site sends the image only to visitors of its own pages.", failed=True
+)
 HTTP_5XX = Reason("http_5xx", "HTTP 5xx", "The site answered with a server error.", failed=True)
 RATE_LIMITED = Reason("rate_limited", "Rate limited", "The site asked for fewer requests.", failed=True)
 BAD_RESPONSE = Reason(
@@ -64,17 +73,24 @@ INCOMPLETE_BODY = Reason(
 )
 PLACEHOLDER = Reason("placeholder", "Placeholder", "The site sent a substitute for a removed image.")
 HASH_MISMATCH = Reason("hash_mismatch", "Other bytes", "The bytes do not have the sha256 of the table.", failed=True)
+FETCHER_ERROR = Reason(
+    "fetcher_error",
+    "Fetcher error",
+    "The fetcher met an error that it does not know; the message names it.",
+    failed=True,
+)
 
 FETCH_REASONS = (
-    BAD_URL, BAD_SCHEME, BLOCKED_ADDRESS, BAD_REDIRECT, TOO_MANY_REDIRECTS, TLS_DOWNGRADE, ROBOTS_DISALLOWED,
+    BAD_URL, BAD_SCHEME, BLOCKED_ADDRESS, BAD_REDIRECT, TOO_MANY_REDIRECTS, COOKIE_WALL, TLS_DOWNGRADE, ROBOTS_DISALLOWED,
     ROBOTS_UNREACHABLE, CRAWL_DELAY_TOO_LONG, OPTED_OUT, UNKNOWN_HOST, DNS_ERROR, CONNECT_ERROR, TLS_ERROR, TIMEOUT,
-    HOST_STOPPED, HTTP_4XX, HTTP_5XX, RATE_LIMITED, BAD_RESPONSE, TOO_LARGE, INCOMPLETE_BODY, PLACEHOLDER, HASH_MISMATCH,
+    HOST_STOPPED, HTTP_4XX, REFERER_WALL, HTTP_5XX, RATE_LIMITED, BAD_RESPONSE, TOO_LARGE, INCOMPLETE_BODY, PLACEHOLDER, HASH_MISMATCH,
+    FETCHER_ERROR,
 )  # fmt: skip
 
 TRANSIENT_REASONS = frozenset({DNS_ERROR, CONNECT_ERROR, TIMEOUT, HTTP_5XX, RATE_LIMITED, INCOMPLETE_BODY})
 """Retried within seconds."""
 
-RETRYABLE_REASONS = TRANSIENT_REASONS | {HOST_STOPPED, ROBOTS_UNREACHABLE}
+RETRYABLE_REASONS = TRANSIENT_REASONS | {HOST_STOPPED, ROBOTS_UNREACHABLE, FETCHER_ERROR}
 """Retried in a later run."""
 
 HOST_FAULT_REASONS = TRANSIENT_REASONS | {UNKNOWN_HOST, TLS_ERROR}

@@ -13,7 +13,7 @@ from hifidata.core.retry import backoff_s, full_jitter_s
 from hifidata.fetch.address_guard import Guard, ParsedUrl
 from hifidata.fetch.config import FetcherConfig
 from hifidata.fetch.headers import REDIRECT_STATUSES, Headers
-from hifidata.fetch.reasons import BAD_REDIRECT, HOST_STOPPED, TOO_MANY_REDIRECTS
+from hifidata.fetch.reasons import BAD_REDIRECT, BAD_RESPONSE, COOKIE_WALL, HOST_STOPPED, TOO_MANY_REDIRECTS
 from hifidata.fetch.result import FetchFailure, FetchTrace
 from hifidata.fetch.throttle import Throttle
 from hifidata.fetch.transport import Transport
@@ -69,8 +69,9 @@ class RequestChain:
             except FetchFailure as failure:
                 if cause is not None and failure.reason is HOST_STOPPED:
                     raise cause from failure  # an earlier try was sent; its error is the real one
+                is_repeated = cause is not None and failure.reason is cause.reason is BAD_RESPONSE
                 cause = failure
-                is_last = trace.try_number >= self._settings.tries or trace.network_left_s <= 0
+                is_last = is_repeated or trace.try_number >= self._settings.tries or trace.network_left_s <= 0
                 if is_last or not failure.transient:
                     raise
             wait_s = full_jitter_s(backoff_s(self._settings.backoff_s, trace.try_number))
@@ -78,6 +79,7 @@ class RequestChain:
             await asyncio.sleep(wait_s)
 
     async def _follow_redirects(self, url: ParsedUrl, spec: RequestSpec, trace: FetchTrace) -> FinalResponse:
+        requested, sets_cookie = {str(url.url)}, False
         for _ in range(self._settings.max_redirects + 1):
             response = await self._send_once(url, spec, trace)
             if response.status not in REDIRECT_STATUSES:
@@ -85,7 +87,11 @@ class RequestChain:
             location = response.headers.get("location")
             if not location:
                 raise FetchFailure(BAD_REDIRECT, f"{url.host} answered {response.status} without a Location")
+            sets_cookie = sets_cookie or "set-cookie" in response.headers
             url = self._guard.follow(url, location)
+            if sets_cookie and str(url.url) in requested:
+                raise FetchFailure(COOKIE_WALL, f"{response.host} sets a cookie and redirects to the same URL again")
+            requested.add(str(url.url))
         raise FetchFailure(TOO_MANY_REDIRECTS, f"more than {self._settings.max_redirects} redirects")
 
     async def _send_once(self, url: ParsedUrl, spec: RequestSpec, trace: FetchTrace) -> FinalResponse:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 
 from hifidata.core.errors import HifiError
 from hifidata.core.reasons import Reason
-from hifidata.fetch.reasons import TRANSIENT_REASONS
+from hifidata.fetch.reasons import FETCHER_ERROR, TRANSIENT_REASONS
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -18,12 +21,14 @@ class FetchRequest:
         expected_sha256: hex; other bytes fail as ``hash_mismatch``.
         etag: of the local copy; the server may then answer that the copy is current.
         last_modified: likewise, used if there is no ETag.
+        landing_page: URL of the web page that shows the image.
     """
 
     url: str
     expected_sha256: str | None = None
     etag: str | None = None
     last_modified: str | None = None
+    landing_page: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,20 @@ class FetchFailure(HifiError):
         self.message = message
         self.retry_after_s = retry_after_s
         self.transient = reason in TRANSIENT_REASONS if transient is None else transient
+
+
+def unexpected_failure(error: Exception) -> FetchFailure:
+    """Return the failure for an error that no part of the fetcher expects: it costs one URL and not the crawl."""
+    _log.debug("unexpected error in the fetcher", exc_info=error)
+    text = ascii_line(str(error))
+    return FetchFailure(
+        FETCHER_ERROR, f"unexpected {type(error).__name__}{f': {text}' if text else ''}; please report it"
+    )
+
+
+def ascii_line(text: str) -> str:
+    """Return a text as a short line of ASCII; servers control parts of error messages."""
+    return " ".join(text.split()).encode("ascii", "backslashreplace").decode()[:200]
 
 
 @dataclass

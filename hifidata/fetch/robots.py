@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import aiohttp
 from protego import Protego
+from yarl import URL
 
 from hifidata.core.reasons import Reason
 from hifidata.core.retry import retry_after_s
 from hifidata.fetch.address_guard import ParsedUrl
 from hifidata.fetch.body import read_start
 from hifidata.fetch.config import FetcherConfig
+from hifidata.fetch.headers import FULL_STATUSES
 from hifidata.fetch.reasons import (
     BAD_RESPONSE,
     BLOCKED_ADDRESS,
@@ -33,7 +36,7 @@ from hifidata.fetch.reasons import (
     UNKNOWN_HOST,
 )
 from hifidata.fetch.request import RequestChain, RequestSpec
-from hifidata.fetch.result import FetchFailure, FetchTrace
+from hifidata.fetch.result import FetchFailure, FetchTrace, unexpected_failure
 
 MAX_ROBOTS_BYTES = 500 * 1024  # RFC 9309 2.5
 _CACHE_S = 24 * 3600.0  # RFC 9309 2.4
@@ -41,6 +44,12 @@ _FAILURE_CACHE_S = 300.0  # as Nutch waits before it retries a failing host
 _MAX_CACHED_CHARS = 8 * 1024 * 1024  # the parser needs up to 40 times as many bytes
 _CHARS_PER_ENTRY = 1024  # memory of an origin besides its text
 _INLINE_BYTES = 16 * 1024  # longer files are parsed off the event loop
+MAX_WILDCARD_RULES = 5000
+"""The parser tries them one after the other. So many take up to 80 ms for a URL of 8 KB."""
+_QUICK_WILDCARD_RULES = 250
+_QUICK_RULES = 5000
+_REMEMBERED_URLS = 64  # a URL is checked again before each try
+_AGENT_FIELD = "User-agent: "
 _AGENT_LINE = re.compile(r"\s*user[\s-]?agent\s*[:\s]\s*(\*|[a-z_-]*)", re.IGNORECASE)
 # These lines neither end the agent lines of a group nor are rules.
 _NO_RULE = re.compile(r"\s*(#|$|site-?maps?\b|host\b)", re.IGNORECASE)
@@ -62,13 +71,17 @@ class RobotsRules:
     """The rules of one origin's robots.txt.
 
     Attributes:
-        rules: the parsed file; None allows everything.
+        allows: whether a URL may be fetched; None allows everything.
+        delay_s: shortest time between two requests.
         refusal: reason and message for every URL of the origin.
+        is_slow: ``allows`` takes milliseconds and must not run in the event loop.
         n_chars: approximate memory use.
     """
 
-    rules: Protego | None = None
+    allows: Callable[[str], bool] | None = None
+    delay_s: float = 0.0
     refusal: tuple[Reason, str] | None = None
+    is_slow: bool = False
     n_chars: int = _CHARS_PER_ENTRY
 
     @property
@@ -76,7 +89,7 @@ class RobotsRules:
         """Whether these rules come from the site and not from a failed request."""
         return self.refusal is None or self.refusal[0] is ROBOTS_DISALLOWED
 
-    def check(self, url: ParsedUrl, agent_name: str, max_crawl_delay_s: float) -> float:
+    async def check(self, url: ParsedUrl, max_crawl_delay_s: float) -> float:
         """Return the crawl delay in seconds; 0 if there is none.
 
         Raises:
@@ -84,18 +97,15 @@ class RobotsRules:
         """
         if self.refusal is not None:
             raise FetchFailure(*self.refusal, transient=False)
-        if self.rules is None:
+        if self.allows is None:
             return 0.0
-        if not self.rules.can_fetch(str(url.url), agent_name):
+        text = str(url.url)
+        if not (await asyncio.to_thread(self.allows, text) if self.is_slow else self.allows(text)):
             raise FetchFailure(ROBOTS_DISALLOWED, f"{url.host}: its robots.txt disallows this URL")
-        delay_s = self.rules.crawl_delay(agent_name) or 0.0
-        rate = self.rules.request_rate(agent_name)
-        if rate is not None:
-            delay_s = max(delay_s, rate.seconds / rate.requests)
-        if delay_s > max_crawl_delay_s:
-            message = f"{url.host} asks for {delay_s:g} s between requests, the limit is {max_crawl_delay_s:g} s"
+        if self.delay_s > max_crawl_delay_s:
+            message = f"{url.host} asks for {self.delay_s:g} s between requests, the limit is {max_crawl_delay_s:g} s"
             raise FetchFailure(CRAWL_DELAY_TOO_LONG, message)
-        return delay_s
+        return self.delay_s
 
 
 def lines_for(text: str, agent_name: str) -> Iterator[str]:
@@ -112,7 +122,7 @@ def lines_for(text: str, agent_name: str) -> Iterator[str]:
             is_ours = named or (is_ours and among_agents)
             among_agents = True
             if named:
-                yield f"User-agent: {found[1]}"  # without the version after the name, which the parser would compare
+                yield f"{_AGENT_FIELD}{found[1]}"  # without the version after the name, which the parser would compare
         elif not _NO_RULE.match(line):
             among_agents = False
             if is_ours:
@@ -145,7 +155,7 @@ class Robots:
         rules = self._cached(url.origin)
         if rules is None:
             rules = await self._load_once(url.origin)
-        return rules.check(url, self._settings.user_agent_name, self._settings.max_crawl_delay_s)
+        return await rules.check(url, self._settings.max_crawl_delay_s)
 
     async def aclose(self) -> None:
         """Cancel pending requests."""
@@ -177,17 +187,18 @@ class Robots:
             """Return the body up to the limit and note whether it was truncated."""
             nonlocal truncated
             _check_robots_status(response, host)
-            if response.status != 200:
+            if response.status not in FULL_STATUSES:
                 return None
             body, truncated = await read_start(response, MAX_ROBOTS_BYTES)
             return body
 
         try:
             response = await self._chain.send(f"{origin}/robots.txt", RequestSpec({}, _allow_all, read), trace)
+            rules = await self._rules_of(response.body, truncated)
         except FetchFailure as failure:
             rules = RobotsRules(refusal=_refusal(failure))
-        else:
-            rules = await self._rules_of(response.body, truncated)
+        except Exception as error:  # noqa: BLE001  it must not end the crawl, nor repeat this request for each URL
+            rules = RobotsRules(refusal=_refusal(unexpected_failure(error)))
         self._store(origin, rules)
         return rules
 
@@ -196,7 +207,7 @@ class Robots:
             return RobotsRules()
         if truncated:  # a truncated line may allow more than the complete one
             body = body[: body.rfind(b"\n") + 1]
-        parse = partial(_parsed, body, self._settings.user_agent_name)
+        parse = partial(parse_robots, body, self._settings.user_agent_name)
         return parse() if len(body) <= _INLINE_BYTES else await asyncio.to_thread(parse)
 
     def _store(self, origin: str, rules: RobotsRules) -> None:
@@ -209,9 +220,41 @@ class Robots:
             self._n_chars -= oldest.n_chars
 
 
-def _parsed(body: bytes, agent_name: str) -> RobotsRules:
-    text = "\n".join(lines_for(body.decode("utf-8", "replace"), agent_name))
-    return RobotsRules(Protego.parse(text), n_chars=_CHARS_PER_ENTRY + len(text))
+def parse_robots(body: bytes, agent_name: str) -> RobotsRules:
+    """Parse a robots.txt. A file with too many wildcards is refused as a whole: to ignore a rule could allow too much.
+
+    Args:
+        body: of the response; at most ``MAX_ROBOTS_BYTES``.
+        agent_name: our product token.
+    """
+    lines = list(lines_for(body.decode("utf-8", "replace"), agent_name))
+    n_wildcards = sum(("*" in line or "$" in line) and not line.startswith(_AGENT_FIELD) for line in lines)
+    if n_wildcards > MAX_WILDCARD_RULES:
+        message = f"robots.txt has {n_wildcards} rules with wildcards; at most {MAX_WILDCARD_RULES} are checked"
+        return RobotsRules(refusal=(ROBOTS_DISALLOWED, message))
+    text = "\n".join(lines)
+    parsed = Protego.parse(text)
+
+    def allows(url: str) -> bool:
+        """Check both spellings: a rule also holds for the path without dot segments."""
+        return all(parsed.can_fetch(spelling, agent_name) for spelling in {url, str(URL(url))})
+
+    is_slow = n_wildcards > _QUICK_WILDCARD_RULES or len(lines) > _QUICK_RULES
+    return RobotsRules(
+        lru_cache(_REMEMBERED_URLS)(allows) if is_slow else allows,
+        _delay_s(parsed, agent_name),
+        is_slow=is_slow,
+        n_chars=_CHARS_PER_ENTRY + len(text),
+    )
+
+
+def _delay_s(parsed: Protego, agent_name: str) -> float:
+    delay_s = parsed.crawl_delay(agent_name) or 0.0
+    rate = parsed.request_rate(agent_name)
+    try:
+        return max(delay_s, rate.seconds / rate.requests) if rate else delay_s
+    except OverflowError:
+        return math.inf
 
 
 async def _allow_all(_: ParsedUrl) -> float:
@@ -220,21 +263,20 @@ async def _allow_all(_: ParsedUrl) -> float:
 
 
 def _check_robots_status(response: aiohttp.ClientResponse, host: str) -> None:
-    """Accept 200 and most of 4xx. 401 and 403 count as disallow-all, which RFC 9309 permits."""
+    """Accept a whole file, and 4xx other than 429: then there are no rules (RFC 9309, section 2.3.1.3).
+
+    401 and 403 are among them. Object stores answer 403 for a file that is not there.
+    """
     status = response.status
     message = f"{host} answered {status} for robots.txt"
-    if status in (401, 403):
-        raise FetchFailure(ROBOTS_DISALLOWED, message)
     if status == 429:
         raise FetchFailure(RATE_LIMITED, message, retry_after_s=retry_after_s(response.headers))
     if status >= 500:
         raise FetchFailure(HTTP_5XX, message, retry_after_s=retry_after_s(response.headers))
-    if status < 400 and status != 200:
+    if status < 400 and status not in FULL_STATUSES:
         raise FetchFailure(BAD_RESPONSE, message)
 
 
 def _refusal(failure: FetchFailure) -> tuple[Reason, str]:
-    if failure.reason == ROBOTS_DISALLOWED:
-        return failure.reason, failure.message
     reason = failure.reason if failure.reason in _HOST_REASONS else ROBOTS_UNREACHABLE
     return reason, f"robots.txt: {failure.reason}: {failure.message}"

@@ -29,7 +29,8 @@ from hifidata.fetch.reasons import (
     UNKNOWN_HOST,
 )
 from hifidata.fetch.resolve import GuardedResolver, Lookup, LookupTimeout
-from hifidata.fetch.result import FetchFailure, FetchTrace
+from hifidata.fetch.response_head import MAX_HEAD_BYTES, TolerantConnector
+from hifidata.fetch.result import FetchFailure, FetchTrace, ascii_line
 from hifidata.fetch.throttle import Slot
 
 _log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class Transport:
         tracing.on_connection_create_start.append(_note_connect_start)
         tracing.on_connection_create_end.append(_note_connect_end)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+            connector=TolerantConnector(
                 limit=0,  # the throttle limits connections
                 resolver=GuardedResolver(lookup, guard, settings.dns_timeout_s),
                 socket_factory=guard.open_socket,
@@ -73,6 +74,9 @@ class Transport:
             auto_decompress=False,
             trust_env=False,
             read_bufsize=_READ_BUFFER_BYTES,
+            max_line_size=MAX_HEAD_BYTES,
+            max_field_size=MAX_HEAD_BYTES,
+            max_headers=MAX_HEAD_BYTES,  # TolerantConnector limits their bytes
             middlewares=(_prevent_retries,),
             trace_configs=[tracing],
         )
@@ -136,10 +140,11 @@ def _translated(host: str, trace: FetchTrace) -> Iterator[None]:
         raise FetchFailure(lost, f"{host}: {_one_line(error)}") from error
     except aiohttp.ClientResponseError as error:
         # aiohttp reports broken chunks as a bad response if they arrive together with the headers.
-        reason = INCOMPLETE_BODY if "chunk" in error.message.lower() else BAD_RESPONSE
-        raise FetchFailure(reason, f"{host}: {_one_line(error)}") from error
+        text = error.message.lower()
+        reason = INCOMPLETE_BODY if "chunk" in text and "transfer-encoding" not in text else BAD_RESPONSE
+        raise FetchFailure(reason, f"{host}: {_one_line(error)}", transient=True) from error
     except aiohttp.ClientError as error:
-        raise FetchFailure(BAD_RESPONSE, f"{host}: {_one_line(error)}") from error
+        raise FetchFailure(BAD_RESPONSE, f"{host}: {_one_line(error)}", transient=True) from error
 
 
 def _reason_of(error: OSError) -> Reason:
@@ -154,10 +159,9 @@ def _reason_of(error: OSError) -> Reason:
 
 
 def _one_line(error: BaseException) -> str:
-    """Return an error as a short line of ASCII without the URL; servers control parts of these texts."""
+    """Return an error as a short line without the URL."""
     text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
-    text = " ".join(text.split()) or type(error).__name__
-    return text.encode("ascii", "backslashreplace").decode()[:200]
+    return ascii_line(text) or type(error).__name__
 
 
 async def _prevent_retries(

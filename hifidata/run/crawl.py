@@ -195,10 +195,14 @@ class Crawl:
         if candidate.facts.get("status") is not None:  # the source has already judged it
             return candidate
         entry = known.get(candidate.relative_path)
-        path = self._stored(identity_id, entry)
+        path = await asyncio.to_thread(self._stored, identity_id, entry) if entry and entry["is_stored"] else None
         if entry is None or entry["version"] != candidate.version or (entry["is_stored"] and path is None):
-            expected = candidate.facts.get("expected_sha256")
-            result = await fetcher.fetch(FetchRequest(candidate.locator, expected))
+            request = FetchRequest(
+                candidate.locator,
+                candidate.facts.get("expected_sha256"),
+                landing_page=candidate.facts.get("landing_page_uri"),
+            )
+            result = await fetcher.fetch(request)
             entry = _entry(candidate, result)
             if result.content is not None and result.content_sha256 is not None:
                 path = await asyncio.to_thread(
@@ -214,11 +218,9 @@ class Crawl:
             )
         return replace(candidate, locator=path.as_posix(), facts=facts)
 
-    def _stored(self, identity_id: str, entry: Entry | None) -> Path | None:
-        """Return the path of the bytes that an earlier run fetched, or None."""
-        if entry is None or not entry["is_stored"]:
-            return None
-        return self._originals.find(identity_id, entry["facts"]["content_sha256"], entry["facts"]["original_bytes"])
+    def _stored(self, identity_id: str, entry: Entry) -> Path | None:
+        """Return the path of the bytes that an earlier run fetched, or None if they are missing or damaged."""
+        return self._originals.find(identity_id, entry["facts"]["content_sha256"])
 
 
 async def _gather_or_cancel(coroutines: Iterable[Coroutine[Any, Any, Candidate]]) -> list[Candidate]:
@@ -248,15 +250,24 @@ async def _run_in_daemon_thread(function: Callable[[IdentityTask], IdentityTask]
     return await asyncio.wrap_future(outcome)
 
 
-def forget_failures(folder: DatasetFolder, identity_id: str) -> bool:
+def forget_failures(folder: DatasetFolder, identity_id: str, damaged: Container[str] = ()) -> bool:
     """Remove the failed URLs and searches of an identity from its log. The next crawl retries only these.
+
+    Args:
+        folder: the dataset folder.
+        identity_id: of the identity.
+        damaged: sha256 of stored bytes that are missing or damaged; their URLs are retried, too.
 
     Returns:
         Whether an entry was removed.
     """
     log = CrawlLog(folder, identity_id)
     entries = log.read()
-    failed = [key for key, entry in entries.items() if _may_retry(key, entry)]
+    failed = [
+        key
+        for key, entry in entries.items()
+        if _may_retry(key, entry) or entry.get("facts", {}).get("content_sha256") in damaged
+    ]
     if failed:
         log.replace(entry for key, entry in entries.items() if key not in failed)
     return bool(failed)

@@ -109,7 +109,7 @@ def dataset_facts(recipe: Recipe, records: Sequence[CommitRecord], started_at: s
     return {
         "format_version": FORMAT_VERSION,
         "name": recipe.name,
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": recipe.published,
         "recipe_hash": recipe.hash,
         "packages": package_versions(),
         "models": models_of(recipe),

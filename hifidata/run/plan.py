@@ -93,7 +93,7 @@ class Plan:
             "models": models_of(self.recipe),
             "weights": weights,
             "problems": list(_problems(self.recipe, all(row["advice"] is None for row in weights))),
-            "recipe": self.recipe.model_dump(mode="json"),
+            "recipe": self.recipe.published,
             "recipe_hash": self.recipe.hash,
         }
 

@@ -11,9 +11,10 @@ import pyarrow as pa
 from hifidata.config.recipe import Recipe, changes
 from hifidata.core.errors import DatasetError
 from hifidata.core.schema import CAPTION_FAULTS, IdentityTask
+from hifidata.image.reasons import UNREADABLE_FILE
 from hifidata.run.finish import report_path
 from hifidata.run.plan import Plan, list_tasks
-from hifidata.store.fragments import MANIFESTS, read_record
+from hifidata.store.fragments import MANIFESTS, read_record, read_rows
 from hifidata.store.layout import DatasetFolder, write_json
 from hifidata.store.packs import packed_identities
 from hifidata.store.verify import compare_manifests, has_shards
@@ -95,8 +96,17 @@ def _identities_to_retry(folder: DatasetFolder, plan: Plan) -> frozenset[str]:
     return frozenset(
         identity_id
         for identity_id in plan.candidates_of
-        if forget_failures(folder, identity_id) or _lacks_captions(folder.fragment_path(identity_id))
+        if forget_failures(folder, identity_id, _unreadable(folder.fragment_path(identity_id)))
+        or _lacks_captions(folder.fragment_path(identity_id))
     )
+
+
+def _unreadable(fragment: Path) -> frozenset[str]:
+    """Return the sha256 of an identity's downloaded files that were missing or damaged."""
+    if not fragment.exists() or not read_record(fragment).ended.get("intake:failed"):
+        return frozenset()
+    rows = read_rows(fragment, ["content_sha256", "reason"])
+    return frozenset(row["content_sha256"] for row in rows if row["reason"] == UNREADABLE_FILE)
 
 
 def _lacks_captions(fragment: Path) -> bool:

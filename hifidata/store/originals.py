@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from hifidata.store.fragments import read_table
 from hifidata.store.layout import DatasetFolder
 
 Entry = dict[str, Any]
+_CHECKSUM = b',"sha256":"'
 
 
 class Originals:
@@ -43,7 +45,7 @@ class Originals:
         return self._folder.waiting_originals / identity_id[:2] / identity_id / content_sha256
 
     def write(self, identity_id: str, content_sha256: str, content: bytes) -> Path:
-        """Store bytes with an atomic rename, without fsync: ``find`` detects a file that a power failure damaged."""
+        """Store bytes with an atomic rename, without fsync: ``find`` and ``read`` detect damaged bytes."""
         path = self.path(identity_id, content_sha256)
         path.parent.mkdir(parents=True, exist_ok=True)
         # Unique name: two URLs of one identity may return the same bytes at the same time.
@@ -52,13 +54,13 @@ class Originals:
         os.replace(file.name, path)
         return path
 
-    def find(self, identity_id: str, content_sha256: str, n_bytes: int) -> Path | None:
-        """Return the path of stored bytes if their size matches; a run with the other ``keep`` setting counts too."""
+    def find(self, identity_id: str, content_sha256: str) -> Path | None:
+        """Return the path of stored bytes that have this hash; a run with the other ``keep`` setting counts too."""
         path = self.path(identity_id, content_sha256)
         other = Originals(self._folder, not self._keep).path(identity_id, content_sha256)
         for found in (path, other):
-            with suppress(FileNotFoundError):
-                if found.stat().st_size == n_bytes:
+            with suppress(OSError):
+                if _sha256(found.read_bytes()) == content_sha256:
                     return self._moved(found, path) if self._keep else found
         return None
 
@@ -79,11 +81,16 @@ class Originals:
             shutil.rmtree(self.path(identity_id, ""), ignore_errors=True)
 
     def read(self, candidate: Candidate) -> bytes:
-        """Read the fetched bytes of a candidate. Raises IntakeError if the file is missing."""
+        """Read the fetched bytes of a candidate. Raises IntakeError if the file is missing or damaged."""
+        path = Path(candidate.locator)
         try:
-            return Path(candidate.locator).read_bytes()
+            content = path.read_bytes()
         except OSError as error:
             raise IntakeError(UNREADABLE_FILE, f"the downloaded file cannot be read: {error.strerror}") from error
+        if _sha256(content) != path.name:
+            message = "the downloaded file does not have the sha256 of its name; --retry failed downloads it again"
+            raise IntakeError(UNREADABLE_FILE, message)
+        return content
 
 
 def sweep(folder: DatasetFolder) -> int:
@@ -103,7 +110,7 @@ def sweep(folder: DatasetFolder) -> int:
 class CrawlLog:
     """The result of each URL of an identity: JSON lines, appended when a URL is finished.
 
-    An incomplete last line, after a kill, is ignored: its URL is fetched again.
+    An incomplete last line, after a kill, is ignored, and so is a line whose checksum is wrong: its URL is fetched again.
     """
 
     def __init__(self, folder: DatasetFolder, identity_id: str) -> None:
@@ -118,7 +125,7 @@ class CrawlLog:
         entries: dict[str, Entry] = {}
         for line in lines:
             try:
-                entry = json.loads(line)
+                entry = _entry_of(line)
                 entries[entry["key"]] = entry
             except (ValueError, TypeError, KeyError):  # an entry cut by a full disk, merged with the next entry
                 continue
@@ -206,5 +213,22 @@ def remove_logs(folder: DatasetFolder, wanted: Container[str]) -> None:
             remove(log)
 
 
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 def _line(entry: Mapping[str, Any]) -> bytes:
-    return json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+    """Return an entry as JSON whose last key is the sha256 of the rest."""
+    text = json.dumps(entry, separators=(",", ":")).encode()
+    return text[:-1] + _CHECKSUM + _sha256(text).encode() + b'"}\n'
+
+
+def _entry_of(line: bytes) -> Entry:
+    """Parse a line. Lines of hifidata 0.1.0 have no checksum. Raises ValueError where the checksum is wrong."""
+    text, has_checksum, rest = line.rpartition(_CHECKSUM)
+    if not has_checksum:
+        return dict(json.loads(line))
+    text += b"}"
+    if rest != _sha256(text).encode() + b'"}':
+        raise ValueError("the line is damaged")
+    return dict(json.loads(text))

@@ -10,13 +10,14 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import requests
 import urllib3
 
+from hifidata.core.deadline import call_in_time
 from hifidata.core.errors import WeightsError
 from hifidata.core.files import write_bytes
 from hifidata.core.retry import backoff_s, retry_after_s
@@ -36,6 +37,9 @@ DECODED = ("gzip", "x-gzip", "deflate")
 """Content encodings that requests decodes; none is requested."""
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
+MAX_BYTES = 64 * 2**30
+"""Limit of a file whose size is not known."""
+
 OnBytes = Callable[[int, "int | None"], None]
 """Called with the number of received bytes and the total, None if the server does not send it."""
 
@@ -49,7 +53,9 @@ class DownloadLimits:
         tries: failures in a row without new bytes that end the download.
         backoff_s: wait after the first failure; doubled after each further one.
         max_wait_s: limit of every wait, also of one from Retry-After.
-        chunk_bytes: written at once; a broken connection loses less than this.
+        chunk_bytes: most bytes written at once.
+        grace_s: time of a whole download, over all tries, beside that for its bytes.
+        min_bytes_per_s: every received byte allows the download this much more time.
     """
 
     timeout_s: float = 30.0
@@ -57,6 +63,8 @@ class DownloadLimits:
     backoff_s: float = 1.0
     max_wait_s: float = 60.0
     chunk_bytes: int = 1 << 14
+    grace_s: float = 300.0
+    min_bytes_per_s: float = 4096.0
 
 
 class _TransientError(Exception):
@@ -65,6 +73,24 @@ class _TransientError(Exception):
     def __init__(self, problem: str, retry_after_s: float = 0.0) -> None:
         super().__init__(problem)
         self.retry_after_s = retry_after_s
+
+
+class _TimeBudget:
+    """The time that is left for a download. Without it, a server that sends a byte per second would never end."""
+
+    def __init__(self, address: str, limits: DownloadLimits) -> None:
+        self._address = address
+        self.limits = limits
+        self.left_s = limits.grace_s
+
+    def spend(self, seconds: float, n_bytes: int = 0) -> None:
+        """Subtract the time that ``n_bytes`` took. Raises WeightsError if no time is left."""
+        self.left_s += n_bytes / self.limits.min_bytes_per_s - seconds
+        if self.left_s < 0:
+            raise WeightsError(
+                f"{self._address}: sends less than {self.limits.min_bytes_per_s:g} bytes per second; the received bytes are kept, "
+                f"run the same command to resume, or try a mirror ({MIRROR_VARIABLE})"
+            )
 
 
 def mirrored(url: str) -> str:
@@ -140,10 +166,11 @@ def _require_paths(target: Path, part: Path) -> None:
 def _download(address: str, part: Path, expected: FileState | None, limits: DownloadLimits, on_bytes: OnBytes) -> bool:
     """Fill ``part``; return whether it comes from several responses."""
     was_resumed, n_failures = False, 0
+    budget = _TimeBudget(address, limits)
     most = part.stat().st_size if part.exists() else 0
     while True:
         try:
-            resumed = _try_once(address, part, expected, limits, on_bytes)
+            resumed = _try_once(address, part, expected, budget, on_bytes)
         except _TransientError as error:
             n_bytes = part.stat().st_size if part.exists() else 0
             was_resumed = was_resumed or n_bytes > 0
@@ -157,14 +184,14 @@ def _download(address: str, part: Path, expected: FileState | None, limits: Down
             return was_resumed or resumed
 
 
-def _try_once(address: str, part: Path, expected: FileState | None, limits: DownloadLimits, on_bytes: OnBytes) -> bool:
+def _try_once(address: str, part: Path, expected: FileState | None, budget: _TimeBudget, on_bytes: OnBytes) -> bool:
     """Send one request; return whether it continued an earlier one. Raises _TransientError or WeightsError."""
     offset, validator = _resume_point(part, address)
     headers = {"Accept-Encoding": "identity", "User-Agent": "hifidata"}
     if offset:
         headers |= {"Range": f"bytes={offset}-", "If-Range": validator}
     try:
-        with requests.get(address, headers=headers, stream=True, timeout=limits.timeout_s) as response:
+        with _open(address, headers, budget) as response:
             _check_status(response, address, part)
             if expected is None:
                 _refuse_web_page(response, address)
@@ -180,31 +207,61 @@ def _try_once(address: str, part: Path, expected: FileState | None, limits: Down
                 )
             _require_room(part, (total or 0) - offset)
             _save_version(part, address, response if is_plain else None)
-            _write_body(response, part, offset, total, limits, on_bytes)
+            limit = total or (expected and expected.n_bytes) or MAX_BYTES
+            on_bytes(offset, total)
+            n_bytes = _write_body(response, part, offset, limit, budget, lambda done: on_bytes(done, total))
+            if total is not None and n_bytes != total:
+                raise _TransientError(f"the connection ended after {n_bytes} of {total} bytes")
     except INVALID_URL_ERRORS as error:
         raise WeightsError(f"{address}: not a valid URL ({error}); check {MIRROR_VARIABLE}") from error
     except requests.exceptions.TooManyRedirects as error:
         raise WeightsError(f"{address}: redirects without end ({error}); {ALTERNATIVES}") from error
-    except requests.exceptions.RequestException as error:
+    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
         raise _TransientError(_description(error)) from error
     return resumes
 
 
+def _open(address: str, headers: Mapping[str, str], budget: _TimeBudget) -> requests.Response:
+    """Send a request and return the response before its body is read."""
+    began_s = time.monotonic()
+    try:
+        return call_in_time(
+            lambda: requests.get(address, headers=dict(headers), stream=True, timeout=budget.limits.timeout_s),
+            budget.left_s,
+        )
+    except TimeoutError:
+        raise _TransientError("the server did not answer in time") from None
+    finally:
+        budget.spend(time.monotonic() - began_s)
+
+
 def _write_body(
-    response: requests.Response, part: Path, offset: int, total: int | None, limits: DownloadLimits, on_bytes: OnBytes
-) -> None:
+    response: requests.Response,
+    part: Path,
+    offset: int,
+    limit: int,
+    budget: _TimeBudget,
+    on_bytes: Callable[[int], None],
+) -> int:
+    """Append the body to ``part`` and return the size of the file. Raises WeightsError beyond ``limit`` bytes."""
     with open(part, "r+b" if offset else "wb") as file:
         file.seek(offset)
         file.truncate()
         n_bytes = offset
-        on_bytes(n_bytes, total)
-        for chunk in response.iter_content(limits.chunk_bytes):
-            file.write(chunk)
+        read_s = time.monotonic()
+        while chunk := response.raw.read1(budget.limits.chunk_bytes, decode_content=True):
+            began_s, read_s = read_s, time.monotonic()
+            budget.spend(read_s - began_s, len(chunk))
             n_bytes += len(chunk)
-            on_bytes(n_bytes, total)
+            if n_bytes > limit:
+                _discard(part)
+                raise WeightsError(
+                    f"{response.url}: sends more than the expected {limit} bytes; nothing was kept: {ALTERNATIVES}"
+                )
+            file.write(chunk)
+            on_bytes(n_bytes)
         file.flush()
-    if total is not None and n_bytes != total:
-        raise _TransientError(f"the connection ended after {n_bytes} of {total} bytes")
+    return n_bytes
 
 
 def _check_status(response: requests.Response, address: str, part: Path) -> None:
@@ -301,11 +358,11 @@ def _discard(part: Path) -> None:
     _version_file(part).unlink(missing_ok=True)
 
 
-def _description(error: requests.exceptions.RequestException) -> str:
-    if isinstance(error, requests.exceptions.Timeout) or "timed out" in str(error):  # requests wraps it inside a body
+def _description(error: Exception) -> str:
+    if isinstance(error, requests.exceptions.Timeout | urllib3.exceptions.TimeoutError):
         return "the server did not answer in time"
-    if isinstance(error, requests.exceptions.ContentDecodingError):
+    if isinstance(error, urllib3.exceptions.DecodeError):
         return "the body does not match its Content-Encoding"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+    if isinstance(error, urllib3.exceptions.ProtocolError):
         return "the connection was lost"
     return f"no connection ({type(error).__name__})"

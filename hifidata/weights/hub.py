@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import time
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import PurePosixPath
 
 import httpx2
 from huggingface_hub import HfApi, ModelInfo
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
+from hifidata.core.deadline import call_in_time
 from hifidata.core.errors import WeightsError
 from hifidata.core.retry import backoff_s
 from hifidata.weights.catalogue import HUB, FileState, Hub
@@ -40,8 +42,11 @@ def list_files(hub: Hub, revision: str, limits: DownloadLimits) -> Listing:
         if n_failures:
             time.sleep(backoff_s(limits.backoff_s, n_failures, limits.max_wait_s))
         try:
-            info = api.model_info(hub.repo, revision=revision, files_metadata=True, timeout=limits.timeout_s)
-            return _wanted(info, hub)
+            ask = partial(api.model_info, hub.repo, revision=revision, files_metadata=True, timeout=limits.timeout_s)
+            return _wanted(call_in_time(ask, limits.grace_s), hub)
+        except TimeoutError:
+            problem = f"no complete answer within {limits.grace_s:g} s"
+            break
         except HfHubHTTPError as error:
             problem = f"the server answered {error.response.status_code} {error.response.reason_phrase}"
             if error.response.status_code not in RETRIED_STATUSES:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
-from hifidata.config.recipe import Recipe, differences, load_recipe, resolve
+from hifidata.config.recipe import Recipe, changes, differences, load_recipe, resolve
 from hifidata.config.sections import STAGE_NAMES
 from hifidata.core.errors import RecipeError
 from hifidata.models import registry
@@ -179,6 +180,21 @@ def test_differences_name_each_changed_key() -> None:
     old = resolve(MINIMAL, "t").model_dump(mode="json")
     new = resolve(MINIMAL | {"crop": {"output_px": 512}}, "t").model_dump(mode="json")
     assert differences(old, new) == ["crop.output_px: 1024 -> 512"]
+
+
+def test_values_of_further_request_keys_are_not_published() -> None:
+    old, new = (
+        load_recipe(
+            PROJECT_ROOT / "pipelines" / "folder.yaml",
+            [f"caption.server.extra={{token: {secret}, n: {{a: {secret}}}}}"],
+        )
+        for secret in ("one-secret", "two-secret")
+    )
+    assert "secret" not in json.dumps(new.published)
+    assert resolve(new.published, "x").caption.server.extra.keys() == {"token", "n"}
+    assert changes(old.model_dump(mode="json"), new) == [
+        "caption.server.extra.n.a: changed", "caption.server.extra.token: changed",
+    ]  # fmt: skip
 
 
 def test_a_stage_that_no_group_lists_joins_the_group_of_the_stage_before_it() -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 
 import pytest
 
 from hifidata.core.retry import backoff_s, full_jitter_s, retry_after_s, spread_s
+
+
+def test_thousands_of_failures_overflow_nothing() -> None:
+    assert backoff_s(0.5, 5000, 60.0) == 60.0
+    assert math.isfinite(backoff_s(1.0, 5000))
 
 
 def test_backoff_doubles_up_to_its_limit() -> None:

@@ -45,7 +45,7 @@ ENDINGS: tuple[tuple[str, str | None, int], ...] = (
     ("/status?code=500", "http_5xx", 3),
     ("/status?code=429", "rate_limited", 3),
     ("/status?code=206", "bad_response", 1),
-    ("/status?code=304", "bad_response", 1),
+    ("/status?code=304", "bad_response", 2),
     ("/trickle", "timeout", 1),
     ("/hang", "timeout", 3),
     ("/stall", "timeout", 3),
@@ -64,11 +64,11 @@ ENDINGS: tuple[tuple[str, str | None, int], ...] = (
     ("/gzip-members", "bad_response", 1),
     ("/gzip-lie", "bad_response", 1),
     ("/brotli", "bad_response", 1),
-    ("/no-status-line", "bad_response", 1),
-    ("/bad-length", "bad_response", 1),
-    ("/two-lengths", "bad_response", 1),
-    ("/long-header", "bad_response", 1),
-    ("/endless-headers", "bad_response", 1),
+    ("/no-status-line", "bad_response", 2),
+    ("/bad-length", "bad_response", 2),
+    ("/two-lengths", "bad_response", 2),
+    ("/long-header", "bad_response", 2),
+    ("/endless-headers", "bad_response", 2),
     ("/html", "not_image", 1),
     ("/text", "not_image", 1),
     ("/empty", "empty_file", 1),
@@ -268,3 +268,22 @@ def test_a_lookup_that_gives_public_addresses_is_not_reached_without_a_contact()
     result = fetch_one(quick(), "http://site.test/a.jpg", lookup_table({"site.test": ["93.184.216.34"]}))
     assert result.reason == "blocked_address"
     assert "fetch.contact" in (result.message or "")
+
+
+@pytest.mark.parametrize(
+    "broken", ["client.check_image", "client.opt_out", "request.full_jitter_s", "robots.lines_for"]
+)
+def test_an_unexpected_error_costs_one_url(server: HostileServer, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    def fail(*_: Any) -> None:
+        monkeypatch.undo()
+        raise ZeroDivisionError("line one\nline tw\u00f6")
+
+    server.robots["*"] = b"User-agent: *\nDisallow: /x\n"
+    monkeypatch.setattr(f"hifidata.fetch.{broken}", fail)
+    n_urls = 1 if broken == "robots.lines_for" else 2  # robots.txt concerns all URLs
+    urls = [server.url(f"/status?code=500&times=1&v={n}") for n in range(n_urls)]
+    failed, *others = sorted(fetch_all(quick(obey_robots=True), urls), key=lambda result: result.ok)
+    assert failed.reason == ("robots_unreachable" if broken == "robots.lines_for" else "fetcher_error")
+    assert failed.retryable
+    assert "unexpected ZeroDivisionError: line one line tw\\xf6" in (failed.message or "")
+    assert all(other.ok for other in others)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
 from protego import Protego
 
+from hifidata.fetch.address_guard import Guard
 from hifidata.fetch.client import Fetcher
 from hifidata.fetch.result import FetchRequest
-from hifidata.fetch.robots import MAX_ROBOTS_BYTES, lines_for
+from hifidata.fetch.robots import MAX_ROBOTS_BYTES, MAX_WILDCARD_RULES, lines_for, parse_robots
 from tests.fetch.conftest import fetch_all, fetch_one, lookup_table, quick
 from tests.servers.hostile import HostileServer
 
@@ -37,13 +40,22 @@ ANSWERS = (
     (b"User-agent: *\nCrawl-delay: 3600\n", "crawl_delay_too_long"),
     (b"User-agent: *\nRequest-rate: 1/1h\n", "crawl_delay_too_long"),
     (b"User-agent: *\nCrawl-delay: nonsense\n", None),
+    (b"User-agent: *\nCrawl-delay: 1e999\n", None),
+    (b"User-agent: *\nCrawl-delay: 1e308\n", "crawl_delay_too_long"),
+    (b"User-agent: *\nRequest-rate: 1/" + b"9" * 400, "crawl_delay_too_long"),
+    (b"User-agent: *\nRequest-rate: 1/" + b"9" * 5000, None),
+    (b"User-agent: *\nRequest-rate: " + b"9" * 400 + b"/1d", None),
+    (b"User-agent: *\n" + b"Disallow: /*x$\n" * 300, None),
+    (b"User-agent: *\n" + b"Disallow: /*x$\n" * 300 + b"Disallow: *ture", "robots_disallowed"),
+    (b"User-agent: *\n" + b"Disallow: /*x$\n" * (MAX_WILDCARD_RULES + 1), "robots_disallowed"),
+    (b"User-agent: *\nAllow: /\nUser-agent: x\n" + b"Disallow: /*x$\n" * (MAX_WILDCARD_RULES + 1), None),
     (b"", None),
     (b"\x00\xff\xfe\x89PNG" * 999, None),
     (b"<!DOCTYPE html><html>no such page</html>", None),
     (404, None),
     (410, None),
-    (401, "robots_disallowed"),
-    (403, "robots_disallowed"),
+    (401, None),
+    (403, None),
     (204, "robots_unreachable"),
     (429, "robots_unreachable"),
     (500, "robots_unreachable"),
@@ -173,3 +185,21 @@ def test_a_file_of_thousands_of_agents_costs_next_to_nothing() -> None:
     assert len(lines) == len(rules) + 1, "Protego's time grows with agents times rules"
     assert not parsed.can_fetch("http://x.test/1999", "hifidata")
     assert parsed.can_fetch("http://x.test/picture", "hifidata")
+
+
+def test_rules_that_take_long_run_outside_the_event_loop_and_once_per_url() -> None:
+    body = b"User-agent: *\n" + b"".join(b"Disallow: /*a%d*b\n" % number for number in range(1000))
+    rules = parse_robots(body, "hifidata")
+    url = Guard().check_url("http://x.test/" + "a" * 8000)
+
+    async def check() -> set[int]:
+        threads = set()
+        asyncio.get_running_loop().set_default_executor(
+            ThreadPoolExecutor(1, initializer=lambda: threads.add(threading.get_ident()))
+        )
+        for _ in range(3):
+            await rules.check(url, 1.0)
+        return threads
+
+    assert len(asyncio.run(check()) - {threading.get_ident()}) == 1
+    assert rules.allows.cache_info().misses == 1  # type: ignore[union-attr]

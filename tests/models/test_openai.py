@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import socket
 import subprocess
@@ -157,11 +158,22 @@ def test_requests_carry_no_header_from_the_environment_and_no_key_where_the_reci
 
 def test_a_key_that_the_server_echoes_reaches_no_caption_and_no_message(server: str) -> None:
     (description,) = captioner(server, "echo", server={"key_env": "A_KEY"}).describe(portraits(1))
-    assert (description.text or "").endswith("The key is ***, ***.")
+    assert (description.text or "").endswith("The key is [key], [key].")
     failing = captioner(server, "echo-in-error", server={"key_env": "A_KEY", "max_errors": 1, "tries": 1})
-    with pytest.raises(ServiceError, match=r"it answered 500: wrong key \*\*\*\*\*\*\* \[2J; ") as caught:
+    with pytest.raises(ServiceError, match=r"it answered 500: wrong key \*\*\[key\]\*\* \[2J; ") as caught:
         failing.describe(portraits(1))
     assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("echo", [KEY, "in__the__body", "in__the__**body**"])
+def test_no_part_of_a_secret_stays_in_a_shortened_caption(shared_server: str, echo: str) -> None:
+    server = {"key_env": "A_KEY", "extra": {"auth": [{"token": "in__the__body"}]}}
+    content = f"A man stands by a wall. {echo}. {'and so on ' * 8}"
+    answer = json.dumps({"choices": [{"message": {"content": content}}]})
+    for max_characters in (40, 60, 400):
+        changes = {"server": dict(server), "max_characters": max_characters}
+        (description,) = captioner(shared_server, f"json:{answer}", **changes).describe(portraits(1))
+        assert not re.search("sk-|only|in__the|inthe|body", description.text or "")
 
 
 def test_a_cut_answer_keeps_its_whole_sentences(shared_server: str) -> None:
@@ -267,7 +279,7 @@ def test_a_server_is_checked_before_the_run(shared_server: str) -> None:
         check(f"{shared_server}/v1", "honset")
     with pytest.raises(ServiceError, match="does not serve the model xyz; it serves honest"):
         check(f"{shared_server}/v1", "xyz")
-    with pytest.raises(ServiceError, match=r"refuses us \(401\).*\*\*\*") as caught:
+    with pytest.raises(ServiceError, match=r"refuses us \(401\).*\[key\]") as caught:
         check(f"{shared_server}/locked/v1", key_env="A_KEY")
     assert KEY not in str(caught.value)
     with socket.socket() as unused:

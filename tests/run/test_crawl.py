@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import subprocess
@@ -21,10 +22,11 @@ from hifidata.run.plan import make_plan
 from hifidata.run.replay import replay
 from hifidata.run.run import RunOptions, RunResult, run
 from hifidata.store.layout import DatasetFolder
-from hifidata.store.originals import CrawlLog
+from hifidata.store.originals import CrawlLog, Originals
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE
 from tests.factories.crawl import LOOPBACK, recipe_for, write_list
 from tests.servers.hostile import HostileServer
+from tests.servers.misdeeds import picture
 
 
 def run_into(out: Path, recipe: Recipe, retry_failed: bool = False, accept: bool = False) -> RunResult:
@@ -40,6 +42,10 @@ def started(out: Path, recipe: Recipe) -> Path:
 
 def rows_of(out: Path) -> list[dict[str, object]]:
     return list(pq.read_table(out / "manifests" / "images.parquet").to_pylist())
+
+
+def flip_bit(content: bytes, position: int) -> bytes:
+    return content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
 
 
 def test_every_url_has_one_row_with_the_facts_of_its_fetch(
@@ -124,6 +130,21 @@ def test_an_incomplete_log_line_causes_one_repeated_fetch(
     assert [server.url(seen.path) for seen in server.seen[before:] if seen.path != "/robots.txt"] == [last]
 
 
+def test_no_flipped_bit_of_a_log_gives_another_entry(tmp_path: Path) -> None:
+    log = CrawlLog(DatasetFolder(tmp_path), "ab" * 8)
+    entries = {key: {"key": key, "is_stored": True, "facts": {"n": 1.5, "name": "é"}} for key in ("http://a/1", "b")}
+    for entry in entries.values():
+        log.append(entry)
+    (path,) = tmp_path.rglob("*.jsonl")
+    whole = path.read_bytes()
+    for position in range(len(whole)):
+        path.write_bytes(flip_bit(whole, position))
+        facts = {key: entry["facts"] for key, entry in log.read().items()}
+        assert facts.items() <= {key: entry["facts"] for key, entry in entries.items()}.items()
+    path.write_bytes(b'{"key":"b","facts":{}}\n')
+    assert log.read().keys() == {"b"}, "version 0.1.0 wrote no checksums"
+
+
 def test_malformed_log_lines_do_not_affect_other_entries(tmp_path: Path) -> None:
     log = CrawlLog(DatasetFolder(tmp_path), "ab" * 8)
     for key in ("one", "two"):
@@ -172,6 +193,40 @@ def test_a_run_with_another_threshold_on_kept_originals_sends_no_request(
     assert len(server.seen) == before
     kept = {path.name for path in (out / "originals").glob("??/*")}
     assert kept == {row["content_sha256"] for row in rows_of(out) if row["http_status"] == 200}
+
+
+def test_kept_originals_with_other_bytes_are_downloaded_again(
+    server: HostileServer, twelve_people: Path, tmp_path: Path
+) -> None:
+    table = write_list(tmp_path / "list.jsonl", server, twelve_people, (("person_05", "/picture"),))
+    out, keep, name = tmp_path / "out", "fetch.keep_originals=true", hashlib.sha256(picture()).hexdigest()
+    run_into(out, recipe_for(table, keep))
+    original = out / "originals" / name[:2] / name
+    before = len(server.seen)
+    original.write_bytes(flip_bit(original.read_bytes(), 300))
+    run_into(out, recipe_for(table, keep, "crop.min_face_share=0.2"), accept=True)
+    assert [seen.path for seen in server.seen[before:] if seen.path != "/robots.txt"] == ["/picture"]
+    assert original.read_bytes() == picture()
+
+
+def test_bytes_that_change_between_crawl_and_intake_fail_and_are_retried(
+    server: HostileServer, twelve_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = write_list(tmp_path / "list.jsonl", server, twelve_people, (("person_05", "/picture"),))
+    recipe, out, write = recipe_for(table, "fetch.keep_originals=true"), tmp_path / "out", Originals.write
+
+    def write_damaged(originals: Originals, identity_id: str, digest: str, content: bytes) -> Path:
+        return write(originals, identity_id, digest, flip_bit(content, 300) if content == picture() else content)
+
+    monkeypatch.setattr(Originals, "write", write_damaged)
+    run_into(out, recipe)
+    monkeypatch.undo()
+    (row,) = (row for row in rows_of(out) if row["reason"] == "unreadable_file")
+    assert "--retry failed" in str(row["message"])
+    before = len(server.seen)
+    run_into(out, recipe, retry_failed=True)
+    assert [seen.path for seen in server.seen[before:] if seen.path != "/robots.txt"] == ["/picture"]
+    assert not [row for row in rows_of(out) if row["reason"] == "unreadable_file"]
 
 
 def test_originals_and_logs_of_identities_no_longer_listed_are_deleted(
@@ -231,6 +286,16 @@ def test_the_same_bytes_from_parallel_urls_are_stored_once(
         (task,) = tasks
     assert {candidate.facts["http_status"] for candidate in task.candidates} == {200}
     assert len([path for path in (out / "originals").rglob("*") if path.is_file()]) == 1
+
+
+def test_the_landing_page_of_the_list_is_sent_if_the_recipe_says_so(server: HostileServer, tmp_path: Path) -> None:
+    table, page = tmp_path / "list.jsonl", server.url("/page")
+    table.write_text(json.dumps({"person": "one", "url": server.url("/picture"), "page": page}) + "\n")
+    for referer in ("null", "landing_page"):
+        recipe = recipe_for(table, "source.columns.landing_page=page", f"fetch.referer={referer}")
+        with closing(Crawl(recipe, tmp_path / referer).identity_tasks(make_plan(recipe).candidates_of)) as tasks:
+            assert len(list(tasks)) == 1
+    assert [seen.headers.get("referer") for seen in server.seen if seen.path == "/picture"] == [None, page]
 
 
 def test_identities_removed_from_the_list_after_an_interrupt_are_deleted_by_the_next_run(

@@ -23,9 +23,10 @@ _MAX_CONNECTION_S = 60.0
 
 @dataclass(frozen=True)
 class Seen:
-    """One request as it came in; ``at_s`` is of the monotonic clock."""
+    """One request as it came in; ``at_s`` is of the monotonic clock, ``target`` is the path and query as sent."""
 
     host: str
+    target: str
     path: str
     query: Query
     headers: Mapping[str, str]
@@ -42,6 +43,7 @@ class HostileServer:
         files: folder served under ``/files/``.
         robots: per host (as in the URL, without port), or "*": bytes to serve, an int status, or the path of a misdeed.
             404 where nothing is given.
+        raw: bytes to answer with, by path; of a list the first, until one is left.
         seen: requests so far.
         n_connections: connections so far, whether or not a request came.
     """
@@ -50,6 +52,7 @@ class HostileServer:
     tls: ssl.SSLContext | None = None
     files: Path | None = None
     robots: dict[str, bytes | int | str] = field(default_factory=dict)
+    raw: dict[str, bytes | list[bytes]] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
     n_connections: int = 0
     port: int = 0
@@ -119,11 +122,12 @@ class HostileServer:
                 writer.write(answer(b"this is http", "400 Bad Request"))
                 return
             head = (first + await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            target = urlsplit(head[0].split(" ")[1])
+            sent = head[0].split(" ")[1]
+            target = urlsplit(sent)
             fields = (line.split(":", 1) for line in head[1:] if ":" in line)
             headers = {name.strip().lower(): value.strip() for name, value in fields}
             host = headers.get("host", "").rsplit(":", 1)[0]
-            seen = Seen(host, target.path, dict(parse_qsl(target.query)), headers, time.monotonic())
+            seen = Seen(host, sent, target.path, dict(parse_qsl(target.query)), headers, time.monotonic())
             self.seen.append(seen)
             await self._respond(seen, writer)
             await writer.drain()
@@ -135,6 +139,10 @@ class HostileServer:
                 writer.write(robots_answer(chosen))
                 return
             name, query = chosen, seen.query
+        elif seen.path in self.raw:
+            raw = self.raw[seen.path]
+            writer.write(raw if isinstance(raw, bytes) else raw.pop(0) if len(raw) > 1 else raw[0])
+            return
         elif seen.path.startswith("/files/") and self.files is not None:
             path = self.files / unquote(seen.path.removeprefix("/files/"))
             writer.write(answer(path.read_bytes()) if path.is_file() else answer(b"", "404 Not Found"))

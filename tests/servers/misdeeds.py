@@ -84,6 +84,15 @@ async def _trickle(writer: asyncio.StreamWriter, query: Query, headers: Mapping[
         await asyncio.sleep(float(query.get("every_s", 0.05)))
 
 
+async def _slow_head(writer: asyncio.StreamWriter, query: Query, headers: Mapping[str, str], _: int) -> None:
+    """A byte of a header at a time, for ever."""
+    writer.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+    while True:
+        writer.write(b"x")
+        await writer.drain()
+        await asyncio.sleep(0.02)
+
+
 async def _hang(writer: asyncio.StreamWriter, query: Query, headers: Mapping[str, str], _: int) -> None:
     await asyncio.sleep(3600)
 
@@ -169,6 +178,7 @@ def _all_misdeeds() -> dict[str, Misdeed]:
         "redirect": _redirect,
         "hops": _hops,
         "trickle": _trickle,
+        "slow-head": _slow_head,
         "hang": _hang,
         "stall": _stall,
         "drop": _drop,

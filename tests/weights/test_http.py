@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from hifidata.weights.catalogue import FileState
 from hifidata.weights.http import DownloadLimits, fetch, mirrored
 from tests.factories.graphs import make_graph
 from tests.servers.file_host import FileHost
+from tests.servers.hostile import HostileServer
 from tests.weights.conftest import IMPATIENT, noise, nothing_half_done
 
 DATA = noise(200_000)
@@ -319,3 +321,20 @@ def test_a_file_in_the_way_of_the_folder_is_named(host: FileHost, tmp_path: Path
 def test_mirrors_replace_prefixes(mirror: str, url: str, asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HIFI_WEIGHTS_MIRROR", mirror)
     assert mirrored(url) == asked
+
+
+@pytest.mark.parametrize("path", ["/trickle?every_s=0.02", "/slow-head"])
+def test_a_download_at_a_byte_a_time_ends(tmp_path: Path, path: str) -> None:
+    with HostileServer() as server, pytest.raises(WeightsError, match=r"sends less than 4096 bytes per second"):
+        fetch(server.url(path), tmp_path / "a", None, replace(IMPATIENT, grace_s=0.5), lambda done, total: None)
+
+
+@pytest.mark.parametrize("path", ["/endless", "/endless-chunks", "/gzip-bomb"])
+@pytest.mark.parametrize("expected", [state(DATA), None])
+def test_a_download_beyond_its_size_ends_and_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, expected: FileState | None
+) -> None:
+    monkeypatch.setattr("hifidata.weights.http.MAX_BYTES", 300_000)
+    with HostileServer() as server:
+        assert "sends more than the expected" in refusal(server.url(path), tmp_path / "a", expected)
+    assert list(tmp_path.iterdir()) == []

@@ -309,10 +309,10 @@ def test_the_hubs_offline_mode_is_named(hub: FileHost, monkeypatch: pytest.Monke
 def test_an_interrupted_file_of_a_repository_is_resumed_by_the_next_command(hub: FileHost, cache: Path) -> None:
     large = hub.files["/org/net/resolve/c0ffee/model-1.safetensors"]
     large.drops.extend([5000, 0, 0])
-    assert "4096 bytes are kept, run the same command to resume" in refusal(REPOSITORY)
+    assert "5000 bytes are kept, run the same command to resume" in refusal(REPOSITORY)
     bring(REPOSITORY)
     ranges = [asked.range for asked in hub.asked if asked.path.endswith("model-1.safetensors")]
-    assert ranges[-1] == "bytes=4096-"
+    assert ranges[-1] == "bytes=5000-"
     assert (cache / "net-folder" / "model-1.safetensors").read_bytes() == large.data
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from hifidata.core.errors import ServiceError, UsageError
 from hifidata.core.retry import retry_after_s
 from hifidata.core.schema import CaptionProblem
+from hifidata.models.caption.cleaning import plain
 from hifidata.models.config import CaptionServerConfig
 from hifidata.models.requirements import OPENAI
 
@@ -98,6 +99,11 @@ class ChatServer:
                 "that writes captions, or set key_env to null for a server without keys"
             )
 
+        secrets = {form for text in (self._key, *_texts(config.extra)) for form in (text, plain(text))}
+        self._secrets = sorted(
+            (text for text in secrets if len(text) >= MIN_SECRET_CHARACTERS and " " not in text), key=len, reverse=True
+        )
+
     def client(self) -> openai.AsyncOpenAI:
         """Return a client for one event loop. It does not follow redirects, which would carry the key elsewhere, and does not retry.
 
@@ -114,8 +120,10 @@ class ChatServer:
         )
 
     def redacted(self, text: str) -> str:
-        """Return the text without our key, which a server may echo."""
-        return text.replace(self._key, "***") if len(self._key) >= MIN_SECRET_CHARACTERS else text
+        """Return the text without our key and the texts of ``extra``, which a server may echo."""
+        for secret in self._secrets:
+            text = text.replace(secret, "[key]")
+        return text
 
     def quoted(self, text: str) -> str:
         """Return the text as a part of a message: one short line without our key and control characters."""
@@ -194,6 +202,15 @@ class ChatServer:
             return [str(model.id) for model in answer.parse().data]
         except MALFORMED:
             return []
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from (text for inner in value.values() for text in _texts(inner))
+    elif isinstance(value, list | tuple):
+        yield from (text for inner in value for text in _texts(inner))
 
 
 def cause_of(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 
 from hifidata.core.schema import CaptionProblem
 from hifidata.models.protocols import Description
@@ -55,7 +56,9 @@ def plain(answer: str) -> str:
     return " ".join("".join(visible).split())
 
 
-def description_of(answer: str, was_cut: bool, max_characters: int, prompt: str = "") -> Description:
+def description_of(
+    answer: str, was_cut: bool, max_characters: int, prompt: str = "", redact: Callable[[str], str] = str
+) -> Description:
     """Return the caption in an answer, or the reason why it holds none.
 
     Args:
@@ -63,8 +66,9 @@ def description_of(answer: str, was_cut: bool, max_characters: int, prompt: str 
         was_cut: whether the model ran into its limit of tokens.
         max_characters: of the caption; a longer one ends with its last whole sentence.
         prompt: the request's text; an answer that repeats it begins after it.
+        redact: removes secrets from a text. It sees the text twice, because markdown may split a secret.
     """
-    text = plain(answer)
+    text = redact(plain(redact(answer[:MAX_ANSWER_CHARACTERS])))
     was_cut = was_cut or len(answer) > MAX_ANSWER_CHARACTERS
     if prompt and text.startswith(asked := plain(prompt)):
         text = text[len(asked) :].lstrip()

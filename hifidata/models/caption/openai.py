@@ -13,7 +13,6 @@ import base64
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hifidata.core.retry import backoff_s, full_jitter_s, spread_s
@@ -126,5 +125,5 @@ class OpenAiCaptioner:
         text, finish_reason = await self._server.complete(client, message, options | server.extra)
         if finish_reason == "content_filter":
             return Description(None, CaptionProblem.REFUSED)
-        description = description_of(text, finish_reason == "length", settings.max_characters, settings.prompt_text)
-        return replace(description, text=description.text and self._server.redacted(description.text))
+        is_cut, prompt = finish_reason == "length", settings.prompt_text
+        return description_of(text, is_cut, settings.max_characters, prompt, self._server.redacted)

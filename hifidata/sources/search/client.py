@@ -10,12 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from urllib.parse import quote, quote_plus
 
 import requests
 import urllib3
 
+from hifidata.core.deadline import call_in_time
 from hifidata.core.retry import backoff_s, full_jitter_s, retry_after_s, spread_s
 from hifidata.fetch.config import FetcherConfig
 from hifidata.sources.search.base import JsonObject, SearchFailure
@@ -116,19 +118,21 @@ class SearchClient:
     def _send_once(self, params: Mapping[str, str | int], check: Callable[[JsonObject], None] | None) -> JsonObject:
         name, fetch = self._endpoint.name, self._fetch
         deadline_s = time.monotonic() + fetch.total_timeout_s
+        send = partial(
+            self._session.get,
+            self._endpoint.url,
+            params={**params, **self._endpoint.params},
+            headers=dict(self._endpoint.headers),
+            timeout=(fetch.connect_timeout_s, fetch.total_timeout_s),  # the first byte of a search may take long
+            stream=True,
+            allow_redirects=False,
+        )
         try:
-            with self._session.get(
-                self._endpoint.url,
-                params={**params, **self._endpoint.params},
-                headers=dict(self._endpoint.headers),
-                timeout=(fetch.connect_timeout_s, fetch.total_timeout_s),  # the first byte of a search may take long
-                stream=True,
-                allow_redirects=False,
-            ) as response:
+            with call_in_time(send, fetch.connect_timeout_s + fetch.total_timeout_s) as response:
                 body = self._read(response, deadline_s)
         except requests.exceptions.SSLError:
             raise SearchFailure(f"{name}: its TLS certificate was not accepted") from None
-        except (requests.Timeout, urllib3.exceptions.TimeoutError):
+        except (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError):
             raise SearchFailure(f"{name}: no response within {fetch.total_timeout_s:g} s", transient=True) from None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise SearchFailure(f"{name}: connection failed ({type(error).__name__})", transient=True) from None

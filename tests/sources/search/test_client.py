@@ -15,6 +15,7 @@ import pytest
 from hifidata.core.schema import Candidate
 from hifidata.sources.search import client
 from tests.conftest import Later
+from tests.servers.hostile import HostileServer
 from tests.servers.search import KEY, Reply, SearchServer, as_json, picture
 from tests.sources.search.conftest import MakeSource, candidates
 
@@ -205,3 +206,14 @@ def test_keys_never_reach_a_row_or_a_log(
     for form in (KEY, "k3y%2F", "k3y"):
         assert form not in told
     assert "Curie" not in caplog.text
+
+
+def test_a_response_whose_headers_never_end_is_given_up(source: MakeSource) -> None:
+    with HostileServer() as slow:
+        asked = source(
+            providers=["openverse"],
+            base_urls={"openverse": slow.url("/slow-head")},
+            fetch={"total_timeout_s": 0.2, "connect_timeout_s": 0.2, "tries": 1},
+        )
+        (failed,) = candidates(asked)
+    assert failed.facts["message"] == "openverse: no response within 0.2 s"

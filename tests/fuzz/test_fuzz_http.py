@@ -1,18 +1,33 @@
-"""Whatever a server or a list says, a fetch ends in a result and a URL in a verdict."""
+"""Responses, heads of responses and URLs that were damaged at random end in results, within bounds of time and memory.
+
+``HIFI_FUZZ_ROUNDS`` multiplies the number of cases, ``HIFI_FUZZ_SEED`` draws others.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import gzip
+import os
 import random
+import resource
+import subprocess
+import sys
 from collections import Counter
 from functools import partial
 
+import pytest
+
 from hifidata.fetch.address_guard import Guard, ParsedUrl
 from hifidata.fetch.client import Fetcher
+from hifidata.fetch.response_head import normalise_head
 from hifidata.fetch.result import FetchFailure, FetchRequest, FetchResult
+from tests.conftest import PROJECT_ROOT
 from tests.fetch.conftest import quick
+from tests.fetch.test_odd_servers import ODD, UNCLEAR, UNUSUAL
 from tests.servers.misdeeds import answer, picture
+
+ROUNDS = int(os.environ.get("HIFI_FUZZ_ROUNDS", "1"))
+SEED = int(os.environ.get("HIFI_FUZZ_SEED", "7"))
 
 ANSWERS = (
     answer(picture(), "200 OK", 'ETag: "a"', "X-Robots-Tag: all"),
@@ -21,6 +36,7 @@ ANSWERS = (
     answer(b"x", "429 No", "Retry-After: 0"),
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
     b"HTTP/1.1 304 Not Modified\r\n\r\n",
+    *(raw for raw in (ODD | UNUSUAL | UNCLEAR).values() if len(raw) < 10_000),
 )
 LINES = (
     b"\r\n", b"\0: \0\r\n", b"Transfer-Encoding: chunked\r\n", b"Content-Length: 5\r\n", b"Content-Length: -1\r\n",
@@ -75,31 +91,79 @@ async def crawl(seed: int, n_urls: int) -> tuple[list[FetchResult], list[object]
         return list(await asyncio.gather(*(fetcher.fetch(request) for request in asked))), stray
 
 
-def test_damaged_answers_end_in_results() -> None:
-    results, stray = asyncio.run(crawl(seed=7, n_urls=600))
+def check_answers(n: int) -> None:
+    results, stray = asyncio.run(crawl(SEED, n))
     assert not stray
     assert all(result.ok == (result.reason is None) == (result.message is None) for result in results)
     for result in results:
+        assert result.reason != "fetcher_error", result.message
         for text in (result.message, result.etag, result.last_modified, result.final_url):
             assert (text or "").isascii()
     assert len(Counter(result.reason for result in results)) >= 5, "or the damage is too uniform to tell us anything"
 
 
-def test_damaged_urls_end_in_verdicts() -> None:
-    rng = random.Random(7)
+def check_heads(n: int) -> None:
+    rng = random.Random(SEED)
+    n_normal = 0
+    for _ in range(n):
+        head = damaged(rng).partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+        plain, is_odd = normalise_head(head)
+        assert plain == head or normalise_head(plain) == (plain, False), head
+        if plain == head and not is_odd:
+            continue
+        n_normal += 1
+        names = [line.partition(b":")[0] for line in plain.split(b"\r\n")[1:-2]]
+        assert names.count(b"content-length") + (b"transfer-encoding" in names) <= 1, head
+        assert b"" not in names
+        assert b"\0" not in b"".join(names)
+    assert n_normal > n / 2
+
+
+def check_urls(n: int) -> None:
+    rng = random.Random(SEED)
     guard = Guard(("127.0.0.0/8",))
     base = guard.check_url("https://a.test/x")
     passed: list[ParsedUrl] = []
     messages: list[str] = []
-    for _ in range(20_000):
-        text = rng.choice(("http://", "https://", "")) + "".join(rng.choices(URL_PARTS, k=rng.randint(1, 9)))
+    for _ in range(n):
+        text = rng.choice(("http://", "https://", "http://a.test/", "")) + "".join(
+            rng.choices(URL_PARTS, k=rng.randint(1, 9))
+        )
         for judge in (guard.check_url, partial(guard.follow, base)):
             try:
                 passed.append(judge(text))
             except FetchFailure as failure:
                 messages.append(failure.message)
     assert all(message.isascii() for message in messages)
-    assert len(passed) > 100
+    assert len(passed) > n / 20
     for one in passed:
-        assert str(one.url).isascii()
-        assert guard.check_url(str(one.url)).host == one.host, "judging twice changes nothing"
+        text = str(one.url)
+        assert text.isascii()
+        assert text.isprintable()
+        assert " " not in text
+        assert guard.check_url(text) == one, "to check it twice changes nothing"
+
+
+CHECKS = {"answers": (check_answers, 400), "heads": (check_heads, 5_000), "urls": (check_urls, 5_000)}
+
+
+def run_bounded(module: str, name: str, cpu_s: int, n_bytes: int) -> None:
+    """Run one check of a module in a process of its own with limits on CPU time and memory."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_s * ROUNDS, cpu_s * ROUNDS))
+        resource.setrlimit(resource.RLIMIT_AS, (n_bytes, n_bytes))
+
+    command = [sys.executable, "-m", module, name]
+    done = subprocess.run(command, cwd=PROJECT_ROOT, preexec_fn=limit, capture_output=True, text=True)
+    assert done.returncode == 0, f"exit {done.returncode} (seed {SEED}, {ROUNDS} rounds): {done.stderr[-2000:]}"
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_damaged_http_ends_in_results(name: str) -> None:
+    run_bounded(__name__, name, cpu_s=30, n_bytes=2 * 2**30)
+
+
+if __name__ == "__main__":
+    check, n_cases = CHECKS[sys.argv[1]]
+    check(n_cases * ROUNDS)
