@@ -73,6 +73,11 @@ def error(message: str) -> None:
     err.print("error: " + "\n".join(lines))
 
 
+def note(message: str) -> None:
+    """Print ``source: ...`` to stderr: a fact about the source that needs no action, or a warning."""
+    err.print(f"source: {_plain(message)}")
+
+
 def job_log(text: str) -> None:
     """Print output of a job on a cluster to stderr, without colours."""
     lines = (_plain(_COLOURS.sub("", line.expandtabs())) for line in text.splitlines())

@@ -78,7 +78,9 @@ def run(
         console.err.print(line)
     try:
         with console.RunDisplay() as display:
-            result = run_recipe(resolved, flags.run_options(address, display.downloads.update), display.update)
+            result = run_recipe(
+                resolved, flags.run_options(address, display.downloads.update, console.note), display.update
+            )
     except KeyboardInterrupt:
         console.err.print("Interrupted. Finished work is safe; run the same command to resume.")
         raise typer.Exit(130) from None
@@ -122,6 +124,8 @@ def plan(
         console.write_json(planned)
     else:
         _print_plan(planned)
+        for note in planned["notes"]:
+            console.note(note)
         line, is_available = gpu_message(resolved)
         if not is_available:
             console.err.print(line)

@@ -40,6 +40,9 @@ WITHOUT_EFFECT = ("executor", "fetch", "failures", "groups", "description", "wei
 REMOVED_KEYS: Mapping[str, Any] = {"detect.reduced_decode": False}
 """Removed keys, with the value that had no effect. Recipes and datasets with this value are still accepted."""
 
+ADDED_KEYS: Mapping[str, Any] = {"source.depth": 1}
+"""Keys younger than version 0.1.0, with the value that means "as before". With this value they are not in the hash."""
+
 
 class Recipe(StageSections):
     """A complete recipe. Without ``groups``, all stages run in one worker group."""
@@ -108,6 +111,14 @@ class Recipe(StageSections):
         return self
 
     @model_validator(mode="after")
+    def _captions_have_a_source(self) -> Recipe:
+        if self.caption.model == "sidecar" and self.source.is_remote:
+            raise ValueError(
+                "caption.model is sidecar, but the source lists URLs or names; use a folder or shards, or another model"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _restoration_is_allowed(self) -> Recipe:
         if self.restore.model is None:
             return self
@@ -168,6 +179,10 @@ class Recipe(StageSections):
             **{name: {"file"} for name, section in sections.items() if isinstance(section, ModelFileConfig)},
         }
         data = self.model_dump(mode="json", exclude=left_out)
+        for key, neutral in ADDED_KEYS.items():
+            section_name, _, key_name = key.partition(".")
+            if data[section_name].get(key_name) == neutral:
+                del data[section_name][key_name]
         off = [name for name, section in sections.items() if isinstance(section, StageConfig) and not section.runs]
         empty = [name for name in ("stages", "extensions") if not data[name]]
         return {name: value for name, value in data.items() if name not in (*off, *empty)}

@@ -19,6 +19,13 @@ class FolderSourceConfig(BaseConfig):
     is_remote: ClassVar[bool] = False
     kind: Literal["folder"] = Field(description="kind of source")
     path: str = Field("", description="the folder; a relative path starts at the working directory")
+    depth: int = Field(
+        1,
+        ge=1,
+        le=16,
+        description="level of the people's folders below path. 2: path/*/PERSON, such as train/n000001. Folders of the same name "
+        "are one person",
+    )
     licence: str | None = Field(None, description="licence to record for every image")
     already_restored: bool = Field(
         False, description="true: a restorer has already processed the faces, so the recipe must not set restore.model"
@@ -26,7 +33,8 @@ class FolderSourceConfig(BaseConfig):
 
 
 class ShardsSourceConfig(BaseConfig):
-    """WebDataset shards with a jpg or png and a json per sample. The json must contain the identity."""
+    """WebDataset shards with images and a json per sample. The json must contain the identity. It has the image's name, up to the
+    last dot or an earlier one."""
 
     is_remote: ClassVar[bool] = False
     kind: Literal["shards"] = Field(description="kind of source")

@@ -36,7 +36,7 @@ def check_conservation(folder: DatasetFolder, plan: Plan) -> None:
             )
 
 
-def finish(folder: DatasetFolder, recipe: Recipe, started_at: str, is_limited: bool) -> dict[str, Any]:
+def finish(folder: DatasetFolder, recipe: Recipe, started_at: str, plan: Plan) -> dict[str, Any]:
     """Finish a dataset whose identities are all committed. dataset.json is written last.
 
     Returns:
@@ -49,7 +49,8 @@ def finish(folder: DatasetFolder, recipe: Recipe, started_at: str, is_limited: b
     _remove_orphan_shards(folder, {shard["path"] for shard in shards})
     compact(fragments, folder.manifests, moved, image_columns(recipe))
     dataset = dataset_facts(recipe, records, started_at)
-    dataset["is_limited"] = is_limited
+    dataset["is_limited"] = plan.is_limited
+    dataset["source_notes"] = list(plan.notes)
     dataset["shards"] = shards
     dataset["manifests"] = list_manifests(folder)
     write_reports(folder, dataset)
