@@ -74,8 +74,8 @@ def error(message: str) -> None:
 
 
 def note(message: str) -> None:
-    """Print ``source: ...`` to stderr: a fact about the source that needs no action, or a warning."""
-    err.print(f"source: {_plain(message)}")
+    """Print a fact about the source, or a warning, to stderr."""
+    err.print(_plain(message))
 
 
 def job_log(text: str) -> None:

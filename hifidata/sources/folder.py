@@ -176,18 +176,21 @@ class FolderSource:
         found = []
         if self._n_deep:
             found.append(
-                f"{self._n_deep} of {self._n_people} folders hold no images themselves, but {self._n_inner} folders of images; "
+                f"warning: source.path: {self._n_deep} of {self._n_people} folders hold no images themselves, but {self._n_inner} folders of images; "
                 f"each of the {self._n_deep} is taken as one person. If people are one level deeper, pass "
                 f"--set source.depth={self._depth + 1}"
             )
         if self._n_loose:
             found.append(
-                f"{self._n_loose} images lie in no folder of a person and fail; move them into one folder per person"
+                f"warning: source.path: {self._n_loose} images lie in no folder of a person and fail; move them into one folder "
+                "per person"
             )
         if self._n_merged:
-            found.append(f"{self._n_merged} people have folders of the same name in several places; each is one person")
+            found.append(
+                f"source.depth: {self._n_merged} people have several folders of the same name; each is one person"
+            )
         if left_out := +self._left_out:
-            found.append(f"{left_out.total()} files are no images and were left out: {counted(left_out)}")
+            found.append(f"source.path: {left_out.total()} files are no images and were left out: {counted(left_out)}")
         return found
 
     def read(self, candidate: Candidate) -> bytes:

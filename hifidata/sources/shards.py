@@ -173,9 +173,9 @@ class ShardsSource:
     @property
     def notes(self) -> Sequence[str]:
         """Return counts of the members that are no images, and of compressed tars."""
-        packed = f"{self._n_packed} compressed tars were not read; unpack them to .tar"
-        members = f"{self._kinds.total()} members of the tars are no images: {counted(self._kinds)}"
-        return [*([packed] if self._n_packed else []), *([members] if self._kinds else [])]
+        packed = f"warning: source.path: {self._n_packed} compressed tars were not read; unpack them to .tar"
+        members = f"source.path: {self._kinds.total()} members of the tars are no images: {counted(self._kinds)}"
+        return [packed] * bool(self._n_packed) + [members] * bool(self._kinds)
 
     def read(self, candidate: Candidate) -> bytes:
         """Return the bytes of the image member. Raises IntakeError for a missing or truncated shard or a large image."""
@@ -223,7 +223,9 @@ class ShardsSource:
         spans = {image.key: image.span for image in shard.images if image.span}
         mtime_ns = path.stat().st_mtime_ns
         for image, unique_name in zip(shard.images, _unique_names(shard.images), strict=True):
-            facts = shard.facts.of(image) or _Facts(problem="no json has its name")
+            facts = shard.facts.of(image) or _Facts(
+                problem=f"no json has its name; expected one with the key {self._field!r}"
+            )
             span, problem = image.span, image.problem or facts.problem
             if span is None and not problem:
                 span = spans.get(image.link)

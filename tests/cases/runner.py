@@ -47,7 +47,12 @@ def run_case(name: str, photos: Path, folder: Path) -> str:
         # Some scripts take files from a case beside them.
         for case in CASES.iterdir():
             (folder / f"E1_{case.name}").symlink_to(case)
-        environment = {**os.environ, "PROJECT": str(project), "TMPDIR": str(folder), "ASSETS": str(CASES.parent / "assets")}
+        environment = {
+            **os.environ,
+            "PROJECT": str(project),
+            "TMPDIR": str(folder),
+            "ASSETS": str(CASES.parent / "assets"),
+        }
         with subprocess.Popen(
             ["bash", CASES / name / "repro.sh"], env=environment, cwd=folder, text=True, errors="surrogateescape",
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
