@@ -24,6 +24,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from hifidata.core.filenames import escaped
+
 if TYPE_CHECKING:
     from hifidata.run.run import Progress as RunProgress
 
@@ -69,7 +71,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], rig
 
 def error(message: str) -> None:
     """Print ``error: ...`` to stderr, without control characters of quoted servers and files."""
-    lines = (line.translate(CONTROL_CHARACTERS) for line in message.split("\n"))
+    lines = (_plain(line) for line in message.split("\n"))
     err.print("error: " + "\n".join(lines))
 
 
@@ -89,7 +91,7 @@ def _plain(value: Any) -> str:
         return f"[{', '.join(map(_plain, value))}]"
     digits = ".0f" if isinstance(value, float) and abs(value) >= 1000 else ".3g"  # no exponents of pixel positions
     text = f"{value:{digits}}" if isinstance(value, float) else str(value)
-    return text.translate(CONTROL_CHARACTERS)
+    return escaped(text).translate(CONTROL_CHARACTERS)
 
 
 class RunDisplay(AbstractContextManager["RunDisplay"]):

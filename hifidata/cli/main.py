@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from importlib import metadata
@@ -178,6 +179,8 @@ for _command in dataset.COMMANDS:
 
 def main() -> None:
     """Run the command line, and map exceptions to exit codes. Typer handles usage errors and exits with 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may have bytes that are not UTF-8
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop has the effect of Ctrl-C
     try:
         app()

@@ -187,6 +187,15 @@ class Recipe(StageSections):
         empty = [name for name in ("stages", "extensions") if not data[name]]
         return {name: value for name, value in data.items() if name not in (*off, *empty)}
 
+    def to_json(self) -> str:
+        """Return the recipe as ASCII. Pydantic's own JSON cannot contain file names that are not UTF-8."""
+        return json.dumps(self.model_dump(mode="json"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """Return the recipe that ``to_json`` wrote."""
+        return cls.model_validate(json.loads(text))
+
     @property
     def hash(self) -> str:
         """Hex sha256 of ``effect``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -18,9 +18,13 @@ _AT_KEY = "at_key"
 
 
 class BaseConfig(BaseModel):
-    """A configuration section: immutable, refuses unknown keys, and accepts no boolean as a number."""
+    """A configuration section: immutable, refuses unknown keys, and accepts no boolean as a number.
+
+    Texts are valid Unicode. Only ``byte_paths`` may contain bytes of a file name that are not UTF-8, as surrogates.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    byte_paths: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod
@@ -31,7 +35,13 @@ class BaseConfig(BaseModel):
             if field is not None and _has_bool(value) and not _takes_bool(field.annotation):
                 wanted = "a number" if _takes_number(field.annotation) else "text in quotes"
                 raise PydanticCustomError(_AT_KEY, "expected {wanted}", {"wanted": wanted, "key": key})
+            if isinstance(value, str) and key not in cls.byte_paths and not _is_unicode(value):
+                raise PydanticCustomError(_AT_KEY, "expected valid Unicode; rename the file", {"key": key})
         return values
+
+
+def _is_unicode(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _has_bool(value: Any) -> bool:

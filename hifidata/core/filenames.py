@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 
-_MARK = re.compile(r"~[0-9a-f]{8}\Z")
+MARK = "~[0-9a-f]{8}"
+"""Pattern of the hash at the end of a name with bytes that are not UTF-8."""
 
 
 def escaped(text: str) -> str:
@@ -24,7 +25,7 @@ def printable_name(text: str) -> str:
 
 def without_mark(name: str) -> str:
     """Return the output of ``printable_name`` without its hash."""
-    return _MARK.sub("", name)
+    return re.sub(rf"{MARK}\Z", "", name)
 
 
 def _bytes(text: str) -> bytes:

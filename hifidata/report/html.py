@@ -14,6 +14,7 @@ import pyarrow as pa
 import yaml
 
 from hifidata.core.errors import DatasetError
+from hifidata.core.filenames import escaped
 from hifidata.core.files import write_bytes
 from hifidata.report import statistics as stats
 from hifidata.report.budget import failure_budget
@@ -61,7 +62,7 @@ def write_report(dataset_dir: Path, run: Mapping[str, Any]) -> Path:
         DatasetError: the folder has no manifests.
     """
     path = dataset_dir / "report" / "index.html"
-    write_bytes(path, render_report(dataset_dir, run).encode())
+    write_bytes(path, escaped(render_report(dataset_dir, run)).encode())
     return path
 
 

@@ -1,5 +1,7 @@
 """Read the rows of a table file one at a time: CSV, TSV, JSON lines, Parquet; the first three also gzipped.
 
+The header shows the delimiter of a CSV or TSV: comma, tab, semicolon or pipe.
+
 The csv module is used because pyarrow's reader is too strict: a bad row must become one bad row with its line number.
 """
 
@@ -10,6 +12,7 @@ import difflib
 import gzip
 import io
 import json
+import re
 import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +32,9 @@ N_SAMPLED_OBJECTS = 1000
 SUFFIXES: Mapping[str, TableFormat] = {
     ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
 }  # fmt: skip
+DELIMITERS = (",", "\t", ";", "|")
+_SEP_LINE = re.compile(r'"?sep=(?P<delimiter>[^"\w])"?', re.IGNORECASE)
+"""A first line that names the delimiter, as Excel writes and reads it."""
 GZIP_MAGIC = b"\x1f\x8b"
 NOT_TEXT = {
     b"PAR1": "Parquet (set source.format: parquet)", b"PK\x03\x04": "a zip or Excel file", b"\xff\xfe": "UTF-16",
@@ -86,11 +92,7 @@ def read_table(path: Path, kind: TableFormat, columns: Sequence[tuple[str, str]]
             yield from _parquet_rows(path, columns)
         else:
             with _open_text(path) as file:
-                yield from (
-                    _json_rows(path, file, columns)
-                    if kind == "jsonl"
-                    else _csv_rows(path, file, columns, "\t" if kind == "tsv" else ",")
-                )
+                yield from (_json_rows if kind == "jsonl" else _csv_rows)(path, file, columns)
     except FileNotFoundError:
         raise SourceError(f"source.path: {path}: no such file; pass --set source.path=TABLE") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -131,25 +133,45 @@ def _lines(file: BinaryIO) -> Iterator[_Line]:
         yield _Line(number, text, "contains a NUL byte" if "\0" in text else "")
 
 
-def _csv_rows(path: Path, file: BinaryIO, columns: Sequence[tuple[str, str]], delimiter: str) -> Iterator[TableRow]:
-    records = _csv_records(_lines(file), delimiter)
-    first = next(records, None)
+def _csv_rows(path: Path, file: BinaryIO, columns: Sequence[tuple[str, str]]) -> Iterator[TableRow]:
+    lines = _lines(file)
+    first = _first_line(lines)
+    named = _SEP_LINE.fullmatch(first.text) if first else None
+    if named:
+        first = _first_line(lines)
     if first is None:
         raise SourceError(f"source.path: {path}: is empty; expected a header and rows")
-    if first.problem or "\r" in "".join(first.cells):
-        problem = first.problem or "contains carriage returns; save the file with Unix or Windows line ends"
-        raise SourceError(f"source.path: {path}: header, line {first.number}: {problem}")
-    header = [cell.strip() for cell in first.cells]
+    delimiter = named["delimiter"] if named else _delimiter_of(first.text, [column for _, column in columns])
+    records = _csv_records(chain((first,), lines), delimiter)
+    first_record = next(records)
+    if first_record.problem or "\r" in "".join(first_record.cells):
+        problem = first_record.problem or "contains carriage returns; save the file with Unix or Windows line ends"
+        raise SourceError(f"source.path: {path}: header, line {first_record.number}: {problem}")
+    header = [cell.strip() for cell in first_record.cells]
     positions = _column_positions(path, header, columns)
     for number, cells, problem in records:
         if problem:
             yield TableRow(number, (), problem)
         elif len(cells) != len(header):
             yield TableRow(number, (), f"{len(cells)} fields, the header has {len(header)}")
-        elif cells == first.cells:
+        elif cells == first_record.cells:
             yield TableRow(number, (), "the header again")
         else:
             yield TableRow(number, [cells[position] for position in positions])
+
+
+def _first_line(lines: Iterator[_Line]) -> _Line | None:
+    return next((line for line in lines if line.problem or line.text), None)
+
+
+def _delimiter_of(header: str, columns: Sequence[str]) -> str:
+    """Return the delimiter with which the header has the wanted columns, otherwise the one that gives most columns."""
+
+    def fit(delimiter: str) -> tuple[int, int]:
+        names = [name.strip() for name in _fields(header, delimiter) or header.split(delimiter)]
+        return sum(column in names for column in columns), len(names)
+
+    return max(DELIMITERS, key=fit)
 
 
 def _csv_records(lines: Iterator[_Line], delimiter: str) -> Iterator[TableRow]:
@@ -188,7 +210,7 @@ def _lines_of_quoted_field(ahead: deque[_Line], lines: Iterator[_Line]) -> list[
 
 def _fields(text: str, delimiter: str) -> list[str] | None:
     try:
-        return next(csv.reader((text,), delimiter=delimiter, strict=True))
+        return next(csv.reader((text,), delimiter=delimiter, strict=True, skipinitialspace=True))
     except csv.Error:
         return None
 
@@ -220,7 +242,8 @@ def _parquet_rows(path: Path, columns: Sequence[tuple[str, str]]) -> Iterator[Ta
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as table:
+        # opened here, because Arrow opens no path that is not UTF-8
+        with open(path, "rb") as file, pq.ParquetFile(file, buffer_size=2**20, pre_buffer=False) as table:
             _column_positions(path, table.schema_arrow.names, columns)
             names = [column for _, column in columns]
             number = 0

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hifidata.core.errors import SourceError
+from hifidata.core.filenames import printable_name
 from hifidata.core.reasons import Reason
 from hifidata.core.schema import Candidate, IdentityTask, Status
 from hifidata.sources.reasons import BAD_ROW, DUPLICATE_URL
@@ -20,7 +21,7 @@ from hifidata.sources.url_table.index import UrlIndex, find_index, write_index
 from hifidata.sources.url_table.parse import format_of, read_table
 from hifidata.sources.url_table.rows import UrlRow, read_rows
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 """Part of the index key; increase it when the code reads a table differently."""
 
 
@@ -137,7 +138,7 @@ class UrlTableSource:
             "listed_face": row.listed_face,
         }
         return Candidate(
-            source_uri=row.url or f"{self._path.name}, {self._unit} {row.number}",
+            source_uri=row.url or f"{printable_name(self._path.name)}, {self._unit} {row.number}",
             relative_path=relative_path,
             version=row.sha256,
             locator=row.url,
