@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from hifidata.core.base_config import MAX_SHOWN_CHARS
 from hifidata.core.errors import UsageError
 from hifidata.core.filenames import escaped
 
@@ -129,6 +130,7 @@ def apply_overrides(
     result: dict[str, Any] = json.loads(json.dumps(data, default=str))
     for override in overrides:
         key, equals, value = override.partition("=")
+        override = override if len(override) <= MAX_SHOWN_CHARS else f"{override[:MAX_SHOWN_CHARS]}..."
         if not equals or not key.strip():
             raise error(f"--set {override}: expected section.key=value, for example {example}")
         if escaped(key) != key:

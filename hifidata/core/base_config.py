@@ -13,6 +13,8 @@ from pydantic_core import PydanticCustomError
 from hifidata.core.errors import UsageError
 
 Config = TypeVar("Config", bound=BaseModel)
+MAX_SHOWN_CHARS = 200
+"""Longest key or value in a message."""
 _AT_KEY = "at_key"
 """Type of an error that the section's validator raises for one key. The error context holds the key."""
 
@@ -93,12 +95,12 @@ def _explain(kind: type[BaseModel], item: Any) -> str:
             continue
         fields = [model.model_fields[part] for model in models if isinstance(part, str) and part in model.model_fields]
         models = [inner for field in fields for inner in _models_in(field.annotation)]
-        names.append(str(part))
+        names.append(_shown(str(part)))
     if item["type"] == "extra_forbidden":
         known = sorted({name for model in models for name in model.model_fields})
-        close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
+        close = difflib.get_close_matches(_shown(str(item["loc"][-1])), known, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
-        return f"{'.'.join([*names, str(item['loc'][-1])])}: unknown key; {hint}"
+        return f"{'.'.join([*names, _shown(str(item['loc'][-1]))])}: unknown key; {hint}"
     if item["type"] == _AT_KEY:
         names.append(item["ctx"]["key"])
         item = {**item, "input": item["input"][item["ctx"]["key"]]}
@@ -107,8 +109,13 @@ def _explain(kind: type[BaseModel], item: Any) -> str:
 
 
 def _as_written(value: Any) -> str:
-    """Return a value in YAML notation."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    """Return a value in YAML notation, cut to a usual length."""
+    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}..."
+
+
+def _shown(key: str) -> str:
+    return (key if key.isprintable() else ascii(key))[:MAX_SHOWN_CHARS]
 
 
 def _tag(model: type[BaseModel]) -> Any:

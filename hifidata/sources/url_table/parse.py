@@ -22,11 +22,18 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from hifidata.core.errors import SourceError
+from hifidata.sources.base import MAX_NAME_CHARS, MAX_URL_CHARS
 from hifidata.sources.url_table.columns import TableFormat
 
 MAX_LINE_BYTES = 2**20
 MAX_RECORD_LINES = 100
 """Maximum number of lines of a quoted field, so an unclosed quote does not consume the rest of the table."""
+MAX_NUMBERS = 16
+"""Values of a list in one cell; a face box has four."""
+MAX_SHOWN_KEYS, MAX_SHOWN_CHARS, MAX_COMPARED_KEYS = 30, 100, 1000
+"""Of the columns in a message, and of those that are compared with a missing one."""
+ROWS_PER_BATCH = 256
+"""Rows of a Parquet table in memory, whose texts may be long."""
 N_SAMPLED_OBJECTS = 1000
 """JSON lines have no header: a column that the first objects do not contain is missing."""
 SUFFIXES: Mapping[str, TableFormat] = {
@@ -98,7 +105,8 @@ def read_table(path: Path, kind: TableFormat, columns: Sequence[tuple[str, str]]
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise SourceError(f"source.path: {path}: damaged gzip file: {error}; download it again") from error
     except OSError as error:
-        raise SourceError(f"source.path: {path}: cannot be read: {error.strerror or error}") from error
+        problem = error.strerror or " ".join(str(error).split())  # Arrow's have no strerror
+        raise SourceError(f"source.path: {path}: cannot be read: {problem}") from error
 
 
 @contextmanager
@@ -216,13 +224,29 @@ def _fields(text: str, delimiter: str) -> list[str] | None:
 
 
 def _json_rows(path: Path, file: BinaryIO, columns: Sequence[tuple[str, str]]) -> Iterator[TableRow]:
-    parsed = (_json_object(line) for line in _lines(file) if line.problem or line.text.strip())
-    sample = list(islice(parsed, N_SAMPLED_OBJECTS))
-    if keys := {key: None for _, found, _ in sample for key in found}:
-        _column_positions(path, list(keys), columns)
     names = [column for _, column in columns]
-    for number, found, problem in chain(sample, parsed):
-        yield TableRow(number, () if problem else [found.get(name) for name in names], problem)
+    parsed = (_json_object(line) for line in _lines(file) if line.problem or line.text.strip())
+    keys: dict[str, None] = {}
+    sample = []
+    for number, found, problem in islice(parsed, N_SAMPLED_OBJECTS):
+        keys |= dict.fromkeys(key for key in islice(found, MAX_SHOWN_KEYS) if len(key) <= MAX_NAME_CHARS)
+        keys |= dict.fromkeys(name for name in names if name in found)
+        sample.append(_json_row(number, found, problem, names))
+    if keys:
+        _column_positions(path, list(keys), columns)
+    yield from sample
+    yield from (_json_row(*one, names) for one in parsed)
+
+
+def _json_row(number: int, found: Mapping[str, Any], problem: str, names: Sequence[str]) -> TableRow:
+    return TableRow(number, () if problem else [_bounded(found.get(name)) for name in names], problem)
+
+
+def _bounded(cell: Any) -> Any:
+    """Return a cell of JSON, cut where it is longer than any that is used."""
+    if isinstance(cell, str):
+        return cell[: MAX_URL_CHARS + 1]
+    return cell[:MAX_NUMBERS] if isinstance(cell, list) else cell
 
 
 def _json_object(line: _Line) -> tuple[int, Mapping[str, Any], str]:
@@ -247,7 +271,7 @@ def _parquet_rows(path: Path, columns: Sequence[tuple[str, str]]) -> Iterator[Ta
             _column_positions(path, table.schema_arrow.names, columns)
             names = [column for _, column in columns]
             number = 0
-            for batch in table.iter_batches(2048, columns=list(dict.fromkeys(names))):
+            for batch in table.iter_batches(ROWS_PER_BATCH, columns=list(dict.fromkeys(names))):
                 values = {name: _values(batch.column(name)) for name in batch.schema.names}
                 for cells in zip(*(values[name] for name in names), strict=True):
                     number += 1
@@ -258,6 +282,15 @@ def _parquet_rows(path: Path, columns: Sequence[tuple[str, str]]) -> Iterator[Ta
 
 def _values(column: Any) -> list[Any]:
     import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind, longest = column.type, 4 * MAX_URL_CHARS  # bytes of UTF-8
+    if (pa.types.is_string(kind) or pa.types.is_large_string(kind)) and (
+        pc.max(pc.binary_length(column)).as_py() or 0
+    ) > longest:
+        column = pc.binary_slice(column.cast(pa.large_binary()), 0, longest + 4)
+    elif pa.types.is_list(kind) and (pc.max(pc.list_value_length(column)).as_py() or 0) > MAX_NUMBERS:
+        column = pc.list_slice(column, 0, MAX_NUMBERS)
 
     try:
         return cast(list[Any], column.to_pylist())
@@ -273,9 +306,10 @@ def _column_positions(path: Path, header: Sequence[str], columns: Sequence[tuple
         where = f"source.path: {path}"
         if n_found:
             raise SourceError(f"{where}: {n_found} columns have the name {column!r} ({key}); rename all but one")
-        lowered = {name.lower(): name for name in reversed(header)}
+        lowered = {name.lower(): name for name in reversed(header[:MAX_COMPARED_KEYS]) if len(name) < MAX_SHOWN_CHARS}
         close = difflib.get_close_matches(column.lower(), lowered, n=1, cutoff=0.5)
         hint = f"did you mean {lowered[close[0]]!r}? " if close else ""
-        shown = ", ".join(repr(name) for name in header[:30]) + (" ..." if len(header) > 30 else "")
+        shown = ", ".join(repr(name[:MAX_SHOWN_CHARS]) for name in header[:MAX_SHOWN_KEYS])
+        shown += " ..." if len(header) > MAX_SHOWN_KEYS else ""
         raise SourceError(f"{where}: no column {column!r} ({key}); {hint}it has: {shown}")
     return [header.index(column) for _, column in columns]
