@@ -233,6 +233,16 @@ def print_fallback_captions(dataset: Mapping[str, Any]) -> None:
         err.print(f"captions: {sum(problems.values())} of {dataset['counts']['kept']} are fallback captions ({words})")
 
 
+def print_shared_images(dataset: Mapping[str, Any]) -> None:
+    """Print the number of images whose bytes belong to several identities, if there are any, to stderr."""
+    shared: Mapping[str, int] = dataset.get("shared_images") or {}
+    if shared.get("images"):
+        err.print(
+            f"warning: {shared['images']} images have the same bytes under two or more of {shared['identities']} identities "
+            f"({shared['kept']} kept more than once); the report names them"
+        )
+
+
 def print_over_budget(dataset: Mapping[str, Any], max_share: float, n_caption_faults: int, out_dir: Path) -> None:
     """Print the exceeded part of the failure budget, and the remedy, to stderr."""
     counts = dataset["counts"]

@@ -93,6 +93,7 @@ def run(
             console.out.print("Nothing to do: this dataset is complete.")
         console.out.print(str(result.report))
     console.print_fallback_captions(result.dataset)
+    console.print_shared_images(result.dataset)
     if result.over_budget:
         n_caption_faults = count_caption_faults(result.dataset)
         console.print_over_budget(result.dataset, resolved.failures.max_share, n_caption_faults, flags.out)

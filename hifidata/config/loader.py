@@ -12,6 +12,7 @@ import yaml
 from hifidata.core.base_config import MAX_SHOWN_CHARS
 from hifidata.core.errors import UsageError
 from hifidata.core.filenames import escaped
+from hifidata.core.messages import one_line
 
 MAX_BYTES = 2**20
 MAX_NODES = 100_000
@@ -91,7 +92,7 @@ def parse_yaml(text: str, where: str, error: type[UsageError]) -> dict[str, Any]
     try:
         data = _load(text)
     except _YAML_ERRORS as problem:
-        raise error(f"{where}: cannot be read as YAML: {_one_line(problem)}") from problem
+        raise error(f"{where}: cannot be read as YAML: {one_line(problem)}") from problem
     if not isinstance(data, dict):
         raise error(f"{where}: expected a mapping of sections, got {type(data).__name__}")
     return data
@@ -106,7 +107,7 @@ def read_yaml(path: Path, where: str, error: type[UsageError]) -> dict[str, Any]
     except FileNotFoundError:
         raise error(f"{where}: no such file") from None
     except (OSError, UnicodeDecodeError) as problem:
-        raise error(f"{where}: cannot be read as YAML: {_one_line(problem)}") from problem
+        raise error(f"{where}: cannot be read as YAML: {one_line(problem)}") from problem
     if len(content) > MAX_BYTES:
         raise error(f"{where}: longer than {MAX_BYTES} bytes; expected a file of settings")
     return parse_yaml(text, where, error)
@@ -146,11 +147,5 @@ def apply_overrides(
         except yaml.reader.ReaderError:
             node[last] = value
         except _YAML_ERRORS as problem:
-            raise error(f"--set {override}: the value is not YAML: {_one_line(problem)}") from problem
+            raise error(f"--set {override}: the value is not YAML: {one_line(problem)}") from problem
     return result
-
-
-def _one_line(problem: Exception) -> str:
-    """Return the message without line ends and control characters, and of a bounded length."""
-    line = " ".join(str(problem).split())
-    return "".join(character if character.isprintable() else "?" for character in line)[:500]

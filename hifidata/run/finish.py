@@ -51,6 +51,7 @@ def finish(folder: DatasetFolder, recipe: Recipe, started_at: str, plan: Plan) -
     dataset = dataset_facts(recipe, records, started_at)
     dataset["is_limited"] = plan.is_limited
     dataset["source_notes"] = list(plan.notes)
+    dataset["shared_images"] = _count_shared(folder)
     dataset["shards"] = shards
     dataset["manifests"] = list_manifests(folder)
     write_reports(folder, dataset)
@@ -128,6 +129,15 @@ def dataset_facts(recipe: Recipe, records: Sequence[CommitRecord], started_at: s
         "started_at": started_at,
         "finished_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def _count_shared(folder: DatasetFolder) -> dict[str, int]:
+    """Count the images whose bytes belong to several identities."""
+    from hifidata.report.manifests import Manifests
+    from hifidata.report.same_bytes import COLUMNS, same_bytes
+
+    found = same_bytes(Manifests(folder.root).images(COLUMNS))
+    return {"images": found.n_images, "kept": found.n_kept, "identities": found.n_identities}
 
 
 def _remove_orphan_shards(folder: DatasetFolder, named: Container[str]) -> None:

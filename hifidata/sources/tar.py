@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from hifidata.core.filenames import escaped
+from hifidata.core.messages import one_line
 
 MAX_HEADER_BYTES = 2**17
 """Of one member, with its extended headers."""
@@ -61,8 +61,7 @@ def walk(path: Path) -> Iterator[tarfile.TarInfo]:
     except DamagedTar:
         raise
     except Exception as error:  # damaged headers raise at least eight kinds in tarfile
-        problem = escaped(" ".join(str(error).split()))[:200] or type(error).__name__
-        raise DamagedTar(f"not a readable tar: {problem}") from error
+        raise DamagedTar(f"not a readable tar: {one_line(error)}") from error
 
 
 def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from hifidata.core.errors import SourceError
+from hifidata.core.messages import one_line
 from hifidata.sources.base import MAX_NAME_CHARS, MAX_URL_CHARS
 from hifidata.sources.url_table.columns import TableFormat
 
@@ -103,10 +104,9 @@ def read_table(path: Path, kind: TableFormat, columns: Sequence[tuple[str, str]]
     except FileNotFoundError:
         raise SourceError(f"source.path: {path}: no such file; pass --set source.path=TABLE") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise SourceError(f"source.path: {path}: damaged gzip file: {error}; download it again") from error
+        raise SourceError(f"source.path: {path}: damaged gzip file: {one_line(error)}; download it again") from error
     except OSError as error:
-        problem = error.strerror or " ".join(str(error).split())  # Arrow's have no strerror
-        raise SourceError(f"source.path: {path}: cannot be read: {problem}") from error
+        raise SourceError(f"source.path: {path}: cannot be read: {error.strerror or one_line(error)}") from error
 
 
 @contextmanager
@@ -277,7 +277,7 @@ def _parquet_rows(path: Path, columns: Sequence[tuple[str, str]]) -> Iterator[Ta
                     number += 1
                     yield TableRow(number, cells)
     except (pa.ArrowException, OverflowError) as error:
-        raise SourceError(f"source.path: {path}: cannot be read as Parquet: {' '.join(str(error).split())}") from error
+        raise SourceError(f"source.path: {path}: cannot be read as Parquet: {one_line(error)}") from error
 
 
 def _values(column: Any) -> list[Any]:
