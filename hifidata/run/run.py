@@ -165,7 +165,7 @@ def _check_requirements(folder: DatasetFolder, recipe: Recipe, options: RunOptio
 
 
 def _check_out(folder: DatasetFolder, source: Path) -> None:
-    if folder.root.is_relative_to(source):
+    if folder.root.resolve().is_relative_to(source.resolve()):
         raise DatasetError(
             f"--out {folder.root}: is inside the source folder {source}, which would read the output as photos; choose "
             "another folder"
