@@ -107,7 +107,7 @@ class FolderSource:
         where = "no sub-folder" if self._depth == 1 else f"no folder at source.depth: {self._depth}"
         photos = f", but {n_loose} photos: move them into one folder per person" if n_loose else ""
         return (
-            f"source.path: {root}: has {where}{photos}; expected one folder of photos per person. To remove the last "
+            f"source.path: {root}: has {where}{photos}; expected one sub-folder of photos per person. To remove the last "
             "person of a dataset, delete the dataset."
         )
 

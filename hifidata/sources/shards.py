@@ -36,7 +36,12 @@ from hifidata.sources.reasons import BAD_ROW
 from hifidata.sources.tar import DamagedTar, walk
 from hifidata.sources.walk import Entry, walk_files
 
-CARRIED_FACTS = {"licence": str, "landing_page_uri": str, "fetched_at": str, "http_status": int}
+CARRIED_FACTS: Mapping[str, type[Any]] = {
+    "licence": str,
+    "landing_page_uri": str,
+    "fetched_at": str,
+    "http_status": int,
+}
 """Columns copied from a sample's json if they have the manifest's type and a usual length."""
 MAX_JSON_BYTES = 2**20
 MAX_MEMBER_NAME_CHARS = 4096
@@ -315,8 +320,9 @@ class ShardsSource:
 def _is_carried(key: str, value: Any) -> bool:
     if type(value) is not CARRIED_FACTS[key]:
         return False
-    limit = MAX_URL_CHARS if key == "landing_page_uri" else MAX_NAME_CHARS
-    return 0 <= value < 1000 if isinstance(value, int) else len(value) <= limit and _is_text(value)
+    if type(value) is int:
+        return 0 <= value < 1000
+    return len(value) <= (MAX_URL_CHARS if key == "landing_page_uri" else MAX_NAME_CHARS) and _is_text(value)
 
 
 def _is_text(value: str) -> bool:

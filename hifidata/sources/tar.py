@@ -74,7 +74,7 @@ def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
             member = tar.next()
             if member is None:
                 break
-            tar.members = []  # it would keep all of them
+            tar.members = []  # type: ignore[attr-defined]  # it would keep all of them
             n_members += 1
             if member.offset <= before or member.size < 0 or len(tar.pax_headers) > MAX_GLOBALS:
                 raise DamagedTar(f"the header at byte {max(member.offset, 0)} is not valid")

@@ -51,8 +51,8 @@ class Caption(Stage):
         if recipe.caption.model == SidecarCaptioner.name:
             self._captioner = SidecarCaptioner(recipe.caption)
         elif recipe.caption.model != self._attributes.name:
-            self._captioner = registry.load("caption", str(recipe.caption.model), recipe.caption)
-            self.batch_size = self._captioner.batch_size
+            model: Captioner = registry.load("caption", str(recipe.caption.model), recipe.caption)
+            self._captioner, self.batch_size = model, model.batch_size
             self.reusable_columns = ("caption", "caption_model", "caption_problem")
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
