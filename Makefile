@@ -8,11 +8,13 @@ DEMO_PHOTOS := datasets/demo-photos
 DEMO := datasets/demo
 TRAIN_DEMO := runs/demo
 JOBS ?= 2
+ROUNDS ?= 5000
+SEED ?= 7
 # One thread per process: with few cores, threads of several processes would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dataset train-demo docs test test-all lint types bench clean
+.PHONY: help setup dataset train-demo docs test test-all fuzz lint types bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,6 +52,9 @@ test-all: $(MODEL_STAMP)  ## run all tests, including the long kill tests
 
 docs: $(STAMP)  ## write the generated pages: docs/recipes.md and the tables of manifests/README.md
 	$(BIN)/python -m docs.reference
+
+fuzz: $(MODEL_STAMP)  ## give each parser thousands of hostile inputs (ROUNDS=20000; SEED=1: other inputs)
+	HIFI_FUZZ_ROUNDS=$(ROUNDS) HIFI_FUZZ_SEED=$(SEED) $(PYTEST) tests/fuzz --override-ini timeout=0
 
 lint: $(STAMP)  ## check style
 	$(BIN)/ruff check .

@@ -24,6 +24,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from hifidata.core.filenames import escaped
+
 if TYPE_CHECKING:
     from hifidata.run.run import Progress as RunProgress
 
@@ -69,8 +71,13 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], rig
 
 def error(message: str) -> None:
     """Print ``error: ...`` to stderr, without control characters of quoted servers and files."""
-    lines = (line.translate(CONTROL_CHARACTERS) for line in message.split("\n"))
+    lines = (_plain(line) for line in message.split("\n"))
     err.print("error: " + "\n".join(lines))
+
+
+def note(message: str) -> None:
+    """Print a fact about the source, or a warning, to stderr."""
+    err.print(_plain(message))
 
 
 def job_log(text: str) -> None:
@@ -84,7 +91,7 @@ def _plain(value: Any) -> str:
         return f"[{', '.join(map(_plain, value))}]"
     digits = ".0f" if isinstance(value, float) and abs(value) >= 1000 else ".3g"  # no exponents of pixel positions
     text = f"{value:{digits}}" if isinstance(value, float) else str(value)
-    return text.translate(CONTROL_CHARACTERS)
+    return escaped(text).translate(CONTROL_CHARACTERS)
 
 
 class RunDisplay(AbstractContextManager["RunDisplay"]):
@@ -224,6 +231,16 @@ def print_fallback_captions(dataset: Mapping[str, Any]) -> None:
     if problems:
         words = ", ".join(f"{name} {n}" for name, n in sorted(problems.items()))
         err.print(f"captions: {sum(problems.values())} of {dataset['counts']['kept']} are fallback captions ({words})")
+
+
+def print_shared_images(dataset: Mapping[str, Any]) -> None:
+    """Print the number of images whose bytes belong to several identities, if there are any, to stderr."""
+    shared: Mapping[str, int] = dataset.get("shared_images") or {}
+    if shared.get("images"):
+        err.print(
+            f"warning: {shared['images']} images have the same bytes under two or more of {shared['identities']} identities "
+            f"({shared['kept']} kept more than once); the report names them"
+        )
 
 
 def print_over_budget(dataset: Mapping[str, Any], max_share: float, n_caption_faults: int, out_dir: Path) -> None:

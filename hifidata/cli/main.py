@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from importlib import metadata
@@ -78,7 +79,9 @@ def run(
         console.err.print(line)
     try:
         with console.RunDisplay() as display:
-            result = run_recipe(resolved, flags.run_options(address, display.downloads.update), display.update)
+            result = run_recipe(
+                resolved, flags.run_options(address, display.downloads.update, console.note), display.update
+            )
     except KeyboardInterrupt:
         console.err.print("Interrupted. Finished work is safe; run the same command to resume.")
         raise typer.Exit(130) from None
@@ -90,6 +93,7 @@ def run(
             console.out.print("Nothing to do: this dataset is complete.")
         console.out.print(str(result.report))
     console.print_fallback_captions(result.dataset)
+    console.print_shared_images(result.dataset)
     if result.over_budget:
         n_caption_faults = count_caption_faults(result.dataset)
         console.print_over_budget(result.dataset, resolved.failures.max_share, n_caption_faults, flags.out)
@@ -122,6 +126,8 @@ def plan(
         console.write_json(planned)
     else:
         _print_plan(planned)
+        for note in planned["notes"]:
+            console.note(note)
         line, is_available = gpu_message(resolved)
         if not is_available:
             console.err.print(line)
@@ -174,6 +180,8 @@ for _command in dataset.COMMANDS:
 
 def main() -> None:
     """Run the command line, and map exceptions to exit codes. Typer handles usage errors and exits with 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may have bytes that are not UTF-8
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop has the effect of Ctrl-C
     try:
         app()

@@ -62,11 +62,13 @@ class RunFlags:
         """``--set`` and ``--weights`` as overrides of the recipe."""
         return [*self.overrides, *weights_override(self.weights)]
 
-    def run_options(self, address: str | None, on_download: OnDownload) -> RunOptions:
+    def run_options(self, address: str | None, on_download: OnDownload, on_note: Callable[[str], None]) -> RunOptions:
         """Return the options of ``hifidata.run.run``."""
         from hifidata.run.run import RunOptions
 
-        return RunOptions(self.out, address, self.limit, self.accept_recipe_change, self.retry == "failed", on_download)
+        return RunOptions(
+            self.out, address, self.limit, self.accept_recipe_change, self.retry == "failed", on_download, on_note
+        )
 
     @property
     def arguments(self) -> list[str]:

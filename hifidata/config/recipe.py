@@ -43,6 +43,9 @@ REMOVED_KEYS: Mapping[str, Any] = {"detect.reduced_decode": False}
 SECRET_SECTION = "caption.server.extra"
 """Its values may be secret, such as a key in the request's body. Files to share and messages do not contain them."""
 
+ADDED_KEYS: Mapping[str, Any] = {"source.depth": 1}
+"""Keys younger than version 0.1.0, with the value that means "as before". With this value they are not in the hash."""
+
 
 class Recipe(StageSections):
     """A complete recipe. Without ``groups``, all stages run in one worker group."""
@@ -111,6 +114,14 @@ class Recipe(StageSections):
         return self
 
     @model_validator(mode="after")
+    def _captions_have_a_source(self) -> Recipe:
+        if self.caption.model == "sidecar" and self.source.is_remote:
+            raise ValueError(
+                "caption.model is sidecar, but the source lists URLs or names; use a folder or shards, or another model"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _restoration_is_allowed(self) -> Recipe:
         if self.restore.model is None:
             return self
@@ -171,9 +182,22 @@ class Recipe(StageSections):
             **{name: {"file"} for name, section in sections.items() if isinstance(section, ModelFileConfig)},
         }
         data = self.model_dump(mode="json", exclude=left_out)
+        for key, neutral in ADDED_KEYS.items():
+            section_name, _, key_name = key.partition(".")
+            if data[section_name].get(key_name) == neutral:
+                del data[section_name][key_name]
         off = [name for name, section in sections.items() if isinstance(section, StageConfig) and not section.runs]
         empty = [name for name in ("stages", "extensions") if not data[name]]
         return {name: value for name, value in data.items() if name not in (*off, *empty)}
+
+    def to_json(self) -> str:
+        """Return the recipe as ASCII. Pydantic's own JSON cannot contain file names that are not UTF-8."""
+        return json.dumps(self.model_dump(mode="json"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """Return the recipe that ``to_json`` wrote."""
+        return cls.model_validate(json.loads(text))
 
     @property
     def published(self) -> dict[str, Any]:

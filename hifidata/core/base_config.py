@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -13,14 +13,20 @@ from pydantic_core import PydanticCustomError
 from hifidata.core.errors import UsageError
 
 Config = TypeVar("Config", bound=BaseModel)
+MAX_SHOWN_CHARS = 200
+"""Longest key or value in a message."""
 _AT_KEY = "at_key"
 """Type of an error that the section's validator raises for one key. The error context holds the key."""
 
 
 class BaseConfig(BaseModel):
-    """A configuration section: immutable, refuses unknown keys, and accepts no boolean as a number."""
+    """A configuration section: immutable, refuses unknown keys, and accepts no boolean as a number.
+
+    Texts are valid Unicode. Only ``byte_paths`` may contain bytes of a file name that are not UTF-8, as surrogates.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    byte_paths: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod
@@ -31,7 +37,13 @@ class BaseConfig(BaseModel):
             if field is not None and _has_bool(value) and not _takes_bool(field.annotation):
                 wanted = "a number" if _takes_number(field.annotation) else "text in quotes"
                 raise PydanticCustomError(_AT_KEY, "expected {wanted}", {"wanted": wanted, "key": key})
+            if isinstance(value, str) and key not in cls.byte_paths and not _is_unicode(value):
+                raise PydanticCustomError(_AT_KEY, "expected valid Unicode; rename the file", {"key": key})
         return values
+
+
+def _is_unicode(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _has_bool(value: Any) -> bool:
@@ -83,12 +95,12 @@ def _explain(kind: type[BaseModel], item: Any) -> str:
             continue
         fields = [model.model_fields[part] for model in models if isinstance(part, str) and part in model.model_fields]
         models = [inner for field in fields for inner in _models_in(field.annotation)]
-        names.append(str(part))
+        names.append(_shown(str(part)))
     if item["type"] == "extra_forbidden":
         known = sorted({name for model in models for name in model.model_fields})
-        close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
+        close = difflib.get_close_matches(_shown(str(item["loc"][-1])), known, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
-        return f"{'.'.join([*names, str(item['loc'][-1])])}: unknown key; {hint}"
+        return f"{'.'.join([*names, _shown(str(item['loc'][-1]))])}: unknown key; {hint}"
     if item["type"] == _AT_KEY:
         names.append(item["ctx"]["key"])
         item = {**item, "input": item["input"][item["ctx"]["key"]]}
@@ -97,8 +109,13 @@ def _explain(kind: type[BaseModel], item: Any) -> str:
 
 
 def _as_written(value: Any) -> str:
-    """Return a value in YAML notation."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    """Return a value in YAML notation, cut to a usual length."""
+    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}..."
+
+
+def _shown(key: str) -> str:
+    return (key if key.isprintable() else ascii(key))[:MAX_SHOWN_CHARS]
 
 
 def _tag(model: type[BaseModel]) -> Any:

@@ -48,6 +48,7 @@ class CaptionProblem(_StrEnum):
     RATE_LIMITED = "rate_limited"
     SERVER_ERROR = "server_error"  # 5xx, or the connection was lost
     REJECTED = "rejected"  # 4xx: the server does not accept this request
+    MISSING = "missing"  # no readable text file beside the image
     BAD_ANSWER = "bad_answer"  # not JSON, JSON without a text, or far too long
 
 
@@ -85,6 +86,7 @@ class Candidate:
         locator: address from which the source reads the bytes: a file path, ``tar-path::member`` or a URL.
         facts: manifest columns that the source knows (licence, landing_page_uri, http_status, ...). A candidate whose
             facts include ``status``, ``stage`` and ``reason`` is already judged; no stage processes it.
+        caption_locator: address of the text beside the image, as ``locator``; empty if there is none or it is not used.
     """
 
     source_uri: str
@@ -92,6 +94,7 @@ class Candidate:
     version: str
     locator: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    caption_locator: str = ""
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,7 @@ SOURCE_COLUMNS = (
     Column(
         "listed_face", "list<float32>", "face box as the list states it: x1, y1, x2, y2", "share of width and height"
     ),
+    Column("listed_caption", "string", "text of the file beside the image; only for caption.model: sidecar"),
 )
 """Columns of a candidate that the source fills."""
 

@@ -148,7 +148,7 @@ class CaptionerConfig(ModelFolderConfig):
     model: str | None = Field(
         "attributes",
         description="attributes: a sentence made from the measured values. openai: a server with an OpenAI API. vlm: a local "
-        "vision-language model. null: no captions",
+        "vision-language model. sidecar: the .txt or .caption file beside the image. null: no captions",
     )
     prompt: str = Field("paper", description="a preset (paper, plain), or the text of the prompt")
     image_px: int = Field(768, ge=64, le=4096, description="longest side of the image for the model")
@@ -160,7 +160,7 @@ class CaptionerConfig(ModelFolderConfig):
     batch_size: int = Field(4, ge=1, description="portraits per batch, for vlm")
     on_error: Literal["attributes", "fail"] = Field(
         "attributes",
-        description="if the model returns no usable text: attributes writes a fallback caption from the measured values; "
+        description="if the model, or the file, has no usable text: attributes writes a fallback caption from the measured values; "
         "fail marks the image as failed",
     )
     server: CaptionServerConfig = Field(

@@ -155,6 +155,7 @@ RECOGNIZERS: Mapping[str, ModelSpec] = {
 }  # fmt: skip
 CAPTIONERS: Mapping[str, ModelSpec] = {
     "attributes": ModelSpec("hifidata.models.caption.attributes:AttributeCaptioner", "Apache-2.0 (ours)", commercial=True),
+    "sidecar": ModelSpec("hifidata.models.caption.sidecar:SidecarCaptioner", "licence of your texts", commercial=True, takes_config=True),
     "openai": ModelSpec(
         "hifidata.models.caption.openai:OpenAiCaptioner", "licence of the server's model", takes_config=True, extra=OPENAI
     ),

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow.compute as pc
 import yaml
 
+from hifidata.core.filenames import escaped
 from hifidata.core.files import write_bytes
 from hifidata.core.schema import Status
 from hifidata.report import statistics as stats
@@ -147,7 +148,7 @@ def write_card(dataset_dir: Path, run: Mapping[str, Any]) -> Path:
         licences=_table(_licences(images)),
     )
     path = dataset_dir / "README.md"
-    write_bytes(path, text.encode())
+    write_bytes(path, escaped(text).encode())
     return path
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import yaml
 
 from hifidata.core.errors import DatasetError
+from hifidata.core.filenames import escaped
 from hifidata.core.files import write_bytes
 from hifidata.report import statistics as stats
 from hifidata.report.budget import failure_budget
@@ -24,6 +25,8 @@ from hifidata.report.gallery import Gallery, GallerySize
 from hifidata.report.manifests import Manifests
 from hifidata.report.near_threshold import threshold_used, with_derived
 from hifidata.report.possible_reasons import possible_reasons
+from hifidata.report.same_bytes import COLUMNS as SAME_BYTES_COLUMNS
+from hifidata.report.same_bytes import same_bytes
 from hifidata.report.words import Vocabulary, caption_text, vocabulary
 from hifidata.stages.quality import LOW_QUALITY
 from hifidata.stages.verify import OTHER_PERSON
@@ -61,7 +64,7 @@ def write_report(dataset_dir: Path, run: Mapping[str, Any]) -> Path:
         DatasetError: the folder has no manifests.
     """
     path = dataset_dir / "report" / "index.html"
-    write_bytes(path, render_report(dataset_dir, run).encode())
+    write_bytes(path, escaped(render_report(dataset_dir, run)).encode())
     return path
 
 
@@ -91,6 +94,8 @@ def render_report(dataset_dir: Path, run: Mapping[str, Any], size: GallerySize |
         reasons=reasons,
         unused_reasons=_unused_reasons(reasons, run, words),
         not_fetched=not_fetched(manifests.images(("stage", "reason", "source_uri", "retryable"))),
+        same_bytes=same_bytes(manifests.images(SAME_BYTES_COLUMNS)),
+        source_notes=run.get("source_notes") or (),
         sheets=sheets,
         shown=shown,
         limits=size,

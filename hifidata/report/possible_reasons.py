@@ -18,7 +18,7 @@ from hifidata.fetch.reasons import (
 from hifidata.image.reasons import ANIMATED
 from hifidata.report.statistics import stages_not_run
 from hifidata.report.words import Vocabulary
-from hifidata.sources.reasons import LIST_REASONS, SEARCH_REASONS
+from hifidata.sources.reasons import BAD_ROW, LIST_REASONS, LOCAL_REASONS, NO_PERSON_FOLDER, SEARCH_REASONS
 from hifidata.stages.caption import NO_CAPTION
 from hifidata.stages.detect import FACE_MISMATCH
 from hifidata.stages.fetch import Fetch
@@ -27,10 +27,10 @@ OF_SOURCE: Mapping[str, frozenset[Reason]] = {
     "url_table": frozenset(FETCH_REASONS) | set(LIST_REASONS),
     "imdb_face": frozenset(FETCH_REASONS) | set(LIST_REASONS),
     "names": frozenset(FETCH_REASONS) | set(SEARCH_REASONS),
-    "folder": frozenset(),
-    "shards": frozenset(),
+    "folder": frozenset({NO_PERSON_FOLDER}),
+    "shards": frozenset({BAD_ROW}),
 }
-"""Reasons of the stage ``fetch`` by kind of source."""
+"""Reasons of lists and downloads by kind of source."""
 
 
 def possible_reasons(run: Mapping[str, Any], words: Vocabulary) -> frozenset[Reason]:
@@ -39,7 +39,7 @@ def possible_reasons(run: Mapping[str, Any], words: Vocabulary) -> frozenset[Rea
     impossible = {reason for stage in stages_not_run(run, words) for reason in words.stage(stage).reasons}
     kind = str((recipe.get("source") or {}).get("kind"))
     if kind in OF_SOURCE:
-        impossible |= set(Fetch.reasons) - OF_SOURCE[kind]
+        impossible = (impossible | {*Fetch.reasons, *LOCAL_REASONS}) - OF_SOURCE[kind]
     return frozenset(words.reasons.values()) - impossible - _switched_off(recipe)
 
 

@@ -103,6 +103,7 @@ CAPTIONS: dict[CaptionProblem | CaptionFlag, str] = {
     CaptionProblem.RATE_LIMITED: "the server's rate limit was exceeded",
     CaptionProblem.SERVER_ERROR: "the server failed",
     CaptionProblem.REJECTED: "the server rejected the request",
+    CaptionProblem.MISSING: "the image has no readable text file beside it",
     CaptionProblem.BAD_ANSWER: "the answer was invalid",
     CaptionFlag.TOO_SHORT: "too short for a sentence",
     CaptionFlag.OTHER_LANGUAGE: "probably not English",

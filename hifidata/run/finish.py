@@ -36,7 +36,7 @@ def check_conservation(folder: DatasetFolder, plan: Plan) -> None:
             )
 
 
-def finish(folder: DatasetFolder, recipe: Recipe, started_at: str, is_limited: bool) -> dict[str, Any]:
+def finish(folder: DatasetFolder, recipe: Recipe, started_at: str, plan: Plan) -> dict[str, Any]:
     """Finish a dataset whose identities are all committed. dataset.json is written last.
 
     Returns:
@@ -49,7 +49,9 @@ def finish(folder: DatasetFolder, recipe: Recipe, started_at: str, is_limited: b
     _remove_orphan_shards(folder, {shard["path"] for shard in shards})
     compact(fragments, folder.manifests, moved, image_columns(recipe))
     dataset = dataset_facts(recipe, records, started_at)
-    dataset["is_limited"] = is_limited
+    dataset["is_limited"] = plan.is_limited
+    dataset["source_notes"] = list(plan.notes)
+    dataset["shared_images"] = _count_shared(folder)
     dataset["shards"] = shards
     dataset["manifests"] = list_manifests(folder)
     write_reports(folder, dataset)
@@ -127,6 +129,15 @@ def dataset_facts(recipe: Recipe, records: Sequence[CommitRecord], started_at: s
         "started_at": started_at,
         "finished_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def _count_shared(folder: DatasetFolder) -> dict[str, int]:
+    """Count the images whose bytes belong to several identities."""
+    from hifidata.report.manifests import Manifests
+    from hifidata.report.same_bytes import COLUMNS, same_bytes
+
+    found = same_bytes(Manifests(folder.root).images(COLUMNS))
+    return {"images": found.n_images, "kept": found.n_kept, "identities": found.n_identities}
 
 
 def _remove_orphan_shards(folder: DatasetFolder, named: Container[str]) -> None:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hifidata.config.recipe import Recipe
 from hifidata.config.sources import (
@@ -25,6 +25,7 @@ from hifidata.core.errors import SourceError, UsageError
 from hifidata.core.reasons import Reason
 from hifidata.core.schema import Column, IdentityTask
 from hifidata.models import registry
+from hifidata.models.caption.sidecar import SidecarCaptioner
 from hifidata.run.devices import planned_providers
 from hifidata.run.extension_check import check_extensions
 from hifidata.run.requirements import check_custom_files, check_licences, require_packages, weights_of
@@ -55,11 +56,13 @@ class Plan:
         candidates_of: number of candidates by identity id, in source order, after ``limit``. None for an identity whose
             candidates come from a later search.
         is_limited: whether ``limit`` excluded identities.
+        notes: one line each on files that are no candidates, and on suspicious layouts; without names.
     """
 
     recipe: Recipe
     candidates_of: Mapping[str, int | None]
     is_limited: bool
+    notes: Sequence[str] = ()
 
     @property
     def n_candidates(self) -> int | None:
@@ -83,6 +86,7 @@ class Plan:
             "name": self.recipe.name,
             "identities": len(self.candidates_of),
             "candidates": self.n_candidates,
+            "notes": list(self.notes),
             "stages": [
                 {"stage": stage, "runs": runs, "model": model, "drops": limits_of(self.recipe, stage) if runs else []}
                 for stage, runs, model in stage_table(self.recipe)
@@ -114,14 +118,15 @@ def make_plan(recipe: Recipe, limit: int | None = None, out: Path | None = None)
     check_licences(recipe)
     candidates_of: dict[str, int | None] = {}
     is_limited = False
-    for task in _identities(recipe, out):
+    source = open_remote(recipe, out) if is_remote(recipe) else open_source(recipe)
+    for task in source.identities():
         is_limited = limit is not None and len(candidates_of) == limit
         if is_limited:
             break
         if task.identity_id in candidates_of:
             raise SourceError(f"source: the identity {task.identity_name!r} is listed twice; rename one of the two")
         candidates_of[task.identity_id] = None if task.query else len(task.candidates)
-    return Plan(recipe, candidates_of, is_limited)
+    return Plan(recipe, candidates_of, is_limited, () if is_remote(recipe) else cast(Source, source).notes)
 
 
 def _problems(recipe: Recipe, has_weights: bool) -> Iterator[str]:
@@ -136,11 +141,8 @@ def _problems(recipe: Recipe, has_weights: bool) -> Iterator[str]:
 
 def list_tasks(recipe: Recipe, identity_ids: Container[str], out: Path | None = None) -> Iterator[IdentityTask]:
     """Yield the source's identities with the given ids, in source order."""
-    return (task for task in _identities(recipe, out) if task.identity_id in identity_ids)
-
-
-def _identities(recipe: Recipe, out: Path | None) -> Iterator[IdentityTask]:
-    return (open_remote(recipe, out) if is_remote(recipe) else open_source(recipe)).identities()
+    source = open_remote(recipe, out) if is_remote(recipe) else open_source(recipe)
+    return (task for task in source.identities() if task.identity_id in identity_ids)
 
 
 def is_remote(recipe: Recipe) -> bool:
@@ -153,10 +155,11 @@ def open_source(recipe: Recipe) -> Source:
     settings, max_bytes = recipe.source, recipe.intake.max_bytes
     if isinstance(settings, (FolderSourceConfig, ShardsSourceConfig)) and not settings.path:
         raise SourceError("source.path: missing; pass --set source.path=PHOTOS")
+    captions = recipe.caption.model == SidecarCaptioner.name
     if isinstance(settings, FolderSourceConfig):
-        return FolderSource(Path(settings.path), settings.licence, max_bytes)
+        return FolderSource(Path(settings.path), settings.licence, max_bytes, settings.depth, captions)
     if isinstance(settings, ShardsSourceConfig):
-        return ShardsSource(settings.path, settings.identity_field, settings.licence, max_bytes)
+        return ShardsSource(settings.path, settings.identity_field, settings.licence, max_bytes, captions)
     raise SourceError(f"source.kind: expected folder or shards, got {settings.kind}, which lists URLs or names")
 
 

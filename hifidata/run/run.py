@@ -59,6 +59,7 @@ class RunOptions:
         accept_recipe_change: reprocess everything if another recipe made the folder.
         retry_failed: retry failed downloads, failed searches and failed captions of earlier runs.
         on_download: receives the progress of model downloads before the run.
+        on_note: receives each of the plan's notes.
     """
 
     out: Path
@@ -67,6 +68,7 @@ class RunOptions:
     accept_recipe_change: bool = False
     retry_failed: bool = False
     on_download: OnDownload = no_progress
+    on_note: Callable[[str], None] = lambda note: None
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,8 @@ def run(recipe: Recipe, options: RunOptions, on_progress: Callable[[Progress], N
 
 def _run(folder: DatasetFolder, plan: Plan, options: RunOptions, on_progress: Callable[[Progress], None]) -> RunResult:
     recipe = plan.recipe
+    for note in plan.notes:
+        options.on_note(note)
     started_at = begin(folder, recipe, options.accept_recipe_change)
     pending = pending_identities(folder, plan, options.retry_failed)
     outdated = outdated_fragments(folder, plan, pending)
@@ -140,7 +144,7 @@ def _run(folder: DatasetFolder, plan: Plan, options: RunOptions, on_progress: Ca
     for fragment in outdated:
         remove(fragment)
     check_conservation(folder, plan)
-    dataset = finish(folder, recipe, started_at, plan.is_limited)
+    dataset = finish(folder, recipe, started_at, plan)
     clean_up_crawl(folder, plan)
     return RunResult(dataset, report_path(folder), is_over_budget(recipe, dataset))
 
@@ -161,7 +165,7 @@ def _check_requirements(folder: DatasetFolder, recipe: Recipe, options: RunOptio
 
 
 def _check_out(folder: DatasetFolder, source: Path) -> None:
-    if folder.root.is_relative_to(source):
+    if folder.root.resolve().is_relative_to(source.resolve()):
         raise DatasetError(
             f"--out {folder.root}: is inside the source folder {source}, which would read the output as photos; choose "
             "another folder"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -17,12 +18,13 @@ from hifidata.core.errors import IntakeError, RecipeError, SampleError, WeightsE
 from hifidata.core.reasons import Reason
 from hifidata.core.schema import Candidate, IdentityTask, Row, Status, as_float32
 from hifidata.image.encode import thumbnail_jpeg
+from hifidata.models.caption.sidecar import SidecarCaptioner
 from hifidata.models.runtime import device
 from hifidata.run.devices import onnx_stages
 from hifidata.run.identity_batch import IdentityBatch, open_batch
 from hifidata.run.plan import is_remote
 from hifidata.run.requirements import add_pin_hint
-from hifidata.sources.base import Reader
+from hifidata.sources.base import Reader, Source
 from hifidata.stages.base import Columns, Sample, Stage
 from hifidata.stages.caption import count_fallback_captions
 from hifidata.stages.intake import Intake
@@ -102,7 +104,16 @@ class Worker:
         if is_remote(self._recipe):
             batch.entered["fetch"] = len(batch.samples)
             batch.seconds["fetch"] = sum(row.get("connect_s", 0) + row.get("response_s", 0) for row in batch.rows)
+        else:
+            batch.entered[Intake.name] = sum(not sample.is_alive for sample in batch.samples)  # judged by the source
+            self._read_captions(batch)
         return batch
+
+    def _read_captions(self, batch: IdentityBatch) -> None:
+        if self._recipe.caption.model == SidecarCaptioner.name:
+            source = cast(Source, self._reader)
+            for sample, candidate in zip(batch.samples, batch.task.candidates, strict=True):
+                sample.row["listed_caption"] = source.caption(candidate)
 
     def run(self, batch: IdentityBatch) -> IdentityBatch:
         """Run this worker's stages: image stages in chunks, identity stages on all alive samples."""

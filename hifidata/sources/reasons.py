@@ -1,10 +1,18 @@
-"""Reasons why a row of a table, or a search for a name, gave no image."""
+"""Reasons why a row of a table, a file, or a search for a name, gave no image."""
 
 from __future__ import annotations
 
 from hifidata.core.reasons import Reason
 
-BAD_ROW = Reason("bad_row", "Unreadable row", "The row has no identity or no URL.", failed=True)
+BAD_ROW = Reason(
+    "bad_row",
+    "Unreadable row",
+    "The row or sample has no identity, no URL, or content that cannot be read.",
+    failed=True,
+)
+NO_PERSON_FOLDER = Reason(
+    "no_person_folder", "No person folder", "The image lies in no folder of a person.", failed=True
+)
 DUPLICATE_URL = Reason("duplicate_url", "Listed twice", "The table already has this URL for this identity.")
 NO_HITS = Reason("no_hits", "No hits", "The search engine found no image for this name.")
 SEARCH_ERROR = Reason(
@@ -13,3 +21,4 @@ SEARCH_ERROR = Reason(
 
 LIST_REASONS = (BAD_ROW, DUPLICATE_URL)
 SEARCH_REASONS = (NO_HITS, SEARCH_ERROR)
+LOCAL_REASONS = (BAD_ROW, NO_PERSON_FOLDER)

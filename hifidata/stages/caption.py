@@ -16,6 +16,7 @@ from hifidata.core.reasons import Reason
 from hifidata.core.schema import CaptionProblem, Column, Row, Verdict
 from hifidata.models import registry
 from hifidata.models.caption.attributes import AttributeCaptioner
+from hifidata.models.caption.sidecar import SidecarCaptioner
 from hifidata.models.protocols import Captioner
 from hifidata.stages.base import Columns, Sample, Stage
 from hifidata.stages.caption_checks import flags_of
@@ -46,10 +47,12 @@ class Caption(Stage):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         self._attributes = AttributeCaptioner()
-        self._captioner: Captioner | None = None
-        if recipe.caption.model != self._attributes.name:
-            self._captioner = registry.load("caption", str(recipe.caption.model), recipe.caption)
-            self.batch_size = self._captioner.batch_size
+        self._captioner: Captioner | SidecarCaptioner | None = None
+        if recipe.caption.model == SidecarCaptioner.name:
+            self._captioner = SidecarCaptioner(recipe.caption)
+        elif recipe.caption.model != self._attributes.name:
+            model: Captioner = registry.load("caption", str(recipe.caption.model), recipe.caption)
+            self._captioner, self.batch_size = model, model.batch_size
             self.reusable_columns = ("caption", "caption_model", "caption_problem")
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
@@ -59,7 +62,10 @@ class Caption(Stage):
                 "caption": [self._attributes.caption(sample.row) for sample in samples],
                 "caption_model": [self._attributes.name] * len(samples),
             }
-        described = self._captioner.describe([sample.portrait_u8 for sample in samples])
+        if isinstance(self._captioner, SidecarCaptioner):
+            described = [self._captioner.caption(sample.row) for sample in samples]
+        else:
+            described = list(self._captioner.describe([sample.portrait_u8 for sample in samples]))
         fails = self.recipe.caption.on_error == "fail"
         fallbacks = [None if fails else self._attributes.caption(sample.row) for sample in samples]
         return {

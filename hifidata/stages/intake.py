@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from hifidata.core.schema import Column
 from hifidata.image.reasons import INTAKE_REASONS
+from hifidata.sources.reasons import LOCAL_REASONS
 from hifidata.stages.base import Columns, Sample, Stage
 
 
@@ -26,7 +27,7 @@ class Intake(Stage):
         Column("colour_mode", "string", "colour mode before conversion to sRGB (RGB, CMYK, P, I;16, ...)"),
         Column("n_frames", "int32", "frames of an animated or multi-picture file; the first frame is used"),
     )
-    reasons = INTAKE_REASONS
+    reasons = (*LOCAL_REASONS, *INTAKE_REASONS)
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
         """Decode the images and return size and colour columns. The sample keeps the pixels. Raises IntakeError."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hifidata.core.errors import DatasetError
+from hifidata.core.filenames import escaped
 from hifidata.core.files import TEMPORARY_PREFIX, locked, remove_temporary, write_bytes
 
 
@@ -21,6 +22,10 @@ class DatasetFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
+        if escaped(str(self.root)) != str(self.root):
+            raise DatasetError(
+                f"{self.root}: the path is not UTF-8, which Parquet needs; rename or choose another folder"
+            )
         self.manifests = self.root / "manifests"
         self.shards = self.root / "shards"
         self.state = self.root / "state"
@@ -135,5 +140,5 @@ class DatasetFolder:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write indented JSON atomically."""
-    write_bytes(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+    """Write indented JSON atomically. Bytes of file names that are not UTF-8 become escapes such as ``\\udce9``."""
+    write_bytes(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))

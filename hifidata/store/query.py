@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from hifidata.core.errors import DatasetError
+from hifidata.core.filenames import MARK, escaped, printable_name, without_mark
 from hifidata.core.schema import Row, Status
 from hifidata.store.fragments import read_record, read_rows, read_table
 from hifidata.store.layout import DatasetFolder
@@ -70,7 +72,8 @@ def find(out: Path, query: str) -> tuple[Row | None, list[Row]]:
 
     Args:
         out: dataset folder.
-        query: identity id or name, image id, sample key, or the end of a source URI.
+        query: identity id or name, image id, sample key, or the end of a source URI. Bytes of a file name that are not UTF-8
+            are given as surrogates, or escaped as the manifest shows them.
 
     Returns:
         (identity row, its image rows) if an identity matches, otherwise (None, matching image rows).
@@ -82,7 +85,8 @@ def find(out: Path, query: str) -> tuple[Row | None, list[Row]]:
     folder.read_run()
     if not query:
         raise DatasetError("inspect: the name is empty; name an identity or an image")
-    identity, rows = (_in_fragments if has_fragments(folder) else _in_manifests)(folder, query)
+    name, query = printable_name(query), escaped(query)
+    identity, rows = (_in_fragments if has_fragments(folder) else _in_manifests)(folder, name, query)
     if not identity and not rows:
         raise DatasetError(
             f"{folder.root}: no identity or image matches {query!r}; give an identity id or name, an image id, "
@@ -91,11 +95,11 @@ def find(out: Path, query: str) -> tuple[Row | None, list[Row]]:
     return identity, rows
 
 
-def _in_fragments(folder: DatasetFolder, query: str) -> tuple[Row | None, list[Row]]:
+def _in_fragments(folder: DatasetFolder, name: str, query: str) -> tuple[Row | None, list[Row]]:
     images: list[Row] = []
     for fragment in folder.committed():
         identity = read_record(fragment).identity
-        if query in (identity["identity_id"], identity["identity_name"]):
+        if query == identity["identity_id"] or name == identity["identity_name"]:
             packed = _packed_shard(folder, identity["identity_id"])
             return identity | packed, _with_shard(read_rows(fragment), packed)
         ids = read_table(fragment, ["image_id", "key", "source_uri"])
@@ -105,8 +109,8 @@ def _in_fragments(folder: DatasetFolder, query: str) -> tuple[Row | None, list[R
     return None, images
 
 
-def _in_manifests(folder: DatasetFolder, query: str) -> tuple[Row | None, list[Row]]:
-    named = (pc.field("identity_id") == query) | (pc.field("identity_name") == query)
+def _in_manifests(folder: DatasetFolder, name: str, query: str) -> tuple[Row | None, list[Row]]:
+    named = (pc.field("identity_id") == query) | (pc.field("identity_name") == name)
     for identity in manifest_rows(folder, "identities", where=named):
         of_identity = pc.field("identity_id") == identity["identity_id"]
         return identity, list(manifest_rows(folder, "images", where=of_identity))
@@ -158,7 +162,9 @@ def _matches(table: Any, query: str) -> Iterator[Any]:
     yield pc.equal(table["image_id"], query)
     yield pc.equal(table["key"], query)
     yield pc.ends_with(table["source_uri"], query)
+    yield pc.match_substring_regex(table["source_uri"], f"{re.escape(query)}{MARK}$")
 
 
 def _is_match(row: Row, query: str) -> bool:
-    return query in (row["image_id"], row["key"]) or str(row["source_uri"]).endswith(query)
+    uri = str(row["source_uri"])
+    return query in (row["image_id"], row["key"]) or uri.endswith(query) or without_mark(uri).endswith(query)

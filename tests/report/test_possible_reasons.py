@@ -14,6 +14,7 @@ from hifidata.report.html import render_report
 from hifidata.report.possible_reasons import OF_SOURCE
 from hifidata.report.possible_reasons import possible_reasons as possible
 from hifidata.report.words import vocabulary
+from hifidata.sources.reasons import LOCAL_REASONS
 from hifidata.stages.fetch import Fetch
 from hifidata.stages.table import REASONS
 
@@ -28,14 +29,16 @@ def possible_reasons(run: dict[str, Any]) -> frozenset[Reason]:
 
 
 def test_every_reason_of_the_crawl_belongs_to_a_source() -> None:
-    assert frozenset().union(*OF_SOURCE.values()) == set(Fetch.reasons)
+    assert frozenset().union(*OF_SOURCE.values()) == {*Fetch.reasons, *LOCAL_REASONS}
     assert set(OF_SOURCE) == set(SOURCE_KINDS)
 
 
 def test_only_crawled_sources_give_reasons_of_the_crawl() -> None:
     crawled = {"timeout", "opted_out", "bad_url", "robots_disallowed"}
     for kind in ("folder", "shards"):
-        assert not possible_reasons(run_of(kind)) & (crawled | {"bad_row", "no_hits", "hash_mismatch"})
+        assert not possible_reasons(run_of(kind)) & (crawled | {"duplicate_url", "no_hits", "hash_mismatch"})
+    assert "bad_row" in possible_reasons(run_of("shards")) - possible_reasons(run_of("folder"))
+    assert "no_person_folder" in possible_reasons(run_of("folder")) - possible_reasons(run_of("url_table"))
     assert possible_reasons(run_of("names")) >= crawled | {"no_hits"}
     assert possible_reasons(run_of("url_table")) >= crawled | {"bad_row"}
     assert not possible_reasons(run_of("url_table")) & {"no_hits", "hash_mismatch", "face_mismatch"}

@@ -65,6 +65,20 @@ def test_usual_dialects_of_csv_are_read(tmp_path: Path, data: str) -> None:
     assert good(rows_of(tmp_path / "t.csv", data)) == [(2, ["a", "u"]), (4, ["b", "v"])]
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv"])
+@pytest.mark.parametrize("first", ["", "sep={}\r\n", '"sep={}"\n', "\ufeff"])
+def test_the_content_shows_the_delimiter(tmp_path: Path, name: str, delimiter: str, first: str) -> None:
+    lines = ("who|x y|link", "ann|1|u", '"b|o"| "2"| "v,;"')
+    text = first.format(delimiter) + "\n".join(line.replace("|", delimiter) for line in lines)
+    assert [cells for _, cells in good(rows_of(tmp_path / name, text))] == [["ann", "u"], [f"b{delimiter}o", "v,;"]]
+
+
+def test_a_blank_before_a_quote_is_no_part_of_the_field(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path / "t.csv", 'who, link\n"Anna",  "http://a.test/x?a=""1"""\nBo, http://b.test\n')
+    assert good(rows) == [(2, ["Anna", 'http://a.test/x?a="1"']), (3, ["Bo", " http://b.test"])]
+
+
 def test_quoted_fields_hold_line_ends_delimiters_and_quotes(tmp_path: Path) -> None:
     rows = rows_of(tmp_path / "t.csv", 'who,link\n"a\nA, ""x""","u"\nb,5" v\n"c\n\nC",w\nd,x\n')
     assert good(rows) == [(2, ['a\nA, "x"', "u"]), (4, ["b", '5" v']), (5, ["c\n\nC", "w"]), (8, ["d", "x"])]
@@ -108,7 +122,8 @@ def test_json_lines_that_are_none_spare_their_neighbours(tmp_path: Path) -> None
 @pytest.mark.parametrize(("name", "data", "message"), [
     ("t.csv", b"who,lnk\na,u\n", r"no column 'link' \(url\); did you mean 'lnk'\? it has: 'who', 'lnk'"),
     ("t.csv", b"WHO,link\na,u\n", r"no column 'who' \(identity\); did you mean 'WHO'\?"),
-    ("t.csv", b"who;link\na;u\n", r"no column 'who' .*it has: 'who;link'"),
+    ("t.csv", b"who;lnk\na;u\n", r"no column 'link' \(url\); did you mean 'lnk'\? it has: 'who', 'lnk'"),
+    ("t.csv", b"sep=;\n", "is empty"),
     ("t.csv", b"who,link,link\na,u,v\n", "2 columns have the name 'link'"),
     ("t.jsonl", b'{"who": "a"}\n', "no column 'link'"),
     ("t.csv", b"", "is empty"),

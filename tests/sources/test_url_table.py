@@ -25,6 +25,7 @@ from hifidata.core.errors import RecipeError, SourceError
 from hifidata.core.files import remove_temporary
 from hifidata.core.schema import Candidate, IdentityTask, identity_id_of
 from hifidata.run.plan import list_tasks, make_plan, open_remote
+from hifidata.sources import base
 from hifidata.sources.url_table import index as index_module
 from hifidata.sources.url_table import rows as rows_module
 from hifidata.sources.url_table import source as source_module
@@ -127,12 +128,32 @@ def test_rows_that_cannot_be_used_are_failed_candidates_with_their_line(tmp_path
 def test_rows_of_nobody_are_shared_out_before_they_fill_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows_module, "MAX_WITHOUT_IDENTITY", 2)
+    monkeypatch.setattr(base, "MAX_WITHOUT_IDENTITY", 2)
     rows = [("who", "link"), ("a", "u"), *([("", "v")] * 5)]
     found = people(UrlTableSource(table(tmp_path / "t.csv", rows), WHO_LINK))
     assert {name: len(task.candidates) for name, task in found.items()} == {
         "a": 1, "(no identity)": 2, "(no identity) 2": 2, "(no identity) 3": 1,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("column", ["who", "link", "name", "lic", "page", "by", "sha"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_every_text_column_has_a_longest_text(tmp_path: Path, kind: str, column: str) -> None:
+    row = dict.fromkeys(("name", "lic", "page", "by"), "x") | {"who": "a", "link": "u", "sha": SHA, "box": "0 0 1 1"}
+    rows = [row, row | {"link": "v", column: "é" * 40_000}]
+    path = tmp_path / f"t.{kind}"
+    if kind == "csv":
+        path.write_text("\n".join([",".join(row), *(",".join(one.values()) for one in rows)]), encoding="utf-8")
+    elif kind == "jsonl":
+        path.write_text("\n".join(map(json.dumps, rows)))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    found = [c for task in UrlTableSource(path, FULL).identities() for c in task.candidates]
+    bad = [c for c in found if c.facts.get("reason") == "bad_row"]
+    assert (len(found), len(bad)) == (2, 1)
+    assert all(
+        len(text) < 10_000 for text in (bad[0].source_uri, bad[0].relative_path, *map(str, bad[0].facts.values()))
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -51,7 +51,11 @@ _REFUSAL = re.compile(
 def plain(answer: str) -> str:
     """Return the start of an answer on one line, without thoughts, markdown and invisible characters."""
     text = answer[:MAX_ANSWER_CHARACTERS]
-    text = _MARKS.sub("", _THOUGHTS_BEFORE.sub("", _THOUGHTS.sub("", text)))
+    return one_line(_MARKS.sub("", _THOUGHTS_BEFORE.sub("", _THOUGHTS.sub("", text))))
+
+
+def one_line(text: str) -> str:
+    """Return a text on one line, without invisible characters."""
     visible = (" " if unicodedata.category(char)[0] in "CZ" else char for char in text)
     return " ".join("".join(visible).split())
 
@@ -76,6 +80,11 @@ def description_of(
         return Description(None, CaptionProblem.TRUNCATED if was_cut else CaptionProblem.EMPTY)
     if _REFUSAL.match(text):
         return Description(None, CaptionProblem.REFUSED)
+    return whole_sentences(text, was_cut, max_characters)
+
+
+def whole_sentences(text: str, was_cut: bool, max_characters: int) -> Description:
+    """Return a text, or its whole sentences if it was cut before or is longer than ``max_characters``."""
     if not was_cut and len(text) <= max_characters:
         return Description(text)
     ends = [match.end() for match in _SENTENCE_END.finditer(text) if match.end() <= max_characters]

@@ -51,7 +51,7 @@ class PendingIdentities(Datasource):
     def __init__(self, recipe: Recipe, pending: frozenset[str], out: Path, run_id: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._out, self._run_id = out, run_id
-        self._recipe_json = recipe.model_dump_json()
+        self._recipe_json = recipe.to_json()
         self._pending = pending
 
     def estimate_inmemory_data_size(self) -> int | None:
@@ -67,7 +67,7 @@ class PendingIdentities(Datasource):
         def read() -> Iterator[pa.Table]:
             """Yield one block per identity. An error of ``CARRIED_ERRORS`` is the last block."""
             try:
-                recipe = Recipe.model_validate_json(recipe_json)
+                recipe = Recipe.from_json(recipe_json)
                 with closing(identity_tasks(recipe, pending, out, run_id)) as tasks:
                     for task in tasks:
                         yield _block("task", task_to_bytes(task))
@@ -88,7 +88,7 @@ class GroupActor:
     """
 
     def __init__(self, recipe_json: str, position: int, out: str, run_id: str) -> None:
-        recipe = Recipe.model_validate_json(recipe_json)
+        recipe = Recipe.from_json(recipe_json)
         groups = recipe.worker_groups
         self._is_last = position == len(groups) - 1
         self._guard = CrashGuard(DatasetFolder(Path(out)).deaths / str(position), _name_with_models(recipe, position))
@@ -189,7 +189,7 @@ def _stream(recipe: Recipe, pending: frozenset[str], out: Path, run_id: str) -> 
             batch_format="numpy",
             # Fixed pool size: a pool grows only if blocks queue up, and identities are too few for a queue.
             compute=ActorPoolStrategy(min_size=sizes[position], max_size=sizes[position]),
-            fn_constructor_args=(recipe.model_dump_json(), position, str(out), run_id),
+            fn_constructor_args=(recipe.to_json(), position, str(out), run_id),
             num_cpus=group.num_cpus,
             num_gpus=group.num_gpus or None,
             runtime_env=group.runtime_env or None,

@@ -7,12 +7,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from hifidata.sources.base import MAX_NAME_CHARS, MAX_URL_CHARS, placeholder_identity
 from hifidata.sources.url_table.columns import FaceColumnsConfig, TableColumnsConfig
 from hifidata.sources.url_table.parse import TableRow
 
-NO_IDENTITY = "(no identity)"
-MAX_WITHOUT_IDENTITY = 10_000
-"""Rows without an identity get placeholder identities of at most so many rows each, which bounds the memory."""
 _SHA256 = re.compile("[0-9a-f]{64}")
 _AROUND_NUMBERS = str.maketrans(",;[]()", "      ")
 
@@ -42,6 +40,9 @@ class UrlRow(NamedTuple):
 TEXTS = ("identity", "url", "name", "licence", "landing_page", "author", "sha256")
 """Keys of ``TableColumnsConfig`` with texts, in the order of its ``named()`` and of ``UrlRow``."""
 
+MAX_CHARS = {"url": MAX_URL_CHARS, "landing_page": MAX_URL_CHARS}
+"""Longest texts; of the other keys ``MAX_NAME_CHARS``."""
+
 
 class _BadCell(ValueError):
     """A cell has no valid value."""
@@ -59,9 +60,8 @@ def read_rows(rows: Iterator[TableRow], columns: TableColumnsConfig) -> Iterator
     for row in rows:
         url_row = UrlRow(row.number, "", problem=row.problem) if row.problem else _url_row(row, positions, columns.face)
         if not url_row.identity:
-            part = n_without_identity // MAX_WITHOUT_IDENTITY
+            placeholder = placeholder_identity(n_without_identity)
             n_without_identity += 1
-            placeholder = f"{NO_IDENTITY} {part + 1}" if part else NO_IDENTITY
             url_row = url_row._replace(identity=placeholder, problem=url_row.problem or "no identity")
         yield url_row
 
@@ -71,7 +71,7 @@ def _url_row(row: TableRow, positions: Sequence[int], face: FaceColumnsConfig | 
     problem = ""
     for position, cell in zip(positions, row.cells, strict=False):  # the cells of the face follow
         try:
-            texts[position] = _text(cell)
+            texts[position] = _text(cell, MAX_CHARS.get(TEXTS[position], MAX_NAME_CHARS))
         except _BadCell as error:
             problem = problem or f"{TEXTS[position]}: {error}"
     if texts[-1]:
@@ -89,7 +89,7 @@ def _url_row(row: TableRow, positions: Sequence[int], face: FaceColumnsConfig | 
     return UrlRow._make((row.number, *texts, problem, listed_face))
 
 
-def _text(cell: Any) -> str:
+def _text(cell: Any, max_chars: int) -> str:
     if type(cell) is str:
         text = cell.strip()
     elif cell is None or (isinstance(cell, float) and math.isnan(cell)):
@@ -103,6 +103,8 @@ def _text(cell: Any) -> str:
         text = str(cell)
     else:
         raise _BadCell(f"expected a text, got {type(cell).__name__}")
+    if len(text) > max_chars:
+        raise _BadCell(f"longer than {max_chars} characters")
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise _BadCell("a lone surrogate")
     return text

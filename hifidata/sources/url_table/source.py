@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from hifidata.core.errors import SourceError
-from hifidata.core.reasons import Reason
-from hifidata.core.schema import Candidate, IdentityTask, Status
+from hifidata.core.filenames import printable_name
+from hifidata.core.schema import Candidate, IdentityTask
+from hifidata.sources.base import judged
 from hifidata.sources.reasons import BAD_ROW, DUPLICATE_URL
 from hifidata.sources.url_table.columns import TableColumnsConfig, TableFormat
 from hifidata.sources.url_table.index import UrlIndex, find_index, write_index
 from hifidata.sources.url_table.parse import format_of, read_table
 from hifidata.sources.url_table.rows import UrlRow, read_rows
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 """Part of the index key; increase it when the code reads a table differently."""
 
 
@@ -114,14 +115,14 @@ class UrlTableSource:
         n_same: dict[str, int] = {}
         for row in rows:
             if row.problem:
-                path, outcome = f"{self._unit} {row.number}", _outcome(Status.FAILED, BAD_ROW, row.problem)
+                path, outcome = f"{self._unit} {row.number}", judged("fetch", BAD_ROW, row.problem)
             elif first_with[row.url] == row.number:
                 yield self._candidate(row, row.url, {})
                 continue
             else:
                 n_same[row.url] = n_same.get(row.url, 1) + 1
                 path = f"{row.url}#{n_same[row.url]}"
-                outcome = _outcome(Status.DROPPED, DUPLICATE_URL, f"as in {self._unit} {first_with[row.url]}")
+                outcome = judged("fetch", DUPLICATE_URL, f"as in {self._unit} {first_with[row.url]}")
             while path in taken:  # a generated name must differ from every URL of the table
                 path += "'"
             taken.add(path)
@@ -137,13 +138,9 @@ class UrlTableSource:
             "listed_face": row.listed_face,
         }
         return Candidate(
-            source_uri=row.url or f"{self._path.name}, {self._unit} {row.number}",
+            source_uri=row.url or f"{printable_name(self._path.name)}, {self._unit} {row.number}",
             relative_path=relative_path,
             version=row.sha256,
             locator=row.url,
             facts={name: value for name, value in facts.items() if value} | outcome,
         )
-
-
-def _outcome(status: Status, reason: Reason, message: str) -> dict[str, Any]:
-    return {"status": str(status), "stage": "fetch", "reason": str(reason), "message": message}
