@@ -74,6 +74,13 @@ def test_other_bytes_are_refused_in_one_line(dataset: Path, arguments: tuple[str
     assert os.fsencode("\udce9") not in os.fsencode(done.stderr)
 
 
+def test_ray_is_not_started_from_other_bytes(photos: Path, tmp_path: Path) -> None:
+    models = [f"--set={key}=null" for key in ("watermark.model", "quality.model", "verify.model")]
+    done = hifidata("run", "folder", f"--set=source.path={photos}", *models, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert "make a link with another name to the folder, or pass --executor local" in done.stderr
+
+
 def test_a_table_and_tars_with_other_bytes_are_read(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -17,6 +17,7 @@ import ray
 
 from hifidata.config.recipe import Recipe
 from hifidata.core.errors import HifiError, UsageError
+from hifidata.core.filenames import escaped
 from hifidata.weights.search_path import CACHE_VARIABLE, FOLDER_VARIABLE
 
 QUIET_ENV = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
@@ -40,12 +41,22 @@ def running_ray(recipe: Recipe, address: str | None) -> Iterator[None]:
     started_here = not ray.is_initialized()
     with redirect_stdout(cast(TextIO, _ThisThreadOnly(sys.stdout))):
         if started_here:
+            _require_unicode_arguments()
             _start(recipe, address)
         try:
             yield
         finally:
             if started_here:
                 ray.shutdown()
+
+
+def _require_unicode_arguments() -> None:
+    """Raise UsageError if an argument of this process is not UTF-8: Ray sends them to its server as text."""
+    if any(escaped(word) != word for word in sys.argv):
+        raise UsageError(
+            "Ray does not start from a command line with bytes that are not UTF-8; make a link with another name to the folder, "
+            "or pass --executor local"
+        )
 
 
 class _ThisThreadOnly:
