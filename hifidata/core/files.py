@@ -11,15 +11,16 @@ from typing import BinaryIO
 
 from hifidata.core.errors import FolderLockedError
 
-TEMPORARY_PREFIX = ".tmp-"
+TEMPORARY_PREFIX = ".hifi-tmp-"
+"""Of this project alone: clean-up must not remove the temporary files of other programs."""
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Yield a binary file that becomes ``path`` at the end of the block. An exception deletes the file.
 
-    A reader sees either the old or the new file. A process that dies leaves at most a ``.tmp-*`` file; the next run
-    removes that file.
+    A reader sees either the old or the new file. A process that dies leaves at most a ``.hifi-tmp-*`` file; the next
+    run removes that file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{os.uname().nodename}-{os.getpid()}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hifidata.core.errors import FolderLockedError
-from hifidata.core.files import atomic_file, locked, remove, remove_temporary
+from hifidata.core.files import TEMPORARY_PREFIX, atomic_file, locked, remove, remove_temporary
 
 
 def test_an_exception_leaves_the_old_file_and_no_temporary_file(tmp_path: Path) -> None:
@@ -47,10 +47,10 @@ def test_a_folder_is_removed_with_its_last_file(tmp_path: Path) -> None:
 
 def test_only_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
-    (tmp_path / "x" / ".tmp-a.tar-77").write_bytes(b"")
-    (tmp_path / "x" / "a.tar").write_bytes(b"")
+    for name in (f"{TEMPORARY_PREFIX}a.tar-77", "a.tar", ".tmp-of-another-program"):
+        (tmp_path / "x" / name).write_bytes(b"")
     assert remove_temporary(tmp_path) == 1
-    assert [p.name for p in (tmp_path / "x").iterdir()] == ["a.tar"]
+    assert sorted(p.name for p in (tmp_path / "x").iterdir()) == [".tmp-of-another-program", "a.tar"]
 
 
 def test_a_held_lock_names_its_holder_and_is_free_after_the_block(tmp_path: Path) -> None:
