@@ -185,7 +185,9 @@ def chosen_rate(dataset_dir: Path) -> float | None:
 def choose(dataset_dir: Path, far: float) -> None:
     """Store a FAR with the dataset: later reports show its threshold. Raises UsageError if ``far`` is not a rate."""
     _check_rate(far)
-    write_json(DatasetFolder(dataset_dir).calibration_json, {"far": far})
+    folder = DatasetFolder(dataset_dir)
+    folder.require_no_links(folder.manifests)
+    write_json(folder.calibration_json, {"far": far})
 
 
 def format_rate(rate: float) -> str:

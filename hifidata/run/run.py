@@ -138,6 +138,8 @@ def _run(folder: DatasetFolder, plan: Plan, options: RunOptions, on_progress: Ca
                 progress.add(outcome)
                 on_progress(progress)
     for fragment in outdated:
+        for packed in (False, True):  # first, because the fragment tells that the shard is of this dataset
+            remove(folder.shard_path(fragment.stem, packed))
         remove(fragment)
     check_conservation(folder, plan)
     dataset = finish(folder, recipe, started_at, plan.is_limited)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hifidata.core.errors import DatasetError
-from hifidata.core.files import TEMPORARY_PREFIX, locked, remove_temporary, write_bytes
+from hifidata.core.files import TEMPORARY_PREFIX, find_link, locked, remove_temporary, write_bytes
 
 
 class DatasetFolder:
@@ -30,6 +30,7 @@ class DatasetFolder:
         self.fragments = self.state / "fragments"
         self.originals = self.root / "originals"
         self.waiting_originals = self.state / "originals"
+        self.report = self.root / "report"
         self.yield_order = self.state / "yield_order.txt"
         self.source_index = self.state / "source"
         self.deaths = self.state / "deaths"
@@ -39,7 +40,7 @@ class DatasetFolder:
         return self.fragments / identity_id[:2] / f"{identity_id}.parquet"
 
     def earlier_path(self, identity_id: str) -> Path:
-        """Return the path of the fragment that the next commit replaces."""
+        """Return the path of the fragment that the next commit replaces; an empty file before the first commit."""
         return self.fragment_path(identity_id).with_suffix(".earlier")
 
     def shard_path(self, identity_id: str, packed: bool = False) -> Path:
@@ -113,8 +114,20 @@ class DatasetFolder:
         ours = {self.state, self.state / "lock", self.source_index}
         return all(path in ours or self.source_index in path.parents for path in self.root.rglob("*"))
 
+    def require_no_links(self, *folders: Path) -> None:
+        """Raise DatasetError if one of the folders (default: all) is or contains a link: files there are replaced."""
+        for folder in folders or self._own_folders:
+            if (link := find_link(folder)) is not None:
+                raise DatasetError(
+                    f"{link}: is a link, and the files behind it would be changed; replace it by a copy, or choose another folder"
+                )
+
+    @property
+    def _own_folders(self) -> tuple[Path, ...]:
+        return self.shards, self.manifests, self.state, self.originals, self.report
+
     def _remove_temporary(self) -> None:
-        for folder in (self.shards, self.manifests, self.state, self.originals, self.root / "report"):
+        for folder in self._own_folders:
             remove_temporary(folder)
         for leftover in self.root.glob(f"{TEMPORARY_PREFIX}*"):
             leftover.unlink(missing_ok=True)
@@ -125,7 +138,9 @@ class DatasetFolder:
 
         Raises:
             FolderLockedError: another process holds the folder.
+            DatasetError: the folder contains a link.
         """
+        self.require_no_links()
         with locked(self.state / "lock", f"{self.root}: another run holds this folder"):
             self._remove_temporary()
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections import deque
@@ -20,6 +21,8 @@ from hifidata.store.fragments import read_table
 from hifidata.store.layout import DatasetFolder
 
 Entry = dict[str, Any]
+SHA256 = re.compile("[0-9a-f]{64}")
+"""File names of originals; files with other names are not of a crawl."""
 
 
 class Originals:
@@ -94,7 +97,9 @@ def sweep(folder: DatasetFolder) -> int:
     """
     named = read_table(folder.manifests / "images.parquet", ["content_sha256"])["content_sha256"]
     wanted = set(named.to_pylist())
-    orphans = [path for path in folder.originals.glob("??/*") if path.name not in wanted]
+    orphans = [
+        path for path in folder.originals.glob("??/*") if SHA256.fullmatch(path.name) and path.name not in wanted
+    ]
     for orphan in orphans:
         remove(orphan)
     return len(orphans)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hifidata.core.errors import FolderLockedError
+from hifidata.core.errors import FolderLockedError, UsageError
 from hifidata.core.files import TEMPORARY_PREFIX, atomic_file, locked, remove, remove_temporary
 
 
@@ -62,3 +62,11 @@ def test_a_held_lock_names_its_holder_and_is_free_after_the_block(tmp_path: Path
         pass
     with locked(tmp_path / "lock", "out: in use"):
         pass
+
+
+def test_a_lock_is_not_opened_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "thesis").write_text("years of work")
+    (tmp_path / "lock").symlink_to(tmp_path / "thesis")
+    with pytest.raises(UsageError, match="lock: is a link; remove it"), locked(tmp_path / "lock", "out: in use"):
+        pass
+    assert (tmp_path / "thesis").read_text() == "years of work"
