@@ -13,7 +13,6 @@ from hifidata.store.fragments import CommitRecord
 from hifidata.store.layout import DatasetFolder
 from hifidata.store.shards import file_sha256, pack, unpack
 
-
 PACK_PATTERN = f"pack-{'[0-9]' * 6}.tar"
 
 
