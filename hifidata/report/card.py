@@ -147,7 +147,7 @@ def write_card(dataset_dir: Path, run: Mapping[str, Any]) -> Path:
         licences=_table(_licences(images)),
     )
     path = dataset_dir / "README.md"
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(errors="backslashreplace"))
     return path
 
 

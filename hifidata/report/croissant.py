@@ -66,7 +66,7 @@ def write_croissant(dataset_dir: Path, run: Mapping[str, Any]) -> Path:
     """
     text = json.dumps(croissant(dataset_dir, run), indent=2, ensure_ascii=False, allow_nan=False)
     path = dataset_dir / "croissant.json"
-    write_bytes(path, (text + "\n").encode())
+    write_bytes(path, (text + "\n").encode(errors="backslashreplace"))
     return path
 
 

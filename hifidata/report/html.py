@@ -61,7 +61,7 @@ def write_report(dataset_dir: Path, run: Mapping[str, Any]) -> Path:
         DatasetError: the folder has no manifests.
     """
     path = dataset_dir / "report" / "index.html"
-    write_bytes(path, render_report(dataset_dir, run).encode())
+    write_bytes(path, render_report(dataset_dir, run).encode(errors="backslashreplace"))
     return path
 
 

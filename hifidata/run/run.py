@@ -122,7 +122,7 @@ def _run(folder: DatasetFolder, plan: Plan, options: RunOptions, on_progress: Ca
     outdated = outdated_fragments(folder, plan, pending)
     if not pending and not outdated and is_complete(folder):
         clean_up_crawl(folder, plan)
-        dataset = folder.read_dataset()
+        dataset = folder.read_dataset("name", "counts", "stages")
         return RunResult(dataset, report_path(folder), is_over_budget(recipe, dataset), did_nothing=True)
     if pending:
         require_services(recipe)

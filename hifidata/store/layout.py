@@ -8,8 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from hifidata.core.errors import DatasetError
 from hifidata.core.files import TEMPORARY_PREFIX, find_link, locked, remove_temporary, write_bytes
+from hifidata.core.json_file import read_object, with_digest
+from hifidata.store.records import DatasetRecord, RunRecord
 
 
 class DatasetFolder:
@@ -51,19 +55,34 @@ class DatasetFolder:
         """Return the paths of all fragments, sorted by identity id."""
         return sorted(self.fragments.glob("??/*.parquet"), key=lambda path: path.name)
 
-    def read_dataset(self) -> dict[str, Any]:
-        """Read ``dataset.json``. Raises DatasetError if the folder is not a finished dataset."""
-        return self._read_json(self.dataset_json, "not a finished dataset; finish it with `hifidata run` first")
+    def read_dataset(self, *needed: str) -> dict[str, Any]:
+        """Read ``dataset.json``.
+
+        Raises:
+            DatasetError: the folder is not a finished dataset, or the file is damaged or lacks a needed key.
+        """
+        dataset = self._read(
+            self.dataset_json, DatasetRecord, "not a finished dataset; finish it with `hifidata run` first"
+        )
+        if missing := sorted(set(needed) - dataset.keys()):
+            raise DatasetError(
+                f"{self.dataset_json}: lacks {', '.join(missing)}; copy it again, or run the recipe again"
+            )
+        return dataset
 
     def read_run(self) -> dict[str, Any]:
         """Read the record of the last run: ``run.json``, or ``dataset.json`` of a finished dataset without ``state/``.
 
         Raises:
-            DatasetError: no run was started in this folder.
+            DatasetError: no run was started in this folder, or the file is damaged.
         """
         if self._is_finished_without_state():
             return self.read_dataset()
-        return self._read_json(self.run_json, "not a dataset folder; pass the folder of `hifidata run --out`")
+        return self._read(self.run_json, RunRecord, "not a dataset folder; pass the folder of `hifidata run --out`")
+
+    def write_run(self, content: Mapping[str, Any]) -> None:
+        """Write ``run.json`` with its sha256."""
+        write_json(self.run_json, with_digest(content))
 
     def recipe_hashes(self) -> frozenset[str]:
         """Return the recipe's hash and its hashes in earlier versions of hifidata; empty before the first run."""
@@ -87,16 +106,18 @@ class DatasetFolder:
             dataset = self.read_dataset()
         except DatasetError:
             return False
-        return isinstance(dataset, dict) and dataset.keys() >= {"recipe", "recipe_hash", "started_at", "counts"}
+        return dataset.keys() >= {"recipe", "recipe_hash", "started_at", "counts"}
 
-    def _read_json(self, path: Path, otherwise: str) -> dict[str, Any]:
+    def _read(self, path: Path, shape: type[BaseModel], otherwise: str) -> dict[str, Any]:
         try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return read_object(path, shape)
         except (FileNotFoundError, NotADirectoryError):
             raise DatasetError(f"{self.root}: {otherwise}") from None
         except (OSError, ValueError) as error:
-            raise DatasetError(f"{path}: cannot be read ({error}); delete it and run again") from error
-        return content
+            remedy = (
+                "delete it and run again" if path == self.dataset_json else "copy it again, or choose another --out"
+            )
+            raise DatasetError(f"{path}: cannot be read ({error}); {remedy}") from error
 
     def create(self) -> None:
         """Create the folder. Raises DatasetError if it exists, is not empty and is not a dataset."""

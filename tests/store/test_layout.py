@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,17 @@ def test_a_damaged_fragment_names_the_file_and_the_remedy(tmp_path: Path) -> Non
 def test_a_row_without_a_final_status_raises_an_error() -> None:
     with pytest.raises(ConservationError, match="2 candidates"):
         identity_row([{"status": "kept"}, {"status": None}], {"identity_id": "x"})
+
+
+def test_a_flipped_bit_of_run_json_is_an_error_or_changes_nothing(tmp_path: Path) -> None:
+    folder = DatasetFolder(tmp_path)
+    run = {"recipe_hash": "ab" * 32, "started_at": "2026-01-01", "recipe": {"name": "x", "verify": {"k": 3}}}
+    folder.write_run(run)
+    data = folder.run_json.read_bytes()
+    for place in range(len(data)):
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << place % 7
+        folder.run_json.write_bytes(flipped)
+        with suppress(DatasetError):
+            found = folder.read_run()
+            assert {key: found[key] for key in run} == run
