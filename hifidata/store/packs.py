@@ -9,9 +9,10 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from hifidata.core.errors import DatasetError
+from hifidata.core.files import file_sha256
 from hifidata.store.fragments import CommitRecord
 from hifidata.store.layout import DatasetFolder
-from hifidata.store.shards import file_sha256, pack, unpack
+from hifidata.store.shards import pack, unpack
 
 PACK_PATTERN = f"pack-{'[0-9]' * 6}.tar"
 

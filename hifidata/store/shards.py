@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from hifidata.core.files import atomic_file
+from hifidata.core.files import atomic_file, file_sha256
 from hifidata.core.schema import FORMAT_VERSION, Row
 
 KEY = re.compile(r"[0-9a-f]{16}_[0-9]{4,}")
@@ -85,8 +84,7 @@ def write_shard(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) 
                     info.size, info.mode, info.mtime = len(members[suffix]), 0o444, 0
                     tar.addfile(info, io.BytesIO(members[suffix]))
         file.flush()
-        digest, size = _digest(Path(file.name))
-    return ShardInfo(digest, size, n_samples)
+        return ShardInfo(file_sha256(Path(file.name)), file.tell(), n_samples)
 
 
 def read_samples(path: Path) -> list[tuple[str, dict[str, bytes]]]:
@@ -141,20 +139,6 @@ def unpack(packs: Iterable[Path], wanted: Mapping[str, Path]) -> None:
                 identities.setdefault(key.partition("_")[0], []).append((key, members))
             for identity_id in identities.keys() & wanted.keys():
                 write_shard(wanted[identity_id], identities[identity_id])
-
-
-def file_sha256(path: Path) -> str:
-    """Return the hex sha256 of a file."""
-    return _digest(path)[0]
-
-
-def _digest(path: Path) -> tuple[str, int]:
-    digest, size = hashlib.sha256(), 0
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-            size += len(block)
-    return digest.hexdigest(), size
 
 
 def _npy(array: np.ndarray[Any, Any]) -> bytes:

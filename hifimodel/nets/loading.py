@@ -20,6 +20,7 @@ from hifimodel.nets import architectures
 from hifimodel.nets.face_encoder import FaceEncoder
 from hifimodel.nets.face_refiner import FaceRefiner
 from hifimodel.nets.hifinet import HiFiNet
+from hifimodel.nets.state import STATE_FILE, read_state, require_unaltered
 
 
 class Pretrained(Protocol):
@@ -46,8 +47,6 @@ LOAD_ERRORS = (
 )
 """Errors of ``from_pretrained`` for damaged folders: the libraries pass file contents to constructors unchecked."""
 PIPELINE_INDEX = "model_index.json"
-STATE_FILE = "state.json"
-"""In a checkpoint and in ``model/`` of a run: the step and other facts."""
 RANDOM = "random"
 """A base of SDXL's shapes with random weights, for counting and timing."""
 
@@ -111,10 +110,11 @@ def load_trained(folder: str | Path, base: str | Path | None = None, seed: int =
         seed: see ``build_modules``; training uses the default.
 
     Raises:
-        WeightsError: a part is missing or cannot be loaded.
+        WeightsError: a part is missing, altered or cannot be loaded.
         CheckpointError: it was trained with another landmark style.
     """
     folder = find_model(folder)
+    _require_unaltered_nets(folder)
     refiner = _load(FaceRefiner, folder / "refiner", None)
     hifinet = _load(HiFiNet, folder / "hifinet", None)
     require_landmark_style(hifinet.choices, str(folder))
@@ -123,6 +123,17 @@ def load_trained(folder: str | Path, base: str | Path | None = None, seed: int =
         frozen = load_base(hifinet.choices, base)
         face_encoder = load_face_encoder(hifinet.choices, random_weights=str(base) == RANDOM)
     return Modules(frozen, face_encoder, refiner, hifinet)
+
+
+def _require_unaltered_nets(folder: Path) -> None:
+    """Raise WeightsError if a network differs from the sha256 in ``state.json``; a copy of the networks alone has none."""
+    try:
+        if (folder / STATE_FILE).exists():
+            require_unaltered(folder, read_state(folder), lambda name: name.startswith(("refiner/", "hifinet/")))
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"{folder}: is damaged ({one_line(error)}); copy it again, or use another checkpoint"
+        ) from error
 
 
 def load_trained_nets(modules: Modules, folder: Path) -> None:
@@ -171,8 +182,8 @@ def find_model(folder: str | Path) -> Path:
 def _step_of(folder: Path) -> int:
     """Return the step of a checkpoint or model; -1 if unknown."""
     try:
-        return int(json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))["step"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_state(folder).step
+    except (OSError, ValueError):
         return -1
 
 

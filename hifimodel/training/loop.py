@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
@@ -24,7 +23,7 @@ from hifimodel.config import TrainConfig, preset_text
 from hifimodel.console import Say
 from hifimodel.data import Batch
 from hifimodel.errors import ConfigError, DivergedError
-from hifimodel.nets.loading import STATE_FILE
+from hifimodel.nets.state import write_state
 from hifimodel.training import checkpoint
 from hifimodel.training.draws import draw
 from hifimodel.training.folders import (
@@ -262,7 +261,7 @@ class Loop:
             path = run.options.out / MODEL_FOLDER
             temporary = begin_folder(path)
             run.write_nets(temporary)
-            (temporary / STATE_FILE).write_text(json.dumps({"step": run.done}), encoding="utf-8")
+            write_state(temporary, {"step": run.done})
             finish_folder(path)
             self._say(f"read {run.loader.counts}")
 
