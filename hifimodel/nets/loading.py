@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionConfig, CLIPVisionModel
@@ -43,7 +46,10 @@ LOAD_ERRORS = (
     AttributeError,
     AssertionError,
     RuntimeError,
+    EOFError,
     SafetensorError,
+    StrictDataclassError,
+    pickle.UnpicklingError,
 )
 """Errors of ``from_pretrained`` for damaged folders: the libraries pass file contents to constructors unchecked."""
 PIPELINE_INDEX = "model_index.json"
@@ -265,14 +271,25 @@ def _frozen(module: Net) -> Net:
 
 def _load(kind: type[PretrainedPart], source: str | Path, subfolder: str | None) -> PretrainedPart:
     place = {} if subfolder is None else {"subfolder": subfolder}
+    where = str(source) if subfolder is None else f"{source}, part {subfolder}"
     try:
-        part: PretrainedPart = kind.from_pretrained(str(source), **place)
+        if issubclass(kind, nn.Module):  # the library would fill missing weights with random numbers
+            part, report = kind.from_pretrained(str(source), **place, output_loading_info=True)
+            require_all_weights(report)
+        else:
+            part = kind.from_pretrained(str(source), **place)
     except LOAD_ERRORS as error:
-        where = str(source) if subfolder is None else f"{source}, part {subfolder}"
         raise WeightsError(
             f"{where}: cannot be loaded as {kind.__name__}: {_reason(error)}; check the name or folder"
         ) from error
-    return part
+    return cast(PretrainedPart, part)
+
+
+def require_all_weights(report: Mapping[str, Any]) -> None:
+    """Raise ValueError if ``from_pretrained`` found no weights for a part; ``report`` is its ``output_loading_info``."""
+    absent = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+    if absent:
+        raise ValueError(f"{len(absent)} weights are missing or have another shape, the first is {absent[0]}")
 
 
 def _reason(error: Exception) -> str:

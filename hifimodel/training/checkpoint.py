@@ -10,7 +10,6 @@ checkpoints/step-00000080/refiner/, hifinet/    the trained networks, ready to l
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
 import zipfile
 from collections.abc import Callable, Iterator
@@ -130,7 +129,7 @@ def readable(path: Path) -> Iterator[None]:
     """Turn errors of reading or applying a checkpoint into a CheckpointError with the remedy."""
     try:
         yield
-    except (*LOAD_ERRORS, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, WeightsError) as error:
+    except (*LOAD_ERRORS, zipfile.BadZipFile, WeightsError) as error:
         cause = error.__cause__ or error
         reason = (
             one_line(cause) if isinstance(cause, OSError | ValueError) else one_line(f"{type(cause).__name__}: {cause}")
