@@ -21,9 +21,18 @@ HOLDER = "process "
 """Start of a lock file's text."""
 
 
+def private_opener(path: str, flags: int) -> int:
+    """Open a file for its owner alone, and through no link; for the argument ``opener`` of ``open``."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+
+
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, private: bool = False) -> Iterator[BinaryIO]:
     """Yield a binary file that becomes ``path`` at the end of the block. An exception deletes the file.
+
+    Args:
+        path: the file.
+        private: only its owner may read it.
 
     A reader sees either the old or the new file. A process that dies leaves at most a ``.hifi-tmp-*`` file; the next
     run removes that file.
@@ -31,7 +40,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{os.uname().nodename}-{os.getpid()}")
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "wb", opener=private_opener if private else None) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -42,9 +51,9 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     sync(path.parent)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` atomically."""
-    with atomic_file(path) as file:
+def write_bytes(path: Path, data: bytes, private: bool = False) -> None:
+    """Write ``data`` to ``path`` atomically; see ``atomic_file``."""
+    with atomic_file(path, private) as file:
         file.write(data)
 
 

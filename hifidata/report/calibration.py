@@ -187,7 +187,7 @@ def choose(dataset_dir: Path, far: float) -> None:
     _check_rate(far)
     folder = DatasetFolder(dataset_dir)
     folder.require_no_links(folder.manifests)
-    write_json(folder.calibration_json, {"far": far})
+    write_json(folder.calibration_json, {"far": far}, private=True)
 
 
 def format_rate(rate: float) -> str:

@@ -120,7 +120,7 @@ def write_fragment(
         table.replace_schema_metadata({SEALED_RECORD_KEY: text, SEAL_KEY: EMPTY_SEAL}),
         buffer, compression="zstd", write_page_checksum=True,
     )  # fmt: skip
-    with atomic_file(path) as file:
+    with atomic_file(path, private=True) as file:
         file.write(seal(buffer.getbuffer()))
 
 
@@ -203,8 +203,8 @@ def compact(
     thumbnail_schema = arrow_schema(THUMBNAIL_COLUMNS)
     identities: list[Row] = []
     with (
-        atomic_file(folder / "images.parquet") as images_file,
-        atomic_file(folder / "thumbnails.parquet") as thumbnails_file,
+        atomic_file(folder / "images.parquet", private=True) as images_file,
+        atomic_file(folder / "thumbnails.parquet", private=True) as thumbnails_file,
         _row_groups(images_file, image_schema, "zstd", IMAGES_PER_ROW_GROUP) as images,
         _row_groups(thumbnails_file, thumbnail_schema, "none", THUMBNAILS_PER_ROW_GROUP) as thumbnails,
     ):
@@ -220,7 +220,7 @@ def compact(
             images.add(rows)
             shown = table.filter(table[THUMBNAIL].is_valid()).select(["image_id", THUMBNAIL])
             thumbnails.add(shown.rename_columns(["image_id", "jpeg"]).cast(thumbnail_schema))
-    with atomic_file(folder / "identities.parquet") as file:
+    with atomic_file(folder / "identities.parquet", private=True) as file:
         pq.write_table(pa.Table.from_pylist(identities, schema=identity_schema), file, compression="zstd")
 
 

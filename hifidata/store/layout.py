@@ -82,7 +82,7 @@ class DatasetFolder:
 
     def write_run(self, content: Mapping[str, Any]) -> None:
         """Write ``run.json`` with its sha256."""
-        write_json(self.run_json, with_digest(content))
+        write_json(self.run_json, with_digest(content), private=True)
 
     def recipe_hashes(self) -> frozenset[str]:
         """Return the recipe's hash and its hashes in earlier versions of hifidata; empty before the first run."""
@@ -124,7 +124,8 @@ class DatasetFolder:
         try:
             if self.root.exists() and not self.run_json.exists() and not self._is_untouched():
                 raise DatasetError(f"--out {self.root}: is not empty and not a dataset folder; choose another folder")
-            self.state.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(parents=True, exist_ok=True)
+            self.state.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise DatasetError(
                 f"--out {self.root}: cannot be created ({error.strerror}); choose another folder"
@@ -170,6 +171,7 @@ class DatasetFolder:
                 self._remove_temporary()
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write indented JSON atomically."""
-    write_bytes(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+def write_json(path: Path, content: Mapping[str, Any], private: bool = False) -> None:
+    """Write indented JSON atomically; see ``atomic_file``."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    write_bytes(path, text.encode(errors="backslashreplace"), private)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hifidata.core.errors import IntakeError
-from hifidata.core.files import TEMPORARY_PREFIX, remove, write_bytes
+from hifidata.core.files import TEMPORARY_PREFIX, private_opener, remove, write_bytes
 from hifidata.core.schema import Candidate, IdentityTask
 from hifidata.image.reasons import UNREADABLE_FILE
 from hifidata.store.fragments import read_table
@@ -134,12 +134,12 @@ class CrawlLog:
     def append(self, entry: Mapping[str, Any]) -> None:
         """Append an entry; it must have a ``key``."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._path, "ab") as file:
+        with open(self._path, "ab", opener=private_opener) as file:
             file.write(_line(entry))
 
     def replace(self, entries: Iterable[Mapping[str, Any]]) -> None:
         """Replace all entries atomically."""
-        write_bytes(self._path, b"".join(_line(entry) for entry in entries))
+        write_bytes(self._path, b"".join(_line(entry) for entry in entries), private=True)
 
 
 class YieldOrder:
@@ -172,7 +172,7 @@ class YieldOrder:
         if run_id != self._run_id:
             identities = []
         self._repeated.extend(identities)
-        write_bytes(self._path, "".join(f"{line}\n" for line in (self._run_id, *identities)).encode())
+        write_bytes(self._path, "".join(f"{line}\n" for line in (self._run_id, *identities)).encode(), private=True)
         self._n_recorded = len(identities)
 
     def ready(self, task: IdentityTask) -> list[IdentityTask]:
@@ -193,7 +193,7 @@ class YieldOrder:
         if self._n_recorded:  # an earlier reader has recorded it
             self._n_recorded -= 1
             return
-        with open(self._path, "ab") as file:
+        with open(self._path, "ab", opener=private_opener) as file:
             file.write(f"{identity_id}\n".encode())
             file.flush()
             os.fsync(file.fileno())

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from hifidata.core.files import atomic_file, file_sha256
+from hifidata.core.licence import shard_licence
 from hifidata.core.schema import FORMAT_VERSION, Row
 
 KEY = re.compile(r"[0-9a-f]{16}_[0-9]{4,}")
@@ -25,7 +26,8 @@ TRAINING_COLUMNS = (
     "quality_score", "quality_model", "similarity", "embedding_model", "restored", "restore_cosine",
     "caption_model", "age", "gender", "gender_source", "matting_model",
 )  # fmt: skip
-"""Manifest columns in the sample's ``.json``, for training. They contain no names, URLs or local paths."""
+"""Manifest columns in the sample's ``.json``, for training. They contain no names, URLs or local paths; ``licence`` is
+``shard_licence`` of the manifest's text."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ def members_of(row: Row, portrait_jpeg: bytes, extras: Mapping[str, bytes] | Non
         extras: members that stages made, such as ``alpha.png``.
     """
     facts = {"format_version": FORMAT_VERSION} | {name: row.get(name) for name in TRAINING_COLUMNS}
+    facts["licence"] = shard_licence(facts["licence"])
     members = {
         **(extras or {}),
         "jpg": portrait_jpeg,

@@ -123,11 +123,17 @@ def load_trained(folder: str | Path, base: str | Path | None = None, seed: int =
     _require_unaltered_nets(folder)
     refiner = _load(FaceRefiner, folder / "refiner", None)
     hifinet = _load(HiFiNet, folder / "hifinet", None)
-    require_landmark_style(hifinet.choices, str(folder))
+    try:
+        choices = hifinet.choices
+    except ValueError as error:
+        raise WeightsError(
+            f"{folder}: hifinet/config.json is of another version ({one_line(error)}); copy it again"
+        ) from error
+    require_landmark_style(choices, str(folder))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        frozen = load_base(hifinet.choices, base)
-        face_encoder = load_face_encoder(hifinet.choices, random_weights=str(base) == RANDOM)
+        frozen = load_base(choices, base)
+        face_encoder = load_face_encoder(choices, random_weights=str(base) == RANDOM)
     return Modules(frozen, face_encoder, refiner, hifinet)
 
 

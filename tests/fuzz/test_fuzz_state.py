@@ -17,8 +17,8 @@ from typing import Any
 
 from tests.conftest import PROJECT_ROOT
 
-ROUNDS = int(os.environ.get("HIFI_FUZZ_ROUNDS", "60"))
-MAX_SECONDS, MAX_BYTES = 60 + ROUNDS, 4 * 2**30
+ROUNDS = int(os.environ.get("HIFI_FUZZ_ROUNDS", "40"))
+MAX_SECONDS, MAX_BYTES = 300 + 5 * ROUNDS, 4 * 2**30
 COMMANDS = (
     ("status",), ("check",), ("inspect", "Person_1"), ("failures", "--dropped"), ("failures", "--reason", "no_face"), ("replay",),
     ("calibrate",), ("report",),

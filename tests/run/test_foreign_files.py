@@ -117,3 +117,14 @@ def test_the_shard_of_a_killed_commit_of_a_removed_identity_is_removed(out: Path
     assert not shard.exists()
     assert not begun.exists()
     assert digest(out) == digest(made)
+
+
+def test_manifests_and_state_are_for_their_owner_alone_and_shards_follow_the_umask(made: Path) -> None:
+    choose(made, 0.01)
+    private = [path for name in ("manifests", "state") for path in (made / name).rglob("*") if path.is_file()]
+    assert len(private) >= 7
+    assert [path for path in private if path.stat().st_mode & 0o077] == []
+    assert (made / "state").stat().st_mode & 0o077 == 0
+    umask = os.umask(0o022)
+    os.umask(umask)
+    assert {path.stat().st_mode & 0o777 for path in made.glob("shards/*/*.tar")} == {0o666 & ~umask}

@@ -63,9 +63,10 @@ def test_a_dataset_without_images_has_empty_manifests(tmp_path: Path) -> None:
 
 
 def flips(data: bytes, rng: random.Random) -> Iterator[tuple[int, int]]:
-    """Yield (byte, bit): one bit of each byte of the footer, and 200 bits of the rows."""
-    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
-    for place in (*range(start, len(data)), *(rng.randrange(start) for _ in range(200))):
+    """Yield (byte, bit): of the rows, of the footer and of each byte of its end."""
+    start, end = len(data) - 8 - int.from_bytes(data[-8:-4], "little"), len(data)
+    drawn = [rng.randrange(*bounds) for bounds in ((start,), (start, end)) for _ in range(40)]
+    for place in (*drawn, *range(end - 12, end), *range(12)):
         yield place, rng.randrange(8)
 
 
