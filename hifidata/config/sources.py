@@ -19,7 +19,9 @@ class FolderSourceConfig(BaseConfig):
     is_remote: ClassVar[bool] = False
     kind: Literal["folder"] = Field(description="kind of source")
     path: str = Field("", description="the folder; a relative path starts at the working directory")
-    licence: str | None = Field(None, description="licence to record for every image")
+    licence: str | None = Field(
+        None, description="licence to record for every image; shards hold only a licence's name or URL"
+    )
     already_restored: bool = Field(
         False, description="true: a restorer has already processed the faces, so the recipe must not set restore.model"
     )
