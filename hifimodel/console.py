@@ -1,14 +1,14 @@
-"""The terminal: data on stdout, messages on stderr, one line per error. Control characters are escaped."""
+"""The terminal: data on stdout, messages on stderr, one line per error. Text of others is escaped."""
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hifidata.core.errors import HifiError
+from hifidata.core.text import printable, printable_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,18 +18,16 @@ Say = Callable[[str], None]
 INTERRUPTED = 130
 PIPE_WIDTH = 160
 """Columns of a table in a pipe or file."""
-CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
-"""A file name must not move the cursor or change colours."""
 
 
 def write(data: object) -> None:
     """Print data on stdout."""
-    print(_escaped(str(data)))
+    print(printable(str(data), lines=True))
 
 
 def write_json(value: Any, indent: int | None = None) -> None:
     """Print a JSON document on stdout."""
-    print(json.dumps(value, indent=indent, ensure_ascii=False))
+    print(printable_json(value, indent))
 
 
 def write_table(table: Table) -> None:
@@ -42,7 +40,7 @@ def write_table(table: Table) -> None:
 
 def say(message: str) -> None:
     """Print a message on stderr."""
-    print(_escaped(message), file=sys.stderr, flush=True)
+    print(printable(message, lines=True), file=sys.stderr, flush=True)
 
 
 def show_log() -> None:
@@ -64,7 +62,3 @@ def exit_code_of(command: Callable[[], int]) -> int:
 class _Messages(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         say(self.format(record))
-
-
-def _escaped(text: str) -> str:
-    return "\n".join(line.translate(CONTROL_CHARACTERS) for line in text.split("\n"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import time
@@ -24,7 +23,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from hifidata.core.filenames import escaped
+from hifidata.core.text import printable, printable_json
 
 if TYPE_CHECKING:
     from hifidata.run.run import Progress as RunProgress
@@ -34,26 +33,31 @@ PLAIN_INTERVAL_S = 30.0
 PIPE_WIDTH = 2000
 """Width of tables in a pipe or a file. It is large, so that no path is folded that a script reads."""
 
-CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
-"""Replacements of control characters. A name in a dataset must not control the user's terminal."""
-
 _COLOURS = re.compile(r"\x1b\[[\d;]*m")
 
-out = Console(
-    soft_wrap=True, highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH
-)
-err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+class SafeConsole(Console):
+    """A console that prints text of others without control characters. Every line of a command passes through ``print``."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print objects; texts are escaped, except for their line breaks."""
+        super().print(*(printable(item, lines=True) if isinstance(item, str) else item for item in objects), **options)
+
+
+_OPTIONS: dict[str, Any] = {"soft_wrap": True, "highlight": False, "markup": False, "emoji": False}
+out = SafeConsole(width=None if sys.stdout.isatty() else PIPE_WIDTH, **_OPTIONS)
+err = SafeConsole(stderr=True, **_OPTIONS)
 
 
 def write_json(value: Any) -> None:
     """Write one JSON document to stdout."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.write(printable_json(value, indent=2) + "\n")
 
 
 def write_json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
     """Write one JSON object per line to stdout."""
     for row in rows:
-        sys.stdout.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+        sys.stdout.write(printable_json(row) + "\n")
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Iterable[str] = ()) -> None:
@@ -63,21 +67,20 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], rig
         out.print(Text(_plain(title), style="italic"))
     shown = Table(box=None, pad_edge=False, show_header=header, header_style="bold")
     for name in columns:
-        shown.add_column(name, justify="right" if name in right else "left", overflow="fold")
+        shown.add_column(printable(name), justify="right" if name in right else "left", overflow="fold")
     for row in rows:
         shown.add_row(*(Text("" if value is None else _plain(value)) for value in row))
     out.print(shown, soft_wrap=False)
 
 
 def error(message: str) -> None:
-    """Print ``error: ...`` to stderr, without control characters of quoted servers and files."""
-    lines = (_plain(line) for line in message.split("\n"))
-    err.print("error: " + "\n".join(lines))
+    """Print ``error: ...`` to stderr."""
+    err.print(f"error: {message}")
 
 
 def note(message: str) -> None:
     """Print a fact about the source, or a warning, to stderr."""
-    err.print(_plain(message))
+    err.print(printable(message))
 
 
 def job_log(text: str) -> None:
@@ -91,7 +94,7 @@ def _plain(value: Any) -> str:
         return f"[{', '.join(map(_plain, value))}]"
     digits = ".0f" if isinstance(value, float) and abs(value) >= 1000 else ".3g"  # no exponents of pixel positions
     text = f"{value:{digits}}" if isinstance(value, float) else str(value)
-    return escaped(text).translate(CONTROL_CHARACTERS)
+    return printable(text)
 
 
 class RunDisplay(AbstractContextManager["RunDisplay"]):
@@ -107,7 +110,7 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
         self._task: TaskID | None = None
         self._live = (
             Progress(
-                TextColumn("{task.fields[text]}"),
+                TextColumn("{task.fields[text]}", markup=False),
                 BarColumn(bar_width=None),  # the rest of the line: on 80 columns the text is more important
                 console=err,
                 transient=True,
@@ -197,7 +200,7 @@ class DownloadDisplay(AbstractContextManager["DownloadDisplay"]):
     def _draw(self, name: str, n_bytes: int, total: int | None, is_new: bool) -> None:
         if self._live is None:
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
                 DownloadColumn(),
                 TimeRemainingColumn(),
@@ -205,7 +208,7 @@ class DownloadDisplay(AbstractContextManager["DownloadDisplay"]):
             self._live = Progress(*columns, console=err)
             self._live.start()
         if is_new or self._task is None:
-            self._task = self._live.add_task(Text(name.translate(CONTROL_CHARACTERS)).plain, total=total)
+            self._task = self._live.add_task(printable(name), total=total)
         self._live.update(self._task, completed=n_bytes, total=total)
 
 

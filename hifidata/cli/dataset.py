@@ -162,8 +162,8 @@ def calibrate(
     from hifidata.store.layout import DatasetFolder
 
     folder = DatasetFolder(dataset)
-    record = folder.read_dataset()
-    found = fit(dataset, far, record["recipe"]["verify"]["min_similarity"])
+    record = folder.read_dataset("recipe")
+    found = fit(dataset, far, (record["recipe"].get("verify") or {}).get("min_similarity"))
     if json_out:
         console.write_json(asdict(found) | {"why": found.why})
     else:

@@ -27,7 +27,9 @@ class FolderSourceConfig(BaseConfig):
         description="level of the people's folders below path. 2: path/*/PERSON, such as train/n000001. Folders of the same name "
         "are one person",
     )
-    licence: str | None = Field(None, description="licence to record for every image")
+    licence: str | None = Field(
+        None, description="licence to record for every image; shards hold only a licence's name or URL"
+    )
     already_restored: bool = Field(
         False, description="true: a restorer has already processed the faces, so the recipe must not set restore.model"
     )

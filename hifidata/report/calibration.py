@@ -9,7 +9,6 @@ A chosen FAR is stored in ``manifests/calibration.json``. It is no part of the r
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hifidata.core.errors import DatasetError, UsageError
+from hifidata.core.json_file import read_object
 from hifidata.core.schema import Status
 from hifidata.report.manifests import Manifests
 from hifidata.store.layout import DatasetFolder, write_json
@@ -172,9 +172,9 @@ def chosen_rate(dataset_dir: Path) -> float | None:
     if not path.exists():
         return None
     try:
-        far = float(json.loads(path.read_text(encoding="utf-8"))["far"])
+        far = float(read_object(path)["far"])
         _check_rate(far)
-    except (OSError, ValueError, TypeError, KeyError, UsageError) as error:
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, UsageError) as error:
         raise DatasetError(
             f'{path}: not a false accept rate ({" ".join(str(error).split())}); expected {{"far": 0.01}}; delete the file, or '
             "choose a rate with `hifidata calibrate DIR --far 0.01`"
@@ -185,7 +185,9 @@ def chosen_rate(dataset_dir: Path) -> float | None:
 def choose(dataset_dir: Path, far: float) -> None:
     """Store a FAR with the dataset: later reports show its threshold. Raises UsageError if ``far`` is not a rate."""
     _check_rate(far)
-    write_json(DatasetFolder(dataset_dir).calibration_json, {"far": far})
+    folder = DatasetFolder(dataset_dir)
+    folder.require_no_links(folder.manifests)
+    write_json(folder.calibration_json, {"far": far}, private=True)
 
 
 def format_rate(rate: float) -> str:

@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hifidata.core.files import write_bytes
+from hifidata.core.files import file_sha256, write_bytes
 from hifidata.core.schema import IDENTITY_COLUMNS, THUMBNAIL_COLUMNS, Column
 from hifidata.report import statistics as stats
 from hifidata.report.manifests import Manifests
 from hifidata.report.words import vocabulary
 from hifidata.stages.table import IMAGE_COLUMNS
-from hifidata.store.shards import file_sha256
 
 _CONTEXT: dict[str, Any] = {
     "@language": "en",

@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+from hifidata.core.text import CONTROL_CHARACTERS
 
 
 def escape_controls(value: Any) -> Any:

@@ -58,7 +58,7 @@ def threshold_used(images: pa.Table, reason: Reason, recipe: Mapping[str, Any]) 
         return float(modes[0]["mode"].as_py())
     section, _, key = reason.limit.setting.partition(".") if reason.limit else ("", "", "")
     value = (recipe.get(section) or {}).get(key)
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if isinstance(value, int | float) and abs(value) < 1e300 else None
 
 
 def around_threshold(images: pa.Table, reason: Reason, recipe: Mapping[str, Any], max_images: int) -> NearThreshold:

@@ -20,7 +20,7 @@ from hifidata.stages.table import image_columns
 from hifidata.store.fragments import MANIFESTS, CommitRecord, compact, read_record
 from hifidata.store.layout import DatasetFolder, write_json
 from hifidata.store.originals import remove_logs, sweep
-from hifidata.store.packs import pack_identities
+from hifidata.store.packs import pack_identities, packs_of
 from hifidata.store.verify import list_manifests, require_manifests
 
 
@@ -80,6 +80,7 @@ def write_reports(folder: DatasetFolder, dataset: dict[str, Any]) -> None:
 
     if folder.dataset_json.exists():  # otherwise this run has just written the manifests
         require_manifests(folder, *MANIFESTS)
+    folder.require_no_links(folder.report)
     write_report(folder.root, dataset)
     write_card(folder.root, dataset)
     write_croissant(folder.root, dataset)
@@ -87,7 +88,7 @@ def write_reports(folder: DatasetFolder, dataset: dict[str, Any]) -> None:
 
 def report_path(folder: DatasetFolder) -> Path:
     """Return the path of the HTML report."""
-    return folder.root / "report" / "index.html"
+    return folder.report / "index.html"
 
 
 def is_over_budget(recipe: Recipe, dataset: dict[str, Any]) -> bool:
@@ -141,9 +142,10 @@ def _count_shared(folder: DatasetFolder) -> dict[str, int]:
 
 
 def _remove_orphan_shards(folder: DatasetFolder, named: Container[str]) -> None:
-    """Remove shards that no fragment names: of removed identities, of another layout, or left by a kill."""
-    for shard in [*folder.shards.glob("??/*.tar"), *folder.shards.glob("pack-*.tar")]:
-        if shard.relative_to(folder.root).as_posix() not in named:
+    """Remove shards of this dataset that no fragment names: of another layout, or left by a kill. Other files stay."""
+    begun = {path.stem for path in folder.fragments.glob("??/*")}
+    for shard in [*map(folder.shard_path, sorted(begun)), *packs_of(folder)]:
+        if shard.exists() and shard.relative_to(folder.root).as_posix() not in named:
             remove(shard)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hifidata.config.recipe import Recipe, apply_overrides, changes, resolve
-from hifidata.core.errors import RecipeError
+from hifidata.core.errors import DatasetError, RecipeError
 from hifidata.core.schema import Row, Status
 from hifidata.stages.base import Stage
 from hifidata.stages.table import stages_of
@@ -65,6 +65,13 @@ def replay(out: Path, overrides: Sequence[str]) -> Replay:
     """
     folder = DatasetFolder(out)
     old = folder.read_run()["recipe"]
+    try:
+        resolve(old, where="recipe")
+    except RecipeError as error:
+        reason = str(error).splitlines()[0]
+        raise DatasetError(
+            f"{folder.run_json}: no recipe that this version can replay ({reason}); run it again"
+        ) from error
     recipe = resolve(apply_overrides(old, overrides), where="replay")
     stages = stages_of(recipe)
     result = Replay(changes=changes(old, recipe))

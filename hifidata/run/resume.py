@@ -15,7 +15,7 @@ from hifidata.image.reasons import UNREADABLE_FILE
 from hifidata.run.finish import report_path
 from hifidata.run.plan import Plan, list_tasks
 from hifidata.store.fragments import MANIFESTS, read_record, read_rows
-from hifidata.store.layout import DatasetFolder, write_json
+from hifidata.store.layout import DatasetFolder
 from hifidata.store.packs import packed_identities
 from hifidata.store.verify import compare_manifests, has_shards
 
@@ -34,7 +34,7 @@ def begin(folder: DatasetFolder, recipe: Recipe, accept_change: bool) -> str:
         changed = changes(before["recipe"], recipe)
         if not changed:  # an earlier version of hifidata hashed an equivalent recipe differently
             earlier = [*before.get("earlier_hashes", ()), before["recipe_hash"]]
-            write_json(folder.run_json, before | {"recipe_hash": recipe.hash, "earlier_hashes": earlier})
+            folder.write_run(before | {"recipe_hash": recipe.hash, "earlier_hashes": earlier})
             return str(before["started_at"])
         if not accept_change:
             raise DatasetError(
@@ -42,7 +42,7 @@ def begin(folder: DatasetFolder, recipe: Recipe, accept_change: bool) -> str:
                 "--accept-recipe-change to reprocess everything with this recipe"
             )
     content = {"recipe_hash": recipe.hash, "started_at": now, "recipe": recipe.model_dump(mode="json")}
-    write_json(folder.run_json, content)
+    folder.write_run(content)
     return now
 
 

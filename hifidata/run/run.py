@@ -126,7 +126,7 @@ def _run(folder: DatasetFolder, plan: Plan, options: RunOptions, on_progress: Ca
     outdated = outdated_fragments(folder, plan, pending)
     if not pending and not outdated and is_complete(folder):
         clean_up_crawl(folder, plan)
-        dataset = folder.read_dataset()
+        dataset = folder.read_dataset("name", "counts", "stages")
         return RunResult(dataset, report_path(folder), is_over_budget(recipe, dataset), did_nothing=True)
     if pending:
         require_services(recipe)
@@ -142,6 +142,8 @@ def _run(folder: DatasetFolder, plan: Plan, options: RunOptions, on_progress: Ca
                 progress.add(outcome)
                 on_progress(progress)
     for fragment in outdated:
+        for packed in (False, True):  # first, because the fragment tells that the shard is of this dataset
+            remove(folder.shard_path(fragment.stem, packed))
         remove(fragment)
     check_conservation(folder, plan)
     dataset = finish(folder, recipe, started_at, plan)

@@ -240,6 +240,9 @@ class Worker:
         fragment, earlier = self._folder.fragment_path(task.identity_id), self._folder.earlier_path(task.identity_id)
         if fragment.exists():
             fragment.replace(earlier)
+        else:  # tells a shard without a fragment, after a kill, from a file of others
+            earlier.parent.mkdir(parents=True, exist_ok=True)
+            earlier.touch(mode=0o600)
         if kept:
             info = write_shard(
                 path, ((s.row["key"], members_of(s.row, s.portrait_jpeg or b"", s.extras)) for s in kept)

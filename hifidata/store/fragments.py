@@ -1,11 +1,12 @@
 """Manifest fragments, one per committed identity, and their compaction into the Parquet manifests.
 
 A fragment is one Parquet file. It holds the identity's image rows and thumbnails; the file's metadata holds the commit
-record. The fragment is the last file that a commit writes, with one rename.
+record and the seal. The fragment is the last file that a commit writes, with one rename.
 """
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -28,8 +29,10 @@ from hifidata.core.schema import (
     Status,
     arrow_schema,
 )
+from hifidata.store.seal import EMPTY_SEAL, SEAL_KEY, require_seal, seal
 
-RECORD_KEY = b"hifidata.record"
+RECORD_KEY, SEALED_RECORD_KEY = b"hifidata.record", b"hifidata.sealed_record"
+"""The second key tells that the file has a seal; earlier versions wrote fragments without one."""
 THUMBNAIL = "thumbnail"
 MANIFESTS = ("images", "identities", "thumbnails")
 
@@ -111,16 +114,22 @@ def write_fragment(
     table = pa.Table.from_pylist(
         [row | {THUMBNAIL: thumbnail} for row, thumbnail in zip(rows, thumbnails, strict=True)], schema=schema
     )
-    metadata = {RECORD_KEY: json.dumps(asdict(record), ensure_ascii=False, default=_plain)}
-    with atomic_file(path) as file:
-        pq.write_table(table.replace_schema_metadata(metadata), file, compression="zstd", write_page_checksum=True)
+    text = json.dumps(asdict(record), ensure_ascii=False, default=_plain)
+    buffer = io.BytesIO()
+    pq.write_table(
+        table.replace_schema_metadata({SEALED_RECORD_KEY: text, SEAL_KEY: EMPTY_SEAL}),
+        buffer, compression="zstd", write_page_checksum=True,
+    )  # fmt: skip
+    with atomic_file(path, private=True) as file:
+        file.write(seal(buffer.getbuffer()))
 
 
 def read_record(path: Path) -> CommitRecord:
     """Read the commit record of a fragment from the file's footer. Raises DatasetError if the file is not a fragment."""
     try:
-        metadata = pq.read_schema(path).metadata or {}
-        return CommitRecord(**json.loads(metadata[RECORD_KEY]))
+        is_sealed = require_seal(path)
+        metadata = pq.read_metadata(path).metadata or {}
+        return CommitRecord(**json.loads(metadata[SEALED_RECORD_KEY if is_sealed else RECORD_KEY]))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"{path}: not a manifest fragment of hifidata ({error}); delete it and run again") from error
 
@@ -135,13 +144,14 @@ def read_record_of_run(path: Path, run_id: str) -> CommitRecord | None:
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a fragment or a manifest and verify its page checksums.
+    """Read a fragment or a manifest and verify its page checksums; for all columns of a fragment, the sha256 of the file.
 
     Raises:
         DatasetError: the file is damaged or lacks a column.
         FileNotFoundError: the file does not exist.
     """
     with parquet_errors(path):
+        require_seal(path, whole=columns is None)
         return pq.read_table(path, columns=columns and list(columns), page_checksum_verification=True)
 
 
@@ -152,7 +162,7 @@ def parquet_errors(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise DatasetError(
             f"{path}: damaged ({reason}); copy it again, or delete it and run the recipe again"
@@ -193,8 +203,8 @@ def compact(
     thumbnail_schema = arrow_schema(THUMBNAIL_COLUMNS)
     identities: list[Row] = []
     with (
-        atomic_file(folder / "images.parquet") as images_file,
-        atomic_file(folder / "thumbnails.parquet") as thumbnails_file,
+        atomic_file(folder / "images.parquet", private=True) as images_file,
+        atomic_file(folder / "thumbnails.parquet", private=True) as thumbnails_file,
         _row_groups(images_file, image_schema, "zstd", IMAGES_PER_ROW_GROUP) as images,
         _row_groups(thumbnails_file, thumbnail_schema, "none", THUMBNAILS_PER_ROW_GROUP) as thumbnails,
     ):
@@ -210,7 +220,7 @@ def compact(
             images.add(rows)
             shown = table.filter(table[THUMBNAIL].is_valid()).select(["image_id", THUMBNAIL])
             thumbnails.add(shown.rename_columns(["image_id", "jpeg"]).cast(thumbnail_schema))
-    with atomic_file(folder / "identities.parquet") as file:
+    with atomic_file(folder / "identities.parquet", private=True) as file:
         pq.write_table(pa.Table.from_pylist(identities, schema=identity_schema), file, compression="zstd")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections import deque
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hifidata.core.errors import IntakeError
-from hifidata.core.files import TEMPORARY_PREFIX, remove, write_bytes
+from hifidata.core.files import TEMPORARY_PREFIX, private_opener, remove, write_bytes
 from hifidata.core.schema import Candidate, IdentityTask
 from hifidata.image.reasons import UNREADABLE_FILE
 from hifidata.store.fragments import read_table
@@ -22,6 +23,8 @@ from hifidata.store.layout import DatasetFolder
 
 Entry = dict[str, Any]
 _CHECKSUM = b',"sha256":"'
+SHA256 = re.compile("[0-9a-f]{64}")
+"""File names of originals; files with other names are not of a crawl."""
 
 
 class Originals:
@@ -101,7 +104,9 @@ def sweep(folder: DatasetFolder) -> int:
     """
     named = read_table(folder.manifests / "images.parquet", ["content_sha256"])["content_sha256"]
     wanted = set(named.to_pylist())
-    orphans = [path for path in folder.originals.glob("??/*") if path.name not in wanted]
+    orphans = [
+        path for path in folder.originals.glob("??/*") if SHA256.fullmatch(path.name) and path.name not in wanted
+    ]
     for orphan in orphans:
         remove(orphan)
     return len(orphans)
@@ -136,12 +141,12 @@ class CrawlLog:
     def append(self, entry: Mapping[str, Any]) -> None:
         """Append an entry; it must have a ``key``."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._path, "ab") as file:
+        with open(self._path, "ab", opener=private_opener) as file:
             file.write(_line(entry))
 
     def replace(self, entries: Iterable[Mapping[str, Any]]) -> None:
         """Replace all entries atomically."""
-        write_bytes(self._path, b"".join(_line(entry) for entry in entries))
+        write_bytes(self._path, b"".join(_line(entry) for entry in entries), private=True)
 
 
 class YieldOrder:
@@ -174,7 +179,7 @@ class YieldOrder:
         if run_id != self._run_id:
             identities = []
         self._repeated.extend(identities)
-        write_bytes(self._path, "".join(f"{line}\n" for line in (self._run_id, *identities)).encode())
+        write_bytes(self._path, "".join(f"{line}\n" for line in (self._run_id, *identities)).encode(), private=True)
         self._n_recorded = len(identities)
 
     def ready(self, task: IdentityTask) -> list[IdentityTask]:
@@ -195,7 +200,7 @@ class YieldOrder:
         if self._n_recorded:  # an earlier reader has recorded it
             self._n_recorded -= 1
             return
-        with open(self._path, "ab") as file:
+        with open(self._path, "ab", opener=private_opener) as file:
             file.write(f"{identity_id}\n".encode())
             file.flush()
             os.fsync(file.fileno())

@@ -9,9 +9,17 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from hifidata.core.errors import DatasetError
+from hifidata.core.files import file_sha256
 from hifidata.store.fragments import CommitRecord
 from hifidata.store.layout import DatasetFolder
-from hifidata.store.shards import file_sha256, pack, unpack
+from hifidata.store.shards import pack, unpack
+
+PACK_PATTERN = f"pack-{'[0-9]' * 6}.tar"
+
+
+def packs_of(folder: DatasetFolder) -> list[Path]:
+    """Return the packs of a dataset, sorted; tars with other names are files of others."""
+    return sorted(folder.shards.glob(PACK_PATTERN))
 
 
 def packed_identities(folder: DatasetFolder) -> frozenset[str]:
@@ -20,7 +28,7 @@ def packed_identities(folder: DatasetFolder) -> frozenset[str]:
     if not table.exists():
         return frozenset()
     rows = pq.read_table(table, columns=["identity_id", "shard", "shard_bytes"]).to_pylist()
-    sizes = {path.relative_to(folder.root).as_posix(): path.stat().st_size for path in folder.shards.glob("pack-*.tar")}
+    sizes = {path.relative_to(folder.root).as_posix(): path.stat().st_size for path in packs_of(folder)}
     return frozenset(
         row["identity_id"] for row in rows if row["shard"] and sizes.get(row["shard"]) == row["shard_bytes"]
     )
@@ -42,7 +50,7 @@ def pack_identities(
         for record in records
         if record.identity.get("shard")
     }
-    packs = sorted(folder.shards.glob("pack-*.tar"))
+    packs = packs_of(folder)
     wanted = {identity_id: path for identity_id, path in own.items() if not path.exists()}
     unpack(packs, wanted)
     rows = (record.identity for record in records)

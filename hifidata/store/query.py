@@ -46,10 +46,10 @@ def status(out: Path) -> dict[str, Any]:
     """Return whether the dataset is finished, and its current counts. Raises DatasetError if no run was started."""
     folder = DatasetFolder(out)
     run = folder.read_run()
-    counts = _counts(folder) if has_fragments(folder) else folder.read_dataset()["counts"]
+    counts = _counts(folder) if has_fragments(folder) else folder.read_dataset("counts")["counts"]
     return {
         "finished": folder.dataset_json.exists(),
-        "recipe": run["recipe"]["name"],
+        "recipe": run["recipe"].get("name"),
         "recipe_hash": run["recipe_hash"],
         "started_at": run["started_at"],
         "identities_committed": counts["identities"],

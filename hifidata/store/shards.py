@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
@@ -15,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from hifidata.core.files import atomic_file
+from hifidata.core.files import atomic_file, file_sha256
+from hifidata.core.licence import shard_licence
 from hifidata.core.schema import FORMAT_VERSION, Row
 
 KEY = re.compile(r"[0-9a-f]{16}_[0-9]{4,}")
@@ -26,7 +26,8 @@ TRAINING_COLUMNS = (
     "quality_score", "quality_model", "similarity", "embedding_model", "restored", "restore_cosine",
     "caption_model", "age", "gender", "gender_source", "matting_model",
 )  # fmt: skip
-"""Manifest columns in the sample's ``.json``, for training. They contain no names, URLs or local paths."""
+"""Manifest columns in the sample's ``.json``, for training. They contain no names, URLs or local paths; ``licence`` is
+``shard_licence`` of the manifest's text."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def members_of(row: Row, portrait_jpeg: bytes, extras: Mapping[str, bytes] | Non
         extras: members that stages made, such as ``alpha.png``.
     """
     facts = {"format_version": FORMAT_VERSION} | {name: row.get(name) for name in TRAINING_COLUMNS}
+    facts["licence"] = shard_licence(facts["licence"])
     members = {
         **(extras or {}),
         "jpg": portrait_jpeg,
@@ -85,8 +87,7 @@ def write_shard(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) 
                     info.size, info.mode, info.mtime = len(members[suffix]), 0o444, 0
                     tar.addfile(info, io.BytesIO(members[suffix]))
         file.flush()
-        digest, size = _digest(Path(file.name))
-    return ShardInfo(digest, size, n_samples)
+        return ShardInfo(file_sha256(Path(file.name)), file.tell(), n_samples)
 
 
 def read_samples(path: Path) -> list[tuple[str, dict[str, bytes]]]:
@@ -141,20 +142,6 @@ def unpack(packs: Iterable[Path], wanted: Mapping[str, Path]) -> None:
                 identities.setdefault(key.partition("_")[0], []).append((key, members))
             for identity_id in identities.keys() & wanted.keys():
                 write_shard(wanted[identity_id], identities[identity_id])
-
-
-def file_sha256(path: Path) -> str:
-    """Return the hex sha256 of a file."""
-    return _digest(path)[0]
-
-
-def _digest(path: Path) -> tuple[str, int]:
-    digest, size = hashlib.sha256(), 0
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-            size += len(block)
-    return digest.hexdigest(), size
 
 
 def _npy(array: np.ndarray[Any, Any]) -> bytes:

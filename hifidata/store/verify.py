@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hifidata.core.errors import DatasetError
+from hifidata.core.files import file_sha256
 from hifidata.store.fragments import MANIFESTS
 from hifidata.store.layout import DatasetFolder
-from hifidata.store.shards import file_sha256
 
 _SHARD_REMEDY = "copy it again, or delete it and run the recipe again"
 _MANIFEST_REMEDY = "copy it again, or run the recipe again, which rewrites it"

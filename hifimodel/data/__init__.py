@@ -1,6 +1,7 @@
 """Training batches, streamed from dataset shards; a resume continues at the exact sample.
 
-The flow, one file each: ``config`` (settings) -> ``shards`` (identities from tars) -> ``sample`` (members of one image,
+The flow, one file each: ``config`` (settings) -> ``checks`` (tars compared with
+dataset.json) -> ``shards`` (identities from tars) -> ``sample`` (members of one image,
 checked) -> ``stream`` (order of targets and references) -> ``group`` (pixels of one training sample) -> ``batch`` (tensors)
 -> ``loader`` (worker processes, position, limits).
 """

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from hifidata.core.errors import HifiError
 from hifimodel.data.batch import Batch, collate
+from hifimodel.data.checks import ShardChecks
 from hifimodel.data.config import Counts, DataConfig
 from hifimodel.data.drawing import DrawLandmarks, StoredLandmarks
 from hifimodel.data.group import Group
@@ -73,6 +74,7 @@ class Loader:
             paint.load()
         self._paint = paint
         self._digest = digest(self._shards)
+        self._checks = ShardChecks(self._shards, is_shared=config.workers > 0)
         self._positions = [Position() for _ in range(config.readers)]
         self._next = 0
         if state is not None:
@@ -97,7 +99,7 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         config = self._config
         batches = DataLoader(
-            _Batches(self._config, self._shards, self._paint, tuple(self._positions), self._next),
+            _Batches(self._config, self._shards, self._paint, self._checks, tuple(self._positions), self._next),
             batch_size=None,
             num_workers=config.workers,
             prefetch_factor=config.prefetch_batches if config.workers else None,
@@ -121,7 +123,7 @@ class Loader:
         limit = self._config.max_bad_share
         if counts.corrupt.total() > limit * counts.samples or counts.damaged_shards > limit * counts.shards:
             raise DataError(
-                f"shards: over max_bad_share {limit:g}: read {counts}; run `hifidata inspect` on the dataset, build it again, "
+                f"shards: over max_bad_share {limit:g}: read {counts}; run `hifidata check` on the dataset, build it again, "
                 "or raise max_bad_share"
             )
 
@@ -151,6 +153,7 @@ class _Batches(IterableDataset[_Delivery]):
         config: DataConfig,
         shards: list[Path],
         paint: DrawLandmarks,
+        checks: ShardChecks,
         positions: tuple[Position, ...],
         first: int,
     ) -> None:
@@ -158,6 +161,7 @@ class _Batches(IterableDataset[_Delivery]):
         self._config = config
         self._shards = shards
         self._paint = paint
+        self._checks = checks
         self._positions = positions
         self._first = first
 
@@ -169,7 +173,8 @@ class _Batches(IterableDataset[_Delivery]):
                 signal.SIGINT, signal.SIG_IGN
             )  # only the trainer handles Ctrl-C: it needs batches until its checkpoint is written
         reader = (self._first + (info.id if info else 0)) % config.readers
-        stream = GroupStream(config, self._shards, config.rank * config.readers + reader, self._paint)
+        number = config.rank * config.readers + reader
+        stream = GroupStream(config, self._shards, number, self._paint, self._checks)
         gathered: list[Group] = []
         after = self._positions[reader]
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
+import struct
 import tokenize
 import warnings
 import zipfile
@@ -30,19 +32,25 @@ MAX_NORM_ERROR = 0.01
 """Embeddings of shards have L2 norm 1; after storage as float16 the error is smaller than this."""
 UNNAMED = "unnamed"
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 UNREADABLE_ARRAY = (
     ValueError,
     TypeError,
     ArithmeticError,
-    RecursionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,  # also NotImplementedError and RecursionError
+    SyntaxError,
     EOFError,
     OSError,
-    KeyError,
     MemoryError,
+    lzma.LZMAError,
+    struct.error,
     zipfile.BadZipFile,
     zlib.error,
     tokenize.TokenError,
 )
+"""Errors of numpy and zipfile for damaged bytes: they pass numbers and text of a header to constructors unchecked."""
 
 
 class CorruptSample(Exception):
@@ -101,6 +109,8 @@ def parse_sample(key: str, members: Mapping[str, bytes]) -> Sample:
     if facts.get("matting_model") and "alpha.png" not in members:
         raise CorruptSample("alpha.png missing")
     side_px = _side_px(members["jpg"])
+    if "alpha.png" in members:
+        _require_alpha(members["alpha.png"], side_px)
     landmarks_px = _array(members, "landmarks.npy")
     embedding = _array(members, "embedding.npy")
     if landmarks_px.shape != (N_LANDMARKS, 2) or embedding.ndim != 1 or not embedding.size:
@@ -166,6 +176,14 @@ def _side_px(jpeg: bytes) -> int:
     return int(width_px)
 
 
+def _require_alpha(png: bytes, side_px: int) -> None:
+    """Check the header of a matte, before a decoder reserves memory for the size that it promises."""
+    if not png.startswith(PNG_START):
+        raise CorruptSample("alpha.png is no PNG")
+    if png[16:24] != struct.pack(">II", side_px, side_px):
+        raise CorruptSample("alpha.png of another size")
+
+
 def _array(members: Mapping[str, bytes], suffix: str) -> F32:
     data = members[suffix]
     try:
@@ -192,7 +210,7 @@ def _face3d(members: Mapping[str, bytes]) -> dict[str, Any] | None:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_ARRAY_BYTES:
                 raise ValueError("too large")
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            face = {name: arrays[name] for name in arrays.files}
+            face = {name: np.asarray(arrays[name]) for name in arrays.files}
             if any(array.dtype.kind not in "fiuU" for array in face.values()):
                 raise ValueError("neither numbers nor text")
     except UNREADABLE_ARRAY as error:

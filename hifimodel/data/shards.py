@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import json
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from hifidata.core.json_file import read_object
+from hifimodel.data.checks import ShardChecks
 from hifimodel.data.config import Counts
 from hifimodel.errors import DataError
 
@@ -70,7 +71,11 @@ def digest(shards: Sequence[Path]) -> str:
 
 
 def read_identities(
-    shard: Path, start: int = 0, share: tuple[int, int] = (0, 1), counts: Counts | None = None
+    shard: Path,
+    start: int = 0,
+    share: tuple[int, int] = (0, 1),
+    counts: Counts | None = None,
+    checks: ShardChecks | None = None,
 ) -> Iterator[RawIdentity]:
     """Yield the identities of a tar, one in memory at a time.
 
@@ -79,10 +84,14 @@ def read_identities(
         start: ordinal of the first identity to read.
         share: (part, parts): only identities with ``ordinal % parts == part`` are read.
         counts: updated with the shard, and whether it is damaged. The readable part of a damaged tar is still returned.
+        checks: a tar that differs from dataset.json counts as damaged, and nothing of it is returned.
     """
     part, parts = share
     counts = Counts() if counts is None else counts
     counts.shards += 1
+    if checks is not None and checks.is_altered(shard):
+        counts.damaged_shards += 1
+        return
     try:
         with open(shard, "rb") as file:
             for ordinal, (identity_id, members) in enumerate(_headers(file)):
@@ -104,10 +113,10 @@ def _tars(place: Path) -> list[Path]:
 
 def _check_version(path: Path) -> None:
     try:
-        version = json.loads(path.read_text(encoding="utf-8"))["format_version"]
+        version = read_object(path)["format_version"]
     except FileNotFoundError:
         return
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path}: cannot be read ({error}); run `hifidata run` again") from error
     require_version(version, str(path))
 

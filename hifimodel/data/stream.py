@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from hifimodel.data.checks import ShardChecks
 from hifimodel.data.config import Counts, DataConfig
 from hifimodel.data.drawing import DrawLandmarks
 from hifimodel.data.group import Group, LoadedIdentity, draw_of, make_group, number_of
@@ -75,14 +76,23 @@ class GroupStream:
         shards: all tars, the same list for every reader.
         reader: index of the reader among all workers of all ranks.
         paint: draws the landmark image.
+        checks: of all tars, shared by the readers; None: compared by this reader alone.
     """
 
-    def __init__(self, config: DataConfig, shards: Sequence[Path], reader: int, paint: DrawLandmarks) -> None:
+    def __init__(
+        self,
+        config: DataConfig,
+        shards: Sequence[Path],
+        reader: int,
+        paint: DrawLandmarks,
+        checks: ShardChecks | None = None,
+    ) -> None:
         self._config = config
         self._shards = shards
         self._reader = reader
         self._readers = config.world_size * config.readers
         self._paint = paint
+        self._checks = checks or ShardChecks(shards)
         self._embedder: tuple[str, int] | None = None
         self._matting = ""
         self._cause = ""
@@ -119,7 +129,7 @@ class GroupStream:
         for place in range(start.shard, len(mine)):
             share = (0, 1) if n_shards >= self._readers else ((turn - place) % self._readers, self._readers)
             first = start.ordinal if place == start.shard else 0
-            for raw in read_identities(self._shards[mine[place]], first, share, counts):
+            for raw in read_identities(self._shards[mine[place]], first, share, counts, self._checks):
                 counts.identities += 1
                 identity = LoadedIdentity(raw.identity_id, list(self._usable(raw.samples, counts)))
                 if len(identity.samples) >= config.min_images:
@@ -191,7 +201,9 @@ class GroupStream:
 
     def _require_identity(self) -> None:
         """Raise DataError unless a single reader of all tars would get a sample."""
-        alone = GroupStream(replace(self._config, rank=0, world_size=1, workers=0), self._shards, 0, self._paint)
+        alone = GroupStream(
+            replace(self._config, rank=0, world_size=1, workers=0), self._shards, 0, self._paint, self._checks
+        )
         counts = Counts()
         if next(alone._epoch(Position(), counts), None) is None:
             cause = f"; last: {alone._cause}" if alone._cause else ""
@@ -204,8 +216,10 @@ class GroupStream:
 def describe_shards(config: DataConfig) -> ShardFacts:
     """Return the facts of the first usable image. Raises DataError if there is none."""
     counts = Counts()
-    for shard in find_shards(config.shards):
-        for raw in read_identities(shard, counts=counts):
+    shards = find_shards(config.shards)
+    checks = ShardChecks(shards)
+    for shard in shards:
+        for raw in read_identities(shard, counts=counts, checks=checks):
             counts.identities += 1
             for key, members in raw.samples:
                 counts.samples += 1
@@ -215,4 +229,4 @@ def describe_shards(config: DataConfig) -> ShardFacts:
                     counts.corrupt[str(error)] += 1
                     continue
                 return ShardFacts(sample.embedding_model, len(sample.embedding), sample.matting_model)
-    raise DataError(f"shards: no usable image; read {counts}; run `hifidata inspect` on the dataset")
+    raise DataError(f"shards: no usable image; read {counts}; run `hifidata check` on the dataset")

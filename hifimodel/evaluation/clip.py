@@ -23,10 +23,15 @@ def load_clip(folder: Path) -> Callable[[RgbU8], F32]:
     from transformers import CLIPVisionModelWithProjection
 
     from hifimodel.nets.face_encoder import CLIP_MEAN, CLIP_STD
+    from hifimodel.nets.loading import LOAD_ERRORS, require_all_weights
 
     try:
-        model = CLIPVisionModelWithProjection.from_pretrained(str(folder), local_files_only=True).eval()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        model, report = CLIPVisionModelWithProjection.from_pretrained(
+            str(folder), local_files_only=True, output_loading_info=True
+        )
+        require_all_weights(report)
+        model.eval()
+    except LOAD_ERRORS as error:
         raise WeightsError(
             f"--clip {folder}: cannot be read as a CLIP model ({one_line(error, 120)}); give a folder in "
             "transformers' layout, for example a copy of openai/clip-vit-large-patch14"

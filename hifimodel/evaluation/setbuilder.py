@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from hifidata.core.files import write_bytes
+from hifimodel.data.checks import ShardChecks
 from hifimodel.data.config import Counts
 from hifimodel.data.faces import decode_jpeg
 from hifimodel.data.group import number_of
@@ -117,9 +118,10 @@ def _identities(shards: Sequence[Path], settings: SetSettings, counts: Counts) -
     """Return photos (JPEG bytes by sample key, target first) by identity."""
     most = settings.identities or DEFAULT_IDENTITIES
     drawn: dict[str, dict[str, bytes]] = {}
+    checks = ShardChecks(shards)
     for shard in sorted(shards, key=lambda path: _rank(settings, path.name)):
         here = {}
-        for raw in read_identities(shard, counts=counts):
+        for raw in read_identities(shard, counts=counts, checks=checks):
             counts.identities += 1
             photos = _photos(raw, settings, counts)
             if photos is None:

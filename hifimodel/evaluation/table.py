@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from rich.table import Table
 from rich.text import Text
 
+from hifidata.core.text import printable
 from hifimodel import console
 from hifimodel.evaluation.metrics import COPY_PASTE
 from hifimodel.evaluation.report import Report
@@ -25,7 +26,7 @@ def print_report(report: Report) -> None:
         table.add_column(_heading(name, report.columns), justify="right")
     for row in report.rows:
         cells = [_cell(row.values.get(name), report.missing.get(name)) for name in report.columns]
-        table.add_row(Text(row.name), Text(_faces(row)), *cells)
+        table.add_row(Text(printable(row.name)), Text(_faces(row)), *cells)
     console.write_table(table)
     for line in _legend(report):
         console.write(line)

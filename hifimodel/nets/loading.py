@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionConfig, CLIPVisionModel
@@ -20,6 +23,7 @@ from hifimodel.nets import architectures
 from hifimodel.nets.face_encoder import FaceEncoder
 from hifimodel.nets.face_refiner import FaceRefiner
 from hifimodel.nets.hifinet import HiFiNet
+from hifimodel.nets.state import STATE_FILE, read_state, require_unaltered
 
 
 class Pretrained(Protocol):
@@ -42,12 +46,13 @@ LOAD_ERRORS = (
     AttributeError,
     AssertionError,
     RuntimeError,
+    EOFError,
     SafetensorError,
+    StrictDataclassError,
+    pickle.UnpicklingError,
 )
 """Errors of ``from_pretrained`` for damaged folders: the libraries pass file contents to constructors unchecked."""
 PIPELINE_INDEX = "model_index.json"
-STATE_FILE = "state.json"
-"""In a checkpoint and in ``model/`` of a run: the step and other facts."""
 RANDOM = "random"
 """A base of SDXL's shapes with random weights, for counting and timing."""
 
@@ -111,18 +116,36 @@ def load_trained(folder: str | Path, base: str | Path | None = None, seed: int =
         seed: see ``build_modules``; training uses the default.
 
     Raises:
-        WeightsError: a part is missing or cannot be loaded.
+        WeightsError: a part is missing, altered or cannot be loaded.
         CheckpointError: it was trained with another landmark style.
     """
     folder = find_model(folder)
+    _require_unaltered_nets(folder)
     refiner = _load(FaceRefiner, folder / "refiner", None)
     hifinet = _load(HiFiNet, folder / "hifinet", None)
-    require_landmark_style(hifinet.choices, str(folder))
+    try:
+        choices = hifinet.choices
+    except ValueError as error:
+        raise WeightsError(
+            f"{folder}: hifinet/config.json is of another version ({one_line(error)}); copy it again"
+        ) from error
+    require_landmark_style(choices, str(folder))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        frozen = load_base(hifinet.choices, base)
-        face_encoder = load_face_encoder(hifinet.choices, random_weights=str(base) == RANDOM)
+        frozen = load_base(choices, base)
+        face_encoder = load_face_encoder(choices, random_weights=str(base) == RANDOM)
     return Modules(frozen, face_encoder, refiner, hifinet)
+
+
+def _require_unaltered_nets(folder: Path) -> None:
+    """Raise WeightsError if a network differs from the sha256 in ``state.json``; a copy of the networks alone has none."""
+    try:
+        if (folder / STATE_FILE).exists():
+            require_unaltered(folder, read_state(folder), lambda name: name.startswith(("refiner/", "hifinet/")))
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"{folder}: is damaged ({one_line(error)}); copy it again, or use another checkpoint"
+        ) from error
 
 
 def load_trained_nets(modules: Modules, folder: Path) -> None:
@@ -171,8 +194,8 @@ def find_model(folder: str | Path) -> Path:
 def _step_of(folder: Path) -> int:
     """Return the step of a checkpoint or model; -1 if unknown."""
     try:
-        return int(json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))["step"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_state(folder).step
+    except (OSError, ValueError):
         return -1
 
 
@@ -254,14 +277,25 @@ def _frozen(module: Net) -> Net:
 
 def _load(kind: type[PretrainedPart], source: str | Path, subfolder: str | None) -> PretrainedPart:
     place = {} if subfolder is None else {"subfolder": subfolder}
+    where = str(source) if subfolder is None else f"{source}, part {subfolder}"
     try:
-        part: PretrainedPart = kind.from_pretrained(str(source), **place)
+        if issubclass(kind, nn.Module):  # the library would fill missing weights with random numbers
+            part, report = kind.from_pretrained(str(source), **place, output_loading_info=True)
+            require_all_weights(report)
+        else:
+            part = kind.from_pretrained(str(source), **place)
     except LOAD_ERRORS as error:
-        where = str(source) if subfolder is None else f"{source}, part {subfolder}"
         raise WeightsError(
             f"{where}: cannot be loaded as {kind.__name__}: {_reason(error)}; check the name or folder"
         ) from error
-    return part
+    return cast(PretrainedPart, part)
+
+
+def require_all_weights(report: Mapping[str, Any]) -> None:
+    """Raise ValueError if ``from_pretrained`` found no weights for a part; ``report`` is its ``output_loading_info``."""
+    absent = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+    if absent:
+        raise ValueError(f"{len(absent)} weights are missing or have another shape, the first is {absent[0]}")
 
 
 def _reason(error: Exception) -> str:

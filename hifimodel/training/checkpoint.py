@@ -3,16 +3,17 @@
 checkpoints/step-00000080/refiner/, hifinet/    the trained networks, ready to load; with an EMA, its averaged weights
                           optimizer.pt          optimizer and scaler; with an EMA, its state and the weights as trained
                           process-0.pt ...      per process: loader position, sums of the metrics, torch's generators
-                          state.json            step, number of processes, digests of the frozen base and the recogniser
+                          state.json            step, number of processes, digests of the frozen base and the recogniser,
+                                                sha256 of the other files and of itself
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import pickle
 import re
+import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from accelerate import Accelerator
 
 from hifidata.core.errors import WeightsError
 from hifimodel.errors import CheckpointError, one_line
-from hifimodel.nets.loading import STATE_FILE, Base, Modules, load_trained_nets
+from hifimodel.nets.loading import LOAD_ERRORS, Base, Modules, load_trained_nets
+from hifimodel.nets.state import read_state, require_unaltered, write_state
 from hifimodel.training.folders import begin_folder, finish_folder, remove_folder, temporary_folder
 
 NAME = re.compile(r"step-(\d{8})")
@@ -88,11 +90,11 @@ def save(
         begin_folder(path)
         torch.save(shared, temporary / "optimizer.pt")
         write_nets(temporary)
-        (temporary / STATE_FILE).write_text(json.dumps(asdict(facts)), encoding="utf-8")
     accelerator.wait_for_everyone()
     torch.save(own, temporary / f"process-{accelerator.process_index}.pt")
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
+        write_state(temporary, asdict(facts))
         finish_folder(path)
     accelerator.wait_for_everyone()
     return path
@@ -104,8 +106,9 @@ def load(path: Path, modules: Modules, process: int, n_processes: int) -> SavedC
     Raises:
         CheckpointError: it cannot be read, or is of another number of processes or another base.
     """
-    try:
-        facts = CheckpointFacts(**json.loads((path / STATE_FILE).read_text(encoding="utf-8")))
+    with readable(path):
+        state = read_state(path)
+        facts = CheckpointFacts(state.step, state.n_processes, state.base, state.embedder)
         if facts.n_processes != n_processes:
             raise CheckpointError(
                 f"{path}: written by {facts.n_processes} processes, this run has {n_processes}; the data are split over "
@@ -113,15 +116,27 @@ def load(path: Path, modules: Modules, process: int, n_processes: int) -> SavedC
             )
         if facts.base != base_digest(modules.base):
             raise CheckpointError(f"{path}: trained with another base; resume with that base, or start a new folder")
+        own_file = f"process-{process}.pt"
+        require_unaltered(path, state, lambda name: name == own_file or not name.startswith("process-"))
         shared = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
-        own = torch.load(path / f"process-{process}.pt", map_location="cpu", weights_only=True)
+        own = torch.load(path / own_file, map_location="cpu", weights_only=True)
         load_trained_nets(modules, path)
-    except (OSError, ValueError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError, WeightsError) as error:
-        reason = one_line(error.__cause__ or error)
+    return SavedCheckpoint(facts, shared, own)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn errors of reading or applying a checkpoint into a CheckpointError with the remedy."""
+    try:
+        yield
+    except (*LOAD_ERRORS, zipfile.BadZipFile, WeightsError) as error:
+        cause = error.__cause__ or error
+        reason = (
+            one_line(cause) if isinstance(cause, OSError | ValueError) else one_line(f"{type(cause).__name__}: {cause}")
+        )
         raise CheckpointError(
             f"{path}: cannot be read ({reason}); remove it to resume from the previous checkpoint"
         ) from error
-    return SavedCheckpoint(facts, shared, own)
 
 
 def require_same_embedder(path: Path, facts: CheckpointFacts, embedder: str) -> None:

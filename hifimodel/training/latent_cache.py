@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from hifidata.core.files import TEMPORARY_PREFIX
@@ -55,19 +55,26 @@ class LatentCache:
 
 
 def _read(path: Path) -> Tensor | None:
+    """Return stored latents; None if there are none, or if they are damaged: they are encoded again."""
     try:
-        return load_file(path)["latents"]
-    except FileNotFoundError:
+        with safe_open(path, "pt") as file:
+            latents = file.get_tensor("latents")
+            expected = (file.metadata() or {}).get("sha256")
+    except (FileNotFoundError, SafetensorError):
         return None
-    except SafetensorError:  # truncated by a crash of the machine: encoded again
-        return None
+    return latents if expected in (None, _sha256(latents)) else None
 
 
 def _write(path: Path, latents: Tensor) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
-    save_file({"latents": latents.cpu().contiguous()}, temporary)
+    latents = latents.cpu().contiguous()
+    save_file({"latents": latents}, temporary, {"sha256": _sha256(latents)})
     temporary.replace(path)
+
+
+def _sha256(latents: Tensor) -> str:
+    return hashlib.sha256(latents.contiguous().view(torch.uint8).numpy().data).hexdigest()
 
 
 def _digest(frozen: FrozenModels, shards: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
@@ -24,12 +23,19 @@ from hifimodel.config import TrainConfig, preset_text
 from hifimodel.console import Say
 from hifimodel.data import Batch
 from hifimodel.errors import ConfigError, DivergedError
-from hifimodel.nets.loading import STATE_FILE
+from hifimodel.nets.state import write_state
 from hifimodel.training import checkpoint
 from hifimodel.training.draws import draw
-from hifimodel.training.folders import begin_folder, finish_folder, locked_run, remove_leftovers
+from hifimodel.training.folders import (
+    MODEL_FOLDER,
+    PRESET_FILE,
+    begin_folder,
+    finish_folder,
+    locked_run,
+    remove_leftovers,
+)
 from hifimodel.training.metrics import COLUMNS, PROBE_COLUMNS, Clock, CsvTable, tensorboard
-from hifimodel.training.options import PRESET_FILE, RunOptions
+from hifimodel.training.options import RunOptions
 from hifimodel.training.plot import write_plot
 from hifimodel.training.samples import FixedSamples, generate, probe, write_grid
 from hifimodel.training.setup import Run, fixed_samples, resolved, set_up
@@ -109,16 +115,16 @@ def train(options: RunOptions, say: Say) -> bool:
     with ExitStack() as stack:
         if accelerator.is_main_process:
             stack.enter_context(locked_run(options.out))
-            remove_leftovers(options.out)
         stack.enter_context(stop.listening(say, accelerator.num_processes == 1))
         stack.enter_context(_reproducible(accelerator.device))
         stack.callback(accelerator.end_training)
         options = resolved(options, say)
-        loop = Loop(set_up(options, accelerator, say), say)
+        run = set_up(options, accelerator, say)
         accelerator.wait_for_everyone()
-        if accelerator.is_main_process:  # last: a failed start must not bind the folder to its preset
+        if accelerator.is_main_process:  # nothing in the folder changes before all arguments are checked
+            remove_leftovers(options.out)
             write_bytes(options.out / PRESET_FILE, preset_text(options.preset).encode())
-        return loop.run(stop)
+        return Loop(run, say).run(stop)
 
 
 def _accelerator(settings: TrainConfig) -> Accelerator:
@@ -252,10 +258,10 @@ class Loop:
         """Write ``model/``, with averaged weights if there is an EMA."""
         run = self._run
         if run.accelerator.is_main_process:
-            path = run.options.out / "model"
+            path = run.options.out / MODEL_FOLDER
             temporary = begin_folder(path)
             run.write_nets(temporary)
-            (temporary / STATE_FILE).write_text(json.dumps({"step": run.done}), encoding="utf-8")
+            write_state(temporary, {"step": run.done})
             finish_folder(path)
             self._say(f"read {run.loader.counts}")
 

@@ -9,9 +9,8 @@ from hifimodel.config import ModelConfig, PresetConfig, load_preset, require_sam
 from hifimodel.data import DataConfig, ShardFacts
 from hifimodel.errors import ConfigError, DataError
 from hifimodel.nets.embedder import EMBEDDERS
+from hifimodel.training.folders import MODEL_FOLDER, PRESET_FILE
 
-PRESET_FILE = "preset.yaml"
-"""The resolved preset in the folder of a run."""
 TINY_EMBEDDER = "tiny-random"
 
 
@@ -82,7 +81,7 @@ def with_record(preset: PresetConfig, model: ModelConfig, facts: ShardFacts) -> 
 def require_same_run(preset: PresetConfig, out: Path) -> None:
     """Raise CheckpointError, naming every difference, if ``out`` contains a run of another preset."""
     path = out / PRESET_FILE
-    has_trained = (out / "model").exists() or any(out.glob("checkpoints/step-*"))
+    has_trained = (out / MODEL_FOLDER).exists() or any(out.glob("checkpoints/step-*"))
     if has_trained and path.exists():
         before = load_preset(path)
         require_same_model(before.model, preset.model, str(out))

@@ -158,7 +158,11 @@ def set_up(options: RunOptions, accelerator: Accelerator, say: Say) -> Run:
     side = model.image_px // 2 ** (len(modules.base.vae.config["block_out_channels"]) - 1)
     process = accelerator.process_index, accelerator.num_processes
     config = data_config(options, process, modules.face_encoder.image_px, accelerator.device.type == "cuda")
-    loader = Loader(config, None if saved is None else saved.own["loader"])
+    if saved is None:
+        loader = Loader(config)
+    else:
+        with checkpoint.readable(found[-1]):
+            loader = Loader(config, saved.own["loader"])
     run = Run(
         options=options,
         accelerator=accelerator,
@@ -180,7 +184,8 @@ def set_up(options: RunOptions, accelerator: Accelerator, say: Say) -> Run:
         embedder=embedder,
     )
     if saved is not None:
-        _restore(run, saved)
+        with checkpoint.readable(found[-1]):
+            _restore(run, saved)
     return run
 
 

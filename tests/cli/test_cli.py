@@ -136,7 +136,6 @@ def test_check_names_altered_missing_and_unlisted_shards_of_a_copy(dataset: Path
 @pytest.mark.parametrize(
     "content",
     [
-        "[]",
         "{}",
         '{"shards": null}',
         '{"shards": ["a"]}',
@@ -223,6 +222,27 @@ def test_the_title_of_a_narrow_table_stays_on_one_line(capsys: pytest.CaptureFix
     title = f"images in /{'a-long-folder/' * 20}"
     console.table(title, ("a", "b"), [(1, 2)])
     assert capsys.readouterr().out.splitlines()[0] == title
+
+
+HOSTILE = "a\x1b[31m\r\u202eb\u2066\x9b\udcff\u2028c"
+ESCAPED = r"a\x1b[31m\x0d\u202eb\u2066\x9b\xff\u2028c"
+
+
+@pytest.mark.parametrize("stream", ["out", "err"])
+def test_every_way_to_print_escapes_controls_and_bidirectional_marks(
+    stream: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    getattr(console, stream).print(f"{HOSTILE}\nnext line")
+    console.error(HOSTILE)
+    console.table(HOSTILE, (HOSTILE,), [(HOSTILE,), ([HOSTILE],)])
+    console.DownloadDisplay().update(HOSTILE, 1, None)
+    console.write_json({HOSTILE: HOSTILE})
+    console.write_json_lines([{"x": HOSTILE}])
+    console.job_log(HOSTILE.replace("\r", "").replace("\u2028", ""))
+    shown = capsys.readouterr()
+    assert not set(HOSTILE) & {*shown.out, *shown.err} - set(ESCAPED)
+    assert f"{ESCAPED}\nnext line\n" in getattr(shown, stream)
+    assert json.loads(shown.out.splitlines()[-1]) == {"x": HOSTILE}
 
 
 def test_an_error_that_quotes_a_server_prints_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hifidata.core.errors import FolderLockedError
-from hifidata.core.files import atomic_file, locked, remove, remove_temporary
+from hifidata.core.errors import FolderLockedError, UsageError
+from hifidata.core.files import TEMPORARY_PREFIX, atomic_file, locked, remove, remove_temporary
 
 
 def test_an_exception_leaves_the_old_file_and_no_temporary_file(tmp_path: Path) -> None:
@@ -47,10 +47,10 @@ def test_a_folder_is_removed_with_its_last_file(tmp_path: Path) -> None:
 
 def test_only_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
-    (tmp_path / "x" / ".tmp-a.tar-77").write_bytes(b"")
-    (tmp_path / "x" / "a.tar").write_bytes(b"")
+    for name in (f"{TEMPORARY_PREFIX}a.tar-77", "a.tar", ".tmp-of-another-program"):
+        (tmp_path / "x" / name).write_bytes(b"")
     assert remove_temporary(tmp_path) == 1
-    assert [p.name for p in (tmp_path / "x").iterdir()] == ["a.tar"]
+    assert sorted(p.name for p in (tmp_path / "x").iterdir()) == [".tmp-of-another-program", "a.tar"]
 
 
 def test_a_held_lock_names_its_holder_and_is_free_after_the_block(tmp_path: Path) -> None:
@@ -62,3 +62,11 @@ def test_a_held_lock_names_its_holder_and_is_free_after_the_block(tmp_path: Path
         pass
     with locked(tmp_path / "lock", "out: in use"):
         pass
+
+
+def test_a_lock_is_not_opened_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "thesis").write_text("years of work")
+    (tmp_path / "lock").symlink_to(tmp_path / "thesis")
+    with pytest.raises(UsageError, match="lock: is a link; remove it"), locked(tmp_path / "lock", "out: in use"):
+        pass
+    assert (tmp_path / "thesis").read_text() == "years of work"

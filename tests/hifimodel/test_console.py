@@ -10,8 +10,8 @@ from rich.table import Table
 from hifimodel import console
 from hifimodel.errors import ConfigError, DivergedError
 
-HOSTILE = "a\x1b[31m\rb\x9bc"
-ESCAPED = r"a\x1b[31m\x0db\x9bc"
+HOSTILE = "a\x1b[31m\rb\x9b\u202ec\udcff"
+ESCAPED = r"a\x1b[31m\x0db\x9b\u202ec\xff"
 
 
 def test_data_goes_to_stdout_and_messages_to_stderr_with_control_characters_escaped(

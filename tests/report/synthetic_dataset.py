@@ -212,10 +212,18 @@ def run_record(images: pa.Table, identities: pa.Table) -> dict[str, Any]:
             {"stage": "verify", "model": "dlib_resnet", "licence": "CC0-1.0"},
             {"stage": "watermark", "model": "rapidocr", "licence": "Apache-2.0"},
         ],
-        "counts": {"candidates": images.num_rows, "kept": n_kept, "identities": identities.num_rows},
+        "counts": {
+            "candidates": images.num_rows,
+            "kept": n_kept,
+            "identities": identities.num_rows,
+            "identities_kept": 0,
+            "dropped": int((status == "dropped").sum()),
+            "failed": int((status == "failed").sum()),
+        },
         "stages": [
             {
                 "stage": s,
+                **dict.fromkeys(("in", "kept", "dropped", "failed"), 0),
                 "ms_per_image": None if s in ("occlusion", "restore") else 3.5,
                 "ran": s not in ("occlusion", "restore"),
             }

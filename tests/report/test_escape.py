@@ -10,17 +10,12 @@ from typing import Any
 import pyarrow.parquet as pq
 from markupsafe import Markup
 
-from hifidata.cli import console
-from hifidata.report.escape import CONTROL_CHARACTERS, escape_controls, escape_lines
+from hifidata.report.escape import escape_controls, escape_lines
 from hifidata.report.html import render_report
 from tests.report.synthetic_dataset import replace_column
 
 ODD = "red\x1b[31m new\nline  tab\t \x9b\x7f\x00"
 SHOWN = r"red\x1b[31m new\x0aline  tab\x09 \x9b\x7f\x00"
-
-
-def test_the_report_and_the_terminal_use_the_same_escapes() -> None:
-    assert CONTROL_CHARACTERS == console.CONTROL_CHARACTERS
 
 
 def test_control_characters_of_names_files_messages_and_captions_are_escaped(

@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from hifidata.core.files import TEMPORARY_PREFIX
 from tests.conftest import PROJECT_ROOT, QUICK_RECIPE, digest
 from tests.factories.cli import hifidata
 
@@ -70,7 +71,7 @@ def kill_and_resume(photos: Path, out: Path, after_s: float) -> None:
 def assert_complete(out: Path, photos: Path) -> None:
     uris = pq.read_table(out / "manifests" / "images.parquet", columns=["source_uri"])["source_uri"].to_pylist()
     assert len(uris) == len(set(uris)) == sum(path.is_file() for path in photos.rglob("*"))
-    assert not list(out.rglob(".tmp-*"))
+    assert not list(out.rglob(f"{TEMPORARY_PREFIX}*"))
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -111,7 +112,7 @@ def test_an_interrupted_run_exits_with_130_and_resumes(
     assert process.returncode == 130
     assert "Interrupted. Finished work is safe; run the same command to resume." in stderr
     assert not (out / "dataset.json").exists()
-    assert not list(out.rglob(".tmp-*"))
+    assert not list(out.rglob(f"{TEMPORARY_PREFIX}*"))
     assert run(six_people, out).returncode == 0
     assert digest(out) == clean[0]
 

@@ -246,7 +246,7 @@ def test_a_table_that_lists_nothing_says_so_and_leaves_no_index(
     for _ in range(2):
         with pytest.raises(SourceError, match=message):
             next(source.identities())
-    assert not list(cache.glob(".tmp-*"))
+    assert not list(cache.glob(".hifi-tmp-*"))
 
 
 def test_the_index_is_reused_until_the_table_or_its_reading_changes(

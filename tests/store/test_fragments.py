@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import random
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from hifidata.core.errors import DatasetError
 from hifidata.stages.table import IMAGE_COLUMNS
 from hifidata.store import fragments as fragments_module
-from hifidata.store.fragments import CommitRecord, compact, identity_row, read_rows, write_fragment
+from hifidata.store.fragments import (
+    RECORD_KEY,
+    SEALED_RECORD_KEY,
+    CommitRecord,
+    compact,
+    identity_row,
+    read_record,
+    read_rows,
+    read_table,
+    write_fragment,
+)
 
 
 def fragment_of(folder: Path, number: int, n_candidates: int) -> Path:
@@ -44,3 +60,36 @@ def test_identities_share_row_groups_and_the_group_size_changes_no_row(
 def test_a_dataset_without_images_has_empty_manifests(tmp_path: Path) -> None:
     compact([], tmp_path / "manifests", {}, IMAGE_COLUMNS)
     assert read_rows(tmp_path / "manifests" / "images.parquet") == []
+
+
+def flips(data: bytes, rng: random.Random) -> Iterator[tuple[int, int]]:
+    """Yield (byte, bit): of the rows, of the footer and of each byte of its end."""
+    start, end = len(data) - 8 - int.from_bytes(data[-8:-4], "little"), len(data)
+    drawn = [rng.randrange(*bounds) for bounds in ((start,), (start, end)) for _ in range(40)]
+    for place in (*drawn, *range(end - 12, end), *range(12)):
+        yield place, rng.randrange(8)
+
+
+def test_a_flipped_bit_of_a_fragment_is_an_error_or_changes_nothing(tmp_path: Path) -> None:
+    path = fragment_of(tmp_path, 1, 3)
+    data, record, table = path.read_bytes(), read_record(path), read_table(path)
+    wrong = []
+    for place, bit in flips(data, random.Random(0)):
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << bit
+        path.write_bytes(flipped)
+        for read, whole in ((read_record, record), (read_table, table)):
+            with suppress(DatasetError):
+                if read(path) != whole:
+                    wrong.append((place, bit))
+    assert wrong == []
+
+
+def test_a_fragment_of_an_earlier_version_without_a_seal_is_read(tmp_path: Path) -> None:
+    path = fragment_of(tmp_path, 1, 1)
+    record, table = read_record(path), read_table(path)
+    pq.write_table(table.replace_schema_metadata({RECORD_KEY: json.dumps(asdict(record))}), path)
+    assert read_record(path) == record
+    pq.write_table(table.replace_schema_metadata({SEALED_RECORD_KEY: json.dumps(asdict(record))}), path)
+    with pytest.raises(DatasetError, match="delete it and run again"):
+        read_record(path)

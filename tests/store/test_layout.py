@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from hifidata.core.errors import ConservationError, DatasetError, FolderLockedError
+from hifidata.core.files import TEMPORARY_PREFIX
 from hifidata.store.fragments import identity_row, read_record
 from hifidata.store.layout import DatasetFolder
 
@@ -30,12 +32,14 @@ def test_another_project_with_a_state_folder_is_refused_and_untouched(tmp_path: 
 def test_temporary_files_are_removed_only_from_dataset_folders(tmp_path: Path) -> None:
     folder = DatasetFolder(tmp_path / "out")
     folder.create()
-    for name in ("mine/.tmp-keep", "shards/ab/.tmp-x.tar-host-7", ".tmp-dataset.json-host-7"):
+    left = (f"shards/ab/{TEMPORARY_PREFIX}x.tar-host-7", f"{TEMPORARY_PREFIX}dataset.json-host-7")
+    mine = (f"mine/{TEMPORARY_PREFIX}keep", "shards/ab/.tmp-mine", ".tmp-mine")
+    for name in (*left, *mine):
         (folder.root / name).parent.mkdir(parents=True, exist_ok=True)
         (folder.root / name).write_text("x")
     with folder.lock():
         pass
-    assert [path.name for path in folder.root.rglob(".tmp-*")] == [".tmp-keep"]
+    assert sorted(str(path.relative_to(folder.root)) for path in folder.root.rglob(".*")) == sorted(mine)
 
 
 def test_an_error_names_the_folder_that_cannot_be_created(tmp_path: Path) -> None:
@@ -74,3 +78,17 @@ def test_a_damaged_fragment_names_the_file_and_the_remedy(tmp_path: Path) -> Non
 def test_a_row_without_a_final_status_raises_an_error() -> None:
     with pytest.raises(ConservationError, match="2 candidates"):
         identity_row([{"status": "kept"}, {"status": None}], {"identity_id": "x"})
+
+
+def test_a_flipped_bit_of_run_json_is_an_error_or_changes_nothing(tmp_path: Path) -> None:
+    folder = DatasetFolder(tmp_path)
+    run = {"recipe_hash": "ab" * 32, "started_at": "2026-01-01", "recipe": {"name": "x", "verify": {"k": 3}}}
+    folder.write_run(run)
+    data = folder.run_json.read_bytes()
+    for place in range(len(data)):
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << place % 7
+        folder.run_json.write_bytes(flipped)
+        with suppress(DatasetError):
+            found = folder.read_run()
+            assert {key: found[key] for key in run} == run

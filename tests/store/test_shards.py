@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import webdataset as wds
 
-from hifidata.store.shards import file_sha256, members_of, pack, unpack, write_shard
+from hifidata.core.files import file_sha256
+from hifidata.store.shards import members_of, pack, unpack, write_shard
 
 ANN, BOB = "a" * 16, "b" * 16
 ROW = {

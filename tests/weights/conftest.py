@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hifidata.core.files import TEMPORARY_PREFIX
 from hifidata.weights.http import DownloadLimits
 from tests.servers.file_host import FileHost
 
@@ -46,4 +47,4 @@ def tensors(n_bytes: int, seed: int = 0) -> bytes:
 
 def nothing_half_done(folder: Path) -> bool:
     """No partial or temporary file lies in a folder."""
-    return not [path for path in folder.rglob("*") if ".part" in path.name or path.name.startswith(".tmp-")]
+    return not [path for path in folder.rglob("*") if ".part" in path.name or path.name.startswith(TEMPORARY_PREFIX)]

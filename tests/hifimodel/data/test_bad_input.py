@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import pickle
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -39,6 +40,13 @@ def npy(array: object) -> bytes:
 def npz(**arrays: object) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def npz_of_text() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("shape", "of a note")
     return buffer.getvalue()
 
 
@@ -132,6 +140,18 @@ DAMAGES: dict[str, tuple[str, Callable[[Members], object]]] = {
         lambda m: m.update({"landmarks.npy": npy(np.full((68, 2), 1e9, np.float32))}),
     ),
     "missing matte": ("alpha.png missing", lambda m: m.update(json=changed(m["json"], matting_model="modnet"))),
+    "matte of another format": (
+        "alpha.png is no PNG",
+        lambda m: m.update({"alpha.png": bytes(cv2.imencode(".tiff", np.zeros((SIDE_PX, SIDE_PX), np.uint8))[1])}),
+    ),
+    "matte of another size": (
+        "alpha.png of another size",
+        lambda m: m.update({"alpha.png": bytes(cv2.imencode(".png", np.zeros((9, 9), np.uint8))[1])}),
+    ),
+    "face3d with a member that is no array": (
+        "face3d.npz unreadable",
+        lambda m: m.update({"face3d.npz": npz_of_text()}),
+    ),
     "face3d cut": ("face3d.npz unreadable", lambda m: m.update({"face3d.npz": b"PK\x03\x04 not a zip"})),
 }
 

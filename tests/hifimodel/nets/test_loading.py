@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from hifimodel.errors import CheckpointError  # noqa: E402
 from hifimodel.nets.architectures import averaging_vae, random_unet, text_config, vision_config  # noqa: E402
 from hifimodel.nets.hifinet import HiFiNet, encode_images  # noqa: E402
 from hifimodel.nets.loading import build_modules, load_base, load_trained, save_trained  # noqa: E402
+from hifimodel.nets.state import write_state  # noqa: E402
 from hifimodel.nets.text_encoders import encode_prompts  # noqa: E402
 
 if TYPE_CHECKING:
@@ -131,21 +133,51 @@ def test_prompts_are_encoded_as_the_diffusers_pipeline_does(tiny: Modules) -> No
     torch.testing.assert_close(ours.pooled, pooled)
 
 
-@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(path.read_bytes()[:100]), Path.unlink])
-def test_a_checkpoint_with_a_damaged_net_says_that_the_one_before_can_be_used(
-    tiny: Modules, tmp_path: Path, damage: Callable[[Path], object]
-) -> None:
+@pytest.fixture
+def saved(tiny: Modules, tmp_path: Path) -> Path:
+    """A checkpoint of an earlier version, without digests."""
     pytest.importorskip("accelerate")
     from hifimodel.training import checkpoint
 
     save_trained(tiny, tmp_path)
     facts = {"step": 1, "n_processes": 1, "base": checkpoint.base_digest(tiny.base)}
-    (tmp_path / "state.json").write_text(json.dumps(facts))
     for name in ("optimizer.pt", "process-0.pt"):
         torch.save({}, tmp_path / name)
-    assert checkpoint.load(tmp_path, tiny, 0, 1).facts.step == 1
-    damage(tmp_path / "hifinet" / "diffusion_pytorch_model.safetensors")
+    (tmp_path / "state.json").write_text(json.dumps(facts))
+    return tmp_path
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(path.read_bytes()[:100]), Path.unlink])
+def test_a_checkpoint_with_a_damaged_net_says_that_the_one_before_can_be_used(
+    tiny: Modules, saved: Path, damage: Callable[[Path], object]
+) -> None:
+    from hifimodel.training import checkpoint
+
+    assert checkpoint.load(saved, tiny, 0, 1).facts.step == 1
+    damage(saved / "hifinet" / "diffusion_pytorch_model.safetensors")
     with pytest.raises(CheckpointError, match="remove it to resume from the previous checkpoint") as caught:
-        checkpoint.load(tmp_path, tiny, 0, 1)
+        checkpoint.load(saved, tiny, 0, 1)
     assert "check the name" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_flipped_bit_in_any_file_of_a_checkpoint_is_an_error(tiny: Modules, saved: Path) -> None:
+    from hifimodel.training import checkpoint
+
+    facts = json.loads((saved / "state.json").read_text())
+    (saved / "state.json").unlink()
+    write_state(saved, facts)
+    rng = random.Random(0)
+    checkpoint.load(saved, tiny, 0, 1)
+    for path in [path for path in saved.rglob("*") if path.is_file()]:
+        data = bytearray(path.read_bytes())
+        place = rng.randrange(len(data))
+        data[place] ^= 1
+        path.write_bytes(data)
+        with pytest.raises(CheckpointError, match=r"cannot be read \(.*remove it to resume from the previous"):
+            checkpoint.load(saved, tiny, 0, 1)
+        if path.parent.name in ("refiner", "hifinet"):
+            with pytest.raises(WeightsError, match=r"is damaged \(.* differs from its sha256\); copy it again"):
+                load_trained(saved)
+        data[place] ^= 1
+        path.write_bytes(data)

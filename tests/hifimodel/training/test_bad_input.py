@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,15 +18,17 @@ from accelerate import Accelerator  # noqa: E402
 from accelerate.state import AcceleratorState  # noqa: E402
 
 from hifidata.core.errors import WeightsError  # noqa: E402
+from hifidata.core.files import TEMPORARY_PREFIX  # noqa: E402
 from hifidata.store.shards import write_shard  # noqa: E402
 from hifimodel.config import ModelConfig, load_preset, preset_text  # noqa: E402
 from hifimodel.data import ShardFacts  # noqa: E402
 from hifimodel.errors import CheckpointError, DataError  # noqa: E402
 from hifimodel.nets.loading import build_modules, find_model, load_trained, save_trained  # noqa: E402
 from hifimodel.train import main  # noqa: E402
+from hifimodel.training.folders import PRESET_FILE  # noqa: E402
 from hifimodel.training.identity import GateDetector, loss_embedder  # noqa: E402
 from hifimodel.training.loop import StopRequest  # noqa: E402
-from hifimodel.training.options import PRESET_FILE, model_for_shards  # noqa: E402
+from hifimodel.training.options import model_for_shards  # noqa: E402
 from tests.factories.training_shards import person, person_id  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("accelerate_alone")
@@ -162,6 +165,62 @@ def test_a_folder_in_use_is_refused(shards: Path, tmp_path: Path, capsys: pytest
         fcntl.flock(file, fcntl.LOCK_EX)
         assert call(shards, tmp_path) == 4
     assert "another run trains here" in last_line(capsys)
+
+
+FOREIGN = (
+    ("thesis.doc",),
+    (".tmp-mine",),
+    ("model/weights.bin",),
+    ("metrics.csv",),
+    ("lock", "checkpoints/step-00000001/mine"),
+    ("preset.yaml", "model/unet/config.json"),
+    ("dataset.json", "state/run.json", "state/lock"),
+)
+
+
+@pytest.mark.parametrize("names", FOREIGN, ids=",".join)
+def test_a_folder_with_files_of_others_is_refused_and_untouched(
+    names: tuple[str, ...], shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("model: {}\ntrain: {}\n")
+    before = sorted(tmp_path.rglob("*"))
+    assert call(shards, tmp_path) == 2
+    assert "is not empty and not a training run; choose a new folder" in last_line(capsys)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert {(tmp_path / name).read_text() for name in names} == {"model: {}\ntrain: {}\n"}
+
+
+def test_a_run_with_foreign_parts_is_refused_and_nothing_is_removed_before_the_arguments_are_checked(
+    shards: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, left = tmp_path / "run", tmp_path / "run" / f"{TEMPORARY_PREFIX}model"
+    out.mkdir()
+    for name in ("lock", "preset.yaml"):
+        shutil.copyfile(finished / name, out / name)
+    left.mkdir()
+    assert call(tmp_path / "nothing", out) == 2
+    assert left.exists()
+    (out / "model").mkdir()
+    assert call(shards, out) == 2
+    assert "model: is no model of this run" in last_line(capsys)
+    (out / "model").rmdir()
+    (tmp_path / "elsewhere").mkdir()
+    (out / "checkpoints").symlink_to(tmp_path / "elsewhere")
+    assert call(shards, out) == 2
+    assert "contains the link checkpoints" in last_line(capsys)
+
+
+def test_temporary_files_of_others_survive_a_run(shards: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert call(shards, out, "train.steps=1") == 0
+    mine, left = out / "samples" / ".tmp-mine", out / "samples" / f"{TEMPORARY_PREFIX}x"
+    for path in (mine, left):
+        path.touch()
+    assert call(shards, out) == 0
+    assert mine.exists()
+    assert not left.exists()
 
 
 def test_a_loss_that_is_no_number_ends_the_run_without_a_checkpoint(
