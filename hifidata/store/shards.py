@@ -48,7 +48,7 @@ def members_of(row: Row, portrait_jpeg: bytes, extras: Mapping[str, bytes] | Non
         extras: members that stages made, such as ``alpha.png``.
     """
     facts = {"format_version": FORMAT_VERSION} | {name: row.get(name) for name in TRAINING_COLUMNS}
-    facts["licence"] = shard_licence(facts["licence"])
+    facts["licence"] = shard_licence(row.get("licence"))
     members = {
         **(extras or {}),
         "jpg": portrait_jpeg,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,9 +27,10 @@ def load_clip(folder: Path) -> Callable[[RgbU8], F32]:
     from hifimodel.nets.loading import LOAD_ERRORS, require_all_weights
 
     try:
-        model, report = CLIPVisionModelWithProjection.from_pretrained(
+        loaded: Any = CLIPVisionModelWithProjection.from_pretrained(
             str(folder), local_files_only=True, output_loading_info=True
         )
+        model, report = loaded
         require_all_weights(report)
         model.eval()
     except LOAD_ERRORS as error:

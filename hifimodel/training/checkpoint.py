@@ -131,11 +131,9 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except (*LOAD_ERRORS, zipfile.BadZipFile, WeightsError) as error:
         cause = error.__cause__ or error
-        reason = (
-            one_line(cause) if isinstance(cause, OSError | ValueError) else one_line(f"{type(cause).__name__}: {cause}")
-        )
+        kind = "" if isinstance(cause, OSError | ValueError) else f"{type(cause).__name__}: "
         raise CheckpointError(
-            f"{path}: cannot be read ({reason}); remove it to resume from the previous checkpoint"
+            f"{path}: cannot be read ({kind}{one_line(cause)}); remove it to resume from the previous checkpoint"
         ) from error
 
 
