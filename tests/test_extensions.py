@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import json
 import os
 import re
@@ -21,8 +23,15 @@ import pytest
 
 from hifidata.config.recipe import resolve
 from hifidata.core.errors import RecipeError, WeightsError
-from hifidata.run.plan import make_plan
+from hifidata.core.schema import Candidate, IdentityTask, Row
+from hifidata.models import registry
+from hifidata.run.extension_check import check_extensions, synthetic_sample
+from hifidata.run.identity_batch import open_batch
+from hifidata.run.plan import make_plan, open_source
 from hifidata.run.requirements import check_licences, require_weights
+from hifidata.run.worker import Worker
+from hifidata.stages.base import Sample
+from hifidata.stages.table import image_columns, stages_of
 from tests.conftest import PROJECT_ROOT, digest
 from tests.factories import cli
 
@@ -168,7 +177,7 @@ def started(photos: Path, **sections: Any) -> None:
         (f"{FAULTS}:UndeclaredColumn", "fills the column quality_glow, which it does not declare; add it"),
         (f"{FAULTS}:TakenColumn", "the column similarity exists already; start the name"),
         (f"{FAULTS}:UnknownType", "is not a Column with a type of string, binary"),
-        (f"{FAULTS}:BrokenScorer", "fails on a synthetic face: ZeroDivisionError: division by zero"),
+        (f"{FAULTS}:BrokenScorer", "BrokenScorer: ZeroDivisionError: division by zero; tried on a synthetic face"),
     ],
 )
 def test_a_model_that_does_not_fit_gives_a_one_line_error_before_any_work(
@@ -205,6 +214,57 @@ def test_a_stage_that_does_not_fit_gives_a_one_line_error_before_any_work(
     assert "\n" not in str(caught.value)
 
 
+def rows_of(stage: str, folder: Path, **sections: Any) -> dict[str, dict[str, Any]]:
+    """Run one stage on three synthetic faces, and return their rows by file name."""
+    recipe = resolve(recipe_of(folder, **sections), "t")
+    check_extensions(recipe)
+
+    def make_sample(task: IdentityTask, candidate: Candidate, row: Row) -> Sample:
+        sample = synthetic_sample(recipe, image_columns(recipe))
+        measured = {column.name for kind in stages_of(recipe) if kind.name == stage for column in kind.columns}
+        sample.row = {name: value for name, value in sample.row.items() if name not in measured} | row
+        return sample
+
+    candidates = tuple(Candidate(f"p/{n}.jpg", f"{n}.jpg", "", "") for n in range(3))
+    batch = open_batch(IdentityTask("1", "p", "folder", candidates), make_sample)
+    rows = Worker(recipe, [stage], open_source(recipe), folder / "out").run(batch).rows
+    return {Path(row["source_uri"]).name: row for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("SecondRaises", "ZeroDivisionError: division by zero"),
+        ("SecondHasOtherReason", "returns the reason zzz, which it does not declare"),
+        ("SecondIsNoMapping", "score must return a mapping, got float"),
+        ("SecondHasNoScore", "returned no quality_score; return a value for each image, or raise ModelError"),
+        ("SecondIsText", "quality_score is declared as float32, got 'low'; correct one of the two"),
+        ("SecondIsNan", "quality_score is declared as float32, got nan; correct one of the two"),
+        ("SecondIsLarge", "quality_score is declared as 0 to 1, got 17; correct one of the two"),
+        ("SecondHasOtherColumn", "fills the column quality_glow, which it does not declare"),
+        ("GlowSecondMeasures", "ValueError: no glow"),
+        ("GlowSecondIsNoInteger", "glow_level is declared as int32, got 1.5; correct one of the two"),
+        ("GlowSecondDerives", "KeyError: True"),
+        ("GlowSecondDecides", "KeyError: 'no_such_column'"),
+        ("GlowSecondIsNoVerdict", "expected a Verdict or None from decide, got 'dark'"),
+        ("GlowSecondHasOtherReason", "returns the reason zzz, which it does not declare"),
+        ("GlowOfIdentities", "KeyError: True"),
+    ],
+)
+def test_an_error_of_another_package_on_one_image_costs_that_image(tmp_path: Path, name: str, problem: str) -> None:
+    path = f"{FAULTS}:{name}"
+    stage = "glow" if name.startswith("Glow") else "quality"
+    sections = {"stages": [{"after": "occlusion", "use": path}]} if stage == "glow" else {"quality": {"model": path}}
+    rows = rows_of(stage, tmp_path, **sections)
+    failed = {image: row for image, row in rows.items() if row["status"] is not None}
+    assert set(failed) == (set(rows) if name == "GlowOfIdentities" else {"1.jpg"})
+    for row in failed.values():
+        assert (row["status"], row["stage"], row["reason"]) == ("failed", stage, "model_error")
+        assert row["message"].startswith(f"{path}: ")
+        assert problem in row["message"]
+        assert "\n" not in row["message"]
+
+
 def test_settings_of_an_extension_are_validated_by_its_own_class(twelve_people: Path) -> None:
     stages = [{"after": "occlusion", "use": f"{FAULTS}:Glow"}]
     with pytest.raises(RecipeError, match=r"glow\.max_scor: unknown key; did you mean max_score\?"):
@@ -225,18 +285,43 @@ def test_the_licence_policy_applies_to_models_of_other_packages(twelve_people: P
         check_licences(recipe)
 
 
-def test_another_version_of_the_package_is_another_recipe(twelve_people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hifidata.models import registry
+@pytest.fixture
+def editable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make an editable install of a package with one model, and return its ``dist-info``."""
+    source, site = tmp_path / "source", tmp_path / "site"
+    info = site / "eye_check-0.3.0.dist-info"
+    for folder in (source, info):
+        folder.mkdir(parents=True)
+    (source / "eyecheck.py").write_text("from tests.factories.extensions import Scorer\nclass Eyes(Scorer): pass\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: eye-check\nVersion: 0.3.0\n")
+    (info / "direct_url.json").write_text(json.dumps({"url": source.as_uri(), "dir_info": {"editable": True}}))
+    (info / "RECORD").write_text("eye_check.pth,,\n")
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.syspath_prepend(str(source))
+    return info
 
-    data = recipe_of(
-        twelve_people, stages=[{"after": "occlusion", "use": f"{FAULTS}:Glow"}], quality={"model": f"{FAULTS}:Scorer"}
-    )
-    first = resolve(data, "t")
-    monkeypatch.setattr(
-        "hifidata.core.extensions.importlib.metadata.packages_distributions", lambda: {"tests": ["hifi-portrait"]}
-    )
+
+def version_in_recipe(photos: Path) -> tuple[str, str, str]:
     registry._extension.cache_clear()
-    second = resolve(data, "t")
-    registry._extension.cache_clear()
-    assert first.extensions["stages.glow"].version != second.extensions["stages.glow"].version
-    assert first.hash != second.hash
+    sys.modules.pop("eyecheck", None)
+    importlib.invalidate_caches()
+    recipe = resolve(recipe_of(photos, quality={"model": "eyecheck:Eyes"}), "t")
+    record = recipe.extensions["quality.model"]
+    return record.package, record.version, recipe.hash
+
+
+def test_another_version_of_an_editable_package_is_another_recipe(editable: Path, tmp_path: Path) -> None:
+    *first, old = version_in_recipe(tmp_path)
+    (editable / "METADATA").write_text("Metadata-Version: 2.1\nName: eye-check\nVersion: 0.4.0\n")
+    *second, new = version_in_recipe(tmp_path)
+    assert (first, second) == (["eye-check", "0.3.0"], ["eye-check", "0.4.0"])
+    assert old != new
+
+
+def test_another_source_of_a_module_without_a_package_is_another_recipe(editable: Path, tmp_path: Path) -> None:
+    (editable / "direct_url.json").unlink()
+    module = tmp_path / "source" / "eyecheck.py"
+    package, version, old = version_in_recipe(tmp_path)
+    assert (package, version) == ("eyecheck", f"sha256:{hashlib.sha256(module.read_bytes()).hexdigest()}")
+    module.write_text(module.read_text() + "# changed\n")
+    assert version_in_recipe(tmp_path)[2] != old

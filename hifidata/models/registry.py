@@ -12,11 +12,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hifidata.core.base_config import BaseConfig, validate
 from hifidata.core.errors import RecipeError, WeightsError
 from hifidata.core.extensions import MODELS, entry_points, load_class
 from hifidata.models import custom_file
+from hifidata.models.checked import CheckedModel
 from hifidata.models.config import ModelFileConfig
+from hifidata.models.protocols import Description, Faces, GenderAge, OcclusionAnswer, TextRegions
 from hifidata.models.requirements import OPENAI, PADDLE, PADDLEOCR, SPANDREL, TRANSFORMERS
 from hifidata.models.spec import ModelSpec, spec_of
 from hifidata.weights.catalogue import CATALOGUE, Weight
@@ -248,6 +252,19 @@ METHODS: Mapping[str, tuple[str, int]] = {
 }
 """By stage: the method that a model must have, and its number of arguments. ``models.protocols`` describes them."""
 
+RESULTS: Mapping[str, type] = {
+    "detect": Faces,
+    "quality": Mapping,
+    "watermark": TextRegions,
+    "occlusion": OcclusionAnswer,
+    "restore": np.ndarray,
+    "matting": np.ndarray,
+    "verify": np.ndarray,
+    "caption": Description,
+    "attributes": GenderAge,
+}
+"""By stage: the type that the method returns, or returns for each image. Results of other packages are checked."""
+
 
 def find(stage: str, model: str) -> ModelSpec:
     """Return the spec of a model of hifidata, or of a class or entry point of another package. Raises RecipeError."""
@@ -295,6 +312,8 @@ def load(stage: str, model: str, section: Any = None) -> Any:
         raise
     if own and isinstance(section, ModelFileConfig):
         loaded.name = custom_file.name_of(model, section)
+    if spec.origin is not None and stage in RESULTS:
+        return CheckedModel(loaded, spec.path, METHODS[stage][0], RESULTS[stage])
     return loaded
 
 
