@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.metadata
+import json
+import sys
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from hifidata.core.errors import RecipeError
 
@@ -20,7 +27,7 @@ class Origin:
     Attributes:
         path: ``package.module:Class``.
         package: distribution that contains the class; without a distribution, its top-level module.
-        version: version of the distribution; empty without a distribution.
+        version: version of the distribution; without a distribution, ``sha256:`` and the hash of the module's source file.
     """
 
     path: str
@@ -62,9 +69,35 @@ def entry_points(group: str) -> dict[str, str]:
     return {point.name: point.value for point in importlib.metadata.entry_points(group=group)}
 
 
+@cache
 def origin_of(kind: type[Any]) -> Origin:
     """Return the installed package that contains a class."""
-    top = kind.__module__.partition(".")[0]
-    names = importlib.metadata.packages_distributions().get(top, [])
     path = f"{kind.__module__}:{kind.__qualname__}"
-    return Origin(path, names[0], importlib.metadata.version(names[0])) if names else Origin(path, top, "")
+    file = getattr(sys.modules[kind.__module__], "__file__", None)
+    top = kind.__module__.partition(".")[0]
+    found = _distribution_of(top, None if file is None else Path(file).resolve())
+    if found is not None:
+        return Origin(path, found.name, found.version)
+    return Origin(path, top, "" if file is None else f"sha256:{hashlib.sha256(Path(file).read_bytes()).hexdigest()}")
+
+
+def _distribution_of(top: str, file: Path | None) -> importlib.metadata.Distribution | None:
+    """Return the distribution that contains a module's file. An editable install has the file in its source folder."""
+    for name in importlib.metadata.packages_distributions().get(top, []):
+        found = importlib.metadata.distribution(name)
+        if file is None or found.files is None:
+            return found
+        same_name = (part for part in found.files if part.name == file.name)
+        if any(Path(str(found.locate_file(part))).resolve() == file for part in same_name):
+            return found
+    roots = {root: found for found in importlib.metadata.distributions() if (root := _editable_root(found)) is not None}
+    around = [root for root in roots if file is not None and file.is_relative_to(root)]
+    return roots[max(around, key=lambda root: len(root.parts))] if around else None
+
+
+def _editable_root(found: importlib.metadata.Distribution) -> Path | None:
+    """Return the source folder of an editable install (``direct_url.json``, PEP 610); None for other installs."""
+    record = json.loads(found.read_text("direct_url.json") or "{}")
+    if not record.get("dir_info", {}).get("editable"):
+        return None
+    return Path(url2pathname(urlsplit(record["url"]).path)).resolve()
