@@ -6,15 +6,18 @@ import hashlib
 import importlib
 import importlib.metadata
 import json
+import pkgutil
 import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from hifidata.core.errors import RecipeError
+from hifidata.core.suggest import suggestion
 
 MODELS, STAGES = "hifidata.models", "hifidata.stages"
 """Groups of entry points."""
@@ -50,18 +53,34 @@ def load_class(name: str, group: str, key: str) -> type[Any]:
     module_name, _, class_name = path.partition(":")
     if not path:
         raise RecipeError(
-            f"{key}: the group {group} has no entry point {name!r}; install the package that provides the entry point"
+            f"{key}: the group {group} has no entry point {name!r}; install the package that provides the entry point; "
+            f"{suggestion(name, entry_points(group), 'installed')}"
         )
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise RecipeError(
-            f"{key}: cannot import {module_name} for {name} ({error}); install its package in this environment"
-        ) from error
+    module = _module(module_name, f"{key}: cannot import {module_name} for {name}")
     found = getattr(module, class_name, None)
     if not isinstance(found, type):
-        raise RecipeError(f"{key}: {module_name} has no class {class_name!r}; expected package.module:Class")
+        classes = [name for name, value in vars(module).items() if isinstance(value, type)]
+        raise RecipeError(
+            f"{key}: {module_name} has no class {class_name!r}; expected package.module:Class; "
+            f"{suggestion(class_name, classes, 'its classes')}"
+        )
     return found
+
+
+def _module(name: str, problem: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        parent, _, last = name.rpartition(".")
+        if error.name == name and parent in sys.modules:  # the parent was imported, so its package is installed
+            inside = [found.name for found in pkgutil.iter_modules(getattr(sys.modules[parent], "__path__", ()))]
+            raise RecipeError(
+                f"{problem}: {parent} has no module {last!r}; {suggestion(last, inside, 'it has')}"
+            ) from error
+        raise RecipeError(f"{problem} ({error}); install its package in this environment") from error
+    except Exception as error:  # code of another package may raise anything
+        text = " ".join(str(error).split())
+        raise RecipeError(f"{problem}: {type(error).__name__}: {text}; correct the module") from error
 
 
 def entry_points(group: str) -> dict[str, str]:
@@ -69,7 +88,6 @@ def entry_points(group: str) -> dict[str, str]:
     return {point.name: point.value for point in importlib.metadata.entry_points(group=group)}
 
 
-@cache
 def origin_of(kind: type[Any]) -> Origin:
     """Return the installed package that contains a class."""
     path = f"{kind.__module__}:{kind.__qualname__}"
@@ -81,6 +99,7 @@ def origin_of(kind: type[Any]) -> Origin:
     return Origin(path, top, "" if file is None else f"sha256:{hashlib.sha256(Path(file).read_bytes()).hexdigest()}")
 
 
+@cache
 def _distribution_of(top: str, file: Path | None) -> importlib.metadata.Distribution | None:
     """Return the distribution that contains a module's file. An editable install has the file in its source folder."""
     for name in importlib.metadata.packages_distributions().get(top, []):

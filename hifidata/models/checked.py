@@ -43,7 +43,7 @@ class CheckedModel:
         for item in result:
             if not isinstance(item, self._result):
                 raise self._error(f"must return {self._result.__name__} for each image, got {type(item).__name__}")
-            if self._method == "matte" and not np.isfinite(item).all():
+            if self._method == "matte" and not np.isfinite(np.asarray(item)).all():
                 raise self._error("must return finite numbers")
         return result
 

@@ -5,6 +5,7 @@ Only ``load`` imports the class of a model.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,6 +18,7 @@ import numpy as np
 from hifidata.core.base_config import BaseConfig, validate
 from hifidata.core.errors import RecipeError, WeightsError
 from hifidata.core.extensions import MODELS, entry_points, load_class
+from hifidata.core.suggest import suggestion
 from hifidata.models import custom_file
 from hifidata.models.checked import CheckedModel
 from hifidata.models.config import ModelFileConfig
@@ -272,8 +274,11 @@ def find(stage: str, model: str) -> ModelSpec:
     if model in table:
         return table[model]
     if ":" not in model and model not in entry_points(MODELS):
-        known = ", ".join(sorted(table))
-        raise RecipeError(f"{stage}.model: unknown model {model!r}; known: {known}, or package.module:Class")
+        installed = entry_points(MODELS)
+        close = difflib.get_close_matches(model, [*table, *installed], n=1, cutoff=0.7)
+        known = f"known: {', '.join(sorted(table))}, entry points: {', '.join(sorted(installed)) or 'none'}, or package.module:Class"
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise RecipeError(f"{stage}.model: unknown model {model!r}; {known}{hint}")
     return _extension(stage, model)
 
 
@@ -370,6 +375,10 @@ def chosen(stage: str, section: Any) -> ModelSpec | None:
     if section.model is None:
         return None
     spec = find(stage, section.model)
+    for key in spec.defaults or {}:
+        if key not in type(section).model_fields:
+            hint = suggestion(key, type(section).model_fields)
+            raise RecipeError(f"{stage}.model: {spec.path}: defaults: {stage} has no setting {key!r}; {hint}")
     if spec.options is not None:
         _options_of(stage, spec.options, section)
     elif getattr(section, "options", None):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -103,7 +103,7 @@ class _Contract:
         for name, values in columns.items():
             if name not in self._columns:
                 raise self.error(f"fills the column {name}, which it does not declare; add it to the class's columns")
-            if isinstance(values, str) or not isinstance(values, Sized):
+            if isinstance(values, str) or not isinstance(values, (Sequence, np.ndarray)):
                 raise self.error(
                     f"expected a list of values of {name}, got {_shown(values)}; return one value per sample"
                 )

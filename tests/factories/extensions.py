@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from hifidata.config.sections import StageConfig
 from hifidata.core.base_config import BaseConfig
 from hifidata.core.errors import ModelError
-from hifidata.core.reasons import Reason
+from hifidata.core.reasons import Limit, Reason
 from hifidata.core.schema import Column, Row, Verdict
 from hifidata.stages.base import Columns, Sample, Stage
 from hifidata.weights.catalogue import Weight
@@ -77,6 +77,40 @@ class WithOptions(Scorer):
         self.options = options
 
 
+class EmptyLicence(Scorer):
+    licence = " "
+
+
+class CommercialText(Scorer):
+    commercial: Any = "yes"
+
+
+class MalformedHash(Scorer):
+    files = (Weight("x", "x.onnx", "MIT", True, sha256="abc"),)
+
+
+class OurFileName(Scorer):
+    files = (Weight("yunet", "x.onnx", "MIT", True, sha256="0" * 64),)
+
+
+class UnknownFileName(Scorer):
+    files = ("yunnet",)
+
+
+class UnknownDefault(Scorer):
+    defaults: ClassVar[Mapping[str, float]] = {"min_scor": 0.2}
+
+
+class NoMapping(Scorer):
+    def score(self, picture: Any, xyxy_px: Any, kps_px: Any, landmarks_px: Any) -> Any:
+        return 0.9
+
+
+class NoScore(Scorer):
+    def score(self, picture: Any, xyxy_px: Any, kps_px: Any, landmarks_px: Any) -> Any:
+        return {"yaw_deg": 1.0}
+
+
 class GlowConfig(StageConfig):
     """Settings of the stages below."""
 
@@ -93,6 +127,26 @@ class Glow(Stage):
 
     def measure(self, samples: Sequence[Sample]) -> Columns:
         return {"glow_score": [0.1] * len(samples)}
+
+
+class GlowWithoutLicence(Glow):
+    licence = ""
+
+
+class GlowWithOtherReplayable(Glow):
+    replayable = ("max_scor",)
+
+
+class GlowWithOtherRequired(Glow):
+    required_columns = ("glow_scor",)
+
+
+class GlowWithOtherSetting(Glow):
+    reasons = (Reason("bright", "Bright", "Bright.", limit=Limit("glow_score", "above", "glow.maximum", "glow")),)
+
+
+class GlowWithOtherLimitColumn(Glow):
+    reasons = (Reason("bright", "Bright", "Bright.", limit=Limit("glow_scor", "above", "glow.max_score", "glow")),)
 
 
 class GlowWithoutTitle(Stage):
