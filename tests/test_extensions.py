@@ -29,6 +29,7 @@ from hifidata.models import registry
 from hifidata.run.extension_check import check_extensions, synthetic_sample
 from hifidata.run.identity_batch import open_batch
 from hifidata.run.plan import make_plan, open_source
+from hifidata.run.replay import _replay_stage
 from hifidata.run.requirements import check_licences, require_weights
 from hifidata.run.worker import Worker
 from hifidata.stages.base import Sample
@@ -305,6 +306,17 @@ def test_an_error_of_another_package_on_one_image_costs_that_image(tmp_path: Pat
         assert row["message"].startswith(f"{path}: ")
         assert problem in row["message"]
         assert "\n" not in row["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "n_failed"), [("GlowSecondDerives", 1), ("GlowSecondDecides", 1), ("GlowOfIdentities", 2)]
+)
+def test_a_replay_survives_an_error_of_another_package_on_one_image(tmp_path: Path, name: str, n_failed: int) -> None:
+    stages = [{"after": "occlusion", "use": f"{FAULTS}:{name}"}]
+    recipe = resolve(recipe_of(tmp_path, stages=stages), "t")
+    rows: list[Row] = [{"source_uri": f"p/{n}.jpg", "glow_score": 0.1} for n in range(2)]
+    _replay_stage(next(stage for stage in stages_of(recipe) if stage.name == "glow"), rows, recipe)
+    assert [row.get("reason") for row in rows].count("model_error") == n_failed
 
 
 def test_a_file_without_address_and_with_a_wrong_hash_names_the_class_as_remedy(tmp_path: Path) -> None:
