@@ -29,6 +29,7 @@ from hifidata.core.base_config import validate as validate_config
 from hifidata.core.errors import RecipeError
 from hifidata.core.extensions import STAGES as STAGE_ENTRY_POINTS
 from hifidata.core.extensions import load_class
+from hifidata.core.suggest import suggestion
 from hifidata.models import registry
 from hifidata.models.config import SERVER_MANNERS, ModelFileConfig
 from hifidata.models.custom_file import sha256_entry
@@ -140,7 +141,9 @@ class Recipe(StageSections):
         names = list(STAGES)
         for use, name in zip(self.stages, self.extension_sections, strict=True):
             if use.after not in names:
-                raise ValueError(f"stages.after: unknown stage {use.after}; expected one of {', '.join(names)}")
+                raise ValueError(
+                    f"stages.after: unknown stage {use.after}; {suggestion(use.after, names, 'expected one of')}"
+                )
             at = names.index(use.after) + 1
             while at < len(names) and names[at] in self.extension_sections:
                 at += 1  # stages after the same stage run in the order of the list

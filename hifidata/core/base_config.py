@@ -81,12 +81,12 @@ def validate(
     try:
         return kind.model_validate(data)
     except ValidationError as problem:
-        begin = (f"{where}: " if where else "") + (f"{section}." if section else "")
-        raise error("\n".join(f"{begin}{_explain(kind, item)}" for item in problem.errors())) from None
+        begin = f"{where}: " if where else ""
+        raise error("\n".join(f"{begin}{_explain(kind, item, section)}" for item in problem.errors())) from None
 
 
-def _explain(kind: type[BaseModel], item: Any) -> str:
-    models, names = [kind], []
+def _explain(kind: type[BaseModel], item: Any, section: str) -> str:
+    models, names = [kind], [section] if section else []
     for part in item["loc"][:-1] if item["type"] == "extra_forbidden" else item["loc"]:
         if len(models) > 1 and (tagged := [model for model in models if _tag(model) == part]):
             models = (
@@ -105,7 +105,10 @@ def _explain(kind: type[BaseModel], item: Any) -> str:
         names.append(item["ctx"]["key"])
         item = {**item, "input": item["input"][item["ctx"]["key"]]}
     got = "" if isinstance(item.get("input"), dict) else f", got {_as_written(item.get('input'))}"
-    return f"{'.'.join(names) or kind.__name__.lower()}: {item['msg'].removeprefix('Value error, ')}{got}"
+    message = f"{item['msg'].removeprefix('Value error, ')}{got}"
+    if not names and item["type"] == "value_error":  # a check of several keys, whose message names them
+        return message
+    return f"{'.'.join(names) or kind.__name__.lower()}: {message}"
 
 
 def _as_written(value: Any) -> str:

@@ -12,9 +12,10 @@
     +-- SampleError                one candidate cannot be processed; carries the Reason for its manifest row
         +-- IntakeError            the bytes are not an image that the recipe accepts
         +-- ModelError             a model refused the image or failed on it
+            +-- ExtensionError     code of another package raised an unexpected error, or its result does not fit
 
 A ``SampleError`` never stops a run: the worker turns it into a manifest row. Any exception that is not a ``HifiError``
-is a bug and stops the run.
+is a bug and stops the run. In code of another package, it costs one image (``hifidata.run.extension_guard``).
 """
 
 from __future__ import annotations
@@ -98,3 +99,7 @@ class ModelError(SampleError):
 
     def __reduce__(self) -> tuple[type, tuple[str, Reason]]:
         return type(self), (self.message, self.reason)
+
+
+class ExtensionError(ModelError):
+    """Code of another package raised an unexpected error, or returned a result that does not fit."""

@@ -13,6 +13,8 @@ from typing import Literal
 MAX_LABEL = 18
 """Characters that fit under a thumbnail."""
 
+Drops = Literal["below", "up to", "above", "at or above"]
+
 
 @dataclass(frozen=True)
 class Limit:
@@ -27,7 +29,7 @@ class Limit:
     """
 
     column: str
-    drops: Literal["below", "up to", "above", "at or above"]
+    drops: Drops
     setting: str
     label: str
     unit: str = ""

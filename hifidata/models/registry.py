@@ -5,6 +5,7 @@ Only ``load`` imports the class of a model.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,11 +13,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hifidata.core.base_config import BaseConfig, validate
 from hifidata.core.errors import RecipeError, WeightsError
 from hifidata.core.extensions import MODELS, entry_points, load_class
+from hifidata.core.suggest import suggestion
 from hifidata.models import custom_file
+from hifidata.models.checked import CheckedModel
 from hifidata.models.config import ModelFileConfig
+from hifidata.models.protocols import Description, Faces, GenderAge, OcclusionAnswer, TextRegions
 from hifidata.models.requirements import OPENAI, PADDLE, PADDLEOCR, SPANDREL, TRANSFORMERS
 from hifidata.models.spec import ModelSpec, spec_of
 from hifidata.weights.catalogue import CATALOGUE, Weight
@@ -249,6 +255,19 @@ METHODS: Mapping[str, tuple[str, int]] = {
 }
 """By stage: the method that a model must have, and its number of arguments. ``models.protocols`` describes them."""
 
+RESULTS: Mapping[str, type] = {
+    "detect": Faces,
+    "quality": Mapping,
+    "watermark": TextRegions,
+    "occlusion": OcclusionAnswer,
+    "restore": np.ndarray,
+    "matting": np.ndarray,
+    "verify": np.ndarray,
+    "caption": Description,
+    "attributes": GenderAge,
+}
+"""By stage: the type that the method returns, or returns for each image. Results of other packages are checked."""
+
 
 def find(stage: str, model: str) -> ModelSpec:
     """Return the spec of a model of hifidata, or of a class or entry point of another package. Raises RecipeError."""
@@ -256,8 +275,11 @@ def find(stage: str, model: str) -> ModelSpec:
     if model in table:
         return table[model]
     if ":" not in model and model not in entry_points(MODELS):
-        known = ", ".join(sorted(table))
-        raise RecipeError(f"{stage}.model: unknown model {model!r}; known: {known}, or package.module:Class")
+        installed = entry_points(MODELS)
+        close = difflib.get_close_matches(model, [*table, *installed], n=1, cutoff=0.7)
+        known = f"known: {', '.join(sorted(table))}, entry points: {', '.join(sorted(installed)) or 'none'}, or package.module:Class"
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise RecipeError(f"{stage}.model: unknown model {model!r}; {known}{hint}")
     return _extension(stage, model)
 
 
@@ -296,6 +318,8 @@ def load(stage: str, model: str, section: Any = None) -> Any:
         raise
     if own and isinstance(section, ModelFileConfig):
         loaded.name = custom_file.name_of(model, section)
+    if spec.origin is not None and stage in RESULTS:
+        return CheckedModel(loaded, spec.path, METHODS[stage][0], RESULTS[stage])
     return loaded
 
 
@@ -352,6 +376,10 @@ def chosen(stage: str, section: Any) -> ModelSpec | None:
     if section.model is None:
         return None
     spec = find(stage, section.model)
+    for key in spec.defaults or {}:
+        if key not in type(section).model_fields:
+            hint = suggestion(key, type(section).model_fields)
+            raise RecipeError(f"{stage}.model: {spec.path}: defaults: {stage} has no setting {key!r}; {hint}")
     if spec.options is not None:
         _options_of(stage, spec.options, section)
     elif getattr(section, "options", None):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from hifidata.core.base_config import BaseConfig
-from hifidata.core.errors import RecipeError
+from hifidata.core.errors import RecipeError, WeightsError
 from hifidata.core.extensions import Origin, origin_of
 from hifidata.core.reasons import Reason
 from hifidata.core.schema import ARROW_TYPES, Column
 from hifidata.models.requirements import Extra
-from hifidata.weights.catalogue import Weight, entry
+from hifidata.weights.catalogue import CATALOGUE, Weight, entry
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,8 @@ def spec_of(kind: type[Any], method: str, n_arguments: int, key: str) -> ModelSp
     """
     where = f"{key}: {kind.__module__}:{kind.__qualname__}"
     require_method(kind, method, n_arguments, where)
-    for name, wanted in (("name", str), ("licence", str)):
-        if not isinstance(getattr(kind, name, None), wanted):
-            raise RecipeError(f'{where}: has no attribute {name}; add `{name} = "..."` to the class')
+    require_texts(kind, ("name", "licence"), where)
+    require_values(kind, "landmarks", ("gives", "needs", None), where)
     options = getattr(kind, "Config", None)
     if options is not None and not (isinstance(options, type) and issubclass(options, BaseConfig)):
         raise RecipeError(f"{where}: Config must derive from hifidata.core.base_config.BaseConfig")
@@ -121,6 +121,22 @@ def require_method(kind: type[Any], name: str, n_arguments: int, where: str) -> 
         ) from None
 
 
+def require_texts(kind: type[Any], names: Sequence[str], where: str) -> None:
+    """Check that attributes are texts and not empty, and that ``commercial`` is known or None. Raises RecipeError."""
+    for name in names:
+        value = getattr(kind, name, None)
+        if not isinstance(value, str) or not value.strip():
+            raise RecipeError(f'{where}: has no attribute {name} with a text; add `{name} = "..."` to the class')
+    require_values(kind, "commercial", (True, False, None), where)
+
+
+def require_values(kind: type[Any], name: str, allowed: Sequence[Any], where: str) -> None:
+    """Check that an optional attribute has an allowed value. Raises RecipeError."""
+    value = getattr(kind, name, None)
+    if not any(value is one or (isinstance(one, str) and value == one) for one in allowed):
+        raise RecipeError(f"{where}: {name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
+
+
 def declared_columns(kind: type[Any], where: str) -> tuple[Column, ...]:
     """Return the manifest columns of a class. Raises RecipeError if a column is invalid."""
     columns = tuple(getattr(kind, "columns", ()))
@@ -140,13 +156,26 @@ def declared_reasons(kind: type[Any], where: str) -> tuple[Reason, ...]:
 
 
 def declared_files(kind: type[Any], where: str) -> tuple[str | Weight, ...]:
-    """Return the model files of a class. Raises RecipeError if a file is not a Weight or has no sha256."""
+    """Return the model files of a class. Raises RecipeError if a file is unknown, has no valid sha256, or has our name."""
     files = tuple(getattr(kind, "files", ()))
     for file in files:
-        if not isinstance(file, (str, Weight)):
+        if isinstance(file, str):
+            try:
+                entry(file)
+            except WeightsError as error:
+                raise RecipeError(f"{where}: files: {error}") from error
+            continue
+        if not isinstance(file, Weight):
             raise RecipeError(f"{where}: files: {file!r} is not a Weight; see hifidata.weights.catalogue")
-        if isinstance(file, Weight) and not file.is_folder and not file.sha256:
+        if CATALOGUE.get(file.name, file) != file:
+            raise RecipeError(f"{where}: files: hifidata has a model file {file.name}; give yours another name")
+        if not file.is_folder and not file.sha256:
             raise RecipeError(
                 f"{where}: files: {file.file} has no sha256; add it, so that all machines run the same file"
+            )
+        if file.sha256 and not re.fullmatch("[0-9a-f]{64}", file.sha256):
+            raise RecipeError(
+                f"{where}: files: {file.file}: expected a sha256 of 64 lower-case hex digits, got {file.sha256!r}; "
+                f"`sha256sum {file.file}` prints it"
             )
     return files

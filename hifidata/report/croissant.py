@@ -90,7 +90,7 @@ def croissant(dataset_dir: Path, run: Mapping[str, Any]) -> dict[str, Any]:
         **({"datePublished": str(run["finished_at"])[:10]} if run.get("finished_at") else {}),
         **_responsible_ai(run, images),
         "distribution": [_shards(), *(_resource(manifests.path(name), name) for name in present)],
-        "recordSet": [_record_set(manifests.path(name), name) for name in present],
+        "recordSet": [_record_set(manifests.path(name), name, run) for name in present],
     }
 
 
@@ -157,8 +157,10 @@ def _resource(path: Path, name: str) -> dict[str, Any]:
     }
 
 
-def _record_set(path: Path, name: str) -> dict[str, Any]:
+def _record_set(path: Path, name: str, run: Mapping[str, Any]) -> dict[str, Any]:
     description, columns, key = _MANIFESTS[name]
+    if name == "images":
+        columns = (*columns, *(Column(**fields) for item in run.get("extensions") or () for fields in item["columns"]))
     kind = "fileSet" if path.is_dir() else "fileObject"
     return {
         "@type": "cr:RecordSet",

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from hifidata.config.recipe import Recipe, apply_overrides, changes, resolve
-from hifidata.core.errors import DatasetError, RecipeError
+from hifidata.core.errors import DatasetError, RecipeError, SampleError
 from hifidata.core.schema import Row, Status
+from hifidata.run.extension_guard import guarded
 from hifidata.stages.base import Stage
 from hifidata.stages.table import stages_of
 from hifidata.store.layout import DatasetFolder
@@ -103,7 +104,7 @@ def _replay_identity(stored: Sequence[Row], recipe: Recipe, stages: Sequence[typ
                 if row.get("status") is None:
                     row |= {"status": DEPENDENT, "stage": stage.name}
         if stage.runs(recipe):
-            _replay_stage(stage, [row for row in fresh if row.get("status") is None], recipe)
+            _replay_stage(guarded(stage, recipe), [row for row in fresh if row.get("status") is None], recipe)
     for row, before in zip(fresh, stored, strict=True):
         _count(row, before, result)
 
@@ -115,11 +116,23 @@ def _replay_stage(stage: type[Stage], rows: list[Row], recipe: Recipe) -> None:
             row |= {"status": UNKNOWN, "stage": stage.name}
         else:
             known.append(row)
+    checked = guarded(stage, recipe)
+    # An error of code of another package costs one row, or the identity's rows. Own stages derive all rows in one call.
+    parts = [[row] for row in known] if checked is not stage and stage.scope == "image" else [known] if known else []
+    for part in parts:
+        try:
+            _derive_and_decide(checked, part, recipe)
+        except SampleError as error:
+            for row in part:
+                row |= {"status": str(Status.FAILED), "reason": str(error.reason)}
+
+
+def _derive_and_decide(stage: type[Stage], rows: list[Row], recipe: Recipe) -> None:
     config = stage.config(recipe)
-    for name, values in stage.derive(known, config).items():
-        for row, value in zip(known, values, strict=True):
+    for name, values in stage.derive(rows, config).items():
+        for row, value in zip(rows, values, strict=True):
             row[name] = value
-    for row in known:
+    for row in rows:
         verdict = stage.decide(row, config)
         if verdict is not None:
             row |= {"status": str(Status.DROPPED), "reason": str(verdict.reason)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -14,13 +14,15 @@ import cv2
 import numpy as np
 
 from hifidata.config.recipe import Recipe
-from hifidata.core.errors import IntakeError, RecipeError, SampleError, WeightsError
+from hifidata.config.sections import StageConfig
+from hifidata.core.errors import IntakeError, SampleError, WeightsError
 from hifidata.core.reasons import Reason
 from hifidata.core.schema import Candidate, IdentityTask, Row, Status, as_float32
 from hifidata.image.encode import thumbnail_jpeg
 from hifidata.models.caption.sidecar import SidecarCaptioner
 from hifidata.models.runtime import device
 from hifidata.run.devices import onnx_stages
+from hifidata.run.extension_guard import guarded
 from hifidata.run.identity_batch import IdentityBatch, open_batch
 from hifidata.run.plan import is_remote
 from hifidata.run.requirements import add_pin_hint
@@ -67,13 +69,12 @@ class Worker:
         self._folder = DatasetFolder(out)
         self._run_id = run_id
         self.columns = image_columns(recipe)
-        self._names = frozenset(column.name for column in self.columns)
         self._float32 = frozenset(column.name for column in self.columns if column.type == "float32")
         self._is_last = recipe.stage_names[-1] in stage_names
         with searching(recipe.weights.folder):
             try:
                 wanted = [stage for stage in stages_of(recipe) if stage.name in stage_names and stage.runs(recipe)]
-                self._stages = [stage(recipe) for stage in wanted]
+                self._stages = [guarded(stage, recipe)(recipe) for stage in wanted]
             except WeightsError as error:
                 raise add_pin_hint(error, recipe) from error
         self._providers = dict.fromkeys(onnx_stages(recipe, stage_names), device.current_provider())
@@ -169,16 +170,15 @@ class Worker:
         began = time.perf_counter()
         new = self._reuse_columns(stage, samples, batch.task) if stage.reusable_columns else samples
         for start in range(0, len(new), stage.batch_size):
-            self._measure(stage, new[start : start + stage.batch_size])
+            self._fill(stage, new[start : start + stage.batch_size], stage.measure, one_by_one=True)
         alive = [sample for sample in samples if sample.is_alive]
         config = stage.config(self._recipe)
-        self._fill(stage, alive, stage.derive([sample.row for sample in alive], config))
-        for sample in alive:
-            verdict = stage.decide(sample.row, config)
-            if verdict is not None:
-                _end(sample.row, stage.name, verdict.reason, verdict.message)
-                sample.row["score"] = as_float32(verdict.score)
-                sample.row["threshold"] = as_float32(verdict.threshold)
+        self._fill(
+            stage, alive, lambda part: stage.derive([sample.row for sample in part], config),
+            one_by_one=stage.scope == "image",
+        )  # fmt: skip
+        for sample in filter(lambda sample: sample.is_alive, alive):
+            self._decide(stage, sample.row, config)
         batch.entered[stage.name] += len(samples)
         batch.seconds[stage.name] += time.perf_counter() - began
 
@@ -205,28 +205,44 @@ class Worker:
                 sample.row |= known
         return new
 
-    def _measure(self, stage: Stage, samples: Sequence[Sample]) -> None:
-        try:
-            self._fill(stage, samples, stage.measure(samples))
-        except SampleError as error:
-            if len(samples) == 1:
-                # In a later worker group, the first stage decodes the image again and may raise an IntakeError.
-                name = Intake.name if isinstance(error, IntakeError) else stage.name
-                samples[0].row |= error.columns
-                _end(samples[0].row, name, error.reason, error.message)
-                return
-            for sample in samples:  # a bad image must not affect the other images of its batch
-                self._measure(stage, [sample])
+    def _fill(
+        self, stage: Stage, samples: Sequence[Sample], part: Callable[[Sequence[Sample]], Columns], one_by_one: bool
+    ) -> None:
+        """Write the columns of a part of a stage to the rows, with numbers rounded as the manifest stores them.
 
-    def _fill(self, stage: Stage, samples: Sequence[Sample], columns: Columns) -> None:
-        """Write columns to the rows, with numbers rounded as the manifest stores them."""
+        Args:
+            stage: the stage.
+            samples: samples of one call; none: no call.
+            part: computes the columns.
+            one_by_one: repeat a failed call for each sample, so a bad image does not affect the others. False: all samples
+                of a failed call fail.
+        """
+        if not samples:
+            return
+        try:
+            columns = part(samples)
+        except SampleError as error:
+            if one_by_one and len(samples) > 1:
+                for sample in samples:
+                    self._fill(stage, [sample], part, one_by_one)
+            else:
+                for sample in samples:
+                    _fail(sample.row, stage, error)
+            return
         for name, values in columns.items():
-            if name not in self._names:
-                raise RecipeError(
-                    f"{stage.name}: fills the column {name}, which it does not declare; add it to the class's columns"
-                )
             for sample, value in zip(samples, values, strict=True):
                 sample.row[name] = as_float32(value) if name in self._float32 else value
+
+    def _decide(self, stage: Stage, row: Row, config: StageConfig) -> None:
+        try:
+            verdict = stage.decide(row, config)
+        except SampleError as error:
+            _fail(row, stage, error)
+            return
+        if verdict is not None:
+            _end(row, stage.name, verdict.reason, verdict.message)
+            row["score"] = as_float32(verdict.score)
+            row["threshold"] = as_float32(verdict.threshold)
 
     def commit(self, batch: IdentityBatch) -> Outcome:
         """Set the status of each row, write the shard, then the fragment. The rename of the fragment is the commit."""
@@ -280,3 +296,9 @@ def _outcome(identity: Row) -> Outcome:
 def _end(row: Row, stage: str, reason: Reason, message: str | None) -> None:
     status = Status.FAILED if reason.failed else Status.DROPPED
     row |= {"status": str(status), "stage": stage, "reason": str(reason), "message": message}
+
+
+def _fail(row: Row, stage: Stage, error: SampleError) -> None:
+    # In a later worker group, the first stage decodes the image again and may raise an IntakeError.
+    row |= error.columns
+    _end(row, Intake.name if isinstance(error, IntakeError) else stage.name, error.reason, error.message)

@@ -7,20 +7,32 @@ other packages extends it.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from typing import get_args
 
 from hifidata.config.recipe import Recipe
-from hifidata.config.sections import STAGES
+from hifidata.config.sections import STAGES, StageSections
 from hifidata.core.errors import RecipeError
 from hifidata.core.extensions import STAGES as STAGE_ENTRY_POINTS
 from hifidata.core.extensions import load_class
-from hifidata.core.reasons import MODEL_ERROR, by_code
+from hifidata.core.reasons import MODEL_ERROR, Drops, by_code
 from hifidata.core.schema import SOURCE_COLUMNS, VERDICT_COLUMNS, Column
+from hifidata.core.suggest import suggestion
 from hifidata.models import registry
-from hifidata.models.spec import ModelSpec, declared_columns, declared_files, declared_reasons, require_method
+from hifidata.models.spec import (
+    ModelSpec,
+    declared_columns,
+    declared_files,
+    declared_reasons,
+    require_method,
+    require_texts,
+    require_values,
+    stage_spec,
+)
 from hifidata.stages.base import Stage
 from hifidata.stages.fetch import Fetch
+from hifidata.weights.catalogue import Weight
 
 
 def _imported(path: str) -> type[Stage]:
@@ -61,9 +73,12 @@ def _extension(path: str) -> type[Stage]:
     where = f"stages.use: {path}"
     if not issubclass(stage, Stage):
         raise RecipeError(f"{where}: expected a class derived from hifidata.stages.base.Stage")
-    for name in ("title", "does", "not_run"):
-        if not isinstance(getattr(stage, name, None), str):
-            raise RecipeError(f"{where}: expected a class attribute {name} with a text for the report; declare it")
+    require_texts(stage, ("title", "does", "not_run", "licence"), where)
+    require_values(stage, "scope", ("image", "identity"), where)
+    for key in stage.replayable:
+        fields = stage.Config.model_fields  # type: ignore[attr-defined]
+        if key not in fields:
+            raise RecipeError(f"{where}: replayable: {stage.name} has no setting {key!r}; {suggestion(key, fields)}")
     for method, n_arguments in (("measure", 1), ("derive", 1), ("decide", 1)):
         require_method(stage, method, n_arguments, where)
     declared_files(stage, where)
@@ -88,7 +103,41 @@ def image_columns(recipe: Recipe) -> tuple[Column, ...]:
                     f"{section}.model: the column {column.name} exists already; start the name with the model's name"
                 )
             extra.append(column)
-    return (*IMAGE_COLUMNS[: -len(VERDICT_COLUMNS)], *extra, *VERDICT_COLUMNS)
+    columns = (*IMAGE_COLUMNS[: -len(VERDICT_COLUMNS)], *extra, *VERDICT_COLUMNS)
+    _check_references(recipe, [column.name for column in columns])
+    return columns
+
+
+def _check_references(recipe: Recipe, columns: Sequence[str]) -> None:
+    """Check the columns, settings and model files that extensions name. Raises RecipeError."""
+    sections = {name: getattr(recipe, name) for name in StageSections.model_fields} | recipe.extension_sections
+    settings = [f"{name}.{key}" for name, section in sections.items() for key in type(section).model_fields]
+    stages = [stage for stage in stages_of(recipe) if stage not in OUR_STAGES]
+    specs = {f"stages.use: {stage.name}": stage_spec(stage) for stage in stages}
+    specs |= {f"{section}.model": spec for section, spec in extension_models(recipe)}
+    for stage in stages:
+        for column in stage.required_columns:
+            if column not in columns:
+                raise RecipeError(
+                    f"stages.use: {stage.name}: required_columns: no column {column!r}; {suggestion(column, columns)}"
+                )
+    weights: dict[str, Weight] = {}
+    for key, spec in specs.items():
+        where = f"{key}: {spec.path}"
+        for limit in (reason.limit for reason in spec.reasons if reason.limit):
+            if limit.column not in columns:
+                raise RecipeError(f"{where}: Limit: no column {limit.column!r}; {suggestion(limit.column, columns)}")
+            if limit.setting not in settings:
+                raise RecipeError(
+                    f"{where}: Limit: no setting {limit.setting!r}; {suggestion(limit.setting, settings)}"
+                )
+            if limit.drops not in get_args(Drops):
+                raise RecipeError(
+                    f"{where}: Limit: drops is {limit.drops!r}; expected one of {', '.join(get_args(Drops))}"
+                )
+        for weight in spec.weights:
+            if weights.setdefault(weight.name, weight) != weight:
+                raise RecipeError(f"{where}: files: another class has a file with the name {weight.name}; rename one")
 
 
 def extension_models(recipe: Recipe) -> Iterator[tuple[str, ModelSpec]]:

@@ -60,6 +60,8 @@ def search_folders_text() -> str:
 
 def remedy(weight: Weight, path: Path) -> str:
     """Return the remedy for an altered file, in words."""
+    if weight.origin is None and weight.name not in CATALOGUE:
+        return "replace the file, or correct the sha256 in the class that declares it"
     if not can_pull(weight):
         return _ways_to_get(weight)
     command = f"run `hifidata weights pull {weight.name}`"

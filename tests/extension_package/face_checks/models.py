@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 
 from hifidata.core.base_config import BaseConfig
+from hifidata.core.errors import ModelError
 from hifidata.core.schema import Column
 from hifidata.weights.catalogue import Weight
 
@@ -46,8 +47,13 @@ class Tenengrad:
             xyxy_px: (4,) face box.
             kps_px: (5, 2) five points.
             landmarks_px: (68, 2) landmarks, or None.
+
+        Raises:
+            ModelError: the face is outside the image. The image fails, and the run continues.
         """
         x1, y1, x2, y2 = np.maximum(xyxy_px, 0).astype(int)
+        if rgb_u8[y1:y2, x1:x2].size == 0:
+            raise ModelError("the face is outside the image")
         face = cv2.resize(rgb_u8[y1:y2, x1:x2], (self.options.side_px,) * 2, interpolation=cv2.INTER_AREA)
         grey = cv2.cvtColor(face, cv2.COLOR_RGB2GRAY).astype(np.float32)
         gradient = float(np.mean(cv2.Sobel(grey, cv2.CV_32F, 1, 0) ** 2 + cv2.Sobel(grey, cv2.CV_32F, 0, 1) ** 2))

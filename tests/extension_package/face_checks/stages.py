@@ -1,6 +1,7 @@
 """A stage that drops faces with dark glasses: eyes much darker than cheeks."""
 
 import numpy as np
+from pydantic import Field
 
 from hifidata.config.sections import StageConfig
 from hifidata.core.reasons import Limit, Reason
@@ -19,6 +20,9 @@ class SunglassesConfig(StageConfig):
     """The recipe section ``sunglasses``."""
 
     max_score: float = 0.6
+    patch_ratio: float = Field(
+        0.3, gt=0, le=1, description="side of the compared patches over the distance of the eyes"
+    )
 
 
 class Sunglasses(Stage):
@@ -38,6 +42,10 @@ class Sunglasses(Stage):
     required_columns = ("sunglasses_score",)
     replayable = ("max_score",)
 
+    def __init__(self, recipe):
+        super().__init__(recipe)
+        self.patch_ratio = self.config(recipe).patch_ratio
+
     def measure(self, samples):
         """Return one score per sample. Only this part uses pixels."""
         return {"sunglasses_score": [self._score(sample.rgb_u8, main_face(sample.row)) for sample in samples]}
@@ -51,10 +59,9 @@ class Sunglasses(Stage):
             SUNGLASSES, row["sunglasses_score"], config.max_score, "the eyes are much darker than the cheeks"
         )
 
-    @staticmethod
-    def _score(rgb_u8, face):
+    def _score(self, rgb_u8, face):
         left, right, _, mouth_left, mouth_right = face.kps_px
-        side = max(int(np.linalg.norm(right - left) * 0.3), 2)
+        side = max(int(np.linalg.norm(right - left) * self.patch_ratio), 2)
 
         def brightness(point):
             x, y = np.maximum(point - side / 2, 0).astype(int)
