@@ -42,11 +42,12 @@ def test_list_knows_every_entry_and_what_is_here(assets: Path, monkeypatch: pyte
     monkeypatch.setenv("HIFI_WEIGHTS", str(assets / "weights"))
     rows = {row["name"]: row for row in json.loads(hifidata("weights", "list", "--json").stdout)}
     assert list(rows) == list(CATALOGUE)
-    assert rows["yunet"]["state"] == "present"
+    assert rows["yunet_dynamic"]["state"] == "present"
     cache = os.environ["HIFI_WEIGHTS_CACHE"]
     assert rows["det_10g"] == {
         "name": "det_10g", "file": "det_10g.onnx", "bytes": 16_923_827, "sha256": CATALOGUE["det_10g"].sha256, "files": {},
         "url": "https://github.com/deepinsight/insightface/releases/download/model-zoo/buffalo_l.zip",
+        "from": "github.com", "package": None, "member": "det_10g.onnx",
         "made_from": None, "licence": "InsightFace weights: non-commercial research only", "commercial": False, "commercial_use": "no",
         "needed_by": ["detect:retinaface"], "state": "missing", "path": None, "problem": None, "can_pull": True,
         "advice": f"weights det_10g: det_10g.onnx is not in {assets / 'weights'} nor in {cache}; run "
@@ -267,7 +268,7 @@ def test_run_refuses_plan_lists_and_weights_option_mends(
     tmp_path: Path, assets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The scorer says that it needs a file; no bundled model of the recipe does."""
-    needy = replace(registry.SCORERS["iso29794"], files=("yunet",))
+    needy = replace(registry.SCORERS["iso29794"], files=("yunet_dynamic",))
     monkeypatch.setitem(registry.SCORERS, "iso29794", needy)
     (tmp_path / "photos" / "ann").mkdir(parents=True)
     (tmp_path / "photos" / "ann" / "1.jpg").write_bytes(b"no picture")
@@ -275,13 +276,13 @@ def test_run_refuses_plan_lists_and_weights_option_mends(
     sets = ["--set", f"source.path={tmp_path / 'photos'}"]
     refused = hifidata("run", recipe, "--out", tmp_path / "out", *sets)
     assert refused.returncode == 2
-    assert refused.stderr.startswith("error: weights yunet: yunet_n_dynamic.onnx is not in ")
+    assert refused.stderr.startswith("error: weights yunet_dynamic: yunet_n_dynamic.onnx is not in ")
     assert refused.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
     plan = hifidata("plan", recipe, *sets)
     assert plan.returncode == 2, plan.stderr
-    assert "hifidata weights pull yunet" in plan.stderr
+    assert "hifidata weights pull yunet_dynamic" in plan.stderr
     assert "missing" in plan.stdout
     found = hifidata("plan", recipe, *sets, "--weights", assets / "weights", "--json")
     assert [row["state"] for row in json.loads(found.stdout)["weights"]] == ["present"]
