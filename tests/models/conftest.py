@@ -36,6 +36,26 @@ def astronaut() -> RgbU8:
 
 
 @pytest.fixture(scope="session")
+def people() -> dict[str, list[RgbU8]]:
+    """Two portraits with another framing, light and backdrop of each of the demo's seven people, from installed packages."""
+    from examples.demo import photos
+    from hifidata.core.errors import SourceError
+
+    try:
+        return {name: [photos.take(name, look) for look in (photos.PLAIN, photos.EVENING)] for name in photos.PEOPLE}
+    except SourceError as error:
+        pytest.skip(f"the demo's images are not installed: {error}")
+
+
+@pytest.fixture(scope="session")
+def real_photos(people: dict[str, list[RgbU8]], astronaut: RgbU8) -> list[RgbU8]:
+    """A group photo of six people, the astronaut, and a portrait of each of the demo's people."""
+    from examples.demo import photos
+
+    return [photos.take("", photos.GROUP), astronaut, *(portraits[0] for portraits in people.values())]
+
+
+@pytest.fixture(scope="session")
 def astronaut_face(detector: DlibDetector, astronaut: RgbU8) -> Faces:
     return detector.detect([astronaut])[0]
 

@@ -40,6 +40,8 @@ def _folded(source: Path) -> onnx.ModelProto:
         model = onnx.load(source)
         graph = model.graph
         known = {weight.name for weight in graph.initializer}
+        if not graph.node:
+            raise ValueError("it has no nodes")
         constant, rest = [], []
         for node in graph.node:
             is_constant = known.issuperset(node.input)
