@@ -184,6 +184,12 @@ ATTRIBUTE_MODELS: Mapping[str, ModelSpec] = {
         files=("genderage",),
         uses_onnx_runtime=True,
     ),
+    "age_gender": ModelSpec(
+        "hifidata.models.attributes.age_gender:DlibAgeGender",
+        "CC0-1.0 (dlib-models)",
+        files=("dlib_age", "dlib_gender"),
+        uses_onnx_runtime=True,
+    ),
 }
 _GFPGAN = "Apache-2.0 with non-commercial parts (NVIDIA StyleGAN2, DFDNet)"
 _TERMS = "terms: hand and microphone are from the paper (section 3.4), the others are ours"
@@ -252,7 +258,7 @@ METHODS: Mapping[str, tuple[str, int]] = {
     "verify": ("embed", 3),
     "caption": ("describe", 1),
     "face3d": ("fit", 3),
-    "attributes": ("estimate", 2),
+    "attributes": ("estimate", 3),
 }
 """By stage: the method that a model must have, and its number of arguments. ``models.protocols`` describes them."""
 

@@ -36,15 +36,12 @@ def astronaut() -> RgbU8:
 
 
 @pytest.fixture(scope="session")
-def people() -> dict[str, list[RgbU8]]:
-    """Two portraits with another framing, light and backdrop of each of the demo's seven people, from installed packages."""
-    from examples.demo import photos
-    from hifidata.core.errors import SourceError
+def people(demo_photos: Path, read_picture: Callable[[Path], RgbU8]) -> dict[str, list[RgbU8]]:
+    """Two portraits of each of the demo's seven people, with another framing, light and backdrop."""
+    from examples.demo.photos import PEOPLE
 
-    try:
-        return {name: [photos.take(name, look) for look in (photos.PLAIN, photos.EVENING)] for name in photos.PEOPLE}
-    except SourceError as error:
-        pytest.skip(f"the demo's images are not installed: {error}")
+    files = {name: sorted((demo_photos / name).glob("portrait_*.jpg"))[:2] for name in PEOPLE}
+    return {name: [read_picture(path) for path in paths] for name, paths in files.items()}
 
 
 @pytest.fixture(scope="session")

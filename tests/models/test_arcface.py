@@ -35,7 +35,9 @@ def embedded(
 ) -> tuple[F32, NDArray[np.str_]]:
     """Vectors and identities of every n-th of the labelled photos with one face."""
     with (assets / "index.csv").open(encoding="utf-8", newline="") as file:
-        rows = [r for r in csv.DictReader(file) if r["set"] in CLEAN_SETS and r["identity"] and r["n_faces"] == "1"][::step]
+        rows = [r for r in csv.DictReader(file) if r["set"] in CLEAN_SETS and r["identity"] and r["n_faces"] == "1"][
+            ::step
+        ]
     pictures = [read_picture(assets / row["file"]) for row in rows]
     kps_px = [faces.kps_px[0] for faces in detector.detect(pictures)]
     return embedder.embed(pictures, kps_px, [None] * len(pictures)), np.array([row["identity"] for row in rows])
