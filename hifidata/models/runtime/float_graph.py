@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -42,7 +41,8 @@ def _folded(source: Path) -> onnx.ModelProto:
         known = {weight.name for weight in graph.initializer}
         if not graph.node:
             raise ValueError("it has no nodes")
-        constant, rest = [], []
+        constant: list[onnx.NodeProto] = []
+        rest: list[onnx.NodeProto] = []
         for node in graph.node:
             is_constant = known.issuperset(node.input)
             (constant if is_constant else rest).append(node)
@@ -63,7 +63,7 @@ def _folded(source: Path) -> onnx.ModelProto:
     return model
 
 
-def _computed(model: onnx.ModelProto, nodes: Sequence[Any], names: Sequence[str]) -> list[onnx.TensorProto]:
+def _computed(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], names: Sequence[str]) -> list[onnx.TensorProto]:
     """Run the constant nodes with ONNX's reference implementation; returns the named arrays as weights."""
     ends = [onnx.helper.make_empty_tensor_value_info(name) for name in names]
     part = onnx.helper.make_graph(nodes, "constants", [], ends, model.graph.initializer)
