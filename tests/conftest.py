@@ -92,6 +92,21 @@ def assets() -> Path:
 
 
 @pytest.fixture(scope="session")
+def weights_here() -> Callable[[str], Path]:
+    """Return a function that finds a catalogue entry's file. Without the file, the test is skipped."""
+    from hifidata.core.errors import WeightsError
+    from hifidata.weights.find import find_weight
+
+    def find(name: str) -> Path:
+        try:
+            return find_weight(name)
+        except WeightsError as error:
+            pytest.skip(str(error))
+
+    return find
+
+
+@pytest.fixture(scope="session")
 def demo_photos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Build the demo's photos: real faces from installed packages, varied by code.
 

@@ -21,11 +21,14 @@ ReplaceOption = Annotated[
 ]
 NamesArg = Annotated[
     list[str],
-    typer.Argument(metavar="NAME...", help="catalogue entries, recipes (`paper` or a YAML file), or `all`"),
+    typer.Argument(
+        metavar="NAME...",
+        help="catalogue entries, models, recipes (`paper` or a YAML file), `default` (the default recipes), or `all`",
+    ),
 ]
 OptionalNamesArg = Annotated[
     Optional[list[str]],  # noqa: UP045
-    typer.Argument(metavar="[NAME...]", help="catalogue entries or recipes; default: all entries"),
+    typer.Argument(metavar="[NAME...]", help="catalogue entries, models or recipes; default: all entries"),
 ]
 
 
@@ -42,10 +45,10 @@ def list_(names: OptionalNamesArg = None, json_out: JsonOption = False) -> None:
         return
     console.table(
         "",
-        ("name", "state", "bytes", "file", "commercial use", "licence", "needed by"),
+        ("name", "state", "bytes", "file", "from", "commercial use", "licence", "needed by"),
         [
-            (row["name"], row["state"], row["bytes"], row["file"], row["commercial_use"], row["licence"],
-             " ".join(row["needed_by"]))
+            (row["name"], row["state"], row["bytes"], row["file"], row["from"], row["commercial_use"],
+             row["licence"], " ".join(row["needed_by"]))
             for row in rows
         ],
         right=("bytes",),
@@ -136,21 +139,31 @@ def verify(names: OptionalNamesArg = None, json_out: JsonOption = False) -> None
 
 
 def _selected(names: list[str]) -> list[Weight]:
-    """Return the entries for names, recipes or ``all``, each once. Raises WeightsError or RecipeError."""
-    from hifidata.models.registry import catalogue
+    """Return the entries for names of entries, models or recipes, ``default`` or ``all``, each once.
+
+    Raises:
+        WeightsError: a name is unknown.
+        RecipeError: a recipe cannot be read.
+    """
+    from hifidata.config.bundled import DEFAULT_RECIPES, bundled_recipes
+    from hifidata.models.registry import catalogue, files_of_model
     from hifidata.weights.catalogue import entry
 
-    found: dict[str, Weight] = {}
     known = catalogue()
+    found: list[Weight] = []
     for name in names:
-        recipe = None if name in known else _recipe_path(name)
         if name == "all":
-            found |= known
-        elif recipe is not None:
-            found |= {weight.name: weight for weight in _of_recipe(recipe)}
+            found += known.values()
+        elif name in known:
+            found.append(known[name])
+        elif name == "default":
+            found += [weight for recipe in DEFAULT_RECIPES for weight in _of_recipe(bundled_recipes()[recipe])]
+        elif recipe := _recipe_path(name):
+            found += _of_recipe(recipe)
         else:
-            found[name] = known.get(name) or entry(name)
-    return list(found.values())
+            of_model = files_of_model(name)
+            found += [entry(name)] if of_model is None else of_model
+    return list({weight.name: weight for weight in found}.values())
 
 
 def _recipe_path(name: str) -> Path | None:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from hifidata.core.errors import RecipeError
 
+DEFAULT_RECIPES = ("demo", "folder", "web", "imdb_face")
+"""Recipes for a machine without a GPU, on models whose files come from package registries."""
+
 PACKAGE = Path(__file__).resolve().parents[1]
 
 

@@ -230,7 +230,9 @@ class AttributesConfig(ModelStageConfig):
         True, description="derive the gender from the first name. Set it to false if identities have numbers as names"
     )
     model: str | None = Field(
-        None, description="genderage: estimates the age, and the gender if the name does not show it; null: no model"
+        None,
+        description="genderage (insightface) or age_gender (dlib-models, any use): estimates the age, and the gender if the name does not "
+        "show it; null: no model",
     )
 
     @property

@@ -135,8 +135,8 @@ class AttributeEstimator(Protocol):
 
     name: str
 
-    def estimate(self, pictures: Sequence[RgbU8], xyxy_px: Sequence[F32]) -> list[GenderAge]:
-        """Predict gender and age for the main face box (4,) of each image."""
+    def estimate(self, pictures: Sequence[RgbU8], xyxy_px: Sequence[F32], kps_px: Sequence[F32]) -> list[GenderAge]:
+        """Predict gender and age for the main face of each image: its box (4,) and five points (5, 2)."""
 
 
 class TextRecognizer(Protocol):

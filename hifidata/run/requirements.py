@@ -13,7 +13,7 @@ from hifidata.models.spec import ModelSpec, stage_spec
 from hifidata.run.devices import OWN_PACKAGES
 from hifidata.run.extension_check import check_extensions
 from hifidata.stages.table import OUR_STAGES, stages_of
-from hifidata.weights.catalogue import Made, Weight
+from hifidata.weights.catalogue import Made, Package, Weight
 from hifidata.weights.find import expected_files, status_of
 from hifidata.weights.messages import WeightStatus, can_pull, missing_packages, problem_message, search_folders_text
 from hifidata.weights.pins import PINS_FILE, read_pins
@@ -72,6 +72,9 @@ def describe_weight(weight: Weight, fresh: bool = False) -> dict[str, Any]:
         "sha256": next(iter(known.values())).sha256 if len(known) == 1 else None,
         "files": {name: {"bytes": part.n_bytes, "sha256": part.sha256} for name, part in known.items() if name},
         "url": weight.url,
+        "from": weight.provenance,
+        "package": weight.origin.requirement if isinstance(weight.origin, Package) else None,
+        "member": weight.member,
         "made_from": weight.origin.source.name if isinstance(weight.origin, Made) else None,
         "licence": weight.licence,
         "commercial": weight.commercial,

@@ -55,9 +55,9 @@ class Attributes(Stage):
             return [None] * len(samples)
         return self._model.estimate(
             [sample.portrait_u8 for sample in samples],  # the original's pixels are already released
-            [self._box_in_portrait(sample) for sample in samples],
+            [self._in_portrait(sample, main_face(sample.row).xyxy_px.reshape(2, 2)).ravel() for sample in samples],
+            [self._in_portrait(sample, main_face(sample.row).kps_px) for sample in samples],
         )
 
-    def _box_in_portrait(self, sample: Sample) -> F32:
-        corners = main_face(sample.row).xyxy_px.reshape(2, 2)
-        return map_points(corners, sample.window, self.recipe.crop.output_px).ravel()
+    def _in_portrait(self, sample: Sample, points_px: F32) -> F32:
+        return map_points(points_px, sample.window, self.recipe.crop.output_px)

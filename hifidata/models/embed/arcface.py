@@ -1,4 +1,4 @@
-"""Identity embeddings of networks that were trained with the ArcFace loss.
+"""Identity embeddings of networks that were trained with the ArcFace loss, or one like it.
 
 Input: (n, 3, 112, 112) float32 RGB, the face aligned by five points; the normalisation depends on the network. Output: (n, d)
 float32, which we scale to L2 norm 1.
@@ -91,3 +91,13 @@ class MobileFaceNet(ArcFace):
 
     name = "mobilefacenet"
     mean, deviation = NORMALISATIONS["imagenet"]
+
+
+class SFace(ArcFace):
+    """OpenCV Zoo's ``face_recognition_sface_2021dec``, a MobileFaceNet with its own normalisation inside: RGB in 0..255, 128 values.
+
+    Source: Zhong et al., SFace: Sigmoid-Constrained Hypersphere Loss for Robust Face Recognition, IEEE TIP 2021.
+    """
+
+    name = "sface"
+    mean, deviation = NORMALISATIONS["zero_to_255"]
