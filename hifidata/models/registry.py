@@ -28,6 +28,9 @@ _TUNED = "tuned on half of the people of a private test set, see docs/quality.md
 _PAPER_SIMILARITY = (
     "0.7: paper, section 3.4, for InsightFace; k is not in the paper. `hifidata calibrate` fits 0.7 to the data"
 )
+DENSITY_DEFAULTS: Mapping[str, float | int] = {"max_second_group": 0.6}
+"""Values of the recipe's null keys for ``verify.method: density`` and any embedder."""
+
 DETECTORS: Mapping[str, ModelSpec] = {
     "dlib_mmod": ModelSpec(
         "hifidata.models.detect.dlib:DlibMmodDetector",
@@ -92,6 +95,7 @@ EMBEDDERS: Mapping[str, ModelSpec] = {
         _TUNED,
         commercial=True,
         landmarks="needs",
+        density_defaults={"min_pair_similarity": 0.92, "min_similarity": 0.95},
     ),
     "arcface": ModelSpec(
         "hifidata.models.embed.arcface:ArcFace", _INSIGHTFACE, {"k": 2, "min_similarity": 0.7}, _PAPER_SIMILARITY,
@@ -102,7 +106,8 @@ EMBEDDERS: Mapping[str, ModelSpec] = {
     "mobilefacenet": ModelSpec(
         "hifidata.models.embed.arcface:MobileFaceNet", "Apache-2.0 repository; trained on MS-Celeb-1M (withdrawn): research only",
         {"k": 2, "min_similarity": 0.35}, _TUNED,
-        ("mobilefacenet",), takes_config=True, uses_onnx_runtime=True),
+        ("mobilefacenet",), takes_config=True, uses_onnx_runtime=True,
+        density_defaults={"min_pair_similarity": 0.38, "min_similarity": 0.56}),
 }  # fmt: skip
 SCORERS: Mapping[str, ModelSpec] = {
     "iso29794": ModelSpec(
@@ -351,6 +356,8 @@ def chosen(stage: str, section: Any) -> ModelSpec | None:
     if section.model is None:
         return None
     spec = find(stage, section.model)
+    if getattr(section, "method", "") == "density":
+        spec = replace(spec, defaults=_density_defaults(spec, section))
     if spec.options is not None:
         _options_of(stage, spec.options, section)
     elif getattr(section, "options", None):
@@ -379,6 +386,17 @@ def chosen(stage: str, section: Any) -> ModelSpec | None:
     if not spec.files:
         raise RecipeError(f"{stage}.folder: model {section.model} reads no model files; set {stage}.folder to null")
     return replace(spec, files=(), commercial=None, licence=f"licence of the files in {folder}")
+
+
+def _density_defaults(spec: ModelSpec, section: Any) -> Mapping[str, float | int]:
+    defaults = DENSITY_DEFAULTS | dict(spec.density_defaults or {})
+    for key in ("min_pair_similarity", "min_similarity"):
+        if getattr(section, key) is None and key not in defaults:
+            raise RecipeError(
+                f"verify.{key}: model {section.model} has no default for verify.method density; set verify.{key}, or set "
+                "verify.method to paper"
+            )
+    return defaults
 
 
 def check_landmarks(models: Mapping[str, str], stored_from: str | None) -> None:
