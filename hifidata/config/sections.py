@@ -219,7 +219,7 @@ class VerifyConfig(ModelStageConfig, EmbedderConfig):
         gt=0,
         le=1,
         description="for method density: a second group of this size or more, as a share of the first, refuses the identity; "
-        "null: 0.6. A choice: 9 images beside 5 are a person with a companion, 9 beside 6 may be two people",
+        "null: 0.65. A choice: 8 images beside 5 are a person with a companion, 9 beside 6 may be two people",
     )
     min_images: int = Field(
         5, ge=1, description="smallest number of kept images of an identity. Paper: 1 target and 4 references"

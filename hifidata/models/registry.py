@@ -26,9 +26,11 @@ from hifidata.weights.messages import right_file
 _INSIGHTFACE = "InsightFace weights: non-commercial research only"
 _TUNED = "tuned on half of the people of a private test set, see docs/quality.md"
 _PAPER_SIMILARITY = (
-    "0.7: paper, section 3.4, for InsightFace; k is not in the paper. `hifidata calibrate` fits 0.7 to the data"
+    "0.7: paper, section 3.4, for InsightFace; k is not in the paper. `hifidata calibrate` fits 0.7 to the data. "
+    "The pair limit of method density is mobilefacenet's, not measured here"
 )
-DENSITY_DEFAULTS: Mapping[str, float | int] = {"max_second_group": 0.6}
+_ARCFACE_DENSITY = {"min_pair_similarity": 0.40, "min_similarity": 0.7}
+DENSITY_DEFAULTS: Mapping[str, float | int] = {"max_second_group": 0.65}
 """Values of the recipe's null keys for ``verify.method: density`` and any embedder."""
 
 DETECTORS: Mapping[str, ModelSpec] = {
@@ -99,10 +101,10 @@ EMBEDDERS: Mapping[str, ModelSpec] = {
     ),
     "arcface": ModelSpec(
         "hifidata.models.embed.arcface:ArcFace", _INSIGHTFACE, {"k": 2, "min_similarity": 0.7}, _PAPER_SIMILARITY,
-        ("w600k_r50",), takes_config=True, uses_onnx_runtime=True),
+        ("w600k_r50",), takes_config=True, uses_onnx_runtime=True, density_defaults=_ARCFACE_DENSITY),
     "arcface_glintr100": ModelSpec(
         "hifidata.models.embed.arcface:ArcFaceGlint", _INSIGHTFACE, {"k": 2, "min_similarity": 0.7}, _PAPER_SIMILARITY,
-        ("glintr100",), takes_config=True, uses_onnx_runtime=True),
+        ("glintr100",), takes_config=True, uses_onnx_runtime=True, density_defaults=_ARCFACE_DENSITY),
     "mobilefacenet": ModelSpec(
         "hifidata.models.embed.arcface:MobileFaceNet", "Apache-2.0 repository; trained on MS-Celeb-1M (withdrawn): research only",
         {"k": 2, "min_similarity": 0.35}, _TUNED,

@@ -7,13 +7,14 @@ the group. The paper (section 3.4) uses k-means, which puts two similar people i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
-BLOCK_ROWS = 1024
-"""Rows of the similarity matrix in memory: 40 MB for 10,000 images. The whole matrix is never made."""
+BLOCK_ROWS = 256
+"""Rows of the similarity matrix in memory at a time, 10 MB for 10,000 images. The whole matrix is never made."""
 
 MIN_GROUP = 2
 """Fewer images are no second group."""
@@ -49,7 +50,7 @@ def find_groups(embeddings: NDArray[np.float32], min_pair_similarity: float, min
     order = sorted(range(len(embeddings)), key=lambda i: embeddings[i].tobytes())
     rows = embeddings[order]
     labels = np.full(len(rows), -1, np.int32)
-    with threadpool_limits(1):  # with several threads, the order of a sum would depend on the machine's load
+    with _blas().limit(limits=1):  # with several threads, the order of a sum would depend on the machine's load
         first = _densest(rows, min_pair_similarity)
         similarities = (rows @ target_embedding(rows[first])).astype(np.float32)
         others = np.flatnonzero(~(similarities > min_similarity))
@@ -67,6 +68,11 @@ def target_embedding(members: NDArray[np.float32]) -> NDArray[np.float32]:
     centre = members.astype(np.float64).mean(axis=0)
     target: NDArray[np.float32] = (centre / max(float(np.linalg.norm(centre)), 1e-12)).astype(np.float32)
     return target
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()  # a new one for each identity would take longer than the groups
 
 
 def _densest(rows: NDArray[np.float32], min_pair_similarity: float) -> NDArray[np.int64]:
