@@ -106,7 +106,9 @@ def with_strangers(share: float, photos: Photos, rng: np.random.Generator) -> Fo
 def with_companion(share: float, photos: Photos, rng: np.random.Generator) -> Folder:
     """Draw a person, and photos of one other person, who has this share of the folder."""
     person = _meant(photos, rng)
-    fitting = [name for name in sorted(photos) if name != person and len(photos[name]) >= MIN_PHOTOS * share / (1 - share)]
+    fitting = [
+        name for name in sorted(photos) if name != person and len(photos[name]) >= MIN_PHOTOS * share / (1 - share)
+    ]
     other = str(rng.choice(fitting))
     n = min(len(photos[person]), int(len(photos[other]) * (1 - share) / share))
     return _folder([_some(photos[person], n, rng), _some(photos[other], round(n * share / (1 - share)), rng)])
@@ -163,7 +165,9 @@ def judge(folders: Sequence[Folder], config: VerifyConfig) -> Tally:
     return tally
 
 
-def mixtures_table(folders: Mapping[str, Sequence[Folder]], configs: Mapping[str, VerifyConfig]) -> Iterator[tuple[object, ...]]:
+def mixtures_table(
+    folders: Mapping[str, Sequence[Folder]], configs: Mapping[str, VerifyConfig]
+) -> Iterator[tuple[object, ...]]:
     """Yield rows (method, case, and the columns of ``Tally.cells``)."""
     for method, config in configs.items():
         for name, drawn in folders.items():

@@ -198,9 +198,7 @@ class VerifyConfig(ModelStageConfig, EmbedderConfig):
         "density: the densest group of images that agree pairwise, or reason several_people. The recipes demo, folder, "
         "imdb_face, vggface2_hq and web set density",
     )
-    k: int | None = Field(
-        None, ge=1, description="for method paper: number of clusters; null: default of the embedder"
-    )
+    k: int | None = Field(None, ge=1, description="for method paper: number of clusters; null: default of the embedder")
     min_similarity: float | None = Field(
         None,
         ge=-1,

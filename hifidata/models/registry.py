@@ -27,11 +27,20 @@ _INSIGHTFACE = "InsightFace weights: non-commercial research only"
 _TUNED = "tuned on half of the people of a private test set, see docs/quality.md"
 _PAPER_SIMILARITY = (
     "0.7: paper, section 3.4, for InsightFace; k is not in the paper. `hifidata calibrate` fits 0.7 to the data. "
-    "The pair limit of method density is mobilefacenet's, not measured here"
+    "Method density: the pair limit is mobilefacenet's, not measured"
 )
-_ARCFACE_DENSITY = {"min_pair_similarity": 0.40, "min_similarity": 0.7}
-DENSITY_DEFAULTS: Mapping[str, float | int] = {"max_second_group": 0.65}
-"""Values of the recipe's null keys for ``verify.method: density`` and any embedder."""
+DENSITY_LIMITS: Mapping[str, Mapping[str, float]] = {
+    "dlib_resnet": {"min_pair_similarity": 0.92, "min_similarity": 0.95},
+    "mobilefacenet": {"min_pair_similarity": 0.44, "min_similarity": 0.54},
+    "sface": {"min_pair_similarity": 0.45, "min_similarity": 0.57},
+    "arcface": {"min_pair_similarity": 0.44, "min_similarity": 0.7},
+    "arcface_glintr100": {"min_pair_similarity": 0.44, "min_similarity": 0.7},
+}
+"""Default limits of an embedder for ``verify.method: density``, chosen on half A, see docs/quality.md. ArcFace was not measured:
+its pair limit is mobilefacenet's, its centre limit the paper's."""
+
+MAX_SECOND_GROUP = 0.65
+"""Default of ``verify.max_second_group`` for method density."""
 
 DETECTORS: Mapping[str, ModelSpec] = {
     "dlib_mmod": ModelSpec(
@@ -97,19 +106,17 @@ EMBEDDERS: Mapping[str, ModelSpec] = {
         _TUNED,
         commercial=True,
         landmarks="needs",
-        density_defaults={"min_pair_similarity": 0.92, "min_similarity": 0.95},
     ),
     "arcface": ModelSpec(
         "hifidata.models.embed.arcface:ArcFace", _INSIGHTFACE, {"k": 2, "min_similarity": 0.7}, _PAPER_SIMILARITY,
-        ("w600k_r50",), takes_config=True, uses_onnx_runtime=True, density_defaults=_ARCFACE_DENSITY),
+        ("w600k_r50",), takes_config=True, uses_onnx_runtime=True),
     "arcface_glintr100": ModelSpec(
         "hifidata.models.embed.arcface:ArcFaceGlint", _INSIGHTFACE, {"k": 2, "min_similarity": 0.7}, _PAPER_SIMILARITY,
-        ("glintr100",), takes_config=True, uses_onnx_runtime=True, density_defaults=_ARCFACE_DENSITY),
+        ("glintr100",), takes_config=True, uses_onnx_runtime=True),
     "mobilefacenet": ModelSpec(
         "hifidata.models.embed.arcface:MobileFaceNet", "Apache-2.0 repository; trained on MS-Celeb-1M (withdrawn): research only",
         {"k": 2, "min_similarity": 0.35}, _TUNED,
-        ("mobilefacenet",), takes_config=True, uses_onnx_runtime=True,
-        density_defaults={"min_pair_similarity": 0.38, "min_similarity": 0.56}),
+        ("mobilefacenet",), takes_config=True, uses_onnx_runtime=True),
 }  # fmt: skip
 SCORERS: Mapping[str, ModelSpec] = {
     "iso29794": ModelSpec(
@@ -162,6 +169,7 @@ RECOGNIZERS: Mapping[str, ModelSpec] = {
 }  # fmt: skip
 CAPTIONERS: Mapping[str, ModelSpec] = {
     "attributes": ModelSpec("hifidata.models.caption.attributes:AttributeCaptioner", "Apache-2.0 (ours)", commercial=True),
+    "sidecar": ModelSpec("hifidata.models.caption.sidecar:SidecarCaptioner", "licence of your texts", commercial=True, takes_config=True),
     "openai": ModelSpec(
         "hifidata.models.caption.openai:OpenAiCaptioner", "licence of the server's model", takes_config=True, extra=OPENAI
     ),
@@ -358,7 +366,7 @@ def chosen(stage: str, section: Any) -> ModelSpec | None:
     if section.model is None:
         return None
     spec = find(stage, section.model)
-    if getattr(section, "method", "") == "density":
+    if getattr(section, "method", None) == "density":
         spec = replace(spec, defaults=_density_defaults(spec, section))
     if spec.options is not None:
         _options_of(stage, spec.options, section)
@@ -391,14 +399,15 @@ def chosen(stage: str, section: Any) -> ModelSpec | None:
 
 
 def _density_defaults(spec: ModelSpec, section: Any) -> Mapping[str, float | int]:
-    defaults = DENSITY_DEFAULTS | dict(spec.density_defaults or {})
+    """Return the values for null keys of ``verify``. A model of another package may have both limits among its defaults."""
+    limits = DENSITY_LIMITS.get(section.model, spec.defaults or {})
     for key in ("min_pair_similarity", "min_similarity"):
-        if getattr(section, key) is None and key not in defaults:
+        if getattr(section, key) is None and key not in limits:
             raise RecipeError(
                 f"verify.{key}: model {section.model} has no default for verify.method density; set verify.{key}, or set "
                 "verify.method to paper"
             )
-    return defaults
+    return {"max_second_group": MAX_SECOND_GROUP, **limits}
 
 
 def check_landmarks(models: Mapping[str, str], stored_from: str | None) -> None:

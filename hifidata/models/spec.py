@@ -37,7 +37,6 @@ class ModelSpec:
         options: type of the section's ``options``, for models of other packages. The class gets them after the paths.
         uses_onnx_runtime: whether ONNX Runtime runs the model, on the device that ``runtime.device`` selects.
         origin: package of the model; None for hifidata.
-        density_defaults: ``defaults`` of an embedder for ``verify.method: density``: min_pair_similarity and min_similarity.
     """
 
     path: str
@@ -55,7 +54,6 @@ class ModelSpec:
     options: type[BaseConfig] | None = None
     uses_onnx_runtime: bool = False
     origin: Origin | None = None
-    density_defaults: Mapping[str, float | int] | None = None
 
     @property
     def weights(self) -> tuple[Weight, ...]:
@@ -97,7 +95,6 @@ def spec_of(kind: type[Any], method: str, n_arguments: int, key: str) -> ModelSp
         options=options,
         uses_onnx_runtime=bool(getattr(kind, "uses_onnx_runtime", False)),
         origin=origin,
-        density_defaults=getattr(kind, "density_defaults", None),
     )
 
 

@@ -57,7 +57,7 @@ def _switched_off(recipe: Mapping[str, Any]) -> frozenset[Reason]:
         HASH_MISMATCH: kind is not None and not columns.get("sha256"),
         FACE_MISMATCH: kind not in (None, "imdb_face") and not columns.get("face"),
         ANIMATED: (recipe.get("intake") or {}).get("animated") == "first",
-        SEVERAL_PEOPLE: (recipe.get("verify") or {}).get("method", "paper") != "density",
+        SEVERAL_PEOPLE: bool(recipe) and (recipe.get("verify") or {}).get("method", "paper") != "density",
         NO_CAPTION: (recipe.get("caption") or {}).get("on_error", "fail") != "fail",
     }
     return frozenset(reason for reason, off in is_off.items() if off)

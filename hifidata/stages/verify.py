@@ -38,7 +38,7 @@ SEVERAL_PEOPLE = Reason(
     "several_people",
     "Several people",
     "The images of the identity form two groups of similar size, so it is unclear which group is meant. All are dropped.",
-    limit=Limit("second_group_ratio", "at or above", "verify.max_second_group", "size of the second group over the first"),
+    limit=Limit("second_group_ratio", "at or above", "verify.max_second_group", "second group over first group"),
 )
 
 
@@ -61,7 +61,7 @@ class Verify(Stage):
         Column("n_second_group", "int32", "method density: number of images in the second group, which do not match"),
         Column("second_group_ratio", "float32", "method density: n_second_group over n_matching"),
     )
-    reasons = (SEVERAL_PEOPLE, OTHER_PERSON, IDENTITY_TOO_SMALL)
+    reasons = (OTHER_PERSON, SEVERAL_PEOPLE, IDENTITY_TOO_SMALL)
     scope = "identity"
     required_columns = ("embedding",)
     replayable = ("method", "k", "min_similarity", "min_pair_similarity", "max_second_group", "min_images")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -92,10 +93,16 @@ def test_the_similarity_matrix_is_never_whole(monkeypatch: pytest.MonkeyPatch) -
     assert (whole.labels.tolist(), whole.n_second) == (in_blocks.labels.tolist(), in_blocks.n_second)
 
 
-def test_an_embedder_without_limits_for_density_is_refused() -> None:
-    spec_defaults = registry.chosen("verify", VerifyConfig(method="density"))
-    assert spec_defaults is not None
-    assert set(spec_defaults.defaults or {}) == {"min_pair_similarity", "min_similarity", "max_second_group"}
-    without = registry.ModelSpec("module:Class", "ours")
-    with pytest.raises(RecipeError, match=r"verify\.min_pair_similarity: model dlib_resnet has no default"):
-        registry._density_defaults(without, VerifyConfig(method="density"))
+@pytest.mark.parametrize("model", [name for name in registry.EMBEDDERS])
+def test_each_embedder_has_limits_for_density(model: str) -> None:
+    spec = registry.chosen("verify", VerifyConfig(model=model, method="density"))
+    assert spec is not None
+    assert set(spec.defaults or {}) == {"min_pair_similarity", "min_similarity", "max_second_group"}
+
+
+def test_an_embedder_of_another_package_without_limits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.EMBEDDERS, "theirs", replace(registry.EMBEDDERS["arcface"], defaults={"k": 2}))  # type: ignore[arg-type]
+    with pytest.raises(RecipeError, match=r"verify\.min_pair_similarity: model theirs has no default .* set"):
+        registry.chosen("verify", VerifyConfig(model="theirs", method="density"))
+    with pytest.raises(RecipeError, match=r"verify\.min_similarity: model theirs"):
+        registry.chosen("verify", VerifyConfig(model="theirs", method="density", min_pair_similarity=0.4))
