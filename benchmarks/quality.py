@@ -250,7 +250,8 @@ def print_mixtures(rows: Sequence[Row], recipe: Recipe, overrides: Sequence[str]
     configs = {}
     for method in ("paper", "density"):
         null = [f"verify.{key}=null" for key in ("k", "min_similarity", "min_pair_similarity", "max_second_group")]
-        data = apply_overrides(recipe.model_dump(mode="json"), [*null, *overrides, f"verify.method={method}"])
+        own = overrides if method == "density" else ()  # the limits of one method do not fit the other
+        data = apply_overrides(recipe.model_dump(mode="json"), [*null, *own, f"verify.method={method}"])
         configs[method] = resolve(data, "mixtures").verify.model_copy(update={"min_images": 5})
     for half in "AB":
         photos = mixtures.photos_of(rows, lambda row, half=half: _is_good(labels[row["content_sha256"]], half))

@@ -25,7 +25,8 @@ class Groups:
     """The groups of n embeddings.
 
     Attributes:
-        labels: (n,) int32: 0 for the neighbours of the medoid, 1 for the second group, -1 for all others.
+        labels: (n,) int32: 0 for the neighbours of the medoid, 1 for the second group, -1 for all others. The second group
+            has the rows near the medoid or the mean of the densest group of those that do not match.
         similarities: (n,) float32 cosines to the mean of the first group.
         n_matching: number of rows above the centre limit.
         n_second: number of rows of the second group; 0 without one.
@@ -54,7 +55,10 @@ def find_groups(embeddings: NDArray[np.float32], min_pair_similarity: float, min
         first = _densest(rows, min_pair_similarity)
         similarities = (rows @ target_embedding(rows[first])).astype(np.float32)
         others = np.flatnonzero(~(similarities > min_similarity))
-        second = others[_densest(rows[others], min_pair_similarity)]
+        rest = rows[others]
+        core = _densest(rest, min_pair_similarity)
+        near = np.flatnonzero(rest @ target_embedding(rest[core]) > min_similarity) if len(rest) else core
+        second = others[np.union1d(core, near)]
     if len(second) < MIN_GROUP:
         second = second[:0]
     labels[second] = 1

@@ -259,5 +259,7 @@ def test_a_recipe_of_version_0_1_keeps_its_hash(name: str, expected: str) -> Non
         section, _, leaf = key.partition(".")
         del recorded[section][leaf]
     assert changes(recorded, recipe) == []
-    other = load_recipe(PROJECT_ROOT / "pipelines" / f"{name}.yaml", ["verify.method=density", "verify.min_similarity=null"])
+    other = load_recipe(
+        PROJECT_ROOT / "pipelines" / f"{name}.yaml", ["verify.method=density", "verify.min_similarity=null"]
+    )
     assert other.hash != recipe.hash
