@@ -93,7 +93,7 @@ def test_the_similarity_matrix_is_never_whole(monkeypatch: pytest.MonkeyPatch) -
     assert (whole.labels.tolist(), whole.n_second) == (in_blocks.labels.tolist(), in_blocks.n_second)
 
 
-@pytest.mark.parametrize("model", [name for name in registry.EMBEDDERS])
+@pytest.mark.parametrize("model", list(registry.EMBEDDERS))
 def test_each_embedder_has_limits_for_density(model: str) -> None:
     spec = registry.chosen("verify", VerifyConfig(model=model, method="density"))
     assert spec is not None
