@@ -2,7 +2,7 @@
 
 The photos are in ``faces/`` under $HIFI_ASSETS (default: ../shared/assets beside the checkout). ``index.csv`` there names the
 person of each photo, if known. ``quality_labels.csv`` contains a human label for each photo, by the sha256 of its bytes.
-docs/quality.md explains the labels.
+docs/quality.md explains the labels. ``--mixtures`` draws folders of several people instead, see ``benchmarks.mixtures``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from benchmarks import mixtures
 from hifidata.cli import console
-from hifidata.config.recipe import Recipe, load_recipe
+from hifidata.config.recipe import Recipe, apply_overrides, load_recipe, resolve
 from hifidata.core.schema import Row, Status
 from hifidata.run.replay import Replay, replay
 from hifidata.run.run import RunOptions, run
@@ -242,6 +243,30 @@ def print_tables(judged: Sequence[Judged], recipe: Recipe, strict: Replay, with_
         console.table("mistakes", ("was", "half", "why", "score", "file"), mistakes(judged, recipe))
 
 
+def print_mixtures(rows: Sequence[Row], recipe: Recipe, overrides: Sequence[str], step: float) -> None:
+    """Print what both methods of ``verify`` keep of folders of several people, and the choice of the limits on half A."""
+    labels = read_labels(LABELS)
+    columns = ("draws", "mixed", "strangers kept", "refused", "too few", "smaller person", "photos lost")
+    configs = {}
+    for method in ("paper", "density"):
+        null = [f"verify.{key}=null" for key in ("k", "min_similarity", "min_pair_similarity", "max_second_group")]
+        own = overrides if method == "density" else ()  # the limits of one method do not fit the other
+        data = apply_overrides(recipe.model_dump(mode="json"), [*null, *own, f"verify.method={method}"])
+        configs[method] = resolve(data, "mixtures").verify.model_copy(update={"min_images": 5})
+    for half in "AB":
+        photos = mixtures.photos_of(rows, lambda row, half=half: _is_good(labels[row["content_sha256"]], half))
+        title = f"{recipe.verify.model}, half {half}: {sum(map(len, photos.values()))} photos of {len(photos)} people"
+        folders = mixtures.folders_of(photos)
+        console.table(title, ("method", "case", *columns), mixtures.mixtures_table(folders, configs))
+        if half == "A":
+            limits = mixtures.limits_table(folders, configs["density"], step)
+            console.table(f"{title}: limits, all cases", ("pair", "centre", *columns), limits)
+
+
+def _is_good(label: Label, half: str) -> bool:
+    return label.half == half and label.flaw is None and label.right_person is True
+
+
 def main() -> None:
     """Copy the photos, run the recipe, and print the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description="Count wrong keeps and drops.")
@@ -250,6 +275,9 @@ def main() -> None:
     parser.add_argument(
         "--recipe", type=Path, metavar="FILE", default=ROOT / "pipelines" / "folder.yaml", help="default: folder.yaml"
     )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override of the recipe")
+    parser.add_argument("--mixtures", action="store_true", help="draw folders of several people, for the stage verify")
+    parser.add_argument("--step", type=float, default=0.02, help="step of the limits that --mixtures tries on half A")
     arguments = parser.parse_args()
     assets = Path(os.environ.get("HIFI_ASSETS", ROOT.parent / "shared" / "assets"))
     if not (assets / "index.csv").is_file():
@@ -258,10 +286,14 @@ def main() -> None:
         folder = arguments.keep or Path(scratch)
         raw = copy_photos(assets, folder / "photos")
         overrides = [f"source.path={folder / 'photos'}", "executor.kind=local"]
+        overrides += (*mixtures.EMBEDDINGS_ONLY, *arguments.set) if arguments.mixtures else arguments.set
         recipe = load_recipe(arguments.recipe, overrides)
         with console.RunDisplay() as display:
             run(recipe, RunOptions(folder / "dataset"), display.update)
         rows = read_rows(folder / "dataset" / "manifests" / "images.parquet")
+        if arguments.mixtures:
+            print_mixtures(rows, recipe, arguments.set, arguments.step)
+            return
         strict = replay(folder / "dataset", ["detect.other_face_min_area_ratio=0.0"])
         print_tables(judge(rows, read_labels(LABELS), raw), recipe, strict, arguments.mistakes)
 

@@ -146,8 +146,8 @@ def twelve_people(demo_photos: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 QUICK_RECIPE = (
-    "watermark.model=null", "verify.min_images=1", "verify.k=1", "verify.min_similarity=0.5",
-    "quality.min_score=0.1", "crop.output_px=256", "failures.max_share=0.5", "executor.kind=local",
+    "watermark.model=null", "verify.min_images=1", "verify.method=paper", "verify.k=1",
+    "verify.min_similarity=0.5", "quality.min_score=0.1", "crop.output_px=256", "failures.max_share=0.5", "executor.kind=local",
 )  # fmt: skip
 """Fast settings that keep most images of ``twelve_people``, for tests of the pipeline rather than of thresholds."""
 

@@ -41,11 +41,16 @@ WITHOUT_EFFECT = ("executor", "fetch", "failures", "groups", "description", "wei
 REMOVED_KEYS: Mapping[str, Any] = {"detect.reduced_decode": False}
 """Removed keys, with the value that had no effect. Recipes and datasets with this value are still accepted."""
 
+ADDED_KEYS: Mapping[str, Any] = {
+    "source.depth": 1,
+    "verify.method": "paper",
+    "verify.min_pair_similarity": None,
+    "verify.max_second_group": None,
+}
+"""Keys younger than version 0.1.0, with the value that means "as before". With this value they are not in the hash."""
+
 SECRET_SECTION = "caption.server.extra"
 """Its values may be secret, such as a key in the request's body. Files to share and messages do not contain them."""
-
-ADDED_KEYS: Mapping[str, Any] = {"source.depth": 1}
-"""Keys younger than version 0.1.0, with the value that means "as before". With this value they are not in the hash."""
 
 
 class Recipe(StageSections):
@@ -187,7 +192,7 @@ class Recipe(StageSections):
         data = self.model_dump(mode="json", exclude=left_out)
         for key, neutral in ADDED_KEYS.items():
             section_name, _, key_name = key.partition(".")
-            if data[section_name].get(key_name) == neutral:
+            if data[section_name].get(key_name, ...) == neutral:
                 del data[section_name][key_name]
         off = [name for name, section in sections.items() if isinstance(section, StageConfig) and not section.runs]
         empty = [name for name in ("stages", "extensions") if not data[name]]

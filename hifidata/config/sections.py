@@ -189,16 +189,35 @@ class DedupConfig(StageConfig):
 
 
 class VerifyConfig(ModelStageConfig, EmbedderConfig):
-    """k-means over the embeddings of an identity. The centre of the largest cluster represents the identity."""
+    """Which images show the identity, by their embeddings. ``density`` refuses an identity with two groups of similar size."""
 
     model: str | None = Field("dlib_resnet", description="face embedder; null: the stages embed and verify do not run")
-    k: int | None = Field(None, ge=1, description="number of clusters; null: default of the embedder")
+    method: Literal["paper", "density"] = Field(
+        "paper",
+        description="paper: k-means; the centre of the largest cluster represents the identity, even if it holds two people. "
+        "density: the densest group of images that agree pairwise, or reason several_people. The recipes demo, folder, "
+        "imdb_face, vggface2_hq and web set density",
+    )
+    k: int | None = Field(None, ge=1, description="for method paper: number of clusters; null: default of the embedder")
     min_similarity: float | None = Field(
         None,
         ge=-1,
         le=1,
-        description="the cosine to the identity's centre must be above it; null: default of the embedder. The paper's 0.7 is "
-        "for InsightFace (arcface)",
+        description="the cosine to the identity's centre must be above it; null: default of the embedder for this method. The "
+        "paper's 0.7 is for InsightFace (arcface)",
+    )
+    min_pair_similarity: float | None = Field(
+        None,
+        ge=-1,
+        le=1,
+        description="for method density: two images with at least this cosine agree; null: default of the embedder",
+    )
+    max_second_group: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="for method density: a second group of this size or more, as a share of the first, refuses the identity; "
+        "null: 0.65. A choice: 8 images beside 5 are a person with a companion, 9 beside 6 may be two people",
     )
     min_images: int = Field(
         5, ge=1, description="smallest number of kept images of an identity. Paper: 1 target and 4 references"

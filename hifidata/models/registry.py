@@ -32,8 +32,22 @@ from hifidata.weights.messages import right_file
 _INSIGHTFACE = "InsightFace weights: non-commercial research only"
 _TUNED = "tuned on half of the people of a private test set, see docs/quality.md"
 _PAPER_SIMILARITY = (
-    "0.7: paper, section 3.4, for InsightFace; k is not in the paper. `hifidata calibrate` fits 0.7 to the data"
+    "0.7: paper, section 3.4, for InsightFace; k is not in the paper. `hifidata calibrate` fits 0.7 to the data. "
+    "Method density: the pair limit is mobilefacenet's, not measured"
 )
+DENSITY_LIMITS: Mapping[str, Mapping[str, float]] = {
+    "dlib_resnet": {"min_pair_similarity": 0.92, "min_similarity": 0.95},
+    "mobilefacenet": {"min_pair_similarity": 0.44, "min_similarity": 0.54},
+    "sface": {"min_pair_similarity": 0.45, "min_similarity": 0.57},
+    "arcface": {"min_pair_similarity": 0.44, "min_similarity": 0.7},
+    "arcface_glintr100": {"min_pair_similarity": 0.44, "min_similarity": 0.7},
+}
+"""Default limits of an embedder for ``verify.method: density``, chosen on half A, see docs/quality.md. ArcFace was not measured:
+its pair limit is mobilefacenet's, its centre limit the paper's."""
+
+MAX_SECOND_GROUP = 0.65
+"""Default of ``verify.max_second_group`` for method density."""
+
 DETECTORS: Mapping[str, ModelSpec] = {
     "dlib_mmod": ModelSpec(
         "hifidata.models.detect.dlib:DlibMmodDetector",
@@ -400,6 +414,8 @@ def chosen(stage: str, section: Any) -> ModelSpec | None:
         if key not in type(section).model_fields:
             hint = suggestion(key, type(section).model_fields)
             raise RecipeError(f"{stage}.model: {spec.path}: defaults: {stage} has no setting {key!r}; {hint}")
+    if getattr(section, "method", None) == "density":
+        spec = replace(spec, defaults=_density_defaults(spec, section))
     if spec.options is not None:
         _options_of(stage, spec.options, section)
     elif getattr(section, "options", None):
@@ -428,6 +444,18 @@ def chosen(stage: str, section: Any) -> ModelSpec | None:
     if not spec.files:
         raise RecipeError(f"{stage}.folder: model {section.model} reads no model files; set {stage}.folder to null")
     return replace(spec, files=(), commercial=None, licence=f"licence of the files in {folder}")
+
+
+def _density_defaults(spec: ModelSpec, section: Any) -> Mapping[str, float | int]:
+    """Return the values for null keys of ``verify``. A model of another package may have both limits among its defaults."""
+    limits = DENSITY_LIMITS.get(section.model, spec.defaults or {})
+    for key in ("min_pair_similarity", "min_similarity"):
+        if getattr(section, key) is None and key not in limits:
+            raise RecipeError(
+                f"verify.{key}: model {section.model} has no default for verify.method density; set verify.{key}, or set "
+                "verify.method to paper"
+            )
+    return {"max_second_group": MAX_SECOND_GROUP, **limits}
 
 
 def check_landmarks(models: Mapping[str, str], stored_from: str | None) -> None:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from hifidata.core.reasons import Limit, Reason
 from hifidata.core.schema import Row, Status
 from hifidata.report.comparisons import most_typical, nearest_copies
-from hifidata.report.identities import ShownIdentity, shown_identities
+from hifidata.report.identities import RefusedIdentity, ShownIdentity, refused_identities, shown_identities
 from hifidata.report.manifests import Manifests
 from hifidata.report.near_threshold import NearThreshold, ScoredImage, around_threshold
 from hifidata.report.statistics import ReasonCount
@@ -41,11 +41,15 @@ class GallerySize:
         identities: number of identities shown in detail.
         images_per_identity: maximum number of kept images of an identity, and of images that were not kept.
         images_per_side: maximum number of images on each side of a threshold.
+        refused_identities: number of identities with several people.
+        images_per_group: maximum number of images of each of their two groups.
     """
 
     identities: int = 60
     images_per_identity: int = 10
     images_per_side: int = 10
+    refused_identities: int = 20
+    images_per_group: int = 5
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,14 @@ class IdentityView:
 
 
 @dataclass(frozen=True)
+class RefusedView:
+    """The images of the two groups of an identity with several people."""
+
+    row: Row
+    groups: tuple[tuple[Tile, ...], ...]
+
+
+@dataclass(frozen=True)
 class Gallery:
     """Selects images, then reads their rows and thumbnails in one pass over the manifests."""
 
@@ -100,8 +112,8 @@ class Gallery:
 
     def show(
         self, images: pa.Table, reasons: Sequence[ReasonCount], recipe: Mapping[str, Any]
-    ) -> tuple[tuple[ContactSheet, ...], tuple[IdentityView, ...]]:
-        """Build the contact sheets of all reasons and the views of the shown identities.
+    ) -> tuple[tuple[ContactSheet, ...], tuple[IdentityView, ...], tuple[RefusedView, ...]]:
+        """Build the contact sheets of all reasons, the views of the shown identities, and of those with several people.
 
         Args:
             images: the summary columns with ``with_derived``.
@@ -115,13 +127,16 @@ class Gallery:
         }
         shown = shown_identities(self.manifests, self.size.identities, self.size.images_per_identity, self.words)
         image_ids = [image.image_id for near in nearest.values() for image in (*near.dropped, *near.passed)]
-        rows = self._rows([*image_ids, *(image_id for each in shown for image_id in (*each.kept, *each.not_kept))])
+        refused = refused_identities(self.manifests, self.size.refused_identities, self.size.images_per_group)
+        image_ids += [image_id for each in shown for image_id in (*each.kept, *each.not_kept)]
+        rows = self._rows([*image_ids, *(image_id for each in refused for group in each.groups for image_id in group)])
         comparisons = self._comparisons(nearest, rows)
         sources = self._data_uris([*rows, *comparisons.values()])
         tiles = _Tiles(rows, sources, comparisons, self.words)
         return (
             tuple(tiles.sheet(count, nearest[count.reason]) for count in reasons),
             tuple(tiles.identity(identity) for identity in shown),
+            tuple(tiles.refused(identity) for identity in refused),
         )
 
     def _rows(self, image_ids: Iterable[str]) -> dict[str, Row]:
@@ -176,6 +191,14 @@ class _Tiles:
             identity.row,
             tuple(self._of_identity(self.rows[image_id]) for image_id in identity.kept),
             tuple(self._of_identity(self.rows[image_id]) for image_id in identity.not_kept),
+        )
+
+    def refused(self, identity: RefusedIdentity) -> RefusedView:
+        """Build the view of an identity with several people; the captions are file names."""
+        rows = ([self.rows[image_id] for image_id in group] for group in identity.groups)
+        return RefusedView(
+            identity.row,
+            tuple(tuple(self._tile(row, (file_name(row),), str(row["identity_name"]), "") for row in g) for g in rows),
         )
 
     def _near_threshold(self, image: ScoredImage, reason: Reason) -> Tile:

@@ -78,7 +78,7 @@ def render_report(dataset_dir: Path, run: Mapping[str, Any], size: GallerySize |
     reasons = stats.reason_counts(images, words)
     # Candidates that were not fetched have no image to show.
     with_images = tuple(count for count in reasons if count.stages != (FETCH,))
-    sheets, shown = Gallery(manifests, size, words).show(images, with_images, recipe)
+    sheets, shown, refused = Gallery(manifests, size, words).show(images, with_images, recipe)
     not_run = stats.stages_not_run(run, words)
     totals = stats.totals(images, identities)
     return _TEMPLATES.get_template("report.html.j2").render(
@@ -98,6 +98,7 @@ def render_report(dataset_dir: Path, run: Mapping[str, Any], size: GallerySize |
         source_notes=run.get("source_notes") or (),
         sheets=sheets,
         shown=shown,
+        refused=refused,
         limits=size,
         sizes=stats.cluster_sizes(identities),
         face_areas=stats.face_areas(images),

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from hifidata.core.schema import Row, Status
 from hifidata.report.manifests import Manifests
 from hifidata.report.words import Vocabulary
+from hifidata.stages.verify import SEVERAL_PEOPLE
 
 _IDENTITY_COLUMNS = (
     "identity_id",
@@ -39,6 +40,36 @@ class ShownIdentity:
     row: Row
     kept: tuple[str, ...]
     not_kept: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RefusedIdentity:
+    """An identity with two groups of similar size, of which none was kept.
+
+    Attributes:
+        row: columns of identities.parquet.
+        groups: image ids of the first and of the second group, sorted by id.
+    """
+
+    row: Row
+    groups: tuple[tuple[str, ...], tuple[str, ...]]
+
+
+def refused_identities(manifests: Manifests, max_identities: int, max_images: int) -> tuple[RefusedIdentity, ...]:
+    """Select at most ``max_identities`` identities with the reason several_people, by id, and ``max_images`` of each group."""
+    images = manifests.images(
+        ["image_id", "identity_id", "cluster"], pc.field("reason") == str(SEVERAL_PEOPLE)
+    ).sort_by("image_id")
+    ids = pc.unique(images["identity_id"]).sort().slice(0, max_identities)
+    rows = manifests.identities(_IDENTITY_COLUMNS, pc.field("identity_id").isin(ids)).sort_by("identity_id").to_pylist()
+    refused = []
+    for row in rows:
+        own = images.filter(pc.equal(images["identity_id"], row["identity_id"]))
+        first, second = (own.filter(pc.equal(own["cluster"], group))["image_id"] for group in (0, 1))
+        refused.append(
+            RefusedIdentity(row, (tuple(first[:max_images].to_pylist()), tuple(second[:max_images].to_pylist())))
+        )
+    return tuple(refused)
 
 
 def shown_identities(

@@ -22,6 +22,7 @@ from hifidata.sources.reasons import BAD_ROW, LIST_REASONS, LOCAL_REASONS, NO_PE
 from hifidata.stages.caption import NO_CAPTION
 from hifidata.stages.detect import FACE_MISMATCH
 from hifidata.stages.fetch import Fetch
+from hifidata.stages.verify import SEVERAL_PEOPLE
 
 OF_SOURCE: Mapping[str, frozenset[Reason]] = {
     "url_table": frozenset(FETCH_REASONS) | set(LIST_REASONS),
@@ -56,6 +57,7 @@ def _switched_off(recipe: Mapping[str, Any]) -> frozenset[Reason]:
         HASH_MISMATCH: kind is not None and not columns.get("sha256"),
         FACE_MISMATCH: kind not in (None, "imdb_face") and not columns.get("face"),
         ANIMATED: (recipe.get("intake") or {}).get("animated") == "first",
+        SEVERAL_PEOPLE: bool(recipe) and (recipe.get("verify") or {}).get("method", "paper") != "density",
         NO_CAPTION: (recipe.get("caption") or {}).get("on_error", "fail") != "fail",
     }
     return frozenset(reason for reason, off in is_off.items() if off)

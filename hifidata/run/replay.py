@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,13 +73,21 @@ def replay(out: Path, overrides: Sequence[str]) -> Replay:
         raise DatasetError(
             f"{folder.run_json}: no recipe that this version can replay ({reason}); run it again"
         ) from error
-    recipe = resolve(apply_overrides(old, overrides), where="replay")
+    recipe = resolve(apply_overrides(_without_defaults_of_method(old, overrides), overrides), where="replay")
     stages = stages_of(recipe)
     result = Replay(changes=changes(old, recipe))
     _refuse_unmeasured(result.changes, stages)
     for rows in identity_groups(folder):
         _replay_identity(rows, recipe, stages, result)
     return result
+
+
+def _without_defaults_of_method(old: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the recorded recipe; if an override sets ``verify.method``, without the limits of the earlier method."""
+    if not any(override.startswith("verify.method=") for override in overrides):
+        return dict(old)
+    limits = dict.fromkeys(("k", "min_similarity", "min_pair_similarity", "max_second_group"))
+    return {**old, "verify": {**old["verify"], **limits}}
 
 
 def _refuse_unmeasured(changes: Sequence[str], stages: Sequence[type[Stage]]) -> None:

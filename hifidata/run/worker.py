@@ -29,9 +29,9 @@ from hifidata.run.requirements import add_pin_hint
 from hifidata.sources.base import Reader, Source
 from hifidata.stages.base import Columns, Sample, Stage
 from hifidata.stages.caption import count_fallback_captions
+from hifidata.stages.density import target_embedding
 from hifidata.stages.intake import Intake
 from hifidata.stages.table import image_columns, stages_of
-from hifidata.stages.verify import target_embedding
 from hifidata.store.fragments import CommitRecord, identity_row, read_record_of_run, rows_of_recipe, write_fragment
 from hifidata.store.layout import DatasetFolder
 from hifidata.store.shards import members_of, write_shard

@@ -2,6 +2,7 @@
 
 Source: paper, section 3.4: k-means over the embeddings of an ID group. The centre of the largest cluster is the target
 embedding; only images with a similarity above 0.7 are saved. Appendix A: groups of fewer than five images are excluded.
+Our addition: the method ``density``, because the largest cluster may hold several people.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from threadpoolctl import threadpool_limits
 
 from hifidata.config.sections import VerifyConfig
 from hifidata.core.reasons import Limit, Reason
-from hifidata.core.schema import Column, Row, Verdict
+from hifidata.core.schema import Column, Row, Verdict, as_float32
 from hifidata.stages.base import Columns, Stage
+from hifidata.stages.density import find_groups, target_embedding
 
 N_INIT = 10  # restarts of k-means; with random_state fixed the result depends on the embeddings alone
 
@@ -24,7 +26,7 @@ N_INIT = 10  # restarts of k-means; with random_state fixed the result depends o
 OTHER_PERSON = Reason(
     "other_person",
     "Other person",
-    "The face is not similar enough to the centre of the identity's largest cluster.",
+    "The face is not similar enough to the centre of the identity's largest group.",
     limit=Limit("similarity", "below", "verify.min_similarity", "similarity"),
 )
 IDENTITY_TOO_SMALL = Reason(
@@ -32,31 +34,46 @@ IDENTITY_TOO_SMALL = Reason(
     "Too few left",
     "The image passed, but the identity has fewer matching images than verify.min_images.",
 )
+SEVERAL_PEOPLE = Reason(
+    "several_people",
+    "Several people",
+    "The images of the identity form two groups of similar size, so it is unclear which group is meant. All are dropped.",
+    limit=Limit("second_group_ratio", "at or above", "verify.max_second_group", "second group over first group"),
+)
 
 
 class Verify(Stage):
-    """k-means over the embeddings of all alive images of an identity."""
+    """Finds the largest group among the embeddings of all alive images of an identity, by k-means or by density."""
 
     name = "verify"
     title = "Same person"
-    does = "Face embeddings are clustered per identity; images far from the centre of the largest cluster are dropped."
+    does = "Face embeddings are grouped per identity; images far from the centre of the largest group are dropped."
     not_run = "Identity was not verified: the recipe sets no model."
     columns = (
-        Column("cluster", "int32", "k-means cluster within the identity; 0 is the largest"),
-        Column("similarity", "float32", "similarity to the centre of the largest cluster", "cosine"),
+        Column(
+            "cluster",
+            "int32",
+            "group within the identity; 0 is the largest. Method paper: k-means cluster. Method density: 0 the images that "
+            "agree with the medoid, 1 the second group, -1 no group",
+        ),
+        Column("similarity", "float32", "similarity to the centre of group 0", "cosine"),
         Column("n_matching", "int32", "number of images of the identity whose similarity is above the limit"),
+        Column("n_second_group", "int32", "method density: number of images in the second group, which do not match"),
+        Column("second_group_ratio", "float32", "method density: n_second_group over n_matching"),
     )
-    reasons = (OTHER_PERSON, IDENTITY_TOO_SMALL)
+    reasons = (OTHER_PERSON, SEVERAL_PEOPLE, IDENTITY_TOO_SMALL)
     scope = "identity"
     required_columns = ("embedding",)
-    replayable = ("k", "min_similarity", "min_images")
+    replayable = ("method", "k", "min_similarity", "min_pair_similarity", "max_second_group", "min_images")
 
     @staticmethod
     def derive(rows: Sequence[Row], config: VerifyConfig) -> Columns:
-        """Compute each row's cluster (0 is the largest), its cosine to the target, and the number of matching rows."""
+        """Compute each row's group (0 is the largest), its cosine to the group's centre, and the sizes of the groups."""
         if not rows:
-            return {"cluster": [], "similarity": [], "n_matching": []}
+            return {}
         embeddings = np.stack([np.asarray(row["embedding"], np.float32) for row in rows])
+        if config.method == "density":
+            return _by_density(embeddings, config)
         labels = cluster(embeddings, config.k or 1)
         target = target_embedding(embeddings[labels == 0])
         similarities = (embeddings @ target).astype(np.float32)
@@ -70,8 +87,15 @@ class Verify(Stage):
 
     @staticmethod
     def decide(row: Mapping[str, Any], config: VerifyConfig) -> Verdict | None:
-        """Drop images of another person, and all images of an identity with too few matching images."""
+        """Drop images of another person, and all images of an identity with two groups or too few matching images."""
         similarity, floor = row["similarity"], config.min_similarity
+        ratio = row.get("second_group_ratio") if config.method == "density" else None
+        if ratio is not None and ratio >= config.max_second_group:
+            message = (
+                f"{row['n_matching']} images of the identity agree, and a second group has {row['n_second_group']}; if one "
+                "person is meant, move the other's images to another identity"
+            )
+            return Verdict(SEVERAL_PEOPLE, ratio, config.max_second_group, message)
         if floor is not None and not similarity > floor:
             message = f"similarity {similarity:.3f} to the identity, the recipe requires more than {floor:.3f}"
             return Verdict(OTHER_PERSON, similarity, floor, message)
@@ -79,6 +103,20 @@ class Verify(Stage):
             message = f"the identity has {row['n_matching']} matching images, the recipe requires {config.min_images}"
             return Verdict(IDENTITY_TOO_SMALL, row["n_matching"], config.min_images, message)
         return None
+
+
+def _by_density(embeddings: NDArray[np.float32], config: VerifyConfig) -> Columns:
+    if config.min_similarity is None or config.min_pair_similarity is None:
+        raise ValueError("verify.method density needs min_similarity and min_pair_similarity")  # resolve() fills them
+    groups = find_groups(embeddings, config.min_pair_similarity, config.min_similarity)
+    n = len(embeddings)
+    return {
+        "cluster": groups.labels.tolist(),
+        "similarity": groups.similarities.tolist(),
+        "n_matching": [groups.n_matching] * n,
+        "n_second_group": [groups.n_second] * n,
+        "second_group_ratio": [as_float32(groups.n_second / max(groups.n_matching, 1))] * n,
+    }
 
 
 def cluster(embeddings: NDArray[np.float32], k: int) -> NDArray[np.int32]:
@@ -104,10 +142,3 @@ def cluster(embeddings: NDArray[np.float32], k: int) -> NDArray[np.int32]:
     rank[np.lexsort((first_row, -sizes))] = np.arange(k, dtype=np.int32)
     renumbered: NDArray[np.int32] = rank[labels]
     return renumbered
-
-
-def target_embedding(members: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the centre of a cluster's members (m, d), scaled to L2 norm 1: (d,) float32."""
-    centre = members.astype(np.float64).mean(axis=0)
-    target: NDArray[np.float32] = (centre / max(float(np.linalg.norm(centre)), 1e-12)).astype(np.float32)
-    return target

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hifidata.config.recipe import Recipe, changes, differences, load_recipe, resolve
+from hifidata.config.recipe import ADDED_KEYS, Recipe, changes, differences, load_recipe, resolve
 from hifidata.config.sections import STAGE_NAMES
 from hifidata.core.errors import RecipeError
 from hifidata.models import registry
@@ -244,3 +244,22 @@ def test_landmarks_of_a_detector_without_landmarks_are_refused_unless_the_recipe
     assert "\n" not in str(caught.value)
     assert resolve(five_points | {"landmarks": {"model": None}}, "t").landmarks.model is None
     resolve(five_points | {"landmarks": {"model": "face3d"}, "face3d": {"model": "mesh"}}, "t")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("folder", "38186a882f391ca6"), ("paper-cpu-small", "7838a8a79714acfd"), ("paper", "401fb4ccf253c015")],
+)
+def test_a_recipe_of_version_0_1_keeps_its_hash(name: str, expected: str) -> None:
+    """The hash of a recipe from before ``verify.method``; a key with the value "as before" is not in it."""
+    recipe = load_recipe(PROJECT_ROOT / "pipelines" / f"{name}.yaml", ["verify.method=paper"])
+    assert recipe.hash[:16] == expected
+    recorded = recipe.model_dump(mode="json")
+    for key in ADDED_KEYS:
+        section, _, leaf = key.partition(".")
+        del recorded[section][leaf]
+    assert changes(recorded, recipe) == []
+    other = load_recipe(
+        PROJECT_ROOT / "pipelines" / f"{name}.yaml", ["verify.method=density", "verify.min_similarity=null"]
+    )
+    assert other.hash != recipe.hash

@@ -34,8 +34,8 @@ from hifimodel.nets.embedder import FaceEmbedder, load_embedder  # noqa: E402
 
 PHOTOS = ("stock-emotions-a-[1258].jpg", "stock-emotions-b-[248].jpg", "person-vlado.jpg")
 SETTINGS = (
-    "verify.model=mobilefacenet", "verify.min_images=1", "verify.k=1", "verify.min_similarity=-1", "executor.kind=local",
-    "watermark.model=null", "quality.model=null", "dedup.max_distance_bits=0",
+    "verify.model=mobilefacenet", "verify.min_images=1", "verify.method=paper", "verify.k=1", "verify.min_similarity=-1",
+    "executor.kind=local", "watermark.model=null", "quality.model=null", "dedup.max_distance_bits=0",
 )  # fmt: skip
 PERSON = "person"
 
