@@ -20,7 +20,8 @@ from hifidata.run.run import RunOptions, RunResult, run
 from tests.conftest import PROJECT_ROOT
 
 FIXTURES = PROJECT_ROOT / "tests" / "fixtures"
-OPTIONS = ("source.path=photos", "output.thumbnail_px=0", "executor.kind=local")
+OPTIONS = ("source.path=photos", "output.thumbnail_px=0", "executor.kind=local", "verify.method=paper")
+"""Version 0.1.0 verified by k-means."""
 
 
 def write_image(path: Path) -> None:
