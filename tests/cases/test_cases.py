@@ -1,4 +1,4 @@
-"""The reproductions of ``shared/cases`` show what is right. The scripts belong to the workplace; the tests skip without them.
+"""The reproductions of ``shared/cases`` end well. They lie outside this repository; the tests skip without them.
 
 A new case is one more entry of ``CASES_SHOW``.
 """
