@@ -12,13 +12,14 @@ import queue
 import threading
 from asyncio import FIRST_COMPLETED as FIRST
 from collections.abc import Callable, Container, Coroutine, Iterable, Iterator, Sized
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hifidata.config.recipe import Recipe
+from hifidata.core.deadline import in_daemon_thread
 from hifidata.core.reasons import Reason
 from hifidata.core.schema import Candidate, IdentityTask, Status
 from hifidata.fetch.client import Fetcher
@@ -184,7 +185,8 @@ class Crawl:
         found = known.get(SEARCH_KEY)
         if found is not None and found["query"] == listed.query:
             return replace(listed, candidates=tuple(Candidate(**hit) for hit in found["candidates"]))
-        task = await _run_in_daemon_thread(self._source.expand, listed)
+        # A stopped crawl does not wait for a slow search, so the thread is a daemon.
+        task = await asyncio.wrap_future(in_daemon_thread(partial(self._source.expand, listed), "search"))
         hits = [asdict(candidate) for candidate in task.candidates]
         log.append({"key": SEARCH_KEY, "query": listed.query, "candidates": hits})
         return task
@@ -232,22 +234,6 @@ async def _gather_or_cancel(coroutines: Iterable[Coroutine[Any, Any, Candidate]]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _run_in_daemon_thread(function: Callable[[IdentityTask], IdentityTask], task: IdentityTask) -> IdentityTask:
-    """Run ``function(task)`` in a daemon thread: a stopped crawl does not wait for a slow search."""
-    outcome: Future[IdentityTask] = Future()
-    outcome.set_running_or_notify_cancel()  # from here on, only the thread sets the outcome
-
-    def work() -> None:
-        """Set the outcome in every case, because the coroutine awaits it."""
-        try:
-            outcome.set_result(function(task))
-        except BaseException as error:  # noqa: BLE001  the await raises it again
-            outcome.set_exception(error)
-
-    threading.Thread(target=work, name="search", daemon=True).start()
-    return await asyncio.wrap_future(outcome)
 
 
 def forget_failures(folder: DatasetFolder, identity_id: str, damaged: Container[str] = ()) -> bool:
