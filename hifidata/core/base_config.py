@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar, get_args
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from hifidata.core.errors import UsageError
+from hifidata.core.suggest import suggestion
 
 Config = TypeVar("Config", bound=BaseModel)
 MAX_SHOWN_CHARS = 200
@@ -98,9 +98,8 @@ def _explain(kind: type[BaseModel], item: Any, section: str) -> str:
         names.append(_shown(str(part)))
     if item["type"] == "extra_forbidden":
         known = sorted({name for model in models for name in model.model_fields})
-        close = difflib.get_close_matches(_shown(str(item["loc"][-1])), known, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
-        return f"{'.'.join([*names, _shown(str(item['loc'][-1]))])}: unknown key; {hint}"
+        key = _shown(str(item["loc"][-1]))
+        return f"{'.'.join([*names, key])}: unknown key; {suggestion(key, known, 'known keys')}"
     if item["type"] == _AT_KEY:
         names.append(item["ctx"]["key"])
         item = {**item, "input": item["input"][item["ctx"]["key"]]}
