@@ -60,6 +60,7 @@ def _require_small(root: yaml.Node) -> None:
     open_nodes: set[int] = set()
 
     def measure(node: yaml.Node) -> tuple[int, int]:
+        """Return the number of values in a node, and its number of levels."""
         if id(node) in open_nodes:
             raise ValueError("an alias contains itself")
         if id(node) not in sizes:

@@ -42,6 +42,8 @@ def guarded(stage: type[Stage], recipe: Recipe) -> type[Stage]:
     contract = _Contract(stage, specs)
 
     class Guarded(stage):  # type: ignore[misc, valid-type]
+        """The stage, with checks of its results. Unexpected exceptions become ExtensionErrors."""
+
         def measure(self, samples: Sequence[Sample]) -> Columns:
             with contract.errors():
                 columns = super().measure(samples)
