@@ -37,9 +37,11 @@ class _HeaderFile:
         self.begin_member()
 
     def begin_member(self) -> None:
+        """Start the count of bytes for the headers of the next member."""
         self._left = MAX_HEADER_BYTES
 
     def read(self, n: int = -1) -> bytes:
+        """Return at most ``n`` bytes. Raises DamagedTar if a member's headers are too long."""
         self._left -= max(n, tarfile.BLOCKSIZE)
         if n < 0 or self._left < 0:
             raise DamagedTar(f"a member's headers are longer than {MAX_HEADER_BYTES} bytes")
