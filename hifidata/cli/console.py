@@ -241,8 +241,8 @@ def print_shared_images(dataset: Mapping[str, Any]) -> None:
     shared: Mapping[str, int] = dataset.get("shared_images") or {}
     if shared.get("images"):
         err.print(
-            f"warning: {shared['images']} images have the same bytes under two or more of {shared['identities']} identities "
-            f"({shared['kept']} kept more than once); the report names them"
+            f"warning: images with the same bytes in two or more identities: {shared['images']}, in {shared['identities']} "
+            f"identities; kept more than once: {shared['kept']}; the report names them"
         )
 
 

@@ -182,15 +182,17 @@ class FolderSource:
             )
         if self._n_loose:
             found.append(
-                f"warning: source.path: {self._n_loose} images lie in no folder of a person and fail; move them into one folder "
-                "per person"
+                f"warning: source.path: images in no folder of a person: {self._n_loose}; they fail. Move them into one folder per "
+                "person"
             )
         if self._n_merged:
             found.append(
-                f"source.depth: {self._n_merged} people have several folders of the same name; each is one person"
+                f"source.depth: people with several folders of the same name: {self._n_merged}; each is one person"
             )
         if left_out := +self._left_out:
-            found.append(f"source.path: {left_out.total()} files are no images and were left out: {counted(left_out)}")
+            found.append(
+                f"source.path: files left out because they are no images: {left_out.total()} ({counted(left_out)})"
+            )
         return found
 
     def read(self, candidate: Candidate) -> bytes:

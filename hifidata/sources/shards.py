@@ -178,8 +178,8 @@ class ShardsSource:
     @property
     def notes(self) -> Sequence[str]:
         """Return counts of the members that are no images, and of compressed tars."""
-        packed = f"warning: source.path: {self._n_packed} compressed tars were not read; unpack them to .tar"
-        members = f"source.path: {self._kinds.total()} members of the tars are no images: {counted(self._kinds)}"
+        packed = f"warning: source.path: compressed tars that were not read: {self._n_packed}; unpack them to .tar"
+        members = f"source.path: members of the tars that are no images: {self._kinds.total()} ({counted(self._kinds)})"
         return [packed] * bool(self._n_packed) + [members] * bool(self._kinds)
 
     def read(self, candidate: Candidate) -> bytes:

@@ -36,8 +36,11 @@ def test_one_run_says_that_a_photo_has_two_names(tmp_path: Path) -> None:
     without_models = [f"--set={key}=null" for key in ("watermark.model", "quality.model", "verify.model")]
     options = ("--executor", "local", f"--set=source.path={tmp_path / 'in'}", *without_models)
     done = hifidata("run", "folder", *options, "--out", tmp_path / "out")
-    assert "1 images have the same bytes under two or more of 2 identities (0 kept more than once)" in done.stderr
-    assert "source.path: 1 files are no images and were left out: 1 .txt" in done.stderr
+    assert (
+        "images with the same bytes in two or more identities: 1, in 2 identities; kept more than once: 0"
+        in done.stderr
+    )
+    assert "source.path: files left out because they are no images: 1 (1 .txt)" in done.stderr
     dataset = json.loads((tmp_path / "out/dataset.json").read_text())
     assert dataset["shared_images"] == {"images": 1, "kept": 0, "identities": 2}
     report = (tmp_path / "out/report/index.html").read_text()

@@ -68,7 +68,7 @@ def test_candidates_that_the_source_judges_are_counted_by_the_first_stage(tmp_pa
     (intake,) = (stage for stage in dataset["stages"] if stage["stage"] == "intake")
     assert (intake["in"], intake["failed"], intake["kept"]) == (2, 2, 0)
     assert {row["reason"] for row in rows_of(tmp_path / "out")} == {"bad_row", "not_image"}
-    assert dataset["source_notes"] == ["source.path: 1 members of the tars are no images: 1 .json"]
+    assert dataset["source_notes"] == ["source.path: members of the tars that are no images: 1 (1 .json)"]
 
 
 def test_the_neutral_depth_is_not_in_the_hash() -> None:

@@ -65,8 +65,8 @@ def test_images_above_the_people_are_failed_rows(tmp_path: Path) -> None:
     assert [c.relative_path for c in loose.candidates] == ["loose.jpg", "no_suffix"]
     assert {(c.facts["status"], c.facts["reason"]) for c in loose.candidates} == {("failed", "no_person_folder")}
     warning, left_out = source.notes
-    assert "2 images lie in no folder of a person" in warning
-    assert left_out.endswith("2 files are no images and were left out: 1 .odd, 1 .txt")
+    assert "images in no folder of a person: 2; they fail" in warning
+    assert left_out.endswith("files left out because they are no images: 2 (1 .odd, 1 .txt)")
 
 
 def test_companions_are_counted_unless_they_are_images(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_companions_are_counted_unless_they_are_images(tmp_path: Path) -> None:
     source = FolderSource(tmp_path)
     assert paths_of(source) == {"ann": ["1.jpg", "really_a_photo.txt"]}
     (note,) = source.notes
-    assert note.startswith("source.path: 10 files are no images and were left out: 2 hidden, 1 .caption, 1 .json")
+    assert note.startswith("source.path: files left out because they are no images: 10 (2 hidden, 1 .caption, 1 .json")
 
 
 def test_folders_one_level_too_deep_are_noticed_and_depth_finds_them(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_folders_one_level_too_deep_are_noticed_and_depth_finds_them(tmp_path: P
     assert paths_of(deep) == {
         "n1": ["test/1.jpg", "train/1.jpg"], "n2": ["train/1.jpg"], "n3": ["test/a/1.jpg"], "(no identity)": ["train/loose.jpg"],
     }  # fmt: skip
-    assert any("1 people have several folders of the same name" in note for note in deep.notes)
+    assert any("people with several folders of the same name: 1; each is one person" in note for note in deep.notes)
 
 
 def test_captions_beside_images_are_read_and_part_of_the_version(tmp_path: Path) -> None:

@@ -180,8 +180,8 @@ def test_members_that_are_no_images_are_counted_by_kind_in_one_line(tmp_path: Pa
     source = ShardsSource(str(tmp_path), "person")
     list(source.identities())
     assert source.notes == [
-        "warning: source.path: 1 compressed tars were not read; unpack them to .tar",
-        "source.path: 6 members of the tars are no images: 2 .json, 2 .txt, 1 hidden, 1 others",
+        "warning: source.path: compressed tars that were not read: 1; unpack them to .tar",
+        "source.path: members of the tars that are no images: 6 (2 .json, 2 .txt, 1 hidden, 1 others)",
     ]
 
 
