@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,13 @@ def test_ids_are_unique_and_every_link_has_a_target(dataset: tuple[Path, dict[st
     assert len(ids) == len(set(ids))
     assert {href[1:] for href in page.values("href")} <= set(ids)
     assert len(page.values("href")) > 15
+
+
+def test_the_navigation_has_the_order_of_the_page() -> None:
+    template = (files("hifidata.report") / "templates" / "report.html.j2").read_text(encoding="utf-8")
+    navigation, _, page = template.partition("</nav>")
+    sections = re.findall(r'<(?:section|header) id="([\w-]+)"', page)
+    assert [link for link in re.findall(r'href="#([\w-]+)"', navigation) if link in sections] == sections
 
 
 def test_every_image_has_an_alternative_text(dataset: tuple[Path, dict[str, Any]]) -> None:
