@@ -30,24 +30,6 @@ def run_again(out: Path, recipe: Recipe) -> RunResult:
     return run(recipe, RunOptions(out, limit=3), lambda progress: None)
 
 
-@pytest.fixture(scope="module")
-def recipe(twelve_people: Path) -> Recipe:
-    return recipe_for(twelve_people)
-
-
-@pytest.fixture(scope="module")
-def made(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a finished dataset, which the tests copy."""
-    out = tmp_path_factory.mktemp("made") / "out"
-    run_again(out, recipe)
-    return out
-
-
-@pytest.fixture
-def out(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "out"))
-
-
 def hifidata(*arguments: object) -> tuple[int, str, str]:
     """Run ``hifidata`` in this process. Return exit code, stdout and stderr."""
     done = cli.hifidata(*arguments)

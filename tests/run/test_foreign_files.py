@@ -3,40 +3,22 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 
-from hifidata.config.recipe import Recipe, load_recipe
+from hifidata.config.recipe import Recipe
 from hifidata.core.errors import DatasetError, UsageError
 from hifidata.report.calibration import choose
 from hifidata.run.finish import write_reports
 from hifidata.run.run import RunOptions, run
 from hifidata.store.layout import DatasetFolder
-from tests.conftest import PROJECT_ROOT, QUICK_RECIPE, digest
-
-
-@pytest.fixture(scope="module")
-def recipe(twelve_people: Path) -> Recipe:
-    return load_recipe(PROJECT_ROOT / "pipelines" / "folder.yaml", [f"source.path={twelve_people}", *QUICK_RECIPE])
-
-
-@pytest.fixture(scope="module")
-def made(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("made") / "out"
-    run_again(out, recipe)
-    return out
-
-
-@pytest.fixture
-def out(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "out"))
+from tests.conftest import digest
 
 
 def run_again(out: Path, recipe: Recipe) -> None:
     (out / "dataset.json").unlink(missing_ok=True)  # so that the run ends with its clean-up
-    run(recipe, RunOptions(out, limit=1), lambda progress: None)
+    run(recipe, RunOptions(out, limit=3), lambda progress: None)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
