@@ -1,4 +1,4 @@
-"""The terminal: data on stdout, messages on stderr, one line per error. Text of others is escaped."""
+"""The terminal: data on stdout, messages on stderr, one line per error. Untrusted text is escaped."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ _COLOURS = re.compile(r"\x1b\[[\d;]*m")
 
 
 class SafeConsole(Console):
-    """A console that prints text of others without control characters. Every line of a command passes through ``print``."""
+    """A console that prints untrusted text without control characters. Every line of a command passes through ``print``."""
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print objects; texts are escaped, except for their line breaks."""

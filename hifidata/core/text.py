@@ -1,4 +1,4 @@
-"""Text of others, such as names, URLs, answers of servers and file names, for the terminal.
+"""Untrusted text, such as names, URLs, answers of servers and file names, for the terminal.
 
 A control character can move the cursor, change colours or clear the screen. A bidirectional mark can reorder a line, so that it
 reads as another one.

@@ -256,7 +256,7 @@ class Worker:
         fragment, earlier = self._folder.fragment_path(task.identity_id), self._folder.earlier_path(task.identity_id)
         if fragment.exists():
             fragment.replace(earlier)
-        else:  # tells a shard without a fragment, after a kill, from a file of others
+        else:  # marks a shard without a fragment, left by a kill, as made by this dataset
             earlier.parent.mkdir(parents=True, exist_ok=True)
             earlier.touch(mode=0o600)
         if kept:

